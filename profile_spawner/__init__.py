@@ -1,0 +1,1 @@
+"""ProfileSpawner: the profile engine for JupyterHub on Kubernetes."""
