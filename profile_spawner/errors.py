@@ -147,9 +147,7 @@ class ClusterError(ProfileSpawnerError):
         kwargs: As for `ProfileSpawnerError`.
     """
 
-    def __init__(
-        self, message: str, *, reason: str, user_message: str, blame: str = "cluster", **kwargs: Any
-    ) -> None:
+    def __init__(self, message: str, *, reason: str, user_message: str, blame: str = "cluster", **kwargs: Any) -> None:
         super().__init__(message, **kwargs)
         self.reason = reason
         self.user_message = user_message

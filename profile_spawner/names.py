@@ -1,0 +1,108 @@
+"""Names and labels of Kubernetes objects: always valid, readable where possible, never colliding.
+
+Requirements, for any Unicode user and server name:
+
+- a name is a DNS-1123 label of at most 63 characters, so that it fits every kind of object;
+- two different identities never get the same name (80 bits of SHA-256 stand behind every shortened part);
+- a label value is valid, and equal for equal identities;
+- the same content always gets the same name, in every hub and after every restart.
+
+Everything here is a pure function. A name alone is never a proof of ownership: see the labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+__all__ = [
+    "DNS_LABEL",
+    "DNS_SUBDOMAIN",
+    "ENV_NAME",
+    "LABEL_GENERATION",
+    "LABEL_HUB",
+    "LABEL_LIFETIME",
+    "LABEL_MANAGED_BY",
+    "LABEL_PROFILE",
+    "LABEL_SERVER",
+    "LABEL_SPAWN",
+    "LABEL_USER",
+    "MANAGED_BY",
+    "SLUG",
+    "content_hash",
+    "identity_hash",
+    "is_dns_label",
+    "is_label_value",
+    "is_slug",
+    "label_value",
+    "object_name",
+    "slugify",
+]
+
+MANAGED_BY = "profile-spawner"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_HUB = "profile-spawner/hub"
+LABEL_SERVER = "profile-spawner/server"
+LABEL_SPAWN = "profile-spawner/spawn"
+LABEL_USER = "profile-spawner/user"
+LABEL_LIFETIME = "profile-spawner/lifetime"
+LABEL_GENERATION = "profile-spawner/generation"
+LABEL_PROFILE = "hub.jupyter.org/profile"
+
+# Always used with `fullmatch`: `$` would let a trailing newline through.
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
+DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
+ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+
+_HASH_LENGTH = 20  # hexadecimal digits: 80 bits
+
+
+def is_slug(text: str) -> bool:
+    """Tell whether `text` may be a slug: 1 to 63 of `a-z 0-9 _ -`, beginning and ending with `a-z 0-9`."""
+    return len(text) <= 63 and SLUG.fullmatch(text) is not None
+
+
+def is_dns_label(text: str) -> bool:
+    """Tell whether `text` is a DNS-1123 label (at most 63 characters)."""
+    return len(text) <= 63 and DNS_LABEL.fullmatch(text) is not None
+
+
+def is_label_value(text: str) -> bool:
+    """Tell whether `text` is a valid Kubernetes label value (at most 63 characters, may be empty)."""
+    return len(text) <= 63 and _LABEL_VALUE.fullmatch(text) is not None
+
+
+def slugify(text: str) -> str:
+    """Return the readable part of a name made from `text`: `a-z 0-9 -` only, possibly empty, at most 40 characters."""
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()[:200]).strip("-")
+    return slug[:40].rstrip("-")
+
+
+def identity_hash(*parts: str) -> str:
+    """Return 20 hexadecimal digits that stand for exactly this sequence of texts."""
+    # The lengths keep ("ab", "c") and ("a", "bc") apart.
+    data = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_LENGTH]
+
+
+def content_hash(content: Any) -> str:
+    """Return 20 hexadecimal digits that stand for JSON-like `content`, independent of the order of keys."""
+    data = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(data.encode()).hexdigest()[:_HASH_LENGTH]
+
+
+def object_name(prefix: str, digest: str) -> str:
+    """Return `prefix-digest` as a DNS-1123 label: the prefix is cleaned and shortened, the digest stays whole."""
+    readable = slugify(prefix)[: 62 - len(digest)].strip("-")
+    return f"{readable}-{digest}" if readable else f"x-{digest}"
+
+
+def label_value(text: str) -> str:
+    """Return `text` if it is a valid, non-empty label value, else a readable prefix with a hash of the whole."""
+    if text and is_label_value(text):
+        return text
+    return object_name(text, identity_hash(text))
