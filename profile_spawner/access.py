@@ -1,0 +1,95 @@
+"""Who may use what: one rule for profiles, options and choices.
+
+Read by everything that shows or starts a profile, so that the page can never show what the spawn refuses, nor the
+spawn start what the page hides.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+__all__ = ["EVERYBODY", "Access", "UserInfo"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UserInfo:
+    """What is known about a user when something is decided.
+
+    Attributes:
+        name: The JupyterHub user name.
+        groups: The names of the user's JupyterHub groups, fresh when the decision is taken.
+        admin: Whether the user is a JupyterHub administrator. Being one opens no profile by itself.
+    """
+
+    name: str
+    groups: frozenset[str] = frozenset()
+    admin: bool = False
+
+
+@dataclass(frozen=True)
+class Access:
+    """A rule: everybody, unless groups, users or a hook narrow it.
+
+    A user passes when at least one of the groups or users named matches (or none is named), and the hook agrees.
+    Names are compared without regard to case, as identity providers deliver them in changing case.
+
+    Attributes:
+        groups: Names of groups, casefolded; `None` means not restricted by group.
+        users: Names of users, casefolded; `None` means not restricted by user.
+        hook: Called with the `UserInfo`; false or an exception means no.
+    """
+
+    groups: frozenset[str] | None = None
+    users: frozenset[str] | None = None
+    hook: Callable[[UserInfo], bool] | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        groups: Iterable[str] | None = None,
+        users: Iterable[str] | None = None,
+        hook: Callable[[UserInfo], bool] | None = None,
+    ) -> Access:
+        """Make a rule from names as they are written in a profile. An empty list allows nobody."""
+        return cls(
+            None if groups is None else frozenset(g.casefold() for g in groups),
+            None if users is None else frozenset(u.casefold() for u in users),
+            hook,
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the rule lets everybody through without asking."""
+        return self.groups is None and self.users is None and self.hook is None
+
+    def allows(self, user: UserInfo) -> bool:
+        """Tell whether `user` passes. Never raises: a rule that fails is a closed door, and is logged."""
+        if self.groups is not None or self.users is not None:
+            in_group = self.groups is not None and any(g.casefold() in self.groups for g in user.groups)
+            if not in_group and not (self.users is not None and user.name.casefold() in self.users):
+                return False
+        if self.hook is None:
+            return True
+        try:
+            return bool(self.hook(user))
+        except Exception:  # noqa: BLE001 - an author's hook may raise anything; the door stays closed
+            _log.exception("The access hook %r failed; access is refused", self.hook)
+            return False
+
+    def describe(self) -> str:
+        """Return for whom it is, for an administrator: `everybody`, `groups: a, b`, ..."""
+        parts = []
+        if self.groups is not None:
+            parts.append("groups: " + (", ".join(sorted(self.groups)) or "none"))
+        if self.users is not None:
+            parts.append("users: " + (", ".join(sorted(self.users)) or "none"))
+        if self.hook is not None:
+            parts.append("by rule")
+        return "; ".join(parts) or "everybody"
+
+
+EVERYBODY = Access()
