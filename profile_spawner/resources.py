@@ -88,7 +88,7 @@ quantity = Annotated[str, BeforeValidator(_check_quantity)]
 
 
 def memory_quantity(value: Any) -> str | int | None:
-    """Return an amount of memory as KubeSpawner takes it: bytes, or a number with `K`, `M`, `G` or `T` (powers of 1024).
+    """Return memory as KubeSpawner takes it: bytes, or a number with `K`, `M`, `G` or `T` (powers of 1024).
 
     `Gi`, `GiB` and `GB` are read as `G`: to KubeSpawner they are the same amount.
 

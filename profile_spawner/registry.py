@@ -1,0 +1,608 @@
+"""Collects profiles and freezes them into snapshots.
+
+`profile_registry` is what authors see. It holds nothing itself: while a source is being loaded, what is registered goes
+into that load's `Collector`; a load that fails leaves nothing behind. Collected profiles are frozen into a `Snapshot`,
+which never changes: a page and a spawn take one snapshot at their beginning and use nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from .access import Access, UserInfo
+from .context import ServerContext
+from .errors import DuplicateSlugError, Origin, ProfileDefinitionError, ProfileSpawnerError
+from .names import content_hash, slugify
+from .options import Offer, Option, Rejection, Selection, parse_options, select
+from .params import Param
+from .precedence import Collection, Resolver
+from .profile import BaseAppProfile, ProfileBuild, access_of, check_profile_class, options_of, origin_of
+
+__all__ = [
+    "Collector",
+    "Entry",
+    "Offers",
+    "ProfileRegistry",
+    "RawProfile",
+    "Snapshot",
+    "collecting",
+    "profile_registry",
+    "raw_profiles",
+]
+
+_ProfileClass = TypeVar("_ProfileClass", bound=type[BaseAppProfile])
+
+
+@dataclass(frozen=True)
+class RawProfile:
+    """An entry of KubeSpawner's `profile_list`, kept as it is.
+
+    Attributes:
+        slug: Given, or made from the display name as KubeSpawner does.
+        definition: The dictionary; never changed.
+        origin: Where it was written.
+    """
+
+    slug: str
+    definition: Mapping[str, Any] = field(repr=False)
+    origin: Origin = Origin("configuration")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One profile of a snapshot.
+
+    Attributes:
+        offer: What the page and the choice need.
+        profile: The class; `None` for a plain `profile_list` entry.
+        raw: The plain `profile_list` entry; `None` for a class.
+        source: The name of the source that it came from.
+        origin: File and line.
+        digest: Changes when what the profile asks for changes.
+        effective: Display values: limits, image, volumes. Nothing secret.
+        icon: As the author wrote it.
+        category: The heading on the page.
+        tags: Words to find it by.
+        order: See `BaseAppProfile.order`.
+    """
+
+    offer: Offer
+    profile: type[BaseAppProfile] | None = field(default=None, repr=False)
+    raw: Mapping[str, Any] | None = field(default=None, repr=False)
+    source: str = ""
+    origin: Origin = Origin("configuration")
+    digest: str = ""
+    effective: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    icon: str = ""
+    category: str = ""
+    tags: tuple[str, ...] = ()
+    order: int = 0
+
+    @property
+    def slug(self) -> str:
+        """The profile's slug."""
+        return self.offer.slug
+
+
+class Collector:
+    """What one load has registered so far.
+
+    Args:
+        source: The name of the source, for messages.
+    """
+
+    def __init__(self, source: str = "configuration") -> None:
+        self.source = source
+        self.profiles: OrderedDict[str, type[BaseAppProfile] | RawProfile] = OrderedDict()
+        self.params: dict[str, Param] = {}
+        self.collections: dict[str, Collection] = {}
+
+    def add(self, added: type[BaseAppProfile] | RawProfile) -> None:
+        """Register one profile.
+
+        Raises:
+            ProfileDefinitionError: when it is written wrongly.
+            DuplicateSlugError: naming both places.
+        """
+        if not isinstance(added, RawProfile):
+            check_profile_class(added)
+        present = self.profiles.get(added.slug)
+        if present is not None:
+            raise duplicate(added.slug, _origin(present), _origin(added))
+        self.profiles[added.slug] = added
+
+    def add_param(self, param: Param) -> None:
+        """Register the definition of a param.
+
+        Raises:
+            ProfileDefinitionError: when the name is taken by a different definition.
+        """
+        present = self.params.get(param.name)
+        if present is not None and present != param:
+            raise ProfileDefinitionError(
+                f"param {param.name!r} is defined twice: {present.origin} and {param.origin}", field=param.name
+            )
+        self.params[param.name] = param
+
+    def add_collection(self, collection: Collection) -> None:
+        """Register a pure collection of params (`global` is one).
+
+        Raises:
+            ProfileDefinitionError: when the name is taken.
+        """
+        present = self.collections.get(collection.name)
+        if present is not None:
+            raise ProfileDefinitionError(
+                f"collection {collection.name!r} is defined twice: {present.origin} and {collection.origin}",
+                field=collection.name,
+            )
+        self.collections[collection.name] = collection
+
+
+def _origin(registered: type[BaseAppProfile] | RawProfile) -> Origin:
+    return registered.origin if isinstance(registered, RawProfile) else origin_of(registered)
+
+
+def duplicate(slug: str, first: Origin, second: Origin) -> DuplicateSlugError:
+    """Return the error for a slug that is used twice."""
+    return DuplicateSlugError(
+        f"the slug is used twice: first at {first}, again at {second}",
+        profile=slug,
+        origin=second,
+        field="slug",
+        hint="Give one of the two another slug",
+    )
+
+
+_active: ContextVar[Collector | None] = ContextVar("profile_spawner_collector", default=None)
+_direct = Collector()
+
+
+@contextlib.contextmanager
+def collecting(collector: Collector) -> Iterator[Collector]:
+    """Let everything that is registered inside the block go into `collector` (in this thread or task)."""
+    token = _active.set(collector)
+    try:
+        yield collector
+    finally:
+        _active.reset(token)
+
+
+class ProfileRegistry:
+    """What authors register with: `profile_registry.register(MyProfile)`, or as a decorator.
+
+    While a source is being loaded, registrations belong to that load. Outside of one, in `jupyterhub_config.py` for
+    example, they belong to the configuration.
+    """
+
+    @property
+    def collector(self) -> Collector:
+        """Where registrations go now."""
+        return _active.get() or _direct
+
+    def register(self, cls: _ProfileClass) -> _ProfileClass:
+        """Register a profile class. The class is checked here and now.
+
+        Returns:
+            The class, so that the method can be used as a decorator.
+
+        Raises:
+            ProfileDefinitionError: naming file and line, attribute, value and what was expected.
+            DuplicateSlugError: when the slug is taken, naming both places.
+        """
+        self.collector.add(cls)
+        return cls
+
+    def register_param(self, param: Param) -> Param:
+        """Register the definition of a param.
+
+        Raises:
+            ProfileDefinitionError: when the name is taken by a different definition.
+        """
+        self.collector.add_param(param)
+        return param
+
+    def register_collection(self, name: str, params: Mapping[str, Any], profiles: Sequence[str] = ()) -> None:
+        """Register a pure collection of params, such as `global` or a mixin that profiles take on.
+
+        Raises:
+            ProfileDefinitionError: when the name is taken.
+        """
+        self.collector.add_collection(Collection(name=name, params=params, profiles=tuple(profiles)))
+
+    def get(self, slug: str) -> type[BaseAppProfile] | RawProfile:
+        """Return what is registered under `slug`.
+
+        Raises:
+            KeyError: when there is no such profile; the text names those that are there.
+        """
+        try:
+            return self.collector.profiles[slug]
+        except KeyError:
+            names = ", ".join(self.collector.profiles) or "none"
+            raise KeyError(f"no profile {slug!r}; there are: {names}") from None
+
+    def all(self) -> dict[str, type[BaseAppProfile] | RawProfile]:
+        """Return everything registered so far, in order."""
+        return dict(self.collector.profiles)
+
+    def clear(self) -> None:
+        """Forget everything registered so far."""
+        for registered in (self.collector.profiles, self.collector.params, self.collector.collections):
+            registered.clear()
+
+
+profile_registry = ProfileRegistry()
+"""The registry that authors import."""
+
+
+def raw_profiles(profile_list: Any, origin: Origin, *, source: str = "configuration") -> list[RawProfile]:
+    """Read a `profile_list` as KubeSpawner does: a list, or a mapping that is sorted by key.
+
+    Raises:
+        ProfileDefinitionError: naming the entry and what is wrong with it.
+    """
+    del source
+    if isinstance(profile_list, Mapping):
+        profile_list = [profile_list[key] for key in sorted(profile_list)]
+    if not isinstance(profile_list, list | tuple):
+        raise ProfileDefinitionError(
+            "a profile_list must be a list of dictionaries", origin=origin, value=type(profile_list).__name__
+        )
+    result = []
+    for number, definition in enumerate(profile_list):
+        where = f"profile_list[{number}]"
+        if not isinstance(definition, Mapping):
+            raise ProfileDefinitionError(
+                "an entry must be a dictionary", origin=origin, field=where, value=type(definition).__name__
+            )
+        name = definition.get("display_name")
+        if not isinstance(name, str) or not name:
+            raise ProfileDefinitionError("display_name is missing", origin=origin, field=where)
+        slug = definition.get("slug")
+        if slug is None:
+            slug = slugify_like_kubespawner(name)
+        if not isinstance(slug, str) or not slug:
+            raise ProfileDefinitionError(
+                "no slug can be made of the display name", origin=origin, field=where, value=name, hint="Add a slug"
+            )
+        parse_options(definition.get("profile_options"), profile=slug)
+        result.append(RawProfile(slug, definition, origin))
+    return result
+
+
+def slugify_like_kubespawner(name: str) -> str:
+    """Return the slug that KubeSpawner makes of a display name without one (`slugify` of python-slugify)."""
+    try:
+        from slugify import slugify as upstream  # a dependency of KubeSpawner
+
+        return str(upstream(name))
+    except ImportError:  # pragma: no cover - only without KubeSpawner
+        return slugify(name)
+
+
+class Offers(Mapping[str, Offer]):
+    """The profiles that one user may use, by slug and alias. Finding one costs the same with ten and ten thousand."""
+
+    def __init__(self, snapshot: Snapshot, user: UserInfo) -> None:
+        self._snapshot = snapshot
+        self._user = user
+
+    def __getitem__(self, slug: str) -> Offer:
+        entry = self._snapshot.find(slug)
+        if entry is None or not entry.offer.access.allows(self._user):
+            raise KeyError(slug)
+        if entry.offer.unavailable and entry.offer.replaced_by:
+            other = self._snapshot.entries.get(entry.offer.replaced_by)
+            if other is not None and other.offer.access.allows(self._user):
+                return other.offer
+        return entry.offer
+
+    def __iter__(self) -> Iterator[str]:
+        return (e.slug for e in self._snapshot.visible_to(self._user))
+
+    def __len__(self) -> int:
+        return len(self._snapshot.visible_to(self._user))
+
+    def __bool__(self) -> bool:
+        return bool(self._snapshot.visible_to(self._user))
+
+
+class Snapshot:
+    """An immutable set of profiles: what is offered until the next reload.
+
+    Args:
+        entries: In the order in which they are shown.
+        generation: Counts up with every reload.
+        resolver: Resolves params; `None` without any.
+        problems: What could not be loaded, and why.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Entry] = (),
+        *,
+        generation: int = 0,
+        resolver: Resolver | None = None,
+        problems: Sequence[ProfileSpawnerError] = (),
+    ) -> None:
+        self.entries: Mapping[str, Entry] = MappingProxyType({e.slug: e for e in entries})
+        self.generation = generation
+        self.resolver = resolver
+        self.problems = tuple(problems)
+        aliases = {}
+        for entry in self.entries.values():
+            for alias in entry.offer.aliases:
+                aliases.setdefault(alias, entry.slug)
+            if entry.offer.replaced_by and entry.slug not in self.entries:
+                aliases.setdefault(entry.slug, entry.offer.replaced_by)
+        self._aliases: Mapping[str, str] = MappingProxyType(aliases)
+        self._all_open = all(e.offer.access.is_open for e in self.entries.values())
+        self._groups = frozenset().union(*(e.offer.access.groups or () for e in self.entries.values()))
+        self._users = frozenset().union(*(e.offer.access.users or () for e in self.entries.values()))
+        self._hooks = any(e.offer.access.hook for e in self.entries.values())
+        self._visible: OrderedDict[Any, tuple[Entry, ...]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def find(self, slug: str) -> Entry | None:
+        """Return the profile with this slug or alias."""
+        entry = self.entries.get(slug)
+        if entry is None and slug in self._aliases:
+            entry = self.entries.get(self._aliases[slug])
+        return entry
+
+    def audience(self, user: UserInfo) -> Any:
+        """Return a key that is equal for users who see the same profiles; `None` when only asking can tell."""
+        if self._all_open:
+            return ()
+        if self._hooks:
+            return None
+        groups = frozenset(g for g in (g.casefold() for g in user.groups) if g in self._groups)
+        name = user.name.casefold()
+        return (groups, name if name in self._users else "")
+
+    def visible_to(self, user: UserInfo) -> tuple[Entry, ...]:
+        """Return the profiles that `user` may use, in order."""
+        key = self.audience(user)
+        if key is not None and key in self._visible:
+            return self._visible[key]
+        visible = tuple(e for e in self.entries.values() if e.offer.access.allows(user))
+        if key is not None:
+            self._visible[key] = visible
+            while len(self._visible) > 256:
+                self._visible.popitem(last=False)
+        return visible
+
+    def default_for(self, user: UserInfo) -> str | None:
+        """Return the slug that is taken when `user` names none."""
+        visible = self.visible_to(user)
+        usable = [e for e in visible if not e.offer.unavailable] or visible
+        return next((e.slug for e in usable if e.offer.default), usable[0].slug if usable else None)
+
+    def offers_for(self, user: UserInfo) -> Offers:
+        """Return what `user` may choose from."""
+        return Offers(self, user)
+
+    def select(self, request: Any, user: UserInfo) -> Selection | Rejection:
+        """Turn a request of `user` into a valid choice, or say what is wrong with it. Never raises."""
+        default = None
+        if not isinstance(request, Mapping) or not request.get("profile"):
+            default = self.default_for(user)
+        return select(request, user, self.offers_for(user), default)
+
+    async def build(self, selection: Selection, context: ServerContext, **layers: Any) -> ProfileBuild:
+        """Build what a server needs. Only for profiles that are classes.
+
+        Args:
+            selection: A choice that `select()` returned for this snapshot.
+            context: Whose server it is.
+            layers: Further layers of params, as `Resolver.resolve` takes them.
+
+        Raises:
+            BuildError: when a hook fails.
+            ConflictError: when two parts claim one name.
+        """
+        entry = self.entries[selection.slug]
+        if entry.profile is None:
+            raise TypeError(f"profile {selection.slug!r} is a plain profile_list entry; it has no build()")
+        params = self.resolve(entry.profile, selection, **layers)
+        return await entry.profile(context, params=params, selection=selection).build()
+
+    def resolve(self, profile: type[BaseAppProfile], selection: Selection | None, **layers: Any) -> Mapping[str, Any]:
+        """Return the values of the params for one server."""
+        if self.resolver is None:
+            return MappingProxyType({})
+        spawn = {}
+        if selection is not None:
+            for option in self.entries[selection.slug].offer.options:
+                if option.param is not None and option.name in selection.values:
+                    spawn[option.param] = selection.values[option.name]
+        result: Mapping[str, Any] = self.resolver.resolve(profile=profile.slug, spawn=spawn, **layers)
+        return result
+
+
+async def make_entry(
+    registered: type[BaseAppProfile] | RawProfile, source: str, resolver: Resolver | None = None
+) -> Entry:
+    """Turn a registered profile into an entry: try it with a specimen server, collect what the page shows.
+
+    Raises:
+        ProfileSpawnerError: when the profile cannot be built.
+    """
+    if isinstance(registered, RawProfile):
+        return _raw_entry(registered, source)
+    cls = registered
+    params: Mapping[str, Any] = {}
+    if resolver is not None:
+        params = resolver.resolve(profile=cls.slug)
+    options = options_of(cls)
+    offer = Offer(
+        slug=cls.slug,
+        display_name=cls.display_name,
+        description=cls.description,
+        options=options,
+        access=access_of(cls),
+        default=cls.default,
+        aliases=tuple(cls.aliases),
+        replaced_by=cls.replaced_by,
+        deprecated=cls.deprecated,
+    )
+    specimen = _specimen_selection(offer)
+    build = await cls(ServerContext.specimen(), params=params, selection=specimen).build()
+    digest = content_hash(
+        [
+            {k: repr(v) for k, v in build.kubespawner_override.items()},
+            [[o.kind, o.name, repr(o.body)] for o in build.objects],
+        ]
+    )
+    return Entry(
+        offer=offer,
+        profile=cls,
+        source=source,
+        origin=origin_of(cls),
+        digest=digest,
+        effective=_effective(build),
+        icon=cls.icon,
+        category=cls.category,
+        tags=tuple(cls.tags),
+        order=cls.order,
+    )
+
+
+def _specimen_selection(offer: Offer) -> Selection:
+    """Return the choice of a user who may everything and chooses nothing."""
+    values = {}
+    for option in offer.options:
+        if any(values.get(other) not in allowed for other, allowed in option.when.items()):
+            continue
+        value = _open_default(option)
+        if value is not None:
+            values[option.name] = value
+    return Selection(offer.slug, values)
+
+
+def _open_default(option: Option) -> Any:
+    if option.kind == "choice":
+        return next((c.name for c in option.choices if c.default), option.choices[0].name if option.choices else None)
+    if option.kind == "multi":
+        return tuple(option.default or [c.name for c in option.choices if c.default])
+    return option.default
+
+
+def _effective(build: ProfileBuild) -> Mapping[str, Any]:
+    override = build.kubespawner_override
+    shown = ("image", "cpu_limit", "cpu_guarantee", "mem_limit", "mem_guarantee", "extra_resource_limits")
+    result = {name: override[name] for name in shown if name in override}
+    sizes = {
+        o.name: o.body["spec"]["resources"]["requests"]["storage"]
+        for o in build.objects
+        if o.kind == "PersistentVolumeClaim"
+    }
+    paths = {m["name"]: m["mountPath"] for m in override.get("volume_mounts", ())}
+    result["volumes"] = [
+        {
+            "name": v["name"],
+            "size": sizes[v["persistentVolumeClaim"]["claimName"]],
+            "mount_path": paths.get(v["name"], ""),
+        }
+        for v in override.get("volumes", ())
+        if v.get("persistentVolumeClaim", {}).get("claimName") in sizes
+    ]
+    return MappingProxyType(result)
+
+
+def _raw_entry(raw: RawProfile, source: str) -> Entry:
+    definition = raw.definition
+    override = definition.get("kubespawner_override") or {}
+    shown = ("image", "cpu_limit", "cpu_guarantee", "mem_limit", "mem_guarantee", "extra_resource_limits")
+    offer = Offer(
+        slug=raw.slug,
+        display_name=str(definition["display_name"]),
+        description=str(definition.get("description") or ""),
+        options=parse_options(definition.get("profile_options"), profile=raw.slug),
+        access=Access.of(definition.get("allowed_groups"), definition.get("allowed_users")),
+        default=bool(definition.get("default")),
+        aliases=tuple(definition.get("aliases") or ()),
+        replaced_by=definition.get("replaced_by"),
+        deprecated=str(definition.get("deprecated") or ""),
+    )
+    return Entry(
+        offer=offer,
+        raw=definition,
+        source=source,
+        origin=raw.origin,
+        digest=content_hash(repr(definition)),
+        effective=MappingProxyType({k: override[k] for k in shown if k in override and not callable(override[k])}),
+        icon=str(definition.get("icon") or ""),
+        category=str(definition.get("category") or ""),
+        tags=tuple(definition.get("tags") or ()),
+        order=int(definition.get("order") or 0),
+    )
+
+
+def make_resolver(collectors: Sequence[Collector]) -> Resolver | None:
+    """Join the params and collections of all sources; `None` when there are none."""
+    definitions = {name: param for c in collectors for name, param in c.params.items()}
+    collections = {name: collection for c in collectors for name, collection in c.collections.items()}
+    for collector in collectors:
+        for slug, registered in collector.profiles.items():
+            if isinstance(registered, RawProfile) or not (registered.params or registered.profiles):
+                continue
+            collections[slug] = Collection(
+                name=slug,
+                params=dict(registered.params),
+                profiles=tuple(registered.profiles),
+                origin=origin_of(registered),
+            )
+    if not definitions and not collections:
+        return None
+    return Resolver(definitions, collections)
+
+
+async def make_snapshot(
+    collectors: Sequence[Collector], *, generation: int, problems: Sequence[ProfileSpawnerError] = ()
+) -> Snapshot:
+    """Validate everything collected and freeze it.
+
+    One profile that cannot be built does not take the others along: it is left out, and the reason stands in the
+    snapshot's `problems`. So is the later one of two with the same slug.
+    """
+    found: list[ProfileSpawnerError] = list(problems)
+    entries: dict[str, Entry] = {}
+    resolver = make_resolver(collectors)
+    for collector in collectors:
+        for slug, registered in collector.profiles.items():
+            if slug in entries:
+                found.append(duplicate(slug, entries[slug].origin, _origin(registered)))
+                continue
+            try:
+                entries[slug] = await make_entry(registered, collector.source, resolver)
+            except ProfileSpawnerError as e:
+                e.profile = e.profile or slug
+                found.append(e)
+    numbered = zip(itertools.count(), entries.values(), strict=False)
+    ordered = [entry for _, entry in sorted(numbered, key=lambda pair: (pair[1].order, pair[0]))]
+    return Snapshot(ordered, generation=generation, resolver=resolver, problems=found)
+
+
+def direct_collector() -> Collector:
+    """Return a copy of what was registered outside of any load, in the configuration."""
+    copy = Collector("configuration")
+    copy.profiles.update(_direct.profiles)
+    copy.params.update(_direct.params)
+    copy.collections.update(_direct.collections)
+    return copy
+
+
+def with_availability(entry: Entry, reason: str) -> Entry:
+    """Return `entry` marked as not available now."""
+    return replace(entry, offer=replace(entry.offer, unavailable=reason))
