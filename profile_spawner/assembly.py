@@ -1,8 +1,8 @@
 """Puts the parts of one server together: what the hooks returned becomes trait values and Kubernetes objects.
 
 Files travel in ConfigMaps. Those that are the same for every user are *shared*: named after their content, made once
-per namespace. As soon as a text mentions the user or the server, its file is *owned* by the one server. Files are packed
-into as few ConfigMaps as their size allows.
+per namespace. As soon as a text mentions the user or the server, its file is *owned* by the one server. Files are
+packed into as few ConfigMaps as their size allows.
 """
 
 from __future__ import annotations

@@ -81,9 +81,9 @@ class BaseAppProfile:
     2. hooks (`get_...`), for what depends on the user or on other values; they may be `async`;
     3. a family: a base class with shared attributes and hooks.
 
-    Hooks see `self.user` (name, groups, admin), `self.server_name`, `self.namespace`, `self.hub`, `self.choices` (what the
-    user chose) and `self.params`. They run while a server is prepared, in the hub's event loop: a slow one must be
-    `async`.
+    Hooks see `self.user` (name, groups, admin), `self.server_name`, `self.namespace`, `self.hub`, `self.choices` (what
+    the user chose) and `self.params`. They run while a server is prepared, in the hub's event loop: a slow one must
+    be `async`.
     """
 
     slug: str = ""
@@ -335,8 +335,8 @@ class BaseAppProfile:
             if option.name not in self.choices:
                 continue
             typed = self.selection is not None and option.name in self.selection.typed
-            for override in chosen_overrides(option, self.choices[option.name], typed=typed):
-                result.append((option.name, override))
+            overrides = chosen_overrides(option, self.choices[option.name], typed=typed)
+            result.extend((option.name, override) for override in overrides)
         return result
 
     async def _call(self, hook: str, expected: Any) -> Any:

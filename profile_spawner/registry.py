@@ -26,6 +26,7 @@ from .precedence import Collection, Resolver
 from .profile import BaseAppProfile, ProfileBuild, access_of, check_profile_class, options_of, origin_of
 
 __all__ = [
+    "CONFIGURATION",
     "Collector",
     "Entry",
     "Offers",
@@ -40,6 +41,9 @@ __all__ = [
 _ProfileClass = TypeVar("_ProfileClass", bound=type[BaseAppProfile])
 
 
+CONFIGURATION = Origin("configuration")
+
+
 @dataclass(frozen=True)
 class RawProfile:
     """An entry of KubeSpawner's `profile_list`, kept as it is.
@@ -52,7 +56,7 @@ class RawProfile:
 
     slug: str
     definition: Mapping[str, Any] = field(repr=False)
-    origin: Origin = Origin("configuration")
+    origin: Origin = CONFIGURATION
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Entry:
     profile: type[BaseAppProfile] | None = field(default=None, repr=False)
     raw: Mapping[str, Any] | None = field(default=None, repr=False)
     source: str = ""
-    origin: Origin = Origin("configuration")
+    origin: Origin = CONFIGURATION
     digest: str = ""
     effective: Mapping[str, Any] = field(default_factory=dict, repr=False)
     icon: str = ""
