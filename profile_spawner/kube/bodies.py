@@ -1,0 +1,104 @@
+"""The manifests as they are sent, and whether one that was found is what it should be."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from profile_spawner.names import LABEL_LIFETIME, LABEL_MANAGED_BY, MANAGED_BY
+from profile_spawner.resources import KubeObject, Lifetime
+
+from .identity import ServerIdentity, labels_of
+from .kinds import plain
+
+__all__ = ["assemble", "is_kept_for", "is_owned_by", "is_same_shared"]
+
+_KUBESPAWNER_USER = "hub.jupyter.org/username"
+
+
+def assemble(
+    item: KubeObject, namespace: str, labels: Mapping[str, str], *, owner: tuple[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the manifest of an object as it is sent.
+
+    Args:
+        item: What to make.
+        namespace: Where.
+        labels: The labels of ownership; they win over the object's own.
+        owner: Name and UID of the pod that owns it.
+    """
+    body: dict[str, Any] = plain(item.body)
+    body["apiVersion"], body["kind"] = item.api_version, item.kind
+    metadata = dict(body.get("metadata") or {})
+    metadata["name"], metadata["namespace"] = item.name, namespace
+    metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
+    if owner is not None:
+        name, uid = owner
+        # blockOwnerDeletion would need the right to change the pod's finalizers.
+        reference = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
+        metadata["ownerReferences"] = [{**reference, "controller": False, "blockOwnerDeletion": False}]
+    body["metadata"] = metadata
+    if item.lifetime is Lifetime.shared:
+        body["immutable"] = True
+    if item.kind == "StatefulSet" and item.lifetime is Lifetime.owned and isinstance(body.get("spec"), dict):
+        # Its claims have no owner otherwise, and would stay for ever.
+        body["spec"].setdefault(
+            "persistentVolumeClaimRetentionPolicy", {"whenDeleted": "Delete", "whenScaled": "Retain"}
+        )
+    return body
+
+
+def is_same_shared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Tell whether what was found is a shared object of this project with exactly the wanted content.
+
+    The hub's label may differ: two hubs in one namespace may use the same object, and each sweeps only what no pod of
+    the namespace uses.
+    """
+    labels = labels_of(found)
+    return (
+        labels.get(LABEL_MANAGED_BY) == MANAGED_BY
+        and labels.get(LABEL_LIFETIME) == Lifetime.shared.value
+        and found.get("immutable") is True
+        and found.get("type", "Opaque") == wanted.get("type", found.get("type", "Opaque"))
+        and _content(found) == _content(wanted)
+    )
+
+
+def is_kept_for(found: Mapping[str, Any], identity: ServerIdentity, adopt_unlabelled: bool) -> bool:
+    """Tell whether what was found may be used as this user's data."""
+    labels = labels_of(found)
+    if labels.get(LABEL_MANAGED_BY) == MANAGED_BY:
+        return labels.get(LABEL_LIFETIME) == Lifetime.kept.value and identity.keeps(labels)
+    if not adopt_unlabelled or found.get("kind", "PersistentVolumeClaim") != "PersistentVolumeClaim":
+        return False
+    # KubeSpawner writes the user it made a claim for into an annotation, unshortened.
+    annotations = found["metadata"].get("annotations") or {}
+    return bool(annotations.get(_KUBESPAWNER_USER, identity.user) == identity.user)
+
+
+def is_owned_by(found: Mapping[str, Any], uid: str) -> bool:
+    """Tell whether the object goes when the object with this UID goes."""
+    references = found["metadata"].get("ownerReferences") or ()
+    return any(reference.get("uid") == uid for reference in references)
+
+
+def _content(body: Mapping[str, Any]) -> dict[str, bytes | str | None]:
+    """Return the files of a ConfigMap or Secret, however they were written."""
+    encoded = body.get("kind") == "Secret"
+    files: dict[str, bytes | str | None] = {}
+    for key, value in (body.get("data") or {}).items():
+        files[key] = _decode(value) if encoded else str(value).encode()
+    for key, value in (body.get("binaryData") or {}).items():
+        files[key] = _decode(value)
+    for key, value in (body.get("stringData") or {}).items():
+        files[key] = str(value).encode()
+    return files
+
+
+def _decode(value: Any) -> bytes | str | None:
+    try:
+        return base64.b64decode(value or "", validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        return None

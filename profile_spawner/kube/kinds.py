@@ -1,0 +1,92 @@
+"""The kinds of objects this room can make, and where the API server keeps them.
+
+A fixed table instead of discovery: a spawn costs no call for it, and a kind that is not here cannot be made at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from profile_spawner.errors import ClusterError
+
+__all__ = ["BY_KIND", "Kind", "kind_of", "plain", "resource_path"]
+
+
+class Kind(NamedTuple):
+    """A namespaced kind.
+
+    Attributes:
+        api_version: For example `apps/v1`.
+        kind: For example `Deployment`.
+        plural: What it is called in paths and Roles.
+    """
+
+    api_version: str
+    kind: str
+    plural: str
+
+    @property
+    def group(self) -> str:
+        """The API group, empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+
+_KINDS = (
+    Kind("v1", "ConfigMap", "configmaps"),
+    Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+    Kind("v1", "Pod", "pods"),
+    Kind("v1", "Secret", "secrets"),
+    Kind("v1", "Service", "services"),
+    Kind("v1", "ServiceAccount", "serviceaccounts"),
+    Kind("apps/v1", "Deployment", "deployments"),
+    Kind("apps/v1", "StatefulSet", "statefulsets"),
+    Kind("batch/v1", "Job", "jobs"),
+    Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+    Kind("rbac.authorization.k8s.io/v1", "Role", "roles"),
+    Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
+)
+BY_KIND = {kind.kind: kind for kind in _KINDS}
+"""Every kind by its name. No two groups share one here."""
+
+
+def kind_of(api_version: str, kind: str) -> Kind:
+    """Return the kind's place.
+
+    Raises:
+        ClusterError: if the table does not know it.
+    """
+    found = BY_KIND.get(kind)
+    if found is None or found.api_version != api_version:
+        raise ClusterError(
+            "this kind of object cannot be made",
+            reason="invalid",
+            blame="profile",
+            user_message="The profile asks for something this hub cannot make. Please tell your administrator.",
+            value=f"{api_version}/{kind}",
+            expected=", ".join(f"{k.api_version}/{k.kind}" for k in _KINDS),
+        )
+    return found
+
+
+def resource_path(kind: Kind, namespace: str, name: str = "") -> str:
+    """Return the path of a collection, or of one object in it. Nothing in the names can leave its segment."""
+    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.api_version}"
+    path = f"{root}/namespaces/{_segment(namespace)}/{kind.plural}"
+    return f"{path}/{_segment(name)}" if name else path
+
+
+def _segment(text: str) -> str:
+    if text in ("", ".", ".."):
+        raise ValueError(f"{text!r} is no name of a Kubernetes object")
+    return quote(text, safe="")
+
+
+def plain(value: Any) -> Any:
+    """Return a deep copy made of dictionaries and lists only, whatever frozen types the original uses."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

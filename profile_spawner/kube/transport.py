@@ -1,0 +1,250 @@
+"""One request to the API server, repeated while that can help and the budget lasts.
+
+Plain JSON both ways. The client's own decoding is not used: it would log every answer, Secrets included, when the hub
+logs at DEBUG.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from random import SystemRandom
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from profile_spawner.errors import ClusterError
+
+from .failures import KubeFailure, classify
+
+__all__ = ["Budget", "Transport"]
+
+_LONGEST_PAUSE = 5.0
+_LONGEST_REQUEST = 15.0
+_RANDOM = SystemRandom()
+_FAULTS = (ApiException, aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError)
+
+
+class Budget:
+    """A deadline that several requests share.
+
+    Args:
+        seconds: How long from now.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._start = asyncio.get_running_loop().time()
+        self.seconds = seconds
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the beginning."""
+        return asyncio.get_running_loop().time() - self._start
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline, 0 when it has passed."""
+        return max(0.0, self.seconds - self.spent)
+
+
+class Backoff:
+    """Growing pauses with jitter, so that a hundred spawns that failed together do not come back together.
+
+    Args:
+        first: The first pause's upper bound in seconds; doubled each time.
+        longest: The upper bound of all.
+    """
+
+    def __init__(self, first: float, longest: float = _LONGEST_PAUSE) -> None:
+        self._next = first
+        self._longest = longest
+
+    def pause(self, at_least: float | None = None) -> float:
+        """Return the next pause in seconds, not shorter than `at_least`."""
+        upper, self._next = self._next, min(self._next * 2, self._longest)
+        pause = _RANDOM.uniform(upper / 2, upper)
+        return pause if at_least is None else at_least + pause
+
+
+class Transport:
+    """Requests to one API server.
+
+    Args:
+        api_client: A `kubernetes_asyncio.client.ApiClient`; its connections and credentials are used.
+        log: Where retries are noted.
+        request_timeout: How long one attempt may take, in seconds. Doubled after each timeout, up to 15.
+        retry_budget: How long a request may be repeated, in seconds, unless the caller brings its own budget.
+        first_pause: The longest first pause between attempts, in seconds.
+    """
+
+    def __init__(
+        self,
+        api_client: Any,
+        *,
+        log: logging.Logger | logging.LoggerAdapter[Any],
+        request_timeout: float = 3.0,
+        retry_budget: float = 30.0,
+        first_pause: float = 0.2,
+    ) -> None:
+        self._client = api_client
+        self._log = log
+        self.request_timeout = request_timeout
+        self.retry_budget = retry_budget
+        self.first_pause = first_pause
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        what: str,
+        profile: str | None = None,
+        body: Mapping[str, Any] | None = None,
+        query: Sequence[tuple[str, str]] = (),
+        accept: str = "application/json",
+        budget: Budget | None = None,
+    ) -> dict[str, Any]:
+        """Return the answer, after as many attempts as help and fit into the budget.
+
+        Raises:
+            KubeFailure: the last failure. Its `ambiguous` is true when any attempt may have been carried out.
+        """
+        budget = budget or Budget(self.retry_budget)
+        backoff = Backoff(self.first_pause)
+        timeout, attempts, ambiguous = self.request_timeout, 0, False
+        while True:
+            attempts += 1
+            try:
+                return await self.once(method, path, body, query, accept, max(0.001, min(timeout, budget.left)))
+            except _FAULTS as exc:
+                failure = classify(exc, what=what, profile=profile)
+            assert isinstance(failure, KubeFailure)
+            ambiguous = failure.ambiguous = failure.ambiguous or ambiguous
+            if failure.reason == "timeout":
+                timeout = min(timeout * 2, _LONGEST_REQUEST)
+            pause = backoff.pause(failure.retry_after)
+            if not failure.retryable or pause >= budget.left:
+                if attempts > 1:
+                    failure.message += f" ({attempts} attempts in {budget.spent:.1f} s)"
+                raise failure
+            self._log.debug("%s; trying again in %.1f s", failure.message, pause)
+            await asyncio.sleep(pause)
+
+    async def once(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        query: Sequence[tuple[str, str]],
+        accept: str,
+        timeout: float,
+    ) -> dict[str, Any]:
+        """Return the answer of a single attempt, or raise what went wrong as it came."""
+        # The query goes into the path: the client's own encoding of it differs between versions.
+        url = f"{path}?{urlencode(query)}" if query else path
+        response = await self._client.call_api(
+            url,
+            method,
+            header_params={"Accept": accept, "Content-Type": "application/json"},
+            body=body,
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _request_timeout=timeout,
+        )
+        # Older clients return a triple, newer ones wrap the answer.
+        response = response[0] if isinstance(response, tuple) else response
+        response = getattr(response, "aiohttp_response", response)
+        try:
+            data = await response.read()
+        finally:
+            response.release()
+        if not 200 <= response.status <= 299:
+            failure = ApiException(status=response.status, reason=response.reason)
+            failure.body, failure.headers = data, response.headers
+            raise failure
+        answer = json.loads(data)
+        if not isinstance(answer, dict):
+            raise ValueError("not a JSON object")
+        return answer
+
+    async def get_or_none(
+        self, path: str, *, what: str, profile: str | None = None, budget: Budget | None = None
+    ) -> dict[str, Any] | None:
+        """Return an object, or `None` when there is none of this name."""
+        try:
+            return await self.call("GET", path, what=f"reading {what}", profile=profile, budget=budget)
+        except KubeFailure as failure:
+            if failure.status == 404:
+                return None
+            raise
+
+    async def delete(
+        self,
+        path: str,
+        *,
+        what: str,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+        budget: Budget | None = None,
+    ) -> bool:
+        """Delete exactly the object with this UID.
+
+        Returns:
+            Whether it was there: `False` when nothing, or another object, has the name.
+
+        Raises:
+            ClusterError: if the API server refuses or stays away.
+        """
+        preconditions = {"uid": uid}
+        if resource_version is not None:
+            preconditions["resourceVersion"] = resource_version
+        body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        body["propagationPolicy"] = "Background"  # a Job would leave its pods behind
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
+        try:
+            await self.call("DELETE", path, what=f"deleting {what}", body=body, budget=budget)
+        except KubeFailure as failure:
+            if failure.status == 404 or (failure.status == 409 and not failure.retryable):
+                return failure.ambiguous
+            raise
+        return True
+
+    async def list_all(
+        self, path: str, *, what: str, selector: str = "", metadata_only: bool = False, page: int = 500
+    ) -> list[dict[str, Any]]:
+        """Return all objects of a collection, page by page.
+
+        Args:
+            path: The collection.
+            what: For messages.
+            selector: A label selector.
+            metadata_only: Leave everything but metadata at the API server: Secrets stay there.
+            page: Objects per request.
+        """
+        accept = "application/json"
+        if metadata_only:
+            accept = f"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{accept}"
+        items: list[dict[str, Any]] = []
+        token = ""
+        while True:
+            query = [("limit", str(page))]
+            if selector:
+                query.append(("labelSelector", selector))
+            if token:
+                query.append(("continue", token))
+            answer = await self.call("GET", path, what=f"listing {what}", query=query, accept=accept)
+            items += answer.get("items") or []
+            token = (answer.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return items
+
+
+def is_failure(error: ClusterError, status: int) -> bool:
+    """Tell whether `error` is the API server's answer with this HTTP status."""
+    return isinstance(error, KubeFailure) and error.status == status
