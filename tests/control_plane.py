@@ -37,7 +37,7 @@ import pytest_asyncio
 from tests import control_plane_processes as processes
 
 NEEDED = ("kube-apiserver", "etcd")
-WANTED = ("kube-controller-manager",)
+WANTED = ("kube-controller-manager", "kubectl")
 READY_SECONDS = 60
 MARKER = "end-of-audit-log-"
 

@@ -81,6 +81,26 @@ async def test_a_kubeconfig_works_with_the_official_client(
     assert (await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/pods/p"))["kind"] == "Pod"
 
 
+async def test_kubectl_reads_it(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    """`kubectl get pods` shows the pods of the kubeconfig's namespace."""
+    if "kubectl" not in find_programs():
+        pytest.skip("no kubectl on this machine")
+    path = control_plane.write_kubeconfig(tmp_path / "kubeconfig", namespace=namespace)
+    await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods", POD)
+    kubectl = await asyncio.create_subprocess_exec(
+        find_programs()["kubectl"],
+        "get",
+        "pods",
+        env={"KUBECONFIG": str(path), "HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    printed, _ = await kubectl.communicate()
+    heading, line = printed.decode().splitlines()
+    assert heading.split() == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert line.split()[:4] == ["p", "0/1", "Pending", "0"]
+
+
 async def test_what_a_deleted_object_owned_goes_away(control_plane: ControlPlane, namespace: str) -> None:
     """Owner references are followed."""
     if not control_plane.collects_garbage:
