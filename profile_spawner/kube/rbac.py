@@ -1,0 +1,152 @@
+"""The smallest Role with which the hub can start the servers of the loaded profiles, and whether the hub has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .kinds import BY_KIND
+from .transport import Transport
+
+__all__ = ["missing_rights", "required_rules", "role_binding_manifest", "role_manifest"]
+
+_RBAC = "rbac.authorization.k8s.io"
+_REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+# KubeSpawner watches its pods; whatever else is made is created, read back after a lost answer, and deleted.
+_POD_VERBS = ("create", "delete", "get", "list", "watch")
+_OBJECT_VERBS = ("create", "delete", "get")
+_SWEPT = frozenset({"ConfigMap", "Secret"})
+
+
+def required_rules(
+    kinds_used: Iterable[str],
+    *,
+    claims: bool = True,
+    events: bool = True,
+    sweep: bool = True,
+    granted: Iterable[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Return the rules that the hub needs in every namespace where it starts servers.
+
+    Args:
+        kinds_used: The kinds that the loaded profiles bring, such as `ConfigMap`. With `Secret` and `Service` for a hub
+            that uses KubeSpawner's `internal_ssl` or `services_enabled`.
+        claims: Whether KubeSpawner makes PersistentVolumeClaims of its own (`storage_pvc_ensure`).
+        events: Whether KubeSpawner shows events (`events_enabled`).
+        sweep: Whether unused ConfigMaps and Secrets are swept, which needs to list them.
+        granted: The rules of the Roles that profiles bring: Kubernetes lets nobody grant what he may not do himself.
+
+    Returns:
+        `PolicyRule` objects, sorted, each resource in one of them.
+    """
+    verbs: dict[tuple[str, str], set[str]] = {("", "pods"): set(_POD_VERBS)}
+    if events:
+        verbs["", "events"] = {"list", "watch"}
+    kinds = {*kinds_used, *(("PersistentVolumeClaim",) if claims else ())}
+    for name in kinds:
+        kind = BY_KIND[name]
+        needed = verbs.setdefault((kind.group, kind.plural), set())
+        needed.update(_OBJECT_VERBS)
+        if sweep and name in _SWEPT:
+            needed.add("list")
+    for rule in granted:
+        for group in rule.get("apiGroups") or ("",):
+            for resource in rule.get("resources") or ():
+                verbs.setdefault((group, resource), set()).update(rule.get("verbs") or ())
+    merged: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (group, resource), needed in verbs.items():
+        merged.setdefault((group, tuple(sorted(needed))), []).append(resource)
+    return [
+        {"apiGroups": [group], "resources": sorted(resources), "verbs": list(needed)}
+        for (group, needed), resources in sorted(merged.items(), key=lambda item: (item[0][0], sorted(item[1])))
+    ]
+
+
+def role_manifest(rules: Sequence[Mapping[str, Any]], *, name: str, namespace: str) -> dict[str, Any]:
+    """Return a Role with these rules."""
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "Role",
+        "metadata": {"name": name, "namespace": namespace},
+        "rules": [dict(rule) for rule in rules],
+    }
+
+
+def role_binding_manifest(
+    *, name: str, namespace: str, service_account: str, service_account_namespace: str
+) -> dict[str, Any]:
+    """Return the RoleBinding that gives the Role of the same name to the hub's service account."""
+    subject = {"kind": "ServiceAccount", "name": service_account, "namespace": service_account_namespace}
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": namespace},
+        "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": name},
+        "subjects": [subject],
+    }
+
+
+async def missing_rights(
+    api_client: Any,
+    rules: Sequence[Mapping[str, Any]],
+    namespace: str,
+    *,
+    log: logging.Logger | None = None,
+    request_timeout: float = 3.0,
+    retry_budget: float = 30.0,
+) -> list[dict[str, Any]]:
+    """Ask the API server which of these rights the caller lacks.
+
+    Args:
+        api_client: A `kubernetes_asyncio.client.ApiClient` with the hub's credentials.
+        rules: What is needed; see `required_rules`.
+        namespace: Where.
+        log: Where retries are noted.
+        request_timeout: Seconds for the first attempt of each question.
+        retry_budget: Seconds for each question.
+
+    Returns:
+        What is missing, as rules; empty when nothing is.
+
+    Raises:
+        ClusterError: if the API server cannot be asked.
+    """
+    transport = Transport(
+        api_client,
+        log=log or logging.getLogger(__name__),
+        request_timeout=request_timeout,
+        retry_budget=retry_budget,
+    )
+    wanted = [
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    gate = asyncio.Semaphore(10)
+
+    async def may(group: str, resource: str, verb: str) -> bool:
+        name, _, part = resource.partition("/")
+        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": name}
+        if part:
+            attributes["subresource"] = part
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        async with gate:
+            answer = await transport.call("POST", _REVIEW, what=f"asking for {verb} {resource}", body=body)
+        return bool((answer.get("status") or {}).get("allowed"))
+
+    allowed = await asyncio.gather(*(may(*right) for right in wanted))
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for (group, resource, verb), granted in zip(wanted, allowed, strict=True):
+        if not granted:
+            lacking.setdefault((group, resource), []).append(verb)
+    return [
+        {"apiGroups": [group], "resources": [resource], "verbs": verbs} for (group, resource), verbs in lacking.items()
+    ]

@@ -1,0 +1,295 @@
+"""Create, adopt, replace, refuse: on the local control plane and on a real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from profile_spawner.errors import ClusterError, PolicyError
+from profile_spawner.kube import Cluster, Policy
+from profile_spawner.kube.policy import DEFAULT_KINDS, OPT_IN_KINDS
+from profile_spawner.resources import KubeObject, Lifetime
+from tests.control_plane import ControlPlane
+from tests.fault_proxy import FaultProxy
+
+from .conftest import identity, kept_claim, owned, pod, shared_map
+
+
+async def test_a_warm_spawn_costs_one_call(cluster: Cluster, proxy: FaultProxy, namespace: str) -> None:
+    """What is shared or kept is made once; the second spawn creates the pod and nothing else."""
+    objects = [shared_map(), shared_map("other"), kept_claim()]
+    await cluster.prepare(identity(namespace), objects)
+    assert proxy.counts() == {"POST": 3}
+    proxy.clear()
+    await cluster.prepare(identity(namespace), objects)
+    created = await cluster.create_pod(identity(namespace), pod())
+    await cluster.attach(identity(namespace), objects, "jupyter-unal", created["metadata"]["uid"])
+    assert proxy.counts() == {"POST": 1}
+
+
+async def test_a_hundred_at_once_make_one(cluster: Cluster, proxy: FaultProxy, namespace: str) -> None:
+    """A hundred spawns that need the same file at the same time cause one request."""
+    servers = [identity(namespace, user=f"u{n}", pod_name=f"jupyter-{n}") for n in range(100)]
+    await asyncio.gather(*(cluster.prepare(server, [shared_map()]) for server in servers))
+    assert proxy.counts() == {"POST": 1}
+
+
+async def test_who_gives_up_waiting_does_not_stop_the_others(
+    cluster: Cluster, proxy: FaultProxy, namespace: str
+) -> None:
+    """A cancelled spawn leaves the shared request to those who still wait for it."""
+    first = asyncio.ensure_future(cluster.prepare(identity(namespace), [shared_map()]))
+    second = asyncio.ensure_future(cluster.prepare(identity(namespace, user="b"), [shared_map()]))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert proxy.counts() == {"POST": 1}
+
+
+async def test_a_restarted_hub_finds_what_is_there(
+    new_cluster: Callable[..., Cluster], proxy: FaultProxy, namespace: str
+) -> None:
+    """A hub that remembers nothing reads each object back once and uses it."""
+    objects = [shared_map(), kept_claim()]
+    await new_cluster().prepare(identity(namespace), objects)
+    restarted = new_cluster()
+    proxy.clear()
+    await restarted.prepare(identity(namespace, spawn_id="2"), objects)
+    assert proxy.counts() == {"POST": 2, "GET": 2}
+    await restarted.prepare(identity(namespace, spawn_id="3"), objects)
+    assert sum(proxy.counts().values()) == 4
+
+
+async def test_shared_objects_are_immutable_and_labelled(
+    cluster: Cluster, control_plane: ControlPlane, namespace: str
+) -> None:
+    """Nobody can change a shared file under a server, and everybody can see whose it is."""
+    item = shared_map()
+    await cluster.prepare(identity(namespace), [item])
+    found = await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/configmaps/{item.name}")
+    assert found["immutable"] is True
+    assert found["metadata"]["labels"] == identity(namespace).shared_labels()
+
+
+@pytest.mark.parametrize("difference", ["labels", "content", "mutable"])
+async def test_a_foreign_object_with_our_name_is_refused(
+    cluster: Cluster, control_plane: ControlPlane, proxy: FaultProxy, namespace: str, difference: str
+) -> None:
+    """A name is no proof: what differs in labels, content or immutability is neither used nor touched."""
+    item = shared_map()
+    body = {
+        "metadata": {"name": item.name, "labels": identity(namespace).shared_labels()},
+        "data": dict(item.body["data"]),
+        "immutable": True,
+    }
+    if difference == "labels":
+        del body["metadata"]["labels"]
+    elif difference == "content":
+        body["data"] = {"start.sh": "curl evil"}
+    else:
+        del body["immutable"]
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    before = await control_plane.ok("POST", path, body)
+    with pytest.raises(ClusterError) as caught:
+        await cluster.prepare(identity(namespace), [item])
+    assert (caught.value.reason, caught.value.blame) == ("conflict", "admin")
+    assert "DELETE" not in proxy.counts()
+    assert await control_plane.ok("GET", f"{path}/{item.name}") == before
+
+
+async def test_the_same_secret_is_recognised(
+    new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
+) -> None:
+    """A shared Secret written as text equals the base64 that the API server gives back."""
+    secret = KubeObject("v1", "Secret", "shared-secret", Lifetime.shared, "x", {"stringData": {"a": "ß"}})
+    await new_cluster().prepare(identity(namespace), [secret])
+    await new_cluster().prepare(identity(namespace), [secret])
+
+
+async def test_claims_belong_to_their_user(
+    new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
+) -> None:
+    """A claim is used again by its user's servers, by whatever spawn, and by nobody else."""
+    await new_cluster().prepare(identity(namespace), [kept_claim()])
+    await new_cluster().prepare(identity(namespace, server="second", spawn_id="9"), [kept_claim()])
+    for other in ({"user": "bob"}, {"hub": "hub-b"}):
+        for cluster in (new_cluster(), new_cluster()):
+            with pytest.raises(ClusterError, match="does not belong"):
+                await cluster.prepare(identity(namespace, **other), [kept_claim()])
+
+
+async def test_a_remembered_claim_is_still_only_its_users(cluster: Cluster, namespace: str) -> None:
+    """Remembering does not replace the check: the same name for another user is asked for again, and refused."""
+    await cluster.prepare(identity(namespace), [kept_claim()])
+    with pytest.raises(ClusterError, match="does not belong"):
+        await cluster.prepare(identity(namespace, user="bob"), [kept_claim()])
+    await cluster.prepare(identity(namespace), [kept_claim()])
+
+
+@pytest.mark.parametrize(("annotation", "adopt", "works"), [
+    (None, True, True), (None, False, False), ("Ünal/ß", True, True), ("bob", True, False),
+])  # fmt: skip
+async def test_a_claim_from_before(
+    new_cluster: Callable[..., Cluster],
+    control_plane: ControlPlane,
+    namespace: str,
+    annotation: str | None,
+    adopt: bool,
+    works: bool,
+) -> None:
+    """A claim that plain KubeSpawner made is mounted for its own user, if the hub's policy allows it."""
+    annotations = {"hub.jupyter.org/username": annotation} if annotation else {}
+    body = {"metadata": {"name": "home-unal", "annotations": annotations}, **kept_claim().body}
+    await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", body)
+    cluster = new_cluster(policy=Policy(adopt_unlabelled_claims=adopt))
+    if works:
+        await cluster.prepare(identity(namespace), [kept_claim()])
+    else:
+        with pytest.raises(ClusterError, match="does not belong"):
+            await cluster.prepare(identity(namespace), [kept_claim()])
+
+
+async def test_the_pod_of_this_spawn_is_adopted(
+    new_cluster: Callable[..., Cluster], proxy: FaultProxy, namespace: str
+) -> None:
+    """Creating the same pod twice for one spawn gives the same pod, and deletes none."""
+    first = await new_cluster().create_pod(identity(namespace), pod())
+    again = await new_cluster().create_pod(identity(namespace), pod())
+    assert first["metadata"]["uid"] == again["metadata"]["uid"]
+    assert proxy.counts() == {"POST": 2, "GET": 1}
+
+
+async def test_an_older_pod_of_this_server_is_replaced(cluster: Cluster, proxy: FaultProxy, namespace: str) -> None:
+    """A pod left from an earlier start of the same server is deleted by its UID, then the new one is created."""
+    first = await cluster.create_pod(identity(namespace), pod())
+    second = await cluster.create_pod(identity(namespace, spawn_id="spawn-2"), pod())
+    assert first["metadata"]["uid"] != second["metadata"]["uid"]
+    deletion = next(seen for seen in proxy.seen if seen.method == "DELETE")
+    assert deletion.body["preconditions"] == {"uid": first["metadata"]["uid"]}
+
+
+@pytest.mark.parametrize("other", [{"hub": "hub-b"}, {"user": "bob"}, {"server": "x"}, None])
+async def test_a_foreign_pod_is_refused(
+    cluster: Cluster, control_plane: ControlPlane, proxy: FaultProxy, namespace: str, other: dict[str, str] | None
+) -> None:
+    """A pod of another hub, user or server, or of nobody, is left alone whatever its name."""
+    labels = identity(namespace, **other).labels() if other is not None else {}
+    body = pod()
+    body["metadata"] = {"name": "jupyter-unal", "labels": labels}
+    before = await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods", body)
+    with pytest.raises(ClusterError) as caught:
+        await cluster.create_pod(identity(namespace), pod())
+    assert caught.value.reason == "conflict"
+    assert not await cluster.delete_pod(identity(namespace), namespace, 0)
+    assert proxy.counts()["DELETE"] == 0
+    after = await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/pods/jupyter-unal")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+async def test_the_pod_keeps_the_labels_it_has(cluster: Cluster, namespace: str) -> None:
+    """KubeSpawner's own label stays; the labels of ownership are added."""
+    created = await cluster.create_pod(identity(namespace), pod())
+    labels = created["metadata"]["labels"]
+    assert labels["app.kubernetes.io/managed-by"] == "kubespawner"
+    assert identity(namespace).owns(labels) == "same-spawn"
+    assert created["metadata"]["name"] == "jupyter-unal"
+
+
+async def test_owned_objects_go_with_the_pod(
+    new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
+) -> None:
+    """Whatever a profile brings for one server carries an owner reference to its pod, of any kind."""
+    cluster = new_cluster(policy=Policy(kinds=DEFAULT_KINDS | OPT_IN_KINDS))
+    template = {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"},
+    }
+    always = {**template, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    selector = {"matchLabels": {"a": "b"}}
+    rbac = "rbac.authorization.k8s.io/v1"
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    objects = [
+        owned("RoleBinding", "rb", rbac, roleRef=reference, subjects=[{"kind": "ServiceAccount", "name": "sa"}]),
+        owned("Role", "r", rbac, rules=[rule]),
+        owned("ServiceAccount", "sa", automountServiceAccountToken=False),
+        owned("ConfigMap", "c", data={"a": "b"}),
+        owned("Secret", "s", stringData={"a": "b"}),
+        owned("PersistentVolumeClaim", "p", **kept_claim().body),
+        owned("Service", "svc", spec={"ports": [{"port": 80}], "selector": {"a": "b"}}),
+        owned("Deployment", "d", "apps/v1", spec={"selector": selector, "template": always}),
+        owned("StatefulSet", "st", "apps/v1", spec={"selector": selector, "template": always, "serviceName": "svc"}),
+        owned("Job", "j", "batch/v1", spec={"template": template}),
+        owned("NetworkPolicy", "n", "networking.k8s.io/v1", spec={"podSelector": selector}),
+    ]
+    await cluster.prepare(identity(namespace), objects)
+    created = await cluster.create_pod(identity(namespace), pod())
+    uid = created["metadata"]["uid"]
+    await cluster.attach(identity(namespace), objects, "jupyter-unal", uid)
+    for item in objects:
+        group = "/api/v1" if item.api_version == "v1" else f"/apis/{item.api_version}"
+        plural = "networkpolicies" if item.kind == "NetworkPolicy" else f"{item.kind.lower()}s"
+        path = f"{group}/namespaces/{namespace}/{plural}/{item.name}"
+        metadata = (await control_plane.ok("GET", path))["metadata"]
+        assert [reference["uid"] for reference in metadata["ownerReferences"]] == [uid]
+        assert identity(namespace).owns(metadata["labels"]) == "same-spawn"
+    # A second attempt, after a lost answer, changes nothing.
+    await cluster.attach(identity(namespace), objects, "jupyter-unal", uid)
+
+
+async def test_owned_objects_of_an_earlier_spawn_are_replaced(
+    cluster: Cluster, control_plane: ControlPlane, namespace: str
+) -> None:
+    """What an earlier start left under the same name is replaced; what is foreign is refused."""
+    first = await cluster.create_pod(identity(namespace), pod())
+    await cluster.attach(identity(namespace), [owned()], "jupyter-unal", first["metadata"]["uid"])
+    later = identity(namespace, spawn_id="spawn-2")
+    second = await cluster.create_pod(later, pod())
+    uid = second["metadata"]["uid"]
+    await cluster.attach(later, [owned()], "jupyter-unal", uid)
+    path = f"/api/v1/namespaces/{namespace}/secrets/token-unal"
+    secret = await control_plane.ok("GET", path)
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == uid
+    with pytest.raises(ClusterError, match="does not belong"):
+        await cluster.attach(identity(namespace, user="bob"), [owned()], "jupyter-bob", uid)
+    assert (await control_plane.ok("GET", path))["metadata"]["uid"] == secret["metadata"]["uid"]
+
+
+async def test_delete_takes_exactly_one_pod(cluster: Cluster, proxy: FaultProxy, namespace: str) -> None:
+    """With the UID there is one call; a pod that has been replaced meanwhile stays."""
+    first = await cluster.create_pod(identity(namespace), pod())
+    second = await cluster.create_pod(identity(namespace, spawn_id="spawn-2"), pod())
+    proxy.clear()
+    assert not await cluster.delete_pod("jupyter-unal", namespace, 0, uid=first["metadata"]["uid"])
+    assert await cluster.delete_pod("jupyter-unal", namespace, 0, uid=second["metadata"]["uid"])
+    assert not await cluster.delete_pod("jupyter-unal", namespace, 0, uid=second["metadata"]["uid"])
+    assert proxy.counts() == {"DELETE": 3}
+    with pytest.raises(ValueError, match="UID"):
+        await cluster.delete_pod("jupyter-unal", namespace, 0)
+
+
+async def test_a_missing_shared_object_is_made_again(
+    cluster: Cluster, control_plane: ControlPlane, proxy: FaultProxy, namespace: str
+) -> None:
+    """When somebody deletes a file that pods wait for, it is made again with one call."""
+    item = shared_map()
+    await cluster.prepare(identity(namespace), [item])
+    path = f"/api/v1/namespaces/{namespace}/configmaps/{item.name}"
+    await control_plane.ok("DELETE", path)
+    proxy.clear()
+    assert cluster.forget(namespace, item.name)
+    await cluster.recreate(identity(namespace), [item, kept_claim()])
+    assert proxy.counts() == {"POST": 1}
+    await control_plane.ok("GET", path)
+
+
+async def test_policy_comes_before_every_call(cluster: Cluster, proxy: FaultProxy, namespace: str) -> None:
+    """One object that is not allowed: nothing at all is sent."""
+    role = owned("Role", "r", "rbac.authorization.k8s.io/v1", rules=[])
+    with pytest.raises(PolicyError):
+        await cluster.prepare(identity(namespace), [shared_map(), role])
+    with pytest.raises(PolicyError):
+        await cluster.create_pod(identity(namespace), pod(hostNetwork=True))
+    assert proxy.seen == []
