@@ -34,6 +34,10 @@ __all__ = [
     "RawProfile",
     "Snapshot",
     "collecting",
+    "default_selection",
+    "direct_collector",
+    "make_entry",
+    "make_snapshot",
     "profile_registry",
     "raw_profiles",
 ]
@@ -460,7 +464,7 @@ async def make_entry(
         replaced_by=cls.replaced_by,
         deprecated=cls.deprecated,
     )
-    specimen = _specimen_selection(offer)
+    specimen = default_selection(offer)
     build = await cls(ServerContext.specimen(), params=params, selection=specimen).build()
     digest = content_hash(
         [
@@ -482,7 +486,7 @@ async def make_entry(
     )
 
 
-def _specimen_selection(offer: Offer) -> Selection:
+def default_selection(offer: Offer) -> Selection:
     """Return the choice of a user who may everything and chooses nothing."""
     values = {}
     for option in offer.options:

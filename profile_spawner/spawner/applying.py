@@ -1,0 +1,141 @@
+"""How a chosen profile reaches the spawner's traits, and how the traits get their own values back.
+
+A plain `profile_list` entry is applied exactly as KubeSpawner applies it. What a class builds is merged by type. Either
+way the values before are remembered and restored, so that nothing leaks into the user's next server.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from kubespawner.utils import recursive_update
+from traitlets import TraitError
+
+from profile_spawner.errors import BuildError, ConflictError
+from profile_spawner.merging import merge_trait
+from profile_spawner.options import EXPANDED_TRAITS, Selection, escape_braces
+from profile_spawner.profile import ProfileBuild, chosen_overrides
+from profile_spawner.registry import Entry
+
+__all__ = ["TraitKeeper", "apply_build", "apply_raw", "final_override"]
+
+_ABSENT = object()
+_HUB = "the hub's configuration"
+
+
+class TraitKeeper:
+    """Remembers the values that a profile is about to change.
+
+    Args:
+        spawner: Whose traits.
+    """
+
+    def __init__(self, spawner: Any) -> None:
+        self._spawner = spawner
+        self._saved: dict[str, Any] = {}
+
+    def save(self, name: str) -> None:
+        """Remember the present value of attribute `name`, unless it is remembered already."""
+        if name in self._saved:
+            return
+        spawner = self._spawner
+        if not hasattr(spawner, name):
+            self._saved[name] = _ABSENT
+        else:
+            # KubeSpawner merges dictionaries in place: only a copy is safe.
+            self._saved[name] = copy.deepcopy(getattr(spawner, name))
+
+    def original(self, name: str) -> Any:
+        """Return the value before the profile."""
+        return self._saved.get(name, getattr(self._spawner, name, None))
+
+    def restore(self) -> None:
+        """Give every changed attribute its value back."""
+        for name, value in self._saved.items():
+            if value is _ABSENT:
+                if name in vars(self._spawner):
+                    delattr(self._spawner, name)
+            else:
+                setattr(self._spawner, name, value)
+        self._saved.clear()
+
+
+def apply_raw(spawner: Any, keeper: TraitKeeper, entry: Entry, selection: Selection) -> None:
+    """Apply a plain `profile_list` entry as `KubeSpawner._load_profile` does.
+
+    Raises:
+        BuildError: when the entry does not fit KubeSpawner's traits, naming the profile and the key.
+    """
+    definition = copy.deepcopy(dict(entry.raw or {}))
+    _apply_overrides(spawner, keeper, definition.get("kubespawner_override") or {}, entry)
+    for option in entry.offer.options:
+        if option.name not in selection.values:
+            continue
+        chosen = chosen_overrides(option, selection.values[option.name], typed=option.name in selection.typed)
+        for override in chosen:
+            _apply_overrides(spawner, keeper, copy.deepcopy(override), entry)
+
+
+def _apply_overrides(spawner: Any, keeper: TraitKeeper, override: Mapping[str, Any], entry: Entry) -> None:
+    """Do what `KubeSpawner._apply_overrides` does; the values are never logged, as they may hold secrets."""
+    for name, value in override.items():
+        keeper.save(name)
+        try:
+            if callable(value):
+                value = value(spawner)
+            if isinstance(value, dict) and isinstance(getattr(spawner, name), dict):
+                recursive_update(getattr(spawner, name), value)
+            else:
+                if not spawner.has_trait(name):
+                    spawner.log.warning(
+                        "profile %r sets %r, which is no trait of KubeSpawner and has no effect", entry.slug, name
+                    )
+                setattr(spawner, name, value)
+        except (TraitError, TypeError, AttributeError, KeyError, ValueError) as e:
+            raise BuildError(
+                f"KubeSpawner does not take this value: {e}",
+                profile=entry.slug,
+                origin=entry.origin,
+                field=f"kubespawner_override.{name}",
+            ) from e
+    spawner.log.debug("profile %r overrides %s", entry.slug, ", ".join(override) or "nothing")
+
+
+def final_override(build: ProfileBuild) -> dict[str, Any]:
+    """Return what was built with its braces escaped where KubeSpawner would expand them."""
+    return {
+        trait: escape_braces(value) if trait in EXPANDED_TRAITS else copy.deepcopy(value)
+        for trait, value in build.kubespawner_override.items()
+    }
+
+
+def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileBuild) -> None:
+    """Merge what a class built into the spawner's traits, by type.
+
+    Raises:
+        BuildError: when a value does not fit its trait, or there is no such trait.
+        ConflictError: when the hub's configuration has a different thing under the same name.
+    """
+    merged = {}
+    for name, value in final_override(build).items():
+        if not spawner.has_trait(name):
+            raise BuildError(
+                "KubeSpawner has no such trait", profile=entry.slug, origin=entry.origin, field=name, value=name
+            )
+        try:
+            merged[name] = merge_trait(
+                name, getattr(spawner, name), value, base_origin=_HUB, extra_origin=f"profile {entry.slug!r}"
+            )
+        except ConflictError as e:
+            e.profile, e.origin = entry.slug, entry.origin
+            raise
+    for name, value in merged.items():
+        keeper.save(name)
+        try:
+            setattr(spawner, name, value)
+        except TraitError as e:
+            raise BuildError(
+                f"KubeSpawner does not take this value: {e}", profile=entry.slug, origin=entry.origin, field=name
+            ) from None

@@ -1,0 +1,64 @@
+"""How a mistake becomes an answer: the right exception for the installed JupyterHub.
+
+JupyterHub counts failed spawns and ends itself after `consecutive_failure_limit` of them. A user's mistake, a profile's
+fault or a full quota must never count. JupyterHub 6 has `SpawnException` for this; 5 counts everything, so there the
+counter is set back by one before it is raised by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tornado import web
+
+from profile_spawner.errors import ClusterError, ProfileSpawnerError
+
+try:
+    from jupyterhub.spawner import SpawnException
+except ImportError:  # JupyterHub 5
+    SpawnException = None
+
+__all__ = ["from_error", "refusal", "uncounted"]
+
+
+def uncounted(spawner: Any) -> None:
+    """Make sure that the failure that is about to be raised does not count towards the hub's failure limit."""
+    if SpawnException is not None:
+        return
+    settings = getattr(spawner.user, "settings", None)
+    if isinstance(settings, dict):
+        settings["failure_count"] = settings.get("failure_count", 0) - 1
+
+
+def refusal(message: str, *, reason: str, status: int = 400, log_message: str = "") -> web.HTTPError:
+    """Return the exception that tells the user `message` and does not count as a failure of the hub.
+
+    Args:
+        message: A sentence for the user, that says what to do next.
+        reason: A short word for the hub's metrics.
+        status: The HTTP status.
+        log_message: What the administrator reads in the log, if that is more.
+    """
+    if SpawnException is not None:
+        return SpawnException(message, reason=reason, status_code=status, log_message=log_message or message)
+    error = web.HTTPError(status, message)
+    error.jupyterhub_message = message
+    return error
+
+
+def from_error(error: ProfileSpawnerError, display_name: str) -> web.HTTPError:
+    """Return the exception for an error of this project; only a fault of the cluster counts as a failure of the hub."""
+    if isinstance(error, ClusterError):
+        if error.blame == "cluster":
+            counted = web.HTTPError(503, error.user_message)
+            counted.jupyterhub_message = error.user_message
+            return counted
+        status = {"user": 400, "profile": 422, "admin": 403}.get(error.blame, 400)
+        return refusal(error.user_message, reason=error.reason, status=status, log_message=str(error))
+    return refusal(
+        f"“{display_name}” cannot be started because of a mistake in its definition. "
+        "Your administrator finds the details in the hub's log. You can choose another profile.",
+        reason="profile_error",
+        status=422,
+        log_message=str(error),
+    )

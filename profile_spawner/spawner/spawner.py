@@ -1,0 +1,421 @@
+"""`ProfileSpawner`: KubeSpawner, with profiles from a registry.
+
+The order of a spawn: JupyterHub calls `clear_state` (what an earlier profile set goes), the hooks, `apply_user_options`
+(the choice is validated and authorised), then `start`: `load_user_options` builds the profile and merges it into the
+traits, KubeSpawner makes the manifest, and `_make_create_pod_request` makes the pod and what belongs to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jupyterhub.utils import maybe_future
+from kubespawner import KubeSpawner
+from traitlets import default
+
+from profile_spawner.access import UserInfo
+from profile_spawner.context import ServerContext
+from profile_spawner.errors import ClusterError, ProfileSpawnerError
+from profile_spawner.kube.identity import ServerIdentity
+from profile_spawner.names import LABEL_HUB
+from profile_spawner.options import Rejection, Selection, from_form
+from profile_spawner.profile import ProfileBuild
+from profile_spawner.registry import Entry, Snapshot
+
+from .applying import TraitKeeper, apply_build, apply_raw
+from .form import FormMixin
+from .hub import HubProfiles, hub_profiles, start_with_hub
+from .refusals import from_error, refusal, uncounted
+from .traits import HubTraits
+from .upstream import registry_profile_list
+from .waiting import NotifyingPodReflector, server_answers
+
+__all__ = ["ProfileSpawner"]
+
+
+@dataclass
+class _Chosen:
+    """What this spawn is going to start; one snapshot from beginning to end."""
+
+    request: Mapping[str, Any]
+    snapshot: Snapshot
+    selection: Selection
+    entry: Entry
+    build: ProfileBuild | None = None
+    spawn_id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+
+
+class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
+    """A KubeSpawner whose profiles come from classes, YAML documents, ConfigMaps and packages.
+
+    Everything that works with KubeSpawner works unchanged: `c.KubeSpawner.*` applies, and a plain `profile_list` makes
+    the same pods.
+    """
+
+    _chosen: _Chosen | None = None
+    _configured_profile_list: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._traits_before = TraitKeeper(self)
+        self._steps: list[str] = []
+        self._step_known = asyncio.Event()
+        self._record: dict[str, Any] = {}
+        self._good_options: Mapping[str, Any] = dict(self.user_options or {})
+
+    # ---------------------------------------------------------------------------------------------- configuration
+
+    def _find_my_config(self, cfg: Any) -> Any:
+        """Keep a long `profile_list` out of the copies that traitlets makes of the configuration for every spawner."""
+        config = super()._find_my_config(cfg)
+        configured = config.get("profile_list")
+        if isinstance(configured, list | dict):
+            self._configured_profile_list = configured
+            del config["profile_list"]
+        return config
+
+    @default("profile_list")
+    def _default_profile_list(self) -> Any:
+        configured = self._configured_profile_list
+        return configured if configured is not None else registry_profile_list
+
+    @property
+    def profiles(self) -> HubProfiles:
+        """What all spawners of this hub share."""
+        return hub_profiles(self.config, tuple(type(self).section_names()), self.log)
+
+    @property
+    def user_info(self) -> UserInfo:
+        """The user, with the groups as they are now."""
+        groups = getattr(self.user, "groups", None)
+        names = frozenset(g.name for g in groups) if isinstance(groups, list | tuple) or groups else frozenset()
+        return UserInfo(self.user.name, names, bool(getattr(self.user, "admin", False)))
+
+    def _own_profile_list(self) -> tuple[Any, bool]:
+        """Return the configured `profile_list` and whether it is the hub's one object; `None` without one."""
+        value = self._trait_values.get("profile_list", self._configured_profile_list)
+        if value is registry_profile_list:
+            return None, True
+        return value, value is self._configured_profile_list
+
+    async def catalogue(self) -> Snapshot | None:
+        """Return the profiles on offer; `None` when this is used as a plain KubeSpawner without any."""
+        listed, shared = self._own_profile_list()
+        if callable(listed):
+            listed, shared = await maybe_future(listed(self)), False
+            if listed is None:
+                listed = []
+        elif not listed:
+            listed = None
+        return await self.profiles.catalogue(listed, shared=shared)
+
+    # ---------------------------------------------------------------------------------------------- choosing
+
+    async def choose(self, request: Any) -> None:
+        """Validate and authorise what the user asks for, and remember it for the start.
+
+        Raises:
+            tornado.web.HTTPError: the answer to a mistake; never counted as a failure of the hub.
+        """
+        self._chosen = None
+        snapshot = await self.catalogue()
+        if snapshot is None:
+            if isinstance(request, Mapping) and request.get("profile"):
+                self.log.warning("A profile was requested, but no profiles are configured")
+            return
+        result = snapshot.select(request, self.user_info)
+        if isinstance(result, Rejection):
+            self._forget_bad_options()
+            self.log.info("Refused options of %s: %s", self._log_name, result.message)
+            uncounted(self)
+            raise refusal(result.message, reason="invalid_options")
+        self._good_options = dict(result.user_options)
+        self._chosen = _Chosen(request, snapshot, result, snapshot.entries[result.slug])
+
+    def _forget_bad_options(self) -> None:
+        """Put the last good options back: JupyterHub stores what it is sent before anybody has looked at it."""
+        orm_spawner = getattr(self, "orm_spawner", None)
+        if orm_spawner is not None and orm_spawner.user_options != self._good_options:
+            orm_spawner.user_options = dict(self._good_options)
+            self.db.commit()
+
+    async def _run_apply_user_options(self, user_options: Any) -> None:
+        if self.apply_user_options is None:
+            await self.choose(user_options)
+        else:
+            await super()._run_apply_user_options(user_options)
+
+    @default("options_from_form")
+    def _options_from_form_default(self) -> Any:
+        return self._read_form
+
+    async def _read_form(self, form: Mapping[str, Any]) -> dict[str, Any]:
+        """Read the posted form into `user_options`; a mistake is answered on the form, which stays as filled in."""
+        snapshot = await self.catalogue()
+        if snapshot is None:
+            return dict(super()._options_from_form(form))
+        user = self.user_info
+        request = from_form(form, snapshot.offers_for(user))
+        result = snapshot.select(request, user)
+        if isinstance(result, Rejection):
+            self.remember_rejected(request, result)
+            raise refusal(result.message, reason="invalid_options")
+        return dict(result.user_options)
+
+    # ---------------------------------------------------------------------------------------------- building
+
+    def server_context(self, spawn_id: str = "") -> ServerContext:
+        """Return whose server this is, as the profile's hooks see it."""
+        return ServerContext(
+            user=self.user_info,
+            server_name=self.name,
+            namespace=self.namespace,
+            hub=self.hub_id,
+            pod_name=self.pod_name,
+            spawn_id=spawn_id,
+            user_namespaces=self.enable_user_namespaces,
+        )
+
+    async def load_user_options(self) -> None:
+        """Build the chosen profile and merge it into the traits.
+
+        Raises:
+            tornado.web.HTTPError: the answer to a mistake of the user or of the profile.
+        """
+        self._traits_before.restore()
+        chosen = self._chosen
+        if chosen is None or chosen.request != self.user_options:
+            await self.choose(self.user_options)
+            chosen = self._chosen
+        if chosen is None:
+            return
+        entry = chosen.entry
+        try:
+            if entry.raw is not None:
+                apply_raw(self, self._traits_before, entry, chosen.selection)
+            else:
+                context = self.server_context(chosen.spawn_id)
+                layers = self.param_layers()
+                chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
+                apply_build(self, self._traits_before, entry, chosen.build)
+        except ProfileSpawnerError as e:
+            self._traits_before.restore()
+            self.log.error("%s cannot be started: %s", self._log_name, e)
+            uncounted(self)
+            raise from_error(e, entry.offer.display_name) from e
+        self._tell_steps(chosen)
+
+    def param_layers(self) -> dict[str, Any]:
+        """Return the layers of param values that apply to this server, as the resolver takes them."""
+        values = self.param_values
+        user = self.user_info
+        groups = [
+            (name, dict(group.get("params", group)), list(group.get("profiles", ())))
+            for name, group in (values.get("groups") or {}).items()
+            if name in user.groups
+        ]
+        assigned = values.get("assigned") or {}
+        names = [p for key in (user.name, *sorted(user.groups)) for p in assigned.get(key, ())]
+        return {
+            "enforced": values.get("enforced") or {},
+            "user": (values.get("users") or {}).get(user.name) or {},
+            "assigned": names,
+            "groups": groups,
+            "hub": values.get("hub") or {},
+        }
+
+    def _tell_steps(self, chosen: _Chosen) -> None:
+        name = chosen.entry.offer.display_name
+        steps = chosen.build.steps if chosen.build is not None else ()
+        self._steps = [f"{step} for {name}" for step in steps] or [f"Preparing {name}"]
+        self._step_known.set()
+
+    # ---------------------------------------------------------------------------------------------- starting
+
+    def _identity(self, spawn_id: str = "") -> ServerIdentity:
+        chosen = self._chosen
+        return ServerIdentity(
+            hub=self.hub_id,
+            user=self.user.name,
+            server=self.name,
+            namespace=self.namespace,
+            pod_name=self.pod_name,
+            spawn_id=spawn_id or (chosen.spawn_id if chosen else uuid.uuid4().hex[:16]),
+            profile=chosen.entry.slug if chosen else "",
+            generation=str(chosen.snapshot.generation) if chosen else "",
+        )
+
+    @property
+    def _cluster(self) -> Any:
+        return self.profiles.cluster(
+            self.api.api_client, self.k8s_api_request_timeout, self.k8s_api_request_retry_timeout
+        )
+
+    async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
+        """Make the pod and everything that belongs to it; safe to be repeated.
+
+        What is going to be created is recorded first, so that a hub that is killed in between finds it again.
+        """
+        del request_timeout
+        chosen = self._chosen
+        objects = chosen.build.objects if chosen is not None and chosen.build is not None else ()
+        identity = self._identity()
+        self._remember(identity, objects)
+        cluster = self._cluster
+        try:
+            await cluster.prepare(identity, objects)
+            trusted = chosen is None or chosen.entry.raw is not None
+            created = await cluster.create_pod(identity, pod, trusted=trusted)
+            uid = created["metadata"]["uid"]
+            owned = [o for o in objects if o.lifetime.value == "owned"]
+            if owned:
+                await cluster.attach(identity, owned, self.pod_name, uid)
+        except ProfileSpawnerError as e:
+            self.log.error("%s could not be started: %s", self._log_name, e)
+            name = chosen.entry.offer.display_name if chosen is not None else "The server"
+            answer = from_error(e, name)
+            if not (isinstance(e, ClusterError) and e.blame == "cluster"):
+                uncounted(self)
+            raise answer from e
+        if not (self.internal_ssl or self.services_enabled or self.after_pod_created_hook):
+            await self._wait_until_answering()
+        return True
+
+    def _remember(self, identity: ServerIdentity, objects: Any) -> None:
+        chosen = self._chosen
+        self._record = {
+            "hub": identity.hub,
+            "spawn_id": identity.spawn_id,
+            "profile": identity.profile,
+            "generation": chosen.snapshot.generation if chosen else 0,
+            "digest": chosen.entry.digest if chosen else "",
+            "objects": [[o.api_version, o.kind, o.name, o.lifetime.value] for o in objects],
+        }
+        if getattr(self, "orm_spawner", None) is not None:
+            self.orm_spawner.state = self.get_state()
+            self.db.commit()
+
+    async def _wait_until_answering(self) -> None:
+        """Wait for the pod to run and for its server to answer, so that the user gets in without a further pause."""
+        key = f"{self.namespace}/{self.pod_name}"
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.start_timeout
+        while loop.time() < deadline:
+            reflector = self.pod_reflector
+            pod = reflector.pods.get(key) if reflector is not None else None
+            if pod is not None and self._ended(pod):
+                return
+            if pod is not None and self.is_pod_running(pod):
+                break
+            if not isinstance(reflector, NotifyingPodReflector):
+                return
+            await reflector.changed(min(5.0, max(0.1, deadline - loop.time())))
+        else:
+            return
+        path = (self.server.base_url if self.server else "/") + "api"
+        timeout = min(float(self.http_timeout), max(0.0, deadline - loop.time()))
+        await server_answers(
+            self._get_pod_url(pod),
+            path,
+            timeout=timeout,
+            gone=lambda: self._ended(self.pod_reflector.pods.get(key)),
+        )
+
+    @staticmethod
+    def _ended(pod: Mapping[str, Any] | None) -> bool:
+        return pod is None or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+
+    async def _start_watching_pods(self, replace: bool = False) -> Any:
+        return await self._start_reflector(
+            kind="pods",
+            reflector_class=NotifyingPodReflector,
+            labels={"component": self.component_label},
+            omit_namespace=self.enable_user_namespaces,
+            replace=replace,
+        )
+
+    # ---------------------------------------------------------------------------------------------- stopping
+
+    async def stop(self, now: bool = False) -> None:
+        """Delete the server's pod, never one that only has its name, and wait until it is gone."""
+        await self._start_watching_pods()
+        key = f"{self.namespace}/{self.pod_name}"
+        pod = self.pod_reflector.pods.get(key)
+        if pod is not None and not self._is_ours(pod):
+            self.log.warning("Pod %s belongs to somebody else; it is left alone", key)
+            return
+        grace = 0 if now else self.delete_grace_period
+        identity = self._identity(self._record.get("spawn_id", ""))
+        uid = pod["metadata"]["uid"] if pod is not None else None
+        await self._cluster.delete_pod(identity, self.namespace, grace, uid=uid)
+        await self._wait_until_gone(key, uid)
+        self._chosen = None
+
+    async def _wait_until_gone(self, key: str, uid: str | None) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.start_timeout
+        while loop.time() < deadline:
+            reflector = self.pod_reflector
+            pod = reflector.pods.get(key)
+            if pod is None or (uid is not None and pod["metadata"]["uid"] != uid):
+                return
+            if isinstance(reflector, NotifyingPodReflector):
+                await reflector.changed(min(5.0, max(0.1, deadline - loop.time())))
+            else:
+                await asyncio.sleep(0.2)
+        self.log.error("Pod %s did not disappear, restarting pod reflector", key)
+        await self._start_watching_pods(replace=True)
+        raise TimeoutError(f"pod {key} did not disappear in {self.start_timeout} seconds")
+
+    def _is_ours(self, pod: Mapping[str, Any]) -> bool:
+        """Tell whether a pod is this server's: by our labels, or by KubeSpawner's for one that it started itself."""
+        metadata = pod["metadata"]
+        labels = metadata.get("labels") or {}
+        if LABEL_HUB in labels:
+            return bool(self._identity(self._record.get("spawn_id", "")).owns(labels) != "foreign")
+        annotations = metadata.get("annotations") or {}
+        return bool(annotations.get("hub.jupyter.org/username", self.user.name) == self.user.name)
+
+    # ---------------------------------------------------------------------------------------------- state
+
+    def clear_state(self) -> None:
+        """Forget the stopped server: its choice, and every value that its profile set."""
+        if hasattr(self, "_traits_before"):
+            self._traits_before.restore()
+        super().clear_state()
+        self._chosen = None
+        self._record = {}
+        self._steps = []
+        self._step_known = asyncio.Event()
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what must survive a restart of the hub: KubeSpawner's state, and what was made for the server."""
+        state: dict[str, Any] = super().get_state()
+        if self._record:
+            state["profile_spawner"] = self._record
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up a server that was started before the hub's restart."""
+        super().load_state(state)
+        record = state.get("profile_spawner")
+        self._record = dict(record) if isinstance(record, dict) else {}
+
+    # ---------------------------------------------------------------------------------------------- progress
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the profile does, then the events of the pod."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._step_known.wait(), 5)
+        for number, step in enumerate(self._steps):
+            yield {"progress": min(5 + 5 * number, 25), "message": step}
+        async for event in super().progress():
+            yield event
+
+
+start_with_hub(ProfileSpawner)

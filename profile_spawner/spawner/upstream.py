@@ -1,0 +1,117 @@
+"""The registry in the shape of KubeSpawner's `profile_list`, for tools that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.options import Offer, Option
+from profile_spawner.registry import Entry, default_selection
+
+from .applying import final_override
+
+__all__ = ["display_entry", "registry_profile_list", "upstream_entry"]
+
+_SHOWN = frozenset(
+    {"image", "cpu_limit", "cpu_guarantee", "mem_limit", "mem_guarantee", "extra_resource_limits", "default_url"}
+)
+
+
+async def registry_profile_list(spawner: Any) -> list[dict[str, Any]]:
+    """Return what the spawner's user may choose, as KubeSpawner's `profile_list` has it.
+
+    A plain function, as traitlets copies bound methods with everything that they are bound to. The entries are fresh,
+    JSON-serialisable and without secrets. ProfileSpawner itself does not spawn from them.
+    """
+    profiles = getattr(spawner, "profiles", None)
+    snapshot = await profiles.service.ready() if profiles is not None and profiles.has_sources else None
+    if snapshot is None:
+        return []
+    result = []
+    for entry in snapshot.visible_to(spawner.user_info):
+        described = upstream_entry(entry)
+        if entry.profile is not None:
+            try:
+                selection = default_selection(entry.offer)
+                build = await snapshot.build(selection, spawner.server_context(), **spawner.param_layers())
+            except ProfileSpawnerError as e:
+                spawner.log.error("Left out of profile_list: %s", e)
+                continue
+            described["kubespawner_override"] = _plain(final_override(build))
+        result.append(described)
+    return result
+
+
+def upstream_entry(entry: Entry) -> dict[str, Any]:
+    """Return one profile in upstream's shape; a plain entry without its callables, a class with its display values."""
+    if entry.raw is not None:
+        result: dict[str, Any] = _plain(entry.raw)
+        result.setdefault("slug", entry.slug)
+        return result
+    override = {k: v for k, v in entry.effective.items() if k in _SHOWN}
+    return {**_display(entry.offer), "kubespawner_override": _plain(override)}
+
+
+def display_entry(entry: Entry) -> dict[str, Any]:
+    """Return one profile in upstream's shape for a page's template: only what may be shown."""
+    result = upstream_entry(entry)
+    _strip(result)
+    for option in (result.get("profile_options") or {}).values():
+        for choice in (option.get("choices") or {}).values():
+            _strip(choice)
+        _strip(option.get("unlisted_choice") or {})
+    return result
+
+
+def _strip(item: dict[str, Any]) -> None:
+    override = item.get("kubespawner_override")
+    if isinstance(override, Mapping):
+        item["kubespawner_override"] = {k: v for k, v in override.items() if k in _SHOWN}
+
+
+def _display(offer: Offer) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "display_name": offer.display_name,
+        "description": offer.description,
+        "slug": offer.slug,
+        "default": offer.default,
+    }
+    options = {o.name: _option(o) for o in offer.options if o.kind == "choice"}
+    if options:
+        result["profile_options"] = options
+    return result
+
+
+def _option(option: Option) -> dict[str, Any]:
+    result: dict[str, Any] = {"display_name": option.display_name or option.name}
+    if option.choices:
+        result["choices"] = {
+            c.name: {
+                "display_name": c.display_name,
+                "description": c.description,
+                "default": c.default,
+                "kubespawner_override": {k: _plain(v) for k, v in c.override.items() if k in _SHOWN},
+            }
+            for c in option.choices
+        }
+    if option.unlisted is not None:
+        result["unlisted_choice"] = {
+            "enabled": True,
+            "display_name": option.unlisted.display_name,
+            "display_name_in_choices": option.unlisted.display_name_in_choices,
+            "validation_regex": option.unlisted.pattern,
+            "validation_message": option.unlisted.message,
+        }
+    return result
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON-serialisable copy; callables are left out."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items() if not callable(v)}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in value if not callable(v)]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)
