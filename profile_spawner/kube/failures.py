@@ -81,7 +81,8 @@ def classify(exc: BaseException, *, what: str = "the request", profile: str | No
         return _from_status(exc, what, profile)
     if isinstance(exc, asyncio.TimeoutError):
         return _failure(f"{what}: no answer in time", "timeout", profile, retryable=True, ambiguous=True)
-    if isinstance(exc, ValueError):
+    # A certificate that does not verify is a ValueError as well, to Python.
+    if isinstance(exc, ValueError) and not isinstance(exc, OSError):
         return _failure(f"{what}: the answer is not JSON", "server_error", profile, retryable=True, ambiguous=True)
     # Connection refused or reset, name resolution, TLS: the class says which. Its text may hold a URL with a query.
     number = getattr(exc, "errno", None)

@@ -195,7 +195,8 @@ class Transport:
         """Delete exactly the object with this UID.
 
         Returns:
-            Whether it was there: `False` when nothing, or another object, has the name.
+            `False` when nothing, or another object, has the name: also when an earlier attempt has deleted it and the
+            answer was lost.
 
         Raises:
             ClusterError: if the API server refuses or stays away.
@@ -211,7 +212,7 @@ class Transport:
             await self.call("DELETE", path, what=f"deleting {what}", body=body, budget=budget)
         except KubeFailure as failure:
             if failure.status == 404 or (failure.status == 409 and not failure.retryable):
-                return failure.ambiguous
+                return False
             raise
         return True
 
