@@ -1,1 +1,133 @@
-"""ProfileSpawner: the profile engine for JupyterHub on Kubernetes."""
+"""ProfileSpawner: the profile engine for JupyterHub on Kubernetes.
+
+The names here are an author's interface; everything that a module of profiles needs. They are loaded on first use, so
+that the parts which need none of them start quickly. `ProfileSpawner` itself stands in `profile_spawner.spawner`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .access import UserInfo
+    from .apps import (
+        BUILTIN,
+        BaseCoderProfile,
+        BaseJupyterLabProfile,
+        BaseRemoteDesktopProfile,
+        BaseWorkspaceProfile,
+        CoderProfile,
+        GpuCoderProfile,
+        GpuJupyterLabProfile,
+        RedisJupyterLabProfile,
+        RemoteDesktopProfile,
+        SmallJupyterLabProfile,
+    )
+    from .apps.assets import load_config_map, load_manifests
+    from .errors import ProfileDefinitionError, ProfileSpawnerError
+    from .options import Choice, Option, Unlisted
+    from .params import Param
+    from .profile import BaseAppProfile, ProfileBuild
+    from .registry import profile_registry
+    from .resources import (
+        ConfigMap,
+        ConfigMapEnvVarReference,
+        ConfigMapKeyRef,
+        ImagePullSecret,
+        InitContainer,
+        InitContainerVolumeMount,
+        Manifest,
+        Role,
+        RoleBinding,
+        SecretEnvVarReference,
+        SecretKeyRef,
+        SecretMount,
+        Subject,
+        SubjectKind,
+        Verb,
+        Volume,
+        VolumeMount,
+    )
+
+__all__ = [
+    "BUILTIN",
+    "BaseAppProfile",
+    "BaseCoderProfile",
+    "BaseJupyterLabProfile",
+    "BaseRemoteDesktopProfile",
+    "BaseWorkspaceProfile",
+    "Choice",
+    "CoderProfile",
+    "ConfigMap",
+    "ConfigMapEnvVarReference",
+    "ConfigMapKeyRef",
+    "GpuCoderProfile",
+    "GpuJupyterLabProfile",
+    "ImagePullSecret",
+    "InitContainer",
+    "InitContainerVolumeMount",
+    "Manifest",
+    "Option",
+    "Param",
+    "ProfileBuild",
+    "ProfileDefinitionError",
+    "ProfileSpawnerError",
+    "RedisJupyterLabProfile",
+    "RemoteDesktopProfile",
+    "Role",
+    "RoleBinding",
+    "SecretEnvVarReference",
+    "SecretKeyRef",
+    "SecretMount",
+    "SmallJupyterLabProfile",
+    "Subject",
+    "SubjectKind",
+    "Unlisted",
+    "UserInfo",
+    "Verb",
+    "Volume",
+    "VolumeMount",
+    "load_config_map",
+    "load_manifests",
+    "profile_registry",
+]
+
+_HOME = {
+    "BUILTIN": "apps",
+    "BaseAppProfile": "profile",
+    "BaseCoderProfile": "apps",
+    "BaseJupyterLabProfile": "apps",
+    "BaseRemoteDesktopProfile": "apps",
+    "BaseWorkspaceProfile": "apps",
+    "Choice": "options",
+    "CoderProfile": "apps",
+    "GpuCoderProfile": "apps",
+    "GpuJupyterLabProfile": "apps",
+    "Option": "options",
+    "Param": "params",
+    "ProfileBuild": "profile",
+    "ProfileDefinitionError": "errors",
+    "ProfileSpawnerError": "errors",
+    "RedisJupyterLabProfile": "apps",
+    "RemoteDesktopProfile": "apps",
+    "SmallJupyterLabProfile": "apps",
+    "Unlisted": "options",
+    "UserInfo": "access",
+    "load_config_map": "apps.assets",
+    "load_manifests": "apps.assets",
+    "profile_registry": "registry",
+}
+"""The module of each name; what is not listed is a model of `resources`."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_HOME.get(name, 'resources')}", __name__)
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

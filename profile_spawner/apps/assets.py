@@ -1,0 +1,60 @@
+"""Reads the files that profiles bring along. Each is named in Python by its path; nothing is found by convention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from ..resources import ConfigMap, Manifest
+
+__all__ = ["load_config_map", "load_manifests"]
+
+
+def load_config_map(
+    path: str | Path, *, name: str, mount_path: str | None, default_mode: str | None = None, render: bool = True
+) -> ConfigMap:
+    """Return the file at `path` as a ConfigMap: one file, or all files of a folder.
+
+    Call it when the module is loaded, not in a hook: hooks run in the hub's event loop.
+
+    Args:
+        path: A file, or a folder whose files (not its folders) are taken.
+        name: The name within the profile.
+        mount_path: Where the file, or the folder, appears in the container; `None` mounts nothing.
+        default_mode: An octal file mode such as `0755`; `0644` by default.
+        render: Whether `{{ param }}` references in the text are replaced.
+
+    Raises:
+        OSError: The file cannot be read; this makes the whole module fail, with the path in the message.
+        UnicodeDecodeError: It is no text.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = {file.name: file.read_text(encoding="utf-8") for file in sorted(path.iterdir()) if file.is_file()}
+        return ConfigMap(name=name, data=files, mount_path=mount_path, default_mode=default_mode, render=render)
+    content = path.read_text(encoding="utf-8")
+    return ConfigMap(
+        name=name, key=path.name, content=content, mount_path=mount_path, default_mode=default_mode, render=render
+    )
+
+
+def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Manifest:
+    """Return all objects of a YAML file as one manifest; empty documents are left out.
+
+    Call it when the module is loaded, not in a hook. References such as `{{ server_slug }}` are replaced later, for
+    each server.
+
+    Args:
+        path: A YAML file of one or more documents.
+        name: The name within the profile.
+        persist: `False`: the objects go with the server. `True`: they stay.
+
+    Raises:
+        OSError: The file cannot be read.
+        yaml.YAMLError: It is no YAML; the message has line and column.
+    """
+    path = Path(path)
+    with path.open(encoding="utf-8") as file:
+        documents = tuple(document for document in yaml.safe_load_all(file) if document is not None)
+    return Manifest(name=name, key=path.name, content=documents, persist=persist)

@@ -1,0 +1,6 @@
+"""VS Code in the browser, by code-server."""
+
+from .base_coder import BaseCoderProfile
+from .coder_profiles import CoderProfile, GpuCoderProfile
+
+__all__ = ["BaseCoderProfile", "CoderProfile", "GpuCoderProfile"]

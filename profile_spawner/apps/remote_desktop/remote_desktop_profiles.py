@@ -1,0 +1,21 @@
+"""Ready remote desktops."""
+
+from __future__ import annotations
+
+from .base_remote_desktop import BaseRemoteDesktopProfile
+
+__all__ = ["RemoteDesktopProfile"]
+
+
+class RemoteDesktopProfile(BaseRemoteDesktopProfile):
+    """The MATE desktop, in the image that a maintainer of jupyter-remote-desktop-proxy publishes."""
+
+    slug = "remote_desktop"
+    display_name = "Remote desktop"
+    description = "A whole Linux desktop in your browser, for programs with windows of their own."
+    image = "ghcr.io/manics/jupyter-desktop-mate:latest"
+    cpu_guarantee = 0.5
+    cpu_limit = 2
+    mem_guarantee = "1G"
+    mem_limit = "4G"
+    tags = ("desktop",)
