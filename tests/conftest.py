@@ -1,3 +1,29 @@
 """Fixtures for all tests."""
 
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
 pytest_plugins = ["tests.control_plane"]
+
+
+def _unused_kubeconfig() -> str:
+    """Write a kubeconfig that leads nowhere; KubeSpawner loads one whenever it is made, if only to build a manifest."""
+    path = Path(tempfile.mkdtemp(prefix="profile-spawner-tests-")) / "kubeconfig"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "users": [{"name": "nobody", "user": {}}],
+        "contexts": [{"name": "none", "context": {"cluster": "none", "user": "nobody"}}],
+        "current-context": "none",
+    }
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+# The client reads the variable when it is imported, so a fixture would come too late.
+os.environ["KUBECONFIG"] = _unused_kubeconfig()
