@@ -177,6 +177,9 @@ class Policy:
         account = spec.get("serviceAccountName") or spec.get("serviceAccount")
         if account in self.protected:
             report.refuse("protected names", f"{path}spec.serviceAccountName", account, "another service account")
+        for index, volume in enumerate(spec.get("volumes") or ()):
+            claim = ((volume.get("ephemeral") or {}).get("volumeClaimTemplate") or {}).get("spec") or {}
+            self._check_claim(claim, f"{path}spec.volumes[{index}].ephemeral.volumeClaimTemplate.spec", report)
         for name in referred_names(spec):
             if name in self.protected:
                 report.refuse("protected names", f"{path}spec", name, "a Secret or ConfigMap of the users")
