@@ -213,7 +213,9 @@ def _retry_after(exc: ApiException, body: Mapping[str, Any]) -> float | None:
     headers: Mapping[str, Any] = exc.headers or {}
     header = headers.get("Retry-After")
     details = body.get("details")
-    value: Any = header if header is not None else details.get("retryAfterSeconds") if details else None
+    value: Any = header
+    if value is None and isinstance(details, Mapping):
+        value = details.get("retryAfterSeconds")
     if value is None:
         return None
     try:

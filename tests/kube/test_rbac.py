@@ -1,0 +1,77 @@
+"""The printed Role is the smallest that works, and the check finds what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubernetes_asyncio.client import ApiClient
+
+from profile_spawner.kube.policy import DEFAULT_KINDS, OPT_IN_KINDS
+from profile_spawner.kube.rbac import missing_rights, required_rules, role_binding_manifest, role_manifest
+from tests.control_plane import ControlPlane
+
+
+def rights(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    """Return the single rights in the rules."""
+    return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+
+
+def test_plain_hub() -> None:
+    """Without any profile that brings objects, there is nothing but what KubeSpawner itself does."""
+    assert required_rules(()) == [
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["create", "delete", "get"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
+    ]
+    assert rights(required_rules((), claims=False, events=False)) == {
+        ("", "pods", verb) for verb in ("create", "delete", "get", "list", "watch")
+    }
+
+
+def test_only_what_is_used() -> None:
+    """A kind that no profile brings is not in the Role; listing is only for the sweep."""
+    rules = required_rules(["ConfigMap"])
+    assert ("", "configmaps", "list") in rights(rules)
+    assert not any(resource == "secrets" for _, resource, _ in rights(rules))
+    assert ("", "configmaps", "list") not in rights(required_rules(["ConfigMap"], sweep=False))
+
+
+def test_nothing_dangerous_is_ever_asked_for() -> None:
+    """No wildcard, no change of existing objects, no escalation, whatever the profiles bring."""
+    for group, resource, verb in rights(required_rules(DEFAULT_KINDS | OPT_IN_KINDS)):
+        assert "*" not in (group, resource, verb)
+        assert verb in {"create", "delete", "get", "list", "watch"}
+
+
+def test_granted_roles_are_held_by_the_hub() -> None:
+    """Kubernetes lets the hub grant only what it may do itself, so its Role contains what its profiles grant."""
+    rule = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["watch"]}
+    assert ("batch", "jobs", "watch") in rights(required_rules(["Role", "RoleBinding"], granted=[rule]))
+
+
+async def test_the_manifests_are_accepted(control_plane: ControlPlane, namespace: str) -> None:
+    """What is printed can be applied as it is."""
+    root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    rules = required_rules(DEFAULT_KINDS)
+    await control_plane.ok("POST", f"{root}/roles", role_manifest(rules, name="hub", namespace=namespace))
+    binding = role_binding_manifest(
+        name="hub", namespace=namespace, service_account="hub", service_account_namespace="jhub"
+    )
+    await control_plane.ok("POST", f"{root}/rolebindings", binding)
+
+
+async def test_the_check_names_what_is_missing(
+    api_client: ApiClient, control_plane: ControlPlane, namespace: str
+) -> None:
+    """Rights that the hub has are not reported, rights that it lacks are, one by one."""
+    everything = required_rules(DEFAULT_KINDS | OPT_IN_KINDS)
+    assert await missing_rights(api_client, everything, namespace) == []
+    more = [{"apiGroups": [""], "resources": ["pods", "pods/exec"], "verbs": ["create", "patch"]}]
+    assert await missing_rights(api_client, more, namespace) == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]},
+        {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create", "patch"]},
+    ]
+    assert await missing_rights(api_client, everything[:1], "elsewhere") == [
+        {"apiGroups": [""], "resources": [resource], "verbs": everything[0]["verbs"]}
+        for resource in everything[0]["resources"]
+    ]
