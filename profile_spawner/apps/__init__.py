@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..profile import BaseAppProfile
+from profile_spawner.profile import BaseAppProfile
+
 from .coder import BaseCoderProfile, CoderProfile, GpuCoderProfile
 from .jupyterlab import BaseJupyterLabProfile, GpuJupyterLabProfile, RedisJupyterLabProfile, SmallJupyterLabProfile
 from .remote_desktop import BaseRemoteDesktopProfile, RemoteDesktopProfile

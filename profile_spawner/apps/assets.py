@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from ..resources import ConfigMap, Manifest
+from profile_spawner.resources import ConfigMap, Manifest
 
 __all__ = ["load_config_map", "load_manifests"]
 

@@ -23,10 +23,12 @@ PROFILES = pytest.mark.parametrize("profile", BUILTIN.values(), ids=BUILTIN)
 
 
 def build(profile):
+    """Return what a server of grace gets."""
     return asyncio.run(profile(CONTEXT).build())
 
 
 def mounted(override):
+    """Return the volume mounts by path."""
     return {mount["mountPath"]: mount for mount in override["volume_mounts"]}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..workspace import BaseWorkspaceProfile
+from profile_spawner.apps.workspace import BaseWorkspaceProfile
 
 __all__ = ["BaseCoderProfile"]
 

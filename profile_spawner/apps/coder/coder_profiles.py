@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ..workspace import GPU
+from collections.abc import Sequence
+
+from profile_spawner.apps.workspace import GPU
+
 from .base_coder import BaseCoderProfile
 
 __all__ = ["CoderProfile", "GpuCoderProfile"]
@@ -19,7 +22,7 @@ class CoderProfile(BaseCoderProfile):
     cpu_limit = 2
     mem_guarantee = "1G"
     mem_limit = "4G"
-    tags = ("python", "editor")
+    tags: Sequence[str] = ("python", "editor")
 
 
 class GpuCoderProfile(CoderProfile):
@@ -36,4 +39,4 @@ class GpuCoderProfile(CoderProfile):
     extra_resource_limits = {GPU: "1"}
     tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
     workspace_volume_size = "50Gi"
-    tags = ("python", "editor", "gpu")
+    tags: Sequence[str] = ("python", "editor", "gpu")

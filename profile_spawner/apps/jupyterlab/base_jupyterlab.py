@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...resources import ConfigMap
-from ..assets import load_config_map
-from ..workspace import BaseWorkspaceProfile
+from profile_spawner.apps.assets import load_config_map
+from profile_spawner.apps.workspace import BaseWorkspaceProfile
+from profile_spawner.resources import ConfigMap
 
 __all__ = ["BaseJupyterLabProfile"]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...resources import Manifest
-from ..assets import load_manifests
-from ..workspace import GPU
+from profile_spawner.apps.assets import load_manifests
+from profile_spawner.apps.workspace import GPU
+from profile_spawner.resources import Manifest
+
 from .base_jupyterlab import BaseJupyterLabProfile
 
 __all__ = ["GpuJupyterLabProfile", "RedisJupyterLabProfile", "SmallJupyterLabProfile"]
@@ -28,7 +29,7 @@ class SmallJupyterLabProfile(BaseJupyterLabProfile):
     mem_guarantee = "512M"
     mem_limit = "2G"
     workspace_volume_size = "10Gi"
-    tags = ("python", "notebook")
+    tags: Sequence[str] = ("python", "notebook")
 
 
 class GpuJupyterLabProfile(BaseJupyterLabProfile):
@@ -50,7 +51,7 @@ class GpuJupyterLabProfile(BaseJupyterLabProfile):
     extra_resource_limits = {GPU: "1"}
     tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
     workspace_volume_size = "50Gi"
-    tags = ("python", "notebook", "gpu", "pytorch")
+    tags: Sequence[str] = ("python", "notebook", "gpu", "pytorch")
     profile_options = {
         "gpus": {
             "display_name": "GPUs",
@@ -78,7 +79,7 @@ class RedisJupyterLabProfile(SmallJupyterLabProfile):
     slug = "jupyterlab_redis"
     display_name = "JupyterLab with Redis"
     description = "A small JupyterLab and a Redis database of your own, at `REDIS_URL`. Its data goes with the server."
-    tags = ("python", "notebook", "database")
+    tags: Sequence[str] = ("python", "notebook", "database")
 
     def get_manifests(self) -> list[Manifest]:
         """Return the Deployment and the Service of Redis."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..workspace import BaseWorkspaceProfile
+from profile_spawner.apps.workspace import BaseWorkspaceProfile
 
 __all__ = ["BaseRemoteDesktopProfile"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .base_remote_desktop import BaseRemoteDesktopProfile
 
 __all__ = ["RemoteDesktopProfile"]
@@ -18,4 +20,4 @@ class RemoteDesktopProfile(BaseRemoteDesktopProfile):
     cpu_limit = 2
     mem_guarantee = "1G"
     mem_limit = "4G"
-    tags = ("desktop",)
+    tags: Sequence[str] = ("desktop",)
