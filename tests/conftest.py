@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-pytest_plugins = ["tests.control_plane"]
+pytest_plugins = ["tests.control_plane", "tests.hub"]
 
 
 def _unused_kubeconfig() -> str:

@@ -62,7 +62,10 @@ CORPUS: dict[str, Any] = {
                         "display_name": "Other image",
                         "validation_regex": "^[a-z/-]+:[a-z0-9]+$",
                         "validation_message": "must be an image",
-                        "kubespawner_override": {"image": "{value}", "environment": {"IMAGE_WAS": "x-{value}-{username}"}},
+                        "kubespawner_override": {
+                            "image": "{value}",
+                            "environment": {"IMAGE_WAS": "x-{value}-{username}"},
+                        },
                     },
                 },
                 "size": {
@@ -208,7 +211,9 @@ options = st.dictionaries(
         lambda choices, unlisted: {"display_name": "o", "choices": choices, **unlisted},
         st.dictionaries(
             names,
-            st.builds(lambda o, d: {"display_name": "c", "kubespawner_override": o, "default": d}, overrides, st.booleans()),
+            st.builds(
+                lambda o, d: {"display_name": "c", "kubespawner_override": o, "default": d}, overrides, st.booleans()
+            ),
             min_size=1,
             max_size=3,
         ),
