@@ -86,13 +86,22 @@ class Cluster:
             kind_of(item.api_version, item.kind)
         await _together(self._ensure(identity, o) for o in objects if o.lifetime is not Lifetime.owned)
 
-    async def create_pod(self, identity: ServerIdentity, pod: Any, *, trusted: bool = False) -> dict[str, Any]:
+    async def create_pod(
+        self,
+        identity: ServerIdentity,
+        pod: Any,
+        *,
+        trusted: bool = False,
+        hub_parts: Sequence[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
         """Create the server's pod, or adopt the one that this spawn has created already.
 
         Args:
             identity: Whose pod.
             pod: A `V1Pod` or the same as a dictionary. The identity's labels are added.
             trusted: Whether all of the pod stands in the hub's own configuration, which the policy does not judge.
+            hub_parts: Containers and volumes of the hub's own configuration, for one of a profile's pods: those that
+                stand in the pod unchanged are not judged.
 
         Returns:
             The pod as the API server has it, with `metadata.uid`.
@@ -103,7 +112,8 @@ class Cluster:
         """
         body = self.pod_body(identity, pod)
         if not trusted:
-            self.policy.check_pod(body, identity.profile)
+            parts = tuple(plain(self._client.sanitize_for_serialization(part)) for part in hub_parts)
+            self.policy.check_pod(body, identity.profile, trusted=parts)
 
         def judge(found: Mapping[str, Any]) -> Verdict:
             owner = identity.owns(labels_of(found))
@@ -191,6 +201,31 @@ class Cluster:
                 return False
             uid = str(found["metadata"]["uid"])
         return await self.transport.delete(path, what=what, uid=uid, grace_seconds=grace_seconds, budget=budget)
+
+    async def delete_kept(self, identity: ServerIdentity) -> int:
+        """Delete the claims that this hub has kept for a user, when the user is deleted for ever.
+
+        Only claims with this hub's and this user's labels go: one that was there before us is never deleted.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            ClusterError: if the API server cannot be asked.
+        """
+        kind = BY_KIND["PersistentVolumeClaim"]
+        labels = identity.kept_labels()
+        selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+        what = f"{kind.plural} in {identity.namespace}"
+        found = await self.transport.list_all(
+            resource_path(kind, identity.namespace), what=what, selector=selector, metadata_only=True
+        )
+        for item in found:
+            metadata = item["metadata"]
+            self.forget(identity.namespace, metadata["name"])
+            path = resource_path(kind, identity.namespace, metadata["name"])
+            await self.transport.delete(path, what=f"claim {metadata['name']}", uid=metadata["uid"])
+        return len(found)
 
     def forget(self, namespace: str, name: str) -> bool:
         """Forget a shared or kept object, because it has been seen to be missing or was deleted on purpose.

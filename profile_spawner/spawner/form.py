@@ -27,11 +27,11 @@ class FormMixin:
             return ""
         return self._render_form
 
-    def remember_rejected(self, request: Mapping[str, Any], rejection: Rejection) -> None:
-        """Keep what was typed until the form is shown again, which happens in the same request."""
+    def remember_rejected(self, request: Mapping[str, Any], rejection: Rejection | None) -> None:
+        """Keep what was typed or linked until the form is shown again, which happens in the same request."""
         self.profiles.rejected[self.user.name, self.name] = (request, rejection)  # type: ignore[attr-defined]
 
-    def _take_rejected(self) -> tuple[Mapping[str, Any], Rejection] | None:
+    def _take_rejected(self) -> tuple[Mapping[str, Any], Rejection | None] | None:
         rejected = self.profiles.rejected  # type: ignore[attr-defined]
         user = self.user.name  # type: ignore[attr-defined]
         # JupyterHub renders the form again with the default server's spawner, even for a named server.

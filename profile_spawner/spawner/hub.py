@@ -21,6 +21,7 @@ from profile_spawner.kube.policy import DEFAULT_KINDS, Policy
 from profile_spawner.registry import Entry, RawProfile, Snapshot, make_entry, profile_registry, raw_profiles
 from profile_spawner.reload import ProfileService
 
+from .housekeeping import Housekeeping
 from .traits import HubTraits, source_settings
 
 __all__ = ["HubProfiles", "hub_profiles"]
@@ -67,6 +68,7 @@ class HubProfiles:
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds), pod_security=self.settings.pod_security
         )
         self._clusters: dict[int, Cluster] = {}
+        self._housekeeping: dict[int, Housekeeping] = {}
         self._static: dict[int, tuple[Any, Snapshot]] = {}
         self._combined: tuple[Any, Any, Snapshot] | None = None
         self.rejected: dict[tuple[str, str], tuple[Mapping[str, Any], Any]] = {}
@@ -95,7 +97,18 @@ class HubProfiles:
                 request_timeout=request_timeout,
                 retry_budget=retry_budget,
             )
+            self._housekeeping[key] = Housekeeping(
+                self._clusters[key],
+                self.settings.hub_id,
+                grace=self.settings.shared_grace_period,
+                interval=self.settings.sweep_interval,
+                log=self.log,
+            )
         return self._clusters[key]
+
+    def housekeeping(self, api_client: Any) -> Housekeeping:
+        """Return who removes unused objects from the cluster behind `api_client`."""
+        return self._housekeeping[id(api_client)]
 
     async def catalogue(self, profile_list: Any, *, shared: bool) -> Snapshot | None:
         """Return all profiles on offer: those of the sources, and a plain `profile_list` beside them.

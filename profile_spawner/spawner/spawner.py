@@ -16,6 +16,7 @@ from typing import Any
 
 from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
+from tornado import web
 from traitlets import default
 
 from profile_spawner.access import UserInfo
@@ -167,6 +168,33 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
             raise refusal(result.message, reason="invalid_options")
         return dict(result.user_options)
 
+    async def options_from_query(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Read a link into `user_options`, or show the form with the link's choice filled in.
+
+        A link comes from anybody: by default it asks. `linked_start` allows more, but never typed values.
+
+        Raises:
+            tornado.web.HTTPError: with status 200 to show the form; with 400 when the link is wrong.
+        """
+        snapshot = await self.catalogue()
+        if snapshot is None:
+            return dict(await maybe_future(super().options_from_query(query)))
+        user = self.user_info
+        request = from_form(query, snapshot.offers_for(user))
+        result = snapshot.select(request, user)
+        if isinstance(result, Rejection):
+            self.remember_rejected(request, result)
+            raise refusal(result.message, reason="invalid_options")
+        chosen = set(result.user_options) - {"profile"}
+        listed = self.linked_start == "choices" and not result.typed
+        if self.linked_start == "confirm" or (chosen and not listed) or "profile" not in request:
+            self.remember_rejected(request, None)
+            # JupyterHub shows the form when reading a link fails; here nothing is wrong, so the page says nothing.
+            show = web.HTTPError(200, "the link's choice is shown and not started")
+            show.jupyterhub_message = ""
+            raise show
+        return dict(result.user_options)
+
     # ---------------------------------------------------------------------------------------------- building
 
     def server_context(self, spawn_id: str = "") -> ServerContext:
@@ -269,6 +297,8 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
         cluster = self._cluster
         try:
             await cluster.prepare(identity, objects)
+            if objects:
+                self.profiles.housekeeping(self.api.api_client).watch(self.namespace)
             trusted = chosen is None or chosen.entry.raw is not None
             created = await cluster.create_pod(identity, pod, trusted=trusted)
             uid = created["metadata"]["uid"]
@@ -380,6 +410,14 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
             return bool(self._identity(self._record.get("spawn_id", "")).owns(labels) != "foreign")
         annotations = metadata.get("annotations") or {}
         return bool(annotations.get("hub.jupyter.org/username", self.user.name) == self.user.name)
+
+    async def delete_forever(self) -> None:
+        """Delete what is kept for the user, when the user (not only a named server) is deleted and `delete_pvc` is set."""
+        await super().delete_forever()
+        if self.delete_pvc and not self.name and self.profiles.has_sources:
+            deleted = await self._cluster.delete_kept(self._identity())
+            if deleted:
+                self.log.info("Deleted %d volume claims of %s", deleted, self._log_name)
 
     # ---------------------------------------------------------------------------------------------- state
 

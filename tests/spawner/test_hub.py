@@ -61,7 +61,7 @@ async def test_a_profile_class_reaches_the_pod(start_local_hub: Any, tmp_path: P
         """
     )
     await hub.user("ada")
-    reply = await hub.api("POST", "/users/ada/server", {"user_options": {"profile": "lab"}})
+    reply = await hub.api("POST", "/users/ada/server", {"profile": "lab"})
     assert reply.status in (201, 202), reply.text
     model = await hub.until_ready("ada")
     assert model["ready"], model["events"]
@@ -81,7 +81,7 @@ async def test_a_profile_class_reaches_the_pod(start_local_hub: Any, tmp_path: P
         pass
     assert len(await objects(hub, "persistentvolumeclaims")) == 1
 
-    reply = await hub.api("POST", "/users/ada/server", {"user_options": {"profile": "small"}})
+    reply = await hub.api("POST", "/users/ada/server", {"profile": "small"})
     assert (await hub.until_ready("ada"))["ready"]
     (pod,) = await objects(hub, "pods")
     container = pod["spec"]["containers"][0]
@@ -103,7 +103,7 @@ async def test_mistakes_cost_nothing(start_local_hub: Any, tmp_path: Path) -> No
     )
     await hub.user("ada")
     for body in ({"profile": "nope"}, {"profile": "lab", "x": 1}, {"profile": ["lab"]}, {"profile": "lab", "a": None}):
-        reply = await hub.api("POST", "/users/ada/server", {"user_options": body})
+        reply = await hub.api("POST", "/users/ada/server", body)
         assert reply.status == 400, reply.text
     browser = await hub.browser("ada")
     page = await browser.get("/hub/spawn")
