@@ -81,6 +81,8 @@ class FaultProxy:
         self._ca = ca_path
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
+        self.carried_out = asyncio.Event()
+        """Set when a request was carried out without the client learning of it."""
         self._released = asyncio.Event()
         self.url = ""
 
@@ -149,6 +151,7 @@ class FaultProxy:
                 return await self._stream(request)
             answer = await self._forward(request, data)
             if fault is not None:
+                self.carried_out.set()
                 return await self._no_answer(request, fault)
             status = answer.status
             return answer

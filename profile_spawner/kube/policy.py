@@ -119,19 +119,20 @@ class Policy:
             except (MalformedPodError, AttributeError, TypeError) as exc:
                 report.refuse("well-formed manifest", "", None, "a manifest of this kind", cause=exc)
 
-    def check_pod(self, pod: Mapping[str, Any], profile: str) -> None:
+    def check_pod(self, pod: Mapping[str, Any], profile: str, *, trusted: Sequence[Mapping[str, Any]] = ()) -> None:
         """Check the server's final pod, after every hook and override.
 
         Args:
             pod: The pod as it will be sent.
             profile: The profile's slug.
+            trusted: As the attribute, for this pod only.
 
         Raises:
             PolicyViolation: for the first thing that is not allowed.
         """
         report = _Reporter(profile, "pod")
         try:
-            self._check_pod_like(pod, "", report)
+            self._check_pod_like(pod, "", report, tuple(trusted))
             spec = pod.get("spec") or {}
             accounts = self.service_accounts
             account = spec.get("serviceAccountName") or spec.get("serviceAccount")
@@ -165,8 +166,11 @@ class Policy:
         if item.lifetime is Lifetime.shared and item.kind not in ("ConfigMap", "Secret"):
             report.refuse("shared objects", "kind", item.kind, "ConfigMap or Secret: only they can be immutable")
 
-    def _check_pod_like(self, pod: Mapping[str, Any], path: str, report: _Reporter) -> None:
-        findings = pod_findings(pod, self.pod_security, path=path, host_ports=self.host_ports, trusted=self.trusted)
+    def _check_pod_like(
+        self, pod: Mapping[str, Any], path: str, report: _Reporter, trusted: tuple[Mapping[str, Any], ...] = ()
+    ) -> None:
+        parts = (*self.trusted, *trusted)
+        findings = pod_findings(pod, self.pod_security, path=path, host_ports=self.host_ports, trusted=parts)
         for finding in findings:
             level = "" if finding.rule in ("node name", "system priority", "gitRepo volume") else self.pod_security
             rule = f"Pod Security {level}: {finding.rule}" if level else finding.rule

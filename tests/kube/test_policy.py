@@ -252,6 +252,7 @@ def test_what_the_hubs_own_configuration_says_is_trusted() -> None:
     policy.check_pod(pod({"initContainers": [own], "containers": [{**NOTEBOOK, "ports": [{"hostPort": 8888}]}]}), "x")
     with pytest.raises(PolicyViolation, match="privileged"):
         policy.check_pod(pod({"initContainers": [{**own, "image": "evil"}]}), "x")
+    Policy().check_pod(pod({"initContainers": [own]}), "x", trusted=[own])
 
 
 def test_only_named_kinds() -> None:
