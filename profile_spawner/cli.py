@@ -1,0 +1,52 @@
+"""The command line: `profile-spawner COMMAND`.
+
+Every command imports what it needs when it is called, so that `--help` is quick and most commands need neither a hub
+nor a cluster.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from .commands.demo import demo
+from .errors import ProfileSpawnerError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="profile-spawner",
+    help="The profile engine for JupyterHub on Kubernetes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"profile-spawner {version('jupyterhub-profile-spawner')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The profile engine for JupyterHub on Kubernetes."""
+
+
+app.command()(demo)
+
+
+def main() -> None:
+    """Run the command line. A mistake of the user's is one message and exit code 1, never a traceback."""
+    try:
+        app()
+    except ProfileSpawnerError as e:
+        typer.secho(f"Error: {e}", fg=typer.colors.RED, err=True)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""The commands of `profile-spawner`, one module each."""

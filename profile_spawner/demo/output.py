@@ -1,0 +1,63 @@
+"""What the demo tells its user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from .settings import DemoUser
+
+__all__ = ["announce", "announce_stop", "is_noteworthy"]
+
+_WARNING = re.compile(r"\[[WEC] ")
+_EXPECTED = re.compile(
+    r"allow_all|not meant for production|without SSL|should_start|Failed to load groups|deprecat|"
+    r"No such config file|admin_users|401 |403 |404 |405 "
+)
+"""What JupyterHub warns of in every demo, and refusals that the browser shows anyway."""
+
+
+def is_noteworthy(line: str) -> bool:
+    """Tell whether a line of the hub's log is a warning or an error that a user of the demo should see."""
+    return _WARNING.match(line) is not None and _EXPECTED.search(line) is None
+
+
+def announce(
+    console: Console,
+    url: str,
+    users: Sequence[DemoUser],
+    kubeconfig: Path,
+    profiles_dirs: Sequence[Path],
+    log_path: Path,
+) -> None:
+    """Say where everything is."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("User")
+    table.add_column("Password")
+    table.add_column("Groups")
+    for user in users:
+        groups = ", ".join((*user.groups, *(("administrator",) if user.admin else ())))
+        table.add_row(f"[bold]{user.name}[/bold]", user.password, groups or "-")
+    console.print()
+    console.print(f"The hub is at [bold link={url}]{url}[/]", highlight=False)
+    console.print()
+    console.print(table, highlight=False)
+    console.print()
+    lines = [
+        *(f"Profiles:   {path}" for path in profiles_dirs),
+        f"Hub's log:  {log_path}",
+        f"Cluster:    kubectl --kubeconfig {kubeconfig} get pods",
+        "",
+        "Edit a profile and reload the page. Ctrl-C stops everything.",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def announce_stop(console: Console) -> None:
+    """Say that the end has begun."""
+    console.print("\nStopping the servers and the hub …", highlight=False)

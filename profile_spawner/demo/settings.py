@@ -1,0 +1,66 @@
+"""What a demo is started with, and who can log in."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["NAMESPACE", "DemoSettings", "DemoUser", "make_users"]
+
+NAMESPACE = "jupyterhub"
+"""The namespace of the demo's servers in the local cluster."""
+
+
+@dataclass(frozen=True)
+class DemoUser:
+    """Somebody who can log in.
+
+    Attributes:
+        name: The user name.
+        password: The password, made for this run.
+        groups: The JupyterHub groups.
+        admin: Whether the user is an administrator.
+    """
+
+    name: str
+    password: str = field(repr=False)
+    groups: tuple[str, ...] = ()
+    admin: bool = False
+
+
+def make_users() -> tuple[DemoUser, ...]:
+    """Return the users of one run: a plain one, one in the group `gpu`, and an administrator."""
+    shared = secrets.token_urlsafe(9)
+    # JupyterHub asks for 32 characters here.
+    own = secrets.token_urlsafe(24)
+    return (DemoUser("ada", shared), DemoUser("grace", shared, ("gpu",)), DemoUser("admin", own, admin=True))
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the command line says.
+
+    Attributes:
+        port: Where the hub is reached, on 127.0.0.1; 0 takes a free port.
+        profiles_dirs: Folders with profiles; empty takes the example profiles, copied to where they can be edited.
+        state_dir: Keeps database, volumes and profiles between runs; `None` keeps nothing.
+        info_file: Where address, users and kubeconfig are written as JSON.
+        kubeconfig: A kubeconfig of a real cluster to use instead of the local one.
+        namespace: The namespace in that cluster; `None` takes the one of the kubeconfig's context.
+        hub_address: The address of this machine as the pods of that cluster see it.
+        browser: Whether the page is opened in a browser.
+        gpus: How many GPUs the local cluster pretends to have.
+        verbose: Whether the hub's whole log is shown.
+    """
+
+    port: int = 8000
+    profiles_dirs: tuple[Path, ...] = ()
+    state_dir: Path | None = None
+    info_file: Path | None = None
+    kubeconfig: Path | None = None
+    namespace: str | None = None
+    hub_address: str = "127.0.0.1"
+    browser: bool = False
+    gpus: int = 4
+    verbose: bool = False
