@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -162,13 +163,21 @@ class ApiClient:
                 return None
             raise
 
-    async def watch(self, path: str, resource_version: str) -> AsyncIterator[Json]:
+    async def watch(
+        self, path: str, resource_version: str, query: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Json]:
         """Yield the events of `path` after `resource_version` until the server ends the stream.
+
+        Args:
+            path: The path of the list.
+            resource_version: The version of the list.
+            query: Further parameters, such as selectors.
 
         Raises:
             ApiError: The server refused; status 410 when the version is too old.
         """
         query = {
+            **(query or {}),
             "watch": "true",
             "resourceVersion": resource_version,
             "timeoutSeconds": "300",
@@ -215,6 +224,7 @@ class Informer:
         namespaces: The namespaces to follow; None for all of them.
         handler: Called on the loop with `ADDED`, `MODIFIED` or `DELETED` and the object, after the cache changed.
         namespaced: Whether the kind lives in namespaces.
+        field_selector: Which objects only, as `metadata.name=local`.
     """
 
     def __init__(
@@ -225,11 +235,13 @@ class Informer:
         namespaces: Sequence[str] | None = None,
         handler: Callable[[str, Json], None] | None = None,
         namespaced: bool = True,
+        field_selector: str = "",
     ) -> None:
         self.resource = resource
         self.objects: dict[Key, Json] = {}
         self._client = client
         self._handler = handler
+        self._query = {"fieldSelector": field_selector} if field_selector else {}
         self._scopes: list[str | None] = list(namespaces) if namespaces is not None and namespaced else [None]
         self._waiting: defaultdict[Key, list[asyncio.Future[None]]] = defaultdict(list)
         self._unsynced = len(self._scopes)
@@ -292,7 +304,8 @@ class Informer:
             delay = min(delay * 2, 2.0)
 
     async def _list(self, scope: str | None) -> str:
-        answer = await self._client.call("GET", self._path(scope))
+        query = f"?{urlencode(self._query)}" if self._query else ""
+        answer = await self._client.call("GET", self._path(scope) + query)
         found = {key_of(item): item for item in answer["items"]}
         for key, old in list(self.objects.items()):
             if (scope is None or key[0] == scope) and not _same(old, found.get(key)):
@@ -302,7 +315,7 @@ class Informer:
         return str(answer["metadata"]["resourceVersion"])
 
     async def _watch(self, scope: str | None, version: str) -> str:
-        async for event in self._client.watch(self._path(scope), version):
+        async for event in self._client.watch(self._path(scope), version, self._query):
             obj = event["object"]
             version = obj["metadata"]["resourceVersion"]
             if event["type"] != "BOOKMARK":

@@ -14,8 +14,9 @@ import os
 import platform
 import ssl
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from profile_spawner.errors import ClusterError, shorten
 
@@ -183,12 +184,13 @@ class Kubelet:
             await self._scheduler.stop()
         for worker in list(self._workers.values()):
             worker.shut_down(self._stop_grace)
+        # A call to a server that does not answer must not hold this up.
+        await self._client.close()
         await asyncio.gather(*self._lives.values(), return_exceptions=True)
         for chore in list(self._chores):
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self._recorder.stop()
-        await self._client.close()
         self.host.addresses.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -205,6 +207,11 @@ class Kubelet:
         """
         worker = self._by_name.get((namespace, pod))
         return worker.log_path(container, previous=previous) if worker else None
+
+    def default_container(self, namespace: str, pod: str) -> str:
+        """Return the name of a pod's first container, empty when the pod is not here."""
+        worker = self._by_name.get((namespace, pod))
+        return str(worker.pod["spec"]["containers"][0]["name"]) if worker else ""
 
     def running(self, namespace: str, pod: str) -> dict[str, Container]:
         """Return the running containers of a pod by name, so that tests can make them fail."""
@@ -318,7 +325,9 @@ class Kubelet:
         self._inform("configmaps", handler=self._config_map_changed)
         self._inform("secrets", handler=self._secret_changed)
         self._inform("persistentvolumeclaims", handler=self._claim_changed)
-        nodes = self._inform("nodes", handler=self._node_changed, namespaced=False)
+        # Only its own: other nodes of the cluster have their own way to get pods.
+        own = f"metadata.name={self.node.name}"
+        nodes = self._inform("nodes", handler=self._node_changed, namespaced=False, field_selector=own)
         self._scheduler = Scheduler(self._client, self._recorder, nodes.objects, self._reader.claim)
         for informer in list(self._informers.values()):
             informer.start()
@@ -330,13 +339,13 @@ class Kubelet:
         self._scheduler.start()
         self._do(self._heartbeats())
 
-    def _inform(self, resource: str, **options: object) -> Informer:
-        informer = Informer(self._client, resource, namespaces=self._namespaces, **options)  # type: ignore[arg-type]
+    def _inform(self, resource: str, handler: Callable[[str, Json], None], **options: Any) -> Informer:
+        informer = Informer(self._client, resource, namespaces=self._namespaces, handler=handler, **options)
         self._informers[resource] = informer
         return informer
 
-    def _do(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
 

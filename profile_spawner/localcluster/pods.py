@@ -101,7 +101,7 @@ class PodWorker:
         stop = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({life, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if life.done() and not life.cancelled() and life.exception() is not None:
+            if not self._stopping.is_set() and life.exception() is not None:
                 log.error("Pod %s/%s broke", self.namespace, self.name, exc_info=life.exception())
                 await self._fail("PodWorkerError")
             await stop
@@ -116,8 +116,7 @@ class PodWorker:
             return
         self._restore()
         await self.publish()
-        if not await self._retried(self._set_up_volumes):
-            return
+        await self._retried(self._set_up_volumes)
         self.status.ip = self.host.addresses.take()
         sidecars = []
         init = self.pod["spec"].get("initContainers") or []
@@ -178,7 +177,7 @@ class PodWorker:
 
     # Volumes
 
-    async def _retried(self, work: Callable[[], Awaitable[None]]) -> bool:
+    async def _retried(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` until it succeeds, with a `FailedMount` event for each new reason."""
         told = ""
         delay = _FIRST_RETRY
@@ -191,8 +190,14 @@ class PodWorker:
                     self.host.recorder.record(self.pod, "FailedMount", told, warning=True)
                 await self.host.wait_for(error.kind, self.namespace, error.name, delay)
                 delay = min(delay * 2, _LAST_RETRY)
+            except ApiError as error:
+                await self._api_failed(error)
             else:
-                return True
+                return
+
+    async def _api_failed(self, error: ApiError) -> None:
+        log.warning("Pod %s/%s has to wait: %s", self.namespace, self.name, error)
+        await asyncio.sleep(_LAST_RETRY)
 
     async def _set_up_volumes(self) -> None:
         facts = self._facts()
@@ -238,7 +243,6 @@ class PodWorker:
                 return code
             # Written before the restart: who watches sees that the container has ended.
             await self.publish()
-            status.restarts += 1
             if delay:
                 # The kubelet speaks of whole seconds; tests use less.
                 message = f"back-off {delay:g}s restarting failed container={name} pod={self._full_name()}"
@@ -247,6 +251,7 @@ class PodWorker:
                 self.host.recorder.record(self.pod, "BackOff", text, warning=True, container=name, init=init)
                 await self.publish()
                 await asyncio.sleep(delay)
+            status.restarts += 1
             delay = min(delay * 2, self.host.backoff * 30) or self.host.backoff
 
     def _full_name(self) -> str:
@@ -308,6 +313,8 @@ class PodWorker:
                     await self.publish()
                 await self.host.wait_for(error.kind, self.namespace, error.name, delay)
                 delay = min(delay * 2, _LAST_RETRY)
+            except ApiError as error:
+                await self._api_failed(error)
 
     async def _launch(
         self, starter: Starter, container: Json, status: ContainerStatus, attempt: int, *, init: bool

@@ -204,17 +204,26 @@ def _to_rebuild(mounts: Sequence[Mount]) -> list[str]:
 
 def _inside(home: Path, pretended_home: str, target: str) -> Path:
     """Return where `target` of a container lies in plain mode."""
+    if target == pretended_home:
+        return home
     if _below(target, [pretended_home]):
         return home / os.path.relpath(target, pretended_home)
     return home / "volumes" / target.lstrip("/")
 
 
 def _link_volumes(plan: ContainerPlan) -> Path:
-    """Make the home of a container in plain mode, with links to its volumes, and return it."""
-    home = plan.folder / "home"
-    for mount in plan.mounts:
+    """Make the home of a container in plain mode, with links to its volumes, and return it.
+
+    The home may itself be a volume. The links to what lies outside of it are then kept out of that volume.
+    """
+    home, others = plan.folder / "home", plan.folder / "volumes"
+    others.mkdir()
+    for mount in sorted(plan.mounts, key=lambda m: m.target != plan.home):
+        if mount.target != plan.home:
+            home.mkdir(exist_ok=True)
         place = _inside(home, plan.home, mount.target)
-        place = home if place == home / "." else place
+        if place.is_relative_to(home / "volumes"):
+            place = others / place.relative_to(home / "volumes")
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.is_symlink():
             place.unlink()
@@ -222,7 +231,12 @@ def _link_volumes(plan: ContainerPlan) -> Path:
             log.warning("%s is hidden by a file of another volume", mount.target)
             continue
         place.symlink_to(mount.source)
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(exist_ok=True)
+    link = home / "volumes"
+    if link.is_symlink():
+        link.unlink()
+    if not link.exists():
+        link.symlink_to(others)
     return home
 
 

@@ -141,6 +141,9 @@ def why_not(pod: Json, requests: Amounts, node: Json, used: Amounts) -> tuple[li
     if spec.get("unschedulable"):
         return ["node(s) were unschedulable"], False
     for taint in spec.get("taints") or []:
+        # A new node gets this one until some controller takes it away; where there is none, it would stay.
+        if taint["key"] == "node.kubernetes.io/not-ready":
+            continue
         if taint.get("effect") != "PreferNoSchedule" and not _tolerated(pod, taint):
             return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"], False
     if not _selected(pod, node):
