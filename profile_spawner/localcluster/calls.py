@@ -42,24 +42,31 @@ class CallLog:
     """
 
     def __init__(self, depth: int = 10_000) -> None:
-        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._counts: dict[str, Counter[tuple[str, str, str]]] = {}
         self._latest: deque[Call] = deque(maxlen=depth)
 
     def add(self, request: ApiRequest, name: str, code: int) -> None:
         """Record one request."""
         resource = request.kind.plural + (f"/{request.subresource}" if request.subresource else "")
-        user = request.user.name
-        self._counts[request.verb, resource, user] += 1
-        call = Call(request.verb, resource, user, request.namespace or "", name, code, request.agent)
+        user, namespace = request.user.name, request.namespace or ""
+        self._counts.setdefault(namespace, Counter())[request.verb, resource, user] += 1
+        call = Call(request.verb, resource, user, namespace, name, code, request.agent)
         self._latest.append(call)
 
-    def snapshot(self) -> Counter[tuple[str, str, str]]:
-        """Return the counts by (verb, resource, user). The difference of two snapshots is what happened between."""
-        return Counter(self._counts)
+    def snapshot(self, namespace: str | None = None) -> Counter[tuple[str, str, str]]:
+        """Return the counts by (verb, resource, user). The difference of two snapshots is what happened between.
+
+        Args:
+            namespace: Only requests in this namespace; None for all, the empty text for those in none.
+        """
+        if namespace is not None:
+            return Counter(self._counts.get(namespace, Counter()))
+        return sum(self._counts.values(), Counter())
 
     def count(self, verb: str, resource: str, user: str | None = None) -> int:
         """Return how many calls there were, of one user or of all."""
-        return sum(n for (v, r, u), n in self._counts.items() if (v, r) == (verb, resource) and user in (None, u))
+        counts = self.snapshot()
+        return sum(n for (v, r, u), n in counts.items() if (v, r) == (verb, resource) and user in (None, u))
 
     def reset(self) -> None:
         """Forget everything."""

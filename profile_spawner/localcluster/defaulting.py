@@ -154,7 +154,7 @@ def _pod(pod: Object) -> None:
 
 
 def _tolerates(toleration: Object, key: object) -> bool:
-    return toleration.get("key", key) == key and toleration.get("effect", "NoExecute") == "NoExecute"
+    return bool(toleration.get("key", key) == key and toleration.get("effect", "NoExecute") == "NoExecute")
 
 
 def _claim(claim: Object) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import yaml
@@ -15,13 +15,16 @@ from aiohttp import web
 
 from . import discovery
 from .answers import Object, StatusError, bad_request, no_such_resource
+from .authorization import Authorizer, bootstrap_roles
 from .calls import CallLog
 from .faults import Action, Delay, Drop, Faults, Hold, Respond
-from .kinds import KINDS, NAMESPACES, PODS
+from .garbage import Collector
+from .kinds import NAMESPACES, PODS, plural
+from .listing import Page, list_page, wanted_version
 from .requests import ADMINS, ApiRequest, User, parse_path
 from .selectors import compile_selectors
 from .store import Store
-from .verbs import Page, Verbs
+from .verbs import Verbs
 from .watching import Watch, WatchOptions, check_initial_events
 
 __all__ = ["ApiServer", "LogProvider"]
@@ -53,7 +56,9 @@ class ApiServer:
         self.store = Store(history)
         self.faults = Faults()
         self.calls = CallLog()
-        self.verbs = Verbs(self.store)
+        self.authorizer = Authorizer(self.store)
+        self.verbs = Verbs(self.store, self.authorizer)
+        self.collector = Collector(self.store, self.verbs.deletion, self.verbs.quotas)
         self.log_provider = log_provider
         self.url = ""
         self._users: dict[str, User] = {}
@@ -102,6 +107,7 @@ class ApiServer:
         await site.start()
         self._address = self._runner.addresses[0][:2]
         self.url = f"http://{self._address[0]}:{self._address[1]}"
+        self.collector.start()
         return self.url
 
     async def stop(self) -> None:
@@ -109,6 +115,7 @@ class ApiServer:
         self.faults.clear()
         for watch in list(self._watches):
             watch.end()
+        await self.collector.stop()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -119,6 +126,8 @@ class ApiServer:
         for name in ("default", "kube-system", "kube-public"):
             request = ApiRequest("create", NAMESPACES, None, "", "", admin)
             self.verbs.create(request, {"metadata": {"name": name}})
+        for name, document in bootstrap_roles():
+            self.verbs.create(ApiRequest("create", plural(name), None, "", "", admin), document)
 
     # ------------------------------------------------------------------------------------------------------ requests
 
@@ -130,8 +139,8 @@ class ApiServer:
             return web.json_response(error.to_json(), status=error.code, headers=headers)
         except web.HTTPRequestEntityTooLarge:
             text = f"Request entity too large: limit is {BODY_LIMIT}"
-            error = StatusError(413, "RequestEntityTooLarge", text, details={})
-            return web.json_response(error.to_json(), status=413)
+            refusal = StatusError(413, "RequestEntityTooLarge", text, details={})
+            return web.json_response(refusal.to_json(), status=413)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # the server must go on, and the client must hear of it
@@ -170,6 +179,7 @@ class ApiServer:
         )
         code, name = 0, request.name
         try:
+            self.authorizer.check(request)
             body = await self._body(http) if request.verb not in ("get", "list", "watch") else None
             name = name or _name_in(body)
             response = await self._with_faults(http, request, body, name)
@@ -235,7 +245,7 @@ class ApiServer:
         if verb == "get":
             return web.Response(body=verbs.get(request).raw, content_type="application/json")
         if verb == "list":
-            return _list_response(request, verbs.list(request))
+            return _list_response(request, list_page(self.store, request))
         if verb == "create" and request.subresource == "binding":
             return web.json_response(verbs.bind(request, body), status=201)
         if verb == "create" and request.subresource == "eviction":
@@ -248,16 +258,16 @@ class ApiServer:
             document, created = verbs.patch(request, body)
             return web.json_response(document, status=201 if created else 200)
         if verb == "delete":
-            document, code = verbs.delete(request, body)
+            document, code = verbs.deletion.delete(request, body)
             return web.json_response(document, status=code)
-        return _list_response(request, Page(verbs.delete_collection(request, body), self.store.version))
+        return _list_response(request, Page(verbs.deletion.delete_collection(request, body), self.store.version))
 
     async def _watch(self, http: web.Request, request: ApiRequest) -> web.StreamResponse:
         query = request.query
         if request.name:
             query = {**query, "fieldSelector": f"metadata.name={request.name}"}
         matches = compile_selectors(request.kind, query.get("labelSelector", ""), query.get("fieldSelector", ""))
-        version = self.verbs.check_version(request)
+        version = wanted_version(self.store, request)
         send_initial = request.flag("sendInitialEvents")
         check_initial_events(send_initial, query.get("resourceVersionMatch", ""))
         options = WatchOptions(
@@ -308,7 +318,3 @@ def _list_response(request: ApiRequest, page: Page) -> web.Response:
     start = json.dumps(head, separators=(",", ":")).encode()[:-1]
     body = b'%s,"items":[%s]}' % (start, b",".join(stored.raw_item for stored in page.items))
     return web.Response(body=body, content_type="application/json")
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-SERVED = KINDS

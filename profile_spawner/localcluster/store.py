@@ -175,7 +175,7 @@ class Store:
         named = self._collections[kind].objects.get(namespace)
         return named.get(name) if named else None
 
-    def list(self, kind: ResourceType, namespace: str | None = None) -> list[Stored]:
+    def select(self, kind: ResourceType, namespace: str | None = None) -> list[Stored]:
         """Return the objects of one namespace, or of all for None, in the order of namespace and name."""
         objects = self._collections[kind].objects
         if namespace is not None or not kind.namespaced:

@@ -1,18 +1,14 @@
-"""What each verb does to the store. Nothing here waits, so that every write is atomic."""
+"""Reading, creating and changing objects. Nothing here waits, so every write is atomic."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import copy
-import json
+import ipaddress
 import secrets
 import uuid
-from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
-from . import defaulting, kinds, validation
+from . import applying, defaulting, validation
 from .answers import (
     Cause,
     Object,
@@ -20,27 +16,33 @@ from .answers import (
     already_exists,
     bad_request,
     conflict,
-    expired,
     forbidden,
     invalid,
     not_found,
     success,
 )
-from .kinds import NAMESPACES, PODS, ResourceType
+from .authorization import Authorizer
+from .deletion import Deletion
+from .kinds import NAMESPACES, PODS, SERVICES
+from .listing import wanted_version
 from .patching import json_patch, merge_patch, strategic_merge_patch
+from .quota import Quotas
 from .requests import ApiRequest
 from .schema import decode, format_time
-from .selectors import compile_selectors
 from .store import Store, Stored
 
-__all__ = ["Page", "Verbs", "now"]
+__all__ = ["APPLY", "Verbs", "now"]
 
-Admission = Callable[[ApiRequest, Object], None]
+APPLY = "application/apply-patch+yaml"
+PATCH_TYPES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    APPLY,
+)
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
-FOREGROUND = "foregroundDeletion"
-ORPHAN = "orphan"
-
-# Names made from generateName use letters that cannot spell words, as Kubernetes does.
+# Names made from generateName use letters that cannot spell words, as on a real cluster.
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _SERVER_FIELDS = (
     "uid",
@@ -50,8 +52,7 @@ _SERVER_FIELDS = (
     "selfLink",
     "generation",
 )
-
-MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+_ADDRESSES = ipaddress.IPv4Network("10.96.0.0/16")
 
 
 def now() -> str:
@@ -59,46 +60,21 @@ def now() -> str:
     return format_time(datetime.now(timezone.utc))
 
 
-class Page:
-    """One answer to a list.
-
-    Attributes:
-        items: The objects.
-        version: The resource version of the list; a watch from there misses nothing.
-        token: The `continue` token; empty on the last page.
-        remaining: How many objects follow; None where it is not known.
-    """
-
-    def __init__(self, items: list[Stored], version: int, token: str = "", remaining: int | None = None) -> None:
-        self.items = items
-        self.version = version
-        self.token = token
-        self.remaining = remaining
-
-    @property
-    def metadata(self) -> Object:
-        """The list's metadata."""
-        found: Object = {"resourceVersion": str(self.version)}
-        if self.token:
-            found["continue"] = self.token
-            if self.remaining is not None:
-                found["remainingItemCount"] = self.remaining
-        return found
-
-
 class Verbs:
     """Reads and changes the store as the API server would.
 
     Args:
         store: The state.
-        admit: Called with every object that is about to be created, after it was found valid; may refuse it.
+        authorizer: Keeps users from granting what they do not have.
+        managed_fields: Whether plain writes are recorded in `managedFields`. Server-side apply always is.
     """
 
-    def __init__(self, store: Store, admit: Admission | None = None) -> None:
+    def __init__(self, store: Store, authorizer: Authorizer, *, managed_fields: bool = True) -> None:
         self.store = store
-        self._admit = admit
-
-    # ------------------------------------------------------------------------------------------------------ reading
+        self.quotas = Quotas(store)
+        self.deletion = Deletion(store)
+        self._authorizer = authorizer
+        self._managed_fields = managed_fields
 
     def get(self, request: ApiRequest) -> Stored:
         """Return one object.
@@ -106,63 +82,12 @@ class Verbs:
         Raises:
             StatusError: 404.
         """
-        kind = request.kind
-        self.check_version(request)
-        stored = self.store.get(kind, request.namespace, request.name)
+        if "resourceVersion" in request.query:
+            wanted_version(self.store, request)
+        stored = self.store.get(request.kind, request.namespace, request.name)
         if stored is None:
-            raise not_found(kind.plural, kind.group, request.name)
+            raise not_found(request.kind.plural, request.kind.group, request.name)
         return stored
-
-    def check_version(self, request: ApiRequest) -> int:
-        """Return the resource version that a read asks for, 0 for any.
-
-        Raises:
-            StatusError: 400 where it is no number, 504 where it lies in the future.
-        """
-        text = request.query.get("resourceVersion", "")
-        if not text.isascii() or not (text.isdecimal() or not text):
-            raise bad_request(f'resourceVersion: Invalid value: "{text[:32]}": must be a number')
-        version = int(text or 0)
-        if version > self.store.version and request.verb != "watch":
-            causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
-            message = f"Too large resource version: {version}, current: {self.store.version}"
-            details = {"causes": causes, "retryAfterSeconds": 1}
-            raise StatusError(504, "Timeout", f"Timeout: {message}", details=details, headers={"Retry-After": "1"})
-        return version
-
-    def list(self, request: ApiRequest) -> Page:
-        """Return the selected objects, a page of them when there is a `limit`.
-
-        Raises:
-            StatusError: 400 for a selector or token that cannot be understood, 410 for a token that is too old.
-        """
-        query = request.query
-        limit, token = request.number("limit") or 0, query.get("continue", "")
-        if not token:
-            self.check_version(request)
-        matches = compile_selectors(request.kind, query.get("labelSelector", ""), query.get("fieldSelector", ""))
-        items = self.store.list(request.kind, request.namespace)
-        version = self.store.version
-        if token:
-            version, start = self._read_token(request.kind, token)
-            items = [stored for stored in items if (stored.namespace or "", stored.name) > start]
-        if matches is not None:
-            items = [stored for stored in items if matches(stored.document)]
-        if not limit or len(items) <= limit:
-            return Page(items, version)
-        last = items[limit - 1]
-        following = json.dumps([version, last.namespace or "", last.name]).encode()
-        remaining = len(items) - limit if matches is None else None
-        return Page(items[:limit], version, base64.urlsafe_b64encode(following).decode(), remaining)
-
-    def _read_token(self, kind: ResourceType, token: str) -> tuple[int, tuple[str, str]]:
-        try:
-            version, namespace, name = json.loads(base64.urlsafe_b64decode(token))
-        except (ValueError, TypeError, binascii.Error):
-            raise bad_request("continue key is not valid") from None
-        if version < self.store.collection(kind).floor:
-            raise expired("The provided continue parameter is too old to display a consistent list result.")
-        return version, (namespace, name)
 
     # ----------------------------------------------------------------------------------------------------- creating
 
@@ -172,11 +97,13 @@ class Verbs:
         Raises:
             StatusError: 400, 403, 404 (its namespace), 409 or 422.
         """
-        kind = request.kind
         document = self._read(request, body)
-        metadata = document["metadata"]
+        return self._create(request, document, None)
+
+    def _create(self, request: ApiRequest, document: Object, managers: list[applying.Manager] | None) -> Object:
+        kind, metadata = request.kind, document["metadata"]
         self._place(request, metadata)
-        for key in (*_SERVER_FIELDS, "resourceVersion"):
+        for key in (*_SERVER_FIELDS, "resourceVersion", "managedFields"):
             metadata.pop(key, None)
         if not metadata.get("name") and metadata.get("generateName"):
             suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
@@ -188,15 +115,50 @@ class Verbs:
             document["status"] = defaulting.first_status(kind.kind)
         defaulting.fill_in(kind.kind, document)
         validation.check_new(kind, document)
-        if kind is PODS:
-            document["status"]["qosClass"] = defaulting.qos_class(document["spec"])
-        if self._admit is not None:
-            self._admit(request, document)
+        self._admit_new(request, document)
         if self.store.get(kind, metadata.get("namespace"), metadata["name"]) is not None:
             raise already_exists(kind.plural, kind.group, metadata["name"])
+        if managers is None and self._managed_fields:
+            managers = []
+            applying.record_update(kind.kind, managers, None, document, request.manager, "", now())
+        if managers:
+            metadata["managedFields"] = applying.write_managers(managers, kind.api_version)
         if request.dry_run:
             return document
         return self.store.put(kind, document).document
+
+    def _admit_new(self, request: ApiRequest, document: Object) -> None:
+        """Let a valid new object in, and give it what only the server can give."""
+        kind = request.kind
+        self._authorizer.check_grant(request, document)
+        self.quotas.check(request, document)
+        if kind is PODS:
+            document["status"]["qosClass"] = defaulting.qos_class(document["spec"])
+        elif kind is SERVICES:
+            self._give_address(document)
+
+    def _give_address(self, service: Object) -> None:
+        """Give a Service an address of its own in the cluster, as nothing will ever listen on it."""
+        spec = service["spec"]
+        if spec["type"] == "ExternalName":
+            return
+        asked = spec.get("clusterIP")
+        if asked == "None":
+            spec["clusterIPs"] = ["None"]
+            return
+        taken = {stored.document["spec"].get("clusterIP") for stored in self.store.select(SERVICES)}
+        if asked:
+            try:
+                inside = ipaddress.ip_address(asked) in _ADDRESSES
+            except ValueError:
+                inside = False
+            if not inside or asked in taken:
+                why = "provided IP is already allocated" if inside else "provided IP is not in the valid range"
+                cause = Cause("spec.clusterIP", f'Invalid value: "{asked[:64]}": {why}')
+                raise invalid("Service", "", service["metadata"]["name"], [cause])
+        else:
+            spec["clusterIP"] = next(str(address) for address in _ADDRESSES.hosts() if str(address) not in taken)
+        spec["clusterIPs"] = [spec["clusterIP"]]
 
     def _read(self, request: ApiRequest, body: object) -> Object:
         """Return the typed object of a request body."""
@@ -210,9 +172,8 @@ class Verbs:
         document = decode(kind.kind, body, unknown)
         if unknown and request.query.get("fieldValidation") == "Strict":
             listed = ", ".join(f'unknown field "{path}"' for path in unknown)
-            raise bad_request(
-                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: strict decoding error: {listed}'
-            )
+            text = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
+            raise bad_request(f"{text}: strict decoding error: {listed}")
         return {"kind": kind.kind, "apiVersion": kind.api_version, **document}
 
     def _place(self, request: ApiRequest, metadata: Object) -> None:
@@ -229,11 +190,10 @@ class Verbs:
             raise not_found("namespaces", "", request.namespace)
         if namespace.metadata.get("deletionTimestamp"):
             cause = Cause(
-                "metadata.namespace", f"namespace {request.namespace} is being terminated", "NamespaceTerminating"
+                "metadata.namespace", f"namespace {namespace.name} is being terminated", "NamespaceTerminating"
             )
-            why = f"unable to create new content in namespace {request.namespace} because it is being terminated"
-            kind = request.kind
-            raise forbidden(kind.plural, kind.group, metadata.get("name", ""), why, [cause])
+            why = f"unable to create new content in namespace {namespace.name} because it is being terminated"
+            raise forbidden(request.kind.plural, request.kind.group, metadata.get("name", ""), why, [cause])
 
     # ----------------------------------------------------------------------------------------------------- changing
 
@@ -244,11 +204,8 @@ class Verbs:
             StatusError: 400, 404, 409 or 422.
         """
         new = self._read(request, body)
-        if new["metadata"].get("name", request.name) != request.name:
-            text = f"the name of the object ({new['metadata'].get('name')}) does not match the name on the URL ({request.name})"
-            raise bad_request(text)
-        old = self.get(request)
-        return self._write(request, old, new)
+        self._check_name(request, new)
+        return self._write(request, self.get(request), new)
 
     def patch(self, request: ApiRequest, body: object) -> tuple[Object, bool]:
         """Patch an object; return it, and whether it was created (server-side apply only).
@@ -256,45 +213,114 @@ class Verbs:
         Raises:
             StatusError: 400, 404, 409, 415 or 422.
         """
+        if request.content_type not in PATCH_TYPES:
+            text = f"the body of the request was in an unknown format - accepted media types include: {', '.join(PATCH_TYPES)}"
+            raise StatusError(415, "UnsupportedMediaType", text, details={})
+        if request.content_type == APPLY:
+            return self._apply(request, body)
         old = self.get(request)
-        return self._write(request, old, self._read(request, self._patched(request, old.document, body))), False
+        new = self._read(request, self._patched(request, old.document, body))
+        self._check_name(request, new)
+        return self._write(request, old, new), False
 
-    def _patched(self, request: ApiRequest, old: Object, body: object) -> object:
+    @staticmethod
+    def _patched(request: ApiRequest, old: Object, body: object) -> object:
         if request.content_type == "application/json-patch+json":
             return json_patch(old, body)
         if request.content_type == "application/merge-patch+json":
             return merge_patch(old, body)
-        if request.content_type == "application/strategic-merge-patch+json":
-            return strategic_merge_patch(request.kind.kind, old, body)
-        supported = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
-        text = f"the body of the request was in an unknown format - accepted media types include: {supported}"
-        raise StatusError(415, "UnsupportedMediaType", text)
+        return strategic_merge_patch(request.kind.kind, old, body)
 
-    def _write(self, request: ApiRequest, old: Stored, new: Object) -> Object:
+    def _apply(self, request: ApiRequest, body: object) -> tuple[Object, bool]:
+        """Server-side apply."""
+        kind = request.kind
+        if not request.query.get("fieldManager"):
+            message = "Required value: is required for apply patch"
+            raise invalid("PatchOptions", "meta.k8s.io", "", [Cause("fieldManager", message, "FieldValueRequired")])
+        if not isinstance(body, dict) or not body.get("apiVersion") or not body.get("kind"):
+            raise bad_request("an applied configuration needs apiVersion and kind")
+        if (body.get("metadata") or {}).get("managedFields"):
+            raise bad_request("metadata.managedFields must be nil")
+        applied = self._applied(request, body)
+        self._check_name(request, applied)
+        old = self.store.get(kind, request.namespace, request.name)
+        managers = applying.read_managers(old.metadata) if old is not None else []
+        live = old.document if old is not None else {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}}
+        merged = applying.apply(kind.kind, live, applied, managers, request.manager, now(), force=request.flag("force"))
+        new = self._read(request, merged)
+        if old is None:
+            new["metadata"]["name"] = request.name
+            return self._create(request, new, managers), True
+        return self._write(request, old, new, managers), False
+
+    def _applied(self, request: ApiRequest, body: Object) -> Object:
+        """Return what a manager applies: typed, but only with the fields that it names."""
+        document = self._read(request, body)
+        return {
+            key: value for key, value in _only_named(document, body).items() if key != "status" or request.subresource
+        }
+
+    @staticmethod
+    def _check_name(request: ApiRequest, document: Object) -> None:
+        name = document["metadata"].get("name") or request.name
+        if name != request.name:
+            text = f"the name of the object ({name}) does not match the name on the URL ({request.name})"
+            raise bad_request(text)
+
+    def _write(
+        self, request: ApiRequest, old: Stored, new: Object, managers: list[applying.Manager] | None = None
+    ) -> Object:
         """Store the new version of an object, as far as the request may change it."""
         kind, metadata = request.kind, new["metadata"]
         self._check_basis(request, old, metadata)
-        self._keep_server_fields(request, old, new)
+        self._keep_server_fields(request, old, metadata)
         if request.subresource == "status":
             new = {**old.document, "metadata": metadata, "status": new.get("status", {})}
             metadata["ownerReferences"] = old.metadata.get("ownerReferences")
         elif kind.status:
             new["status"] = old.document.get("status", {})
-        for key in [key for key, value in metadata.items() if value is None and key != "creationTimestamp"]:
+        for key in [key for key, value in metadata.items() if value is None]:
             del metadata[key]
         defaulting.fill_in(kind.kind, new)
         if kind.generation and new.get("spec") != old.document.get("spec"):
             metadata["generation"] = old.metadata.get("generation", 1) + 1
+        self._record_managers(request, old, new, managers)
         if new == old.document:
             return old.document
         validation.check_update(kind, new, old.document)
+        self._authorizer.check_grant(request, new)
         if request.dry_run:
             return new
         stored = self.store.put(kind, new)
-        self._finish_deletion(stored)
+        self.deletion.finish(stored)
         return stored.document
 
-    def _check_basis(self, request: ApiRequest, old: Stored, metadata: Object) -> None:
+    def _record_managers(
+        self, request: ApiRequest, old: Stored, new: Object, managers: list[applying.Manager] | None
+    ) -> None:
+        """Put `managedFields` into the new version; unchanged where nothing changed but the time."""
+        kind, metadata = request.kind, new["metadata"]
+        before = old.metadata.get("managedFields")
+        sent, metadata["managedFields"] = metadata.get("managedFields"), before
+        if managers is None:
+            if sent in ([], [{}]):
+                managers = []
+            elif not before and not self._managed_fields:
+                del metadata["managedFields"]
+                return
+            else:
+                managers = applying.read_managers(old.metadata)
+                applying.record_update(
+                    kind.kind, managers, old.document, new, request.manager, request.subresource, now()
+                )
+        entries = applying.write_managers(managers, kind.api_version)
+        if _timeless(entries) != _timeless(before or []):
+            metadata["managedFields"] = entries
+        if not metadata["managedFields"]:
+            del metadata["managedFields"]
+
+    @staticmethod
+    def _check_basis(request: ApiRequest, old: Stored, metadata: Object) -> None:
         kind = request.kind
         if metadata.get("uid", old.uid) != old.uid:
             why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {old.uid}"
@@ -304,149 +330,19 @@ class Verbs:
         if metadata.get("namespace", old.namespace) != old.namespace:
             raise bad_request("the namespace of the object does not match the namespace on the URL")
 
-    def _keep_server_fields(self, request: ApiRequest, old: Stored, new: Object) -> None:
-        metadata = new["metadata"]
+    @staticmethod
+    def _keep_server_fields(request: ApiRequest, old: Stored, metadata: Object) -> None:
         for key in (*_SERVER_FIELDS, "name", "namespace", "generateName"):
             metadata.pop(key, None)
             if key in old.metadata:
                 metadata[key] = old.metadata[key]
         metadata["resourceVersion"] = str(old.version)
-        added = set(metadata.get("finalizers", ())) - set(old.metadata.get("finalizers", ()))
+        added = set(metadata.get("finalizers") or ()) - set(old.metadata.get("finalizers", ()))
         if added and old.metadata.get("deletionTimestamp"):
-            why = f"no new finalizers can be added if the object is being deleted, found new finalizers {sorted(added)}"
+            listed = " ".join(sorted(added))
+            why = f"no new finalizers can be added if the object is being deleted, found new finalizers [{listed}]"
             cause = Cause("metadata.finalizers", f"Forbidden: {why}", "FieldValueForbidden")
             raise invalid(request.kind.kind, request.kind.group, request.name, [cause])
-
-    def _finish_deletion(self, stored: Stored) -> None:
-        """Remove an object that was only waiting for its last finalizer."""
-        metadata = stored.metadata
-        if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
-            return
-        if metadata.get("deletionGracePeriodSeconds") or stored.kind is NAMESPACES:
-            return
-        self.store.remove(stored)
-
-    # ----------------------------------------------------------------------------------------------------- deleting
-
-    def delete(self, request: ApiRequest, body: object) -> tuple[Object, int]:
-        """Delete an object, or begin to; return the answer and its HTTP code.
-
-        Raises:
-            StatusError: 400, 404, or 409 where a precondition does not hold.
-        """
-        options = self.delete_options(request, body)
-        old = self.get(request)
-        return self.delete_stored(request, old, options)
-
-    def delete_options(self, request: ApiRequest, body: object) -> Object:
-        """Return the `DeleteOptions` of the body, or of the query where there is no body."""
-        options = decode("DeleteOptions", body) if body else {}
-        if (grace := request.number("gracePeriodSeconds")) is not None:
-            options.setdefault("gracePeriodSeconds", grace)
-        if policy := request.query.get("propagationPolicy"):
-            options.setdefault("propagationPolicy", policy)
-        if request.query.get("orphanDependents"):
-            options.setdefault("orphanDependents", request.flag("orphanDependents"))
-        if options.get("propagationPolicy", "Background") not in ("Background", "Foreground", "Orphan"):
-            field = Cause("propagationPolicy", "Unsupported value", "FieldValueNotSupported")
-            raise invalid("DeleteOptions", "meta.k8s.io", "", [field])
-        return options
-
-    def delete_stored(self, request: ApiRequest, old: Stored, options: Object) -> tuple[Object, int]:
-        """Delete one object with options that are already read."""
-        kind = old.kind
-        self._check_preconditions(old, options.get("preconditions", {}))
-        finalizers = self._finalizers(old, options)
-        grace = self._grace(old, options)
-        dry = request.dry_run or "All" in options.get("dryRun", ())
-        pending = bool(old.metadata.get("deletionTimestamp"))
-        if grace == 0 and not finalizers and kind is not NAMESPACES:
-            if dry:
-                return self._deleted(old), 200
-            if kind is PODS and old.document["spec"].get("nodeName"):
-                old = self._mark(old, grace, finalizers)
-            return self._deleted(self.store.remove(old)), 200
-        waiting = old
-        known = old.metadata.get("finalizers", [])
-        if not pending or grace < old.metadata.get("deletionGracePeriodSeconds", 0) or finalizers != known:
-            waiting = self._mark(old, grace, finalizers, store=not dry)
-        policy = options.get("propagationPolicy")
-        accepted = policy == "Foreground" or options.get("orphanDependents") is False
-        return waiting.document, 202 if accepted else 200
-
-    def _check_preconditions(self, old: Stored, wanted: Object) -> None:
-        kind = old.kind
-        for key, stored in (("uid", old.uid), ("resourceVersion", str(old.version))):
-            if wanted.get(key, stored) != stored:
-                word = {"uid": "UID", "resourceVersion": "ResourceVersion"}[key]
-                why = f"the {word} in the precondition ({wanted[key]}) does not match the {word} in record ({stored}). The object might have been deleted and then recreated"
-                raise conflict(kind.plural, kind.group, old.name, why)
-
-    def _finalizers(self, old: Stored, options: Object) -> list[str]:
-        """The finalizers of an object that is deleted with `options`."""
-        present = list(old.metadata.get("finalizers", ()))
-        policy = options.get("propagationPolicy")
-        if policy is None and "orphanDependents" in options:
-            policy = "Orphan" if options["orphanDependents"] else "Background"
-        if policy is None:
-            return present
-        kept = [finalizer for finalizer in present if finalizer not in (FOREGROUND, ORPHAN)]
-        wanted = {"Foreground": [FOREGROUND], "Orphan": [ORPHAN]}.get(policy, [])
-        return kept + wanted
-
-    def _grace(self, old: Stored, options: Object) -> int:
-        if old.kind is not PODS:
-            return 0
-        spec, status = old.document["spec"], old.document.get("status", {})
-        if not spec.get("nodeName") or status.get("phase") in ("Failed", "Succeeded"):
-            return 0
-        asked = options.get("gracePeriodSeconds")
-        return max(0, int(asked if asked is not None else spec.get("terminationGracePeriodSeconds", 30)))
-
-    def _mark(self, old: Stored, grace: int, finalizers: list[str], *, store: bool = True) -> Stored:
-        """Note on an object that it is being deleted."""
-        document = copy.copy(old.document)
-        moment = datetime.now(timezone.utc) + timedelta(seconds=grace)
-        metadata: Object = {
-            **old.metadata,
-            "deletionTimestamp": format_time(moment),
-            "deletionGracePeriodSeconds": grace,
-        }
-        if old.metadata.get("deletionTimestamp"):
-            metadata["deletionTimestamp"] = min(old.metadata["deletionTimestamp"], metadata["deletionTimestamp"])
-        metadata.pop("finalizers", None)
-        if finalizers:
-            metadata["finalizers"] = finalizers
-        if old.kind.generation:
-            metadata["generation"] = old.metadata.get("generation", 1) + 1
-        document["metadata"] = metadata
-        if old.kind is NAMESPACES:
-            document["status"] = {**old.document.get("status", {}), "phase": "Terminating"}
-        return self.store.put(old.kind, document) if store else Stored(old.kind, document, old.version)
-
-    @staticmethod
-    def _deleted(stored: Stored) -> Object:
-        """The answer to a deletion that is done: the object for a few kinds, a `Status` for all others."""
-        if stored.kind.kind in _ANSWERED_WITH_OBJECT:
-            return stored.document
-        details: Object = {"name": stored.name}
-        if stored.kind.group:
-            details["group"] = stored.kind.group
-        return success(details=details | {"kind": stored.kind.plural, "uid": stored.uid})
-
-    def delete_collection(self, request: ApiRequest, body: object) -> list[Stored]:
-        """Delete every selected object and return them as they were.
-
-        Raises:
-            StatusError: 400.
-        """
-        options = self.delete_options(request, body)
-        page = self.list(request)
-        for stored in page.items:
-            current = self.store.get(stored.kind, stored.namespace, stored.name)
-            if current is not None:
-                self.delete_stored(request, current, options)
-        return page.items
 
     # ------------------------------------------------------------------------------------------- parts of a pod's life
 
@@ -461,24 +357,25 @@ class Verbs:
         if not node:
             raise invalid("Binding", "", request.name, [Cause("target.name", "Required value", "FieldValueRequired")])
         old = self.get(request)
+        name, spec = request.name, old.document["spec"]
+        if binding["metadata"].get("uid", old.uid) != old.uid:
+            raise conflict("pods/binding", "", name, f"Precondition failed: UID in object meta: {old.uid}")
         if old.metadata.get("deletionTimestamp"):
-            raise conflict(
-                "pods/binding", "", request.name, f"pod {request.name} is being deleted, cannot be assigned to a host"
-            )
-        if old.document["spec"].get("nodeName"):
-            why = f'pod {request.name} is already assigned to node "{old.document["spec"]["nodeName"]}"'
-            raise conflict("pods/binding", "", request.name, why)
+            raise conflict("pods/binding", "", name, f"pod {name} is being deleted, cannot be assigned to a host")
+        if spec.get("nodeName"):
+            why = f'pod {name} is already assigned to node "{spec["nodeName"]}"'
+            raise conflict("pods/binding", "", name, why)
         if request.dry_run:
             return success(code=201)
         condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now()}
         status = old.document.get("status", {})
-        others = [c for c in status.get("conditions", ()) if c["type"] != "PodScheduled"]
+        others = [known for known in status.get("conditions", ()) if known["type"] != "PodScheduled"]
         document: dict[str, Any] = {
             **old.document,
-            "spec": {**old.document["spec"], "nodeName": node},
+            "spec": {**spec, "nodeName": node},
             "status": {**status, "conditions": [*others, condition]},
         }
-        self.store.put(kinds.PODS, document)
+        self.store.put(PODS, document)
         return success(code=201)
 
     def evict(self, request: ApiRequest, body: object) -> Object:
@@ -488,10 +385,18 @@ class Verbs:
             StatusError: 400, 404 or 409.
         """
         options = body.get("deleteOptions", {}) if isinstance(body, dict) else {}
-        self.delete_stored(request, self.get(request), decode("DeleteOptions", options))
+        self.deletion.delete_stored(self.get(request), decode("DeleteOptions", options), dry_run=request.dry_run)
         return success(code=201)
 
 
-_ANSWERED_WITH_OBJECT = frozenset(
-    {"Namespace", "PersistentVolume", "PersistentVolumeClaim", "Pod", "ResourceQuota", "ServiceAccount", "StorageClass"}
-)
+def _only_named(decoded: Any, body: Any) -> Any:
+    """Return `decoded` without the zero values that decoding added; a manager owns only what it names."""
+    if isinstance(decoded, dict) and isinstance(body, dict):
+        return {key: _only_named(value, body[key]) for key, value in decoded.items() if body.get(key) is not None}
+    if isinstance(decoded, list) and isinstance(body, list) and len(decoded) == len(body):
+        return [_only_named(item, sent) for item, sent in zip(decoded, body, strict=True)]
+    return decoded
+
+
+def _timeless(entries: list[Object]) -> list[Object]:
+    return [{key: value for key, value in entry.items() if key != "time"} for entry in entries]

@@ -83,7 +83,7 @@ class Watch:
     def _begin(self, options: WatchOptions) -> None:
         collection = self._store.collection(self._kind)
         if options.initial:
-            for stored in self._store.list(self._kind, self._namespace):
+            for stored in self._store.select(self._kind, self._namespace):
                 if self._matches is None or self._matches(stored.document):
                     self._lines.append(b'{"type":"ADDED","object":%s}\n' % stored.raw)
             if options.end_of_initial:
