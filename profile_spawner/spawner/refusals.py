@@ -25,9 +25,21 @@ def uncounted(spawner: Any) -> None:
     """Make sure that the failure that is about to be raised does not count towards the hub's failure limit."""
     if SpawnException is not None:
         return
-    settings = getattr(spawner.user, "settings", None)
-    if isinstance(settings, dict):
+    settings = _counter_settings(spawner)
+    if settings is not None:
         settings["failure_count"] = settings.get("failure_count", 0) - 1
+
+
+def _counter_settings(spawner: Any) -> dict[str, Any] | None:
+    """Return the settings that hold the counter: those of the web application, of which the users have only a copy."""
+    handler = getattr(spawner, "handler", None)
+    if handler is not None:
+        settings: dict[str, Any] = handler.settings
+        return settings
+    from jupyterhub.app import JupyterHub
+
+    application = getattr(JupyterHub.instance(), "tornado_application", None) if JupyterHub.initialized() else None
+    return application.settings if application is not None else None
 
 
 def refusal(message: str, *, reason: str, status: int = 400, log_message: str = "") -> web.HTTPError:

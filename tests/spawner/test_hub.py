@@ -113,5 +113,6 @@ async def test_mistakes_cost_nothing(start_local_hub: Any, tmp_path: Path) -> No
     assert reply.status == 400
     assert "no profile" in reply.text
     assert hub.alive
+    assert "Aborting due to" not in hub.log
     assert await objects(hub, "pods") == []
     await browser.close()
