@@ -26,7 +26,8 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -34,6 +35,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from profile_spawner.localcluster.calls import CallLog
+from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
+from profile_spawner.localcluster.server import ApiServer
 from tests import control_plane_processes as processes
 
 NEEDED = ("kube-apiserver", "etcd")
@@ -80,7 +84,7 @@ class ControlPlane:
         raise NotImplementedError
 
     async def calls(self, namespace: str) -> Counter[Call]:
-        """Count the calls answered in `namespace` so far; a watch counts when it begins."""
+        """Count the calls answered in `namespace` so far."""
         raise NotImplementedError
 
     async def request(
@@ -278,6 +282,47 @@ class RealControlPlane(ControlPlane):
         raise RuntimeError(f"The real control plane in {self.folder} did not start. {reason}")
 
 
+class LocalControlPlane(ControlPlane):
+    """The project's own API server in memory, in this process.
+
+    Attributes:
+        server: The `ApiServer`, with its switchable faults.
+    """
+
+    name = "local"
+    collects_garbage = True
+    ca_path = None
+
+    def __init__(self) -> None:
+        self.server = ApiServer()
+        # Every call of a whole test session is kept: `calls` counts by namespace.
+        self.server.calls = CallLog(depth=10_000_000)
+        self.admin_token = self.server.add_admin()
+        self._tokens: dict[tuple[str, tuple[str, ...]], str] = {}
+
+    async def start(self) -> None:
+        """Serve on a free port."""
+        self.url = await self.server.start()
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+    async def stop(self) -> None:
+        """End it; everything in it is lost."""
+        await self._session.close()
+        await self.server.stop()
+
+    def token_for(self, user: str, groups: Sequence[str] = ()) -> str:
+        """Return a bearer token that proves to be `user`, member of `groups`; it gives no rights by itself."""
+        key = (user, tuple(groups))
+        if key not in self._tokens:
+            self._tokens[key] = self.server.add_user(user, groups)
+        return self._tokens[key]
+
+    async def calls(self, namespace: str) -> Counter[Call]:
+        """Count the calls answered in `namespace` so far; here a watch counts when it ends."""
+        answered = (call for call in self.server.calls if call.namespace == namespace)
+        return Counter(Call(call.user, call.verb, call.resource) for call in answered)
+
+
 class _AuditLog:
     """Counts calls by namespace from the API server's audit log, reading each line once."""
 
@@ -358,6 +403,15 @@ async def real_control_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     await plane.stop()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def local_control_plane() -> AsyncIterator[LocalControlPlane]:
+    """The local API server, one for each test process."""
+    plane = LocalControlPlane()
+    await plane.start()
+    yield plane
+    await plane.stop()
+
+
 @pytest.fixture(scope="session", params=["local", "real"])
 def control_plane(request: pytest.FixtureRequest) -> ControlPlane:
     """A control plane; every test that asks for it runs on the local cluster and on a real API server."""
@@ -369,6 +423,39 @@ def control_plane(request: pytest.FixtureRequest) -> ControlPlane:
 async def namespace(control_plane: ControlPlane) -> str:
     """A namespace of the test's own in `control_plane`."""
     return await control_plane.new_namespace()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def start_kubelet(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[Kubelet]]]:
+    """A function that starts a kubelet for the pods of `namespace`, as in ``await start_kubelet(node=NodeSpec(gpus=2))``.
+
+    Its node is its own, and goes away with it. The pods are stubs unless `runtime` says otherwise. All options are
+    those of `Kubelet`, and its calls those of the user ``kubelet``.
+    """
+    kubelets: list[Kubelet] = []
+    token = control_plane.token_for("kubelet", ["system:masters"])
+
+    async def start(node: NodeSpec | None = None, **options: Any) -> Kubelet:
+        node = replace(node or NodeSpec(gpus=4), name=f"node-{namespace}-{len(kubelets)}")
+        values: dict[str, Any] = {"runtime": "stub", "namespaces": [namespace], "ca": control_plane.ca_path}
+        state_dir = tmp_path / f"kubelet-{len(kubelets)}"
+        kubelet = Kubelet(control_plane.url, token, state_dir, node=node, **{**values, **options})
+        kubelets.append(kubelet)
+        await kubelet.start()
+        return kubelet
+
+    yield start
+    for kubelet in kubelets:
+        await kubelet.stop()
+        await control_plane.request("DELETE", f"/api/v1/nodes/{kubelet.node.name}")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def kubelet(start_kubelet: Callable[..., Awaitable[Kubelet]]) -> Kubelet:
+    """A kubelet that runs the pods of `namespace` as stubs, on a node with 8 CPU, 32 GiB and 4 GPUs."""
+    return await start_kubelet()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
 from tests.control_plane import Call, ControlPlane, RealControlPlane, control_plane_missing, find_programs
 
 PROBE = """
@@ -52,7 +55,7 @@ async def test_a_token_that_nobody_issued_is_refused(control_plane: ControlPlane
 
 
 async def test_the_calls_of_each_user_are_counted(control_plane: ControlPlane, namespace: str) -> None:
-    """Each call counts once, for its user, verb and resource, in its namespace; a watch when it begins."""
+    """Each call counts once, for its user, verb and resource, in its namespace; a watch too."""
     pods = f"/api/v1/namespaces/{namespace}/pods"
     watcher = control_plane.token_for("watcher", ["system:masters"])
     await control_plane.ok("POST", pods, POD)
@@ -112,6 +115,48 @@ async def test_what_a_deleted_object_owned_goes_away(control_plane: ControlPlane
     await control_plane.ok("DELETE", f"{path}/owner")
     while (await control_plane.request("GET", f"{path}/owned")).status != 404:
         await asyncio.sleep(0.02)
+
+
+async def test_a_kubelet_runs_the_pods_of_its_namespace_only(
+    control_plane: ControlPlane, namespace: str, kubelet: Kubelet
+) -> None:
+    """The pod becomes ready and answers at its address; its neighbour in another namespace stays pending."""
+    neighbour = await control_plane.new_namespace()
+    await control_plane.ok("POST", f"/api/v1/namespaces/{neighbour}/pods", POD)
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    spec = {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 8888}]}]}
+    await control_plane.ok("POST", path, {"metadata": {"name": "p"}, "spec": spec})
+    while not is_ready(pod := await control_plane.ok("GET", f"{path}/p")):
+        await asyncio.sleep(0.02)
+    assert pod["spec"]["nodeName"] == kubelet.node.name
+    reader, writer = await asyncio.open_connection(pod["status"]["podIP"], 8888)
+    writer.write(b"GET / HTTP/1.1\r\nHost: p\r\n\r\n")
+    assert b"200" in await reader.readline()
+    writer.close()
+    await control_plane.ok("DELETE", f"{path}/p")
+    while (await control_plane.request("GET", f"{path}/p")).status != 404:
+        await asyncio.sleep(0.02)
+    (left,) = (await control_plane.ok("GET", f"/api/v1/namespaces/{neighbour}/pods"))["items"]
+    assert left["status"]["phase"] == "Pending"
+
+
+async def test_kubelets_do_not_mix(
+    control_plane: ControlPlane, namespace: str, start_kubelet: Callable[..., Awaitable[Kubelet]]
+) -> None:
+    """Nodes that other tests registered are nothing to this one's kubelet."""
+    other = {"metadata": {"name": f"other-{namespace}"}, "status": {"allocatable": {"cpu": "99", "pods": "99"}}}
+    await control_plane.ok("POST", "/api/v1/nodes", other)
+    await start_kubelet(node=NodeSpec(cpu="100m"))
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}
+    await control_plane.ok("POST", path, {"metadata": {"name": "p"}, "spec": {"containers": [container]}})
+    conditions: list[dict[str, str]] = []
+    while not conditions:
+        pod = await control_plane.ok("GET", f"{path}/p")
+        conditions = pod["status"].get("conditions", [])
+        await asyncio.sleep(0.02)
+    assert conditions[0]["message"].startswith("0/1 nodes are available: 1 Insufficient cpu")
+    await control_plane.ok("DELETE", f"/api/v1/nodes/other-{namespace}")
 
 
 async def test_pretty_answers_do_no_harm(real_control_plane: RealControlPlane) -> None:
@@ -177,6 +222,12 @@ async def start_probe(folder: Path) -> asyncio.subprocess.Process:
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parent.parent,
     )
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Say whether the kubelet calls the pod ready."""
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def alive(pid: int) -> bool:
