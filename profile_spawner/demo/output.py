@@ -16,7 +16,7 @@ __all__ = ["announce", "announce_stop", "is_noteworthy"]
 _WARNING = re.compile(r"\[[WEC] ")
 _EXPECTED = re.compile(
     r"allow_all|not meant for production|without SSL|should_start|Failed to load groups|deprecat|"
-    r"No such config file|admin_users|401 |403 |404 |405 "
+    r"No such config file|admin_users|Received signal|401 |403 |404 |405 "
 )
 """What JupyterHub warns of in every demo, and refusals that the browser shows anyway."""
 

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 BODY_LIMIT = 3 * 1024 * 1024
 DEFAULT_WATCH_SECONDS = 1800.0
 
+_ENTRANCE = "/as/"
+"""Before a token in the path of an address: another way to say who one is."""
+
 LogProvider = Callable[[str, str, str, dict[str, str]], AsyncIterator[bytes]]
 """Given namespace, pod, container (may be empty) and the query, yields the log."""
 
@@ -84,7 +87,8 @@ class ApiServer:
         return {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "local", "cluster": {"server": self.url}}],
+            # kubectl sends no token over plain HTTP, so the address has it.
+            "clusters": [{"name": "local", "cluster": {"server": f"{self.url}{_ENTRANCE}{token}"}}],
             "users": [{"name": "local", "user": {"token": token}}],
             "contexts": [{"name": "local", "context": {"cluster": "local", "user": "local", "namespace": namespace}}],
             "current-context": "local",
@@ -133,7 +137,7 @@ class ApiServer:
 
     async def _handle(self, http: web.Request) -> web.StreamResponse:
         try:
-            return await self._answer(http)
+            return await self._answer(_by_entrance(http))
         except StatusError as error:
             headers = error.headers
             return web.json_response(error.to_json(), status=error.code, headers=headers)
@@ -318,3 +322,15 @@ def _list_response(request: ApiRequest, page: Page) -> web.Response:
     start = json.dumps(head, separators=(",", ":")).encode()[:-1]
     body = b'%s,"items":[%s]}' % (start, b",".join(stored.raw_item for stored in page.items))
     return web.Response(body=body, content_type="application/json")
+
+
+def _by_entrance(http: web.Request) -> web.Request:
+    """Return the request with a token in its path as one with a bearer token."""
+    path = http.rel_url.raw_path
+    if not path.startswith(_ENTRANCE):
+        return http
+    token, _, rest = path.removeprefix(_ENTRANCE).partition("/")
+    headers = http.headers.copy()
+    headers["Authorization"] = f"Bearer {token}"
+    query = http.rel_url.raw_query_string
+    return http.clone(rel_url=f"/{rest}?{query}" if query else f"/{rest}", headers=headers)
