@@ -153,10 +153,12 @@ class ControlPlane:
     ) -> Path:
         """Write a kubeconfig for `user` (by default the administrator) and return its path."""
         token = self.admin_token if user == "admin" else self.token_for(user, groups)
-        ca = self.ca_path.read_bytes() if self.ca_path else None
-        path.write_text(processes.kubeconfig(self.url, token, ca=ca, namespace=namespace))
-        path.chmod(0o600)
+        path.touch(mode=0o600)
+        path.write_text(self._kubeconfig(token, namespace))
         return path
+
+    def _kubeconfig(self, token: str, namespace: str) -> str:
+        raise NotImplementedError
 
 
 class RealControlPlane(ControlPlane):
@@ -215,6 +217,10 @@ class RealControlPlane(ControlPlane):
         while not self._audit.has_seen(marker):
             await asyncio.sleep(0.01)
         return self._audit.calls(namespace)
+
+    def _kubeconfig(self, token: str, namespace: str) -> str:
+        assert self.ca_path is not None
+        return processes.kubeconfig(self.url, token, ca=self.ca_path.read_bytes(), namespace=namespace)
 
     async def _wait_until_in_order(self) -> None:
         """Wait until the namespaces that every cluster has are there, and until garbage is collected."""
@@ -317,10 +323,22 @@ class LocalControlPlane(ControlPlane):
             self._tokens[key] = self.server.add_user(user, groups)
         return self._tokens[key]
 
+    def write_kubeconfig(
+        self, path: Path, user: str = "admin", groups: Sequence[str] = (), *, namespace: str = "default"
+    ) -> Path:
+        """Write a kubeconfig for `user` (by default the administrator) and return its path."""
+        token = self.admin_token if user == "admin" else self.token_for(user, groups)
+        path.write_text(json.dumps(self.server.kubeconfig(token, namespace)))
+        path.chmod(0o600)
+        return path
+
     async def calls(self, namespace: str) -> Counter[Call]:
         """Count the calls answered in `namespace` so far; here a watch counts when it ends."""
         answered = (call for call in self.server.calls if call.namespace == namespace)
         return Counter(Call(call.user, call.verb, call.resource) for call in answered)
+
+    def _kubeconfig(self, token: str, namespace: str) -> str:
+        return json.dumps(self.server.kubeconfig(token, namespace))
 
 
 class _AuditLog:
@@ -429,10 +447,10 @@ async def namespace(control_plane: ControlPlane) -> str:
 async def start_kubelet(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> AsyncIterator[Callable[..., Awaitable[Kubelet]]]:
-    """A function that starts a kubelet for the pods of `namespace`, as in ``await start_kubelet(node=NodeSpec(gpus=2))``.
+    """Start kubelets for the pods of `namespace`, each with a node of its own.
 
-    Its node is its own, and goes away with it. The pods are stubs unless `runtime` says otherwise. All options are
-    those of `Kubelet`, and its calls those of the user ``kubelet``.
+    ``kubelet = await start_kubelet(node=NodeSpec(gpus=2))``: the pods are stubs unless `runtime` says otherwise; all
+    options are those of `Kubelet`, and its calls those of the user ``kubelet``. Its node goes away with it.
     """
     kubelets: list[Kubelet] = []
     token = control_plane.token_for("kubelet", ["system:masters"])
