@@ -24,7 +24,7 @@ from .assembly import Assembly
 from .context import ServerContext
 from .errors import BuildError, Origin, ProfileDefinitionError, ProfileSpawnerError, shorten
 from .names import ENV_NAME, is_slug
-from .options import Option, Selection, fill_value, parse_options
+from .options import EXPANDED_TRAITS, Option, Selection, escape_braces, fill_value, parse_options
 from .params import ParamRef
 from .resources import (
     ConfigMap,
@@ -58,7 +58,8 @@ class ProfileBuild:
 
     Attributes:
         slug: The profile.
-        kubespawner_override: Values for KubeSpawner's traits. Texts are final: a brace is a brace.
+        kubespawner_override: Values for KubeSpawner's traits, in its own language: it expands `{username}` and the
+            like in some of them, so the braces of the profile's texts are doubled there.
         objects: The Kubernetes objects that go with the pod.
         steps: What is being done for the server, in words for the progress bar.
     """
@@ -138,7 +139,7 @@ class BaseAppProfile:
     extra_annotations: Any = {}
     """Further annotations of the pod."""
     kubespawner_override: Any = {}
-    """Values for any other trait of KubeSpawner."""
+    """Values for any other trait of KubeSpawner, in its own language (it expands `{username}` and the like)."""
 
     icon: str = ""
     """The name of a built-in icon, a path on this hub (`/...`) or a `data:image/...`."""
@@ -296,8 +297,9 @@ class BaseAppProfile:
         if limits:
             override["extra_resource_limits"] = {k: str(v) for k, v in limits.items()}
         own = f"profile {self.slug!r}"
+        override = _literal(override)
         override = merging.merge_overrides(
-            override, assembly.override(), base_origin=own, extra_origin=f"{own} (hooks)"
+            override, _literal(assembly.override()), base_origin=own, extra_origin=f"{own} (hooks)"
         )
         further = await self._call("get_kubespawner_override", dict[str, Any])
         override = merging.merge_overrides(
@@ -357,6 +359,11 @@ class BaseAppProfile:
             raise BuildError(
                 _first_problem(e), profile=self.slug, origin=_line_of(type(self), hook), field=f"{hook}()"
             ) from None
+
+
+def _literal(override: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `override` with the braces of its texts escaped wherever KubeSpawner would expand them."""
+    return {trait: escape_braces(v) if trait in EXPANDED_TRAITS else v for trait, v in override.items()}
 
 
 def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:

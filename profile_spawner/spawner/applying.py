@@ -15,11 +15,11 @@ from traitlets import TraitError
 
 from profile_spawner.errors import BuildError, ConflictError
 from profile_spawner.merging import merge_trait
-from profile_spawner.options import EXPANDED_TRAITS, Selection, escape_braces
+from profile_spawner.options import Selection
 from profile_spawner.profile import ProfileBuild, chosen_overrides
 from profile_spawner.registry import Entry
 
-__all__ = ["TraitKeeper", "apply_build", "apply_raw", "final_override"]
+__all__ = ["TraitKeeper", "apply_build", "apply_raw"]
 
 _ABSENT = object()
 _HUB = "the hub's configuration"
@@ -103,14 +103,6 @@ def _apply_overrides(spawner: Any, keeper: TraitKeeper, override: Mapping[str, A
     spawner.log.debug("profile %r overrides %s", entry.slug, ", ".join(override) or "nothing")
 
 
-def final_override(build: ProfileBuild) -> dict[str, Any]:
-    """Return what was built with its braces escaped where KubeSpawner would expand them."""
-    return {
-        trait: escape_braces(value) if trait in EXPANDED_TRAITS else copy.deepcopy(value)
-        for trait, value in build.kubespawner_override.items()
-    }
-
-
 def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileBuild) -> None:
     """Merge what a class built into the spawner's traits, by type.
 
@@ -119,7 +111,7 @@ def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileB
         ConflictError: when the hub's configuration has a different thing under the same name.
     """
     merged = {}
-    for name, value in final_override(build).items():
+    for name, value in build.kubespawner_override.items():
         if not spawner.has_trait(name):
             raise BuildError(
                 "KubeSpawner has no such trait", profile=entry.slug, origin=entry.origin, field=name, value=name

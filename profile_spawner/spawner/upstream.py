@@ -9,8 +9,6 @@ from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.options import Offer, Option
 from profile_spawner.registry import Entry, default_selection
 
-from .applying import final_override
-
 __all__ = ["display_entry", "registry_profile_list", "upstream_entry"]
 
 _SHOWN = frozenset(
@@ -38,7 +36,7 @@ async def registry_profile_list(spawner: Any) -> list[dict[str, Any]]:
             except ProfileSpawnerError as e:
                 spawner.log.error("Left out of profile_list: %s", e)
                 continue
-            described["kubespawner_override"] = _plain(final_override(build))
+            described["kubespawner_override"] = _plain(build.kubespawner_override)
         result.append(described)
     return result
 
