@@ -278,8 +278,10 @@ class Supervisor:
                 text = f'exec: "{argv[0]}": stat {argv[0]}: no such file or directory'
         except PermissionError:
             text = f'exec: "{argv[0]}": permission denied'
-        except (OSError, ValueError) as error:
-            text = f'exec: "{argv[0]}": {error}'
+        except OSError as error:
+            text = f'exec: "{argv[0]}": {error.strerror}'
+        except ValueError as error:
+            text = str(error)
         os.write(report, text.encode("utf-8", "replace")[:4000])
         os._exit(128)
 
@@ -291,7 +293,11 @@ class Supervisor:
                     os.makedirs(place, exist_ok=True)
                 except OSError:
                     continue
-        os.chdir(self.spec["cwd"])
+        try:
+            os.chdir(self.spec["cwd"])
+        except OSError as error:
+            text = f'chdir to cwd ("{self.spec["cwd"]}") failed: {error.strerror}'
+            raise ValueError(text) from error
 
     def reap(self) -> None:
         """Collect ended processes; note how the program ended."""

@@ -28,7 +28,7 @@ from profile_spawner.errors import ProfileSpawnerError
 
 from .volumes import Mount
 
-__all__ = ["MODES", "ContainerPlan", "Mode", "Sandbox", "choose_mode", "why_not_mode"]
+__all__ = ["MODES", "ContainerPlan", "Mode", "Sandbox", "Step", "choose_mode", "plan_steps", "why_not_mode"]
 
 Mode = Literal["overlay", "bwrap", "plain"]
 
@@ -84,7 +84,7 @@ class Step:
     hidden: bool
 
 
-def _steps(hidden: Collection[str], shown: Collection[str]) -> list[Step]:
+def plan_steps(hidden: Collection[str], shown: Collection[str]) -> list[Step]:
     """Return what has to be hidden and what shown again inside of that, outer folders first; nothing twice."""
     steps: list[Step] = []
     wanted = [Step(place, True) for place in hidden] + [Step(place, False) for place in shown if place not in hidden]
@@ -110,7 +110,7 @@ class Sandbox:
     def __init__(self, mode: Mode, state_dir: Path) -> None:
         self.mode = mode
         hidden = {os.path.realpath(p) for p in (*_HIDDEN, state_dir) if Path(p).is_dir()}
-        self._steps = _steps(hidden, exposed_paths())
+        self._steps = plan_steps(hidden, exposed_paths())
 
     def prepare(self, plan: ContainerPlan) -> tuple[list[str], dict[str, Any]]:
         """Make the container's folder and return the command line of its launcher, and its description.
@@ -165,6 +165,9 @@ class Sandbox:
         ]
         if not any(m.target == plan.home for m in mounts):
             placed.append(Mount(_private(plan.folder / "home"), plan.home, read_only=False))
+        writable = [m.target for m in (*placed, *mounts) if not m.read_only]
+        if not Path(plan.cwd).exists() and not _below(plan.cwd, writable):
+            placed.append(Mount(_private(plan.folder / "cwd"), plan.cwd, read_only=False))
         placed = [Mount(m.source, os.path.realpath(m.target), m.read_only) for m in (*placed, *mounts)]
         # A stable sort: an outer folder comes before those inside it, and the pod's volumes win over the rest.
         placed.sort(key=lambda m: m.target.count("/"))

@@ -40,14 +40,18 @@ class ContainerStatus:
 
     def wait_for(self, reason: str, message: str = "") -> None:
         """Report that it does not run, and why."""
-        if "terminated" in self.state:
-            self.last_state = self.state
+        self._remember()
         self.state = {"waiting": {"reason": reason, **({"message": message} if message else {})}}
 
     def run(self, container_id: str) -> None:
         """Report that it runs."""
+        self._remember()
         self.container_id = container_id
         self.state = {"running": {"startedAt": timestamp()}}
+
+    def _remember(self) -> None:
+        if "terminated" in self.state:
+            self.last_state = self.state
 
     def end(self, code: int, reason: str = "", message: str = "") -> None:
         """Report that it ended, with `Completed` or `Error` unless there is a better reason."""

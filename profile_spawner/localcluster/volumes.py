@@ -74,6 +74,8 @@ def write_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "..data"
+    if data.is_symlink() and _read_files(data) == dict(files):
+        return
     old = data.readlink() if data.is_symlink() else None
     fresh = f"..{uuid.uuid4().hex[:16]}"
     (folder / fresh).mkdir(mode=0o755)
@@ -97,6 +99,12 @@ def write_files(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
         shutil.rmtree(folder / old, ignore_errors=True)
 
 
+def _read_files(folder: Path) -> Files:
+    """Return the files below `folder`."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mode & 0o7777) for path in paths}
+
+
 def _chosen(data: Mapping[str, bytes], source: Json, mode: int, what: str) -> Files:
     """Return the files of a ConfigMap or Secret volume: all keys, or those of `items`."""
     items = source.get("items")
@@ -107,7 +115,9 @@ def _chosen(data: Mapping[str, bytes], source: Json, mode: int, what: str) -> Fi
         if item["key"] in data:
             files[_checked(item["path"])] = (data[item["key"]], item.get("mode") or mode)
         elif not source.get("optional"):
-            raise VolumeError(f"{what} references non-existent {what} key: {item['key']}", f"{what}s", source["name"])
+            shown = "config" if what == "configmap" else what
+            text = f"{what} references non-existent {shown} key: {item['key']}"
+            raise VolumeError(text, f"{what}s", source["name"])
     return files
 
 
