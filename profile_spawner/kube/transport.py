@@ -17,8 +17,6 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes_asyncio.client.exceptions import ApiException
 
-from profile_spawner.errors import ClusterError
-
 from .failures import KubeFailure, classify
 
 __all__ = ["Budget", "Transport"]
@@ -217,7 +215,14 @@ class Transport:
         return True
 
     async def list_all(
-        self, path: str, *, what: str, selector: str = "", metadata_only: bool = False, page: int = 500
+        self,
+        path: str,
+        *,
+        what: str,
+        selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
+        page: int = 500,
     ) -> list[dict[str, Any]]:
         """Return all objects of a collection, page by page.
 
@@ -225,6 +230,7 @@ class Transport:
             path: The collection.
             what: For messages.
             selector: A label selector.
+            field_selector: A field selector.
             metadata_only: Leave everything but metadata at the API server: Secrets stay there.
             page: Objects per request.
         """
@@ -237,6 +243,8 @@ class Transport:
             query = [("limit", str(page))]
             if selector:
                 query.append(("labelSelector", selector))
+            if field_selector:
+                query.append(("fieldSelector", field_selector))
             if token:
                 query.append(("continue", token))
             answer = await self.call("GET", path, what=f"listing {what}", query=query, accept=accept)
@@ -244,8 +252,3 @@ class Transport:
             token = (answer.get("metadata") or {}).get("continue") or ""
             if not token:
                 return items
-
-
-def is_failure(error: ClusterError, status: int) -> bool:
-    """Tell whether `error` is the API server's answer with this HTTP status."""
-    return isinstance(error, KubeFailure) and error.status == status
