@@ -99,7 +99,9 @@ class OwnCluster:
         self.hub_kubeconfig = state_dir / "hub-kubeconfig"
         self.user_kubeconfig = state_dir / "kubeconfig"
         self._claims_file = state_dir / "claims.json"
-        self.cluster = LocalCluster(state_dir / "cluster", gpus=gpus)
+        # Whatever the image, it is a JupyterLab that runs: there is no VS Code and no desktop to be opened.
+        lab = {"JUPYTERHUB_DEFAULT_URL": "/lab"}
+        self.cluster = LocalCluster(state_dir / "cluster", gpus=gpus, environment=lab)
         self._started = False
 
     async def start(self) -> None:

@@ -56,6 +56,7 @@ class PodHost:
         informers: The caches by plural, to wait for what is missing.
         images: Images that have been "pulled".
         jupyter_config: A folder with configuration for Jupyter servers, None for none.
+        environment: Variables that win over those of the pod.
     """
 
     client: ApiClient
@@ -73,6 +74,7 @@ class PodHost:
     informers: Mapping[str, Informer] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
     jupyter_config: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     async def wait_for(self, kind: str, namespace: str, name: str, timeout: float) -> None:
         """Wait until the object changes or appears, at most `timeout` seconds."""
@@ -144,7 +146,7 @@ def _plan(
     pod = facts.pod
     hostname = pod["spec"].get("hostname") or pod["metadata"]["name"]
     mounts = host.volumes.mounts_of(container, folders, own, pod)
-    env = {**_image_environment(host, hostname), **own}
+    env = {**_image_environment(host, hostname), **own, **host.environment}
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     if host.jupyter_config is not None:
         config = _JUPYTER_CONFIG

@@ -94,6 +94,7 @@ class Kubelet:
         backoff: Seconds before a container's second restart; doubled for each further one.
         stop_grace: Seconds that pods get at `stop()`.
         unpullable: Images of which a pull fails, to rehearse that.
+        environment: Variables of every container, whatever its pod says: all images are the same here.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Kubelet:
         backoff: float = 10.0,
         stop_grace: float = 5.0,
         unpullable: Collection[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.node = node or NodeSpec()
         self.state_dir = Path(state_dir).absolute()
@@ -135,6 +137,7 @@ class Kubelet:
             default_command=tuple(default_command),
             backoff=backoff,
             unpullable=frozenset(unpullable),
+            environment=dict(environment or {}),
             informers=self._informers,
         )
         self._scheduler: Scheduler | None = None

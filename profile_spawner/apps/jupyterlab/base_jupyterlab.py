@@ -32,7 +32,7 @@ class BaseJupyterLabProfile(BaseWorkspaceProfile):
     init_script_path: Any = _ASSETS / "common" / "init.sh"
 
     def get_config_maps(self) -> list[ConfigMap]:
-        """Return the settings of the Jupyter server: no news pop-up, deleted files are gone."""
+        """Return the settings of the Jupyter server: deleted files are gone, and do not fill the workspace as trash."""
         return [_SERVER_SETTINGS]
 
     def get_pod_env_vars(self) -> Mapping[str, Any]:

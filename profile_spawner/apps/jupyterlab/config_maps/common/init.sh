@@ -52,6 +52,13 @@ if [ ! -e examples/first-steps.ipynb ]; then
 NOTEBOOK
 fi
 
+# JupyterLab need not ask whether it may show news.
+settings=.jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings
+if [ ! -e "$settings" ]; then
+  mkdir -p "$(dirname "$settings")"
+  echo '{"fetchNews": "false"}' > "$settings"
+fi
+
 # Defaults for git, only where the user has not chosen.
 set_default() {
   git config --global --get "$1" > /dev/null || git config --global "$1" "$2"
