@@ -84,7 +84,7 @@ async def test_fault(
     cluster = new_cluster(
         request_timeout=scenario.timeout, retry_budget=scenario.budget, **scenario.options, log=LOG, policy=Policy()
     )
-    foreign = await control_plane.ok("GET", pods) if scenario.setup == "foreign" else None
+    foreign = (await control_plane.ok("GET", pods))["items"] if scenario.setup == "foreign" else None
     proxy.clear()
     proxy.faults = scenario.faults()
     said = ""
@@ -101,7 +101,7 @@ async def test_fault(
     row["calls"] = calls if scenario.counted else ""
     fault_table.record(scenario.id, row)
     if foreign is not None:
-        assert await control_plane.ok("GET", pods) == foreign
+        assert (await control_plane.ok("GET", pods))["items"] == foreign
     left = (await control_plane.ok("GET", pods))["items"]
     assert len(left) <= 1
     if row["outcome"] == "the server starts":
