@@ -12,7 +12,7 @@ import math
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ __all__ = [
     "fill_value",
     "form_field",
     "from_form",
+    "offer_for",
     "parse_options",
     "select",
 ]
@@ -672,6 +673,23 @@ def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: s
         notice = f"“{shorten(slug)}” is now “{offer.display_name}”."
         return Selection(result.slug, result.values, result.typed, result.user_options, (*result.notices, notice))
     return result
+
+
+def offer_for(offer: Offer, user: UserInfo) -> Offer:
+    """Return `offer` with only those options and choices that `user` may use: what a page may show."""
+    if all(o.access.is_open and not _is_restricted(o) for o in offer.options):
+        return offer
+    options = [
+        replace(o, choices=o.choices_for(user), unlisted=o.unlisted_for(user)) if _is_restricted(o) else o
+        for o in offer.options
+        if o.access.allows(user)
+    ]
+    return replace(offer, options=tuple(options))
+
+
+def _is_restricted(option: Option) -> bool:
+    typed = option.unlisted is not None and not option.unlisted.access.is_open
+    return typed or any(not c.access.is_open for c in option.choices)
 
 
 # ------------------------------------------------------------------------------------------------ the form

@@ -95,6 +95,7 @@ class HubUnderTest:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
         self.token = token
+        self.version = ""
         self.namespace = ""
         self.plane: Any = None
         self._session = aiohttp.ClientSession()
@@ -264,6 +265,7 @@ async def start_hub(
     log.close()
     hub = HubUnderTest(folder, process, port, token)
     await _until_it_answers(hub)
+    hub.version = str((await hub.api("GET", "/")).json["version"])
     return hub
 
 

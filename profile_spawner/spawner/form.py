@@ -44,6 +44,7 @@ class FormMixin:
         snapshot: Snapshot | None = await self.catalogue()  # type: ignore[attr-defined]
         if snapshot is None:
             return ""
-        entries = snapshot.visible_to(self.user_info)  # type: ignore[attr-defined]
+        user = self.user_info  # type: ignore[attr-defined]
+        entries = snapshot.visible_to(user)
         self._take_rejected()
-        return str(self._render_options_form([display_entry(e) for e in entries]))  # type: ignore[attr-defined]
+        return str(self._render_options_form([display_entry(e, user) for e in entries]))  # type: ignore[attr-defined]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from profile_spawner.access import UserInfo
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.options import Offer, Option
+from profile_spawner.options import Offer, Option, offer_for
 from profile_spawner.registry import Entry, default_selection
 
 __all__ = ["display_entry", "registry_profile_list", "upstream_entry"]
@@ -51,11 +52,22 @@ def upstream_entry(entry: Entry) -> dict[str, Any]:
     return {**_display(entry.offer), "kubespawner_override": _plain(override)}
 
 
-def display_entry(entry: Entry) -> dict[str, Any]:
-    """Return one profile in upstream's shape for a page's template: only what may be shown."""
+def display_entry(entry: Entry, user: UserInfo) -> dict[str, Any]:
+    """Return one profile in upstream's shape for a page's template: only what may be shown, and to this user."""
     result = upstream_entry(entry)
     _strip(result)
-    for option in (result.get("profile_options") or {}).values():
+    options = result.get("profile_options") or {}
+    allowed = {o.name: o for o in offer_for(entry.offer, user).options}
+    for name in list(options):
+        if name not in allowed:
+            del options[name]
+            continue
+        choices = options[name].get("choices") or {}
+        for choice in set(choices) - {c.name for c in allowed[name].choices}:
+            del choices[choice]
+        if allowed[name].unlisted is None:
+            options[name].pop("unlisted_choice", None)
+    for option in options.values():
         for choice in (option.get("choices") or {}).values():
             _strip(choice)
         _strip(option.get("unlisted_choice") or {})
