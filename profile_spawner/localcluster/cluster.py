@@ -88,7 +88,7 @@ class LocalCluster:
         return self._kubelet
 
     async def start(self) -> None:
-        """Start the API server, write the administrator's kubeconfig, and start the node.
+        """Start the API server, start the node, and write the administrator's kubeconfig.
 
         Raises:
             ClusterError: Another cluster uses the state folder.
@@ -97,11 +97,12 @@ class LocalCluster:
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self.api.start(*self._listen)
         try:
-            self.write_kubeconfig(self.kubeconfig_path)
             kubelet = Kubelet(
                 self.url, self.api.add_admin("kubelet"), self.state_dir, node=replace(self._node), **self._options
             )
             await kubelet.start()
+            # Only now: the folder is known to be nobody else's.
+            self.write_kubeconfig(self.kubeconfig_path)
         except BaseException:
             await self.stop()
             raise
