@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ProfileSpawnerError
+from profile_spawner.errors import ProfileSpawnerError
 
 __all__ = [
-    "StatusError",
     "Cause",
     "Object",
+    "StatusError",
     "already_exists",
     "bad_request",
     "conflict",

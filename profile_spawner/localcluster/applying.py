@@ -1,7 +1,7 @@
 """Server-side apply: who manages which field, and what happens when two want the same one.
 
-A field is a path of steps in the notation of `FieldsV1`: `f:NAME` for a key, `k:{"name":"x"}` for the item of a list that
-is told apart by keys, `v:"x"` for a member of a set. Each manager owns a set of such paths.
+A field is a path of steps in the notation of `FieldsV1`: `f:NAME` for a key, `k:{"name":"x"}` for the item of a list
+that is told apart by keys, `v:"x"` for a member of a set. Each manager owns a set of such paths.
 """
 
 from __future__ import annotations

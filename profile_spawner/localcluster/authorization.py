@@ -108,7 +108,7 @@ class Authorizer:
         if answer is None:
             allows = partial(rule_allows, verb=verb, group=group, resource=resource, name=name)
             answer = any(allows(rule) for rule in self.rules(user, namespace))
-            if len(self._answers) > 50_000:  # noqa: PLR2004 - names come from clients
+            if len(self._answers) > 50_000:
                 self._answers.clear()
             self._answers[user, question] = answer
         return answer

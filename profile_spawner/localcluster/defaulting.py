@@ -131,7 +131,7 @@ def qos_class(spec: Object) -> str:
         requests.add(bool(asked or limited))
         guaranteed = (
             guaranteed and len(limited) == 2 and all(asked.get(key, limited[key]) == limited[key] for key in limited)
-        )  # noqa: E501, PLR2004
+        )
     if requests == {False}:
         return "BestEffort"
     return "Guaranteed" if guaranteed else "Burstable"

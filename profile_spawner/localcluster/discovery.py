@@ -29,7 +29,7 @@ def answer(path: str) -> Object | None:
         return {"kind": "APIVersions", "versions": ["v1"]}
     if parts == ["apis"]:
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(group) for group in _groups()]}
-    if len(parts) == 2 and parts[0] == "apis" and parts[1] in _groups():  # noqa: PLR2004
+    if len(parts) == 2 and parts[0] == "apis" and parts[1] in _groups():
         return {"kind": "APIGroup", "apiVersion": "v1", **_group(parts[1])}
     if parts and parts[0] in ("api", "apis"):
         return _resources("/".join(parts[1:]))

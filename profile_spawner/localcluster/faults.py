@@ -4,8 +4,8 @@
     ...
     assert fault.hits == 3
 
-Each action happens before the request has any effect, or after it (`after_effect=True`): then the object exists although
-the client was told otherwise, or nothing.
+Each action happens before the request has any effect, or after it (`after_effect=True`): then the object exists
+although the client was told otherwise, or nothing.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from collections import deque
 from typing import TypeAlias
 
 from .answers import Object, StatusError
-from .kinds import EVENTS, KINDS, NAMESPACES, QUOTAS, ResourceType, by_kind
-from .store import Change, Store, Stored
 from .deletion import FOREGROUND, ORPHAN, Deletion
+from .kinds import EVENTS, KINDS, NAMESPACES, QUOTAS, ResourceType, by_kind
 from .quota import Quotas
+from .store import Change, Store, Stored
 
 __all__ = ["Collector"]
 
@@ -119,10 +119,9 @@ class Collector:
                 if (owner := self._owner(new, reference)) is not None and owner.metadata.get("deletionTimestamp"):
                     self._enqueue(owner)
             self._notice_namespace(new)
-        elif new.metadata.get("deletionTimestamp"):
-            self._enqueue(new)
-        elif (owners := new.metadata.get("ownerReferences")) and (
-            change.old is None or owners != change.old.metadata.get("ownerReferences")
+        elif new.metadata.get("deletionTimestamp") or (
+            (owners := new.metadata.get("ownerReferences"))
+            and (change.old is None or owners != change.old.metadata.get("ownerReferences"))
         ):
             self._enqueue(new)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, NoReturn
 
-from .answers import StatusError, Object, bad_request
+from .answers import Object, StatusError, bad_request
 from .schema import Field, Fields, fields_of
 
 __all__ = ["json_patch", "merge_patch", "strategic_merge_patch"]

@@ -32,7 +32,7 @@ def _parse(text: str) -> tuple[Fraction, str]:
         value, style = value * Fraction(10) ** _DECIMAL[suffix], "decimal"
     else:
         exponent = int(suffix[1:])
-        if abs(exponent) > 32:  # noqa: PLR2004
+        if abs(exponent) > 32:
             raise ValueError(f"{text[:64]!r} has an exponent that no resource can have")
         value, style = value * Fraction(10) ** exponent, "exponent"
     # Finer than a billionth is rounded up, so that something asked for is never nothing.
@@ -64,13 +64,13 @@ def canonical(text: str | float) -> str:
         return "0"
     sign = "-" if value < 0 else ""
     size = abs(value)
-    if style == "binary" and size >= 1024:  # noqa: PLR2004
+    if style == "binary" and size >= 1024:
         whole, power = math.ceil(size), 0
-        while whole % 1024 == 0 and power < 60:  # noqa: PLR2004
+        while whole % 1024 == 0 and power < 60:
             whole, power = whole // 1024, power + 10
         return f"{sign}{whole}{_BINARY_NAMES.get(power, '')}"
     mantissa, exponent = int(size * _NANO), -9
-    while mantissa % 1000 == 0 and exponent < 18:  # noqa: PLR2004
+    while mantissa % 1000 == 0 and exponent < 18:
         mantissa, exponent = mantissa // 1000, exponent + 3
     if style == "exponent":
         return f"{sign}{mantissa}e{exponent}" if exponent else f"{sign}{mantissa}"

@@ -127,17 +127,17 @@ def parse_path(method: str, path: str, query: Mapping[str, str], user: User) -> 
     version = parts.pop(0) if parts else ""
     namespace: str | None = None
     # namespaces/NAME is an object, namespaces/NAME/status its status, and anything longer lies in the namespace.
-    if len(parts) > 2 and parts[0] == "namespaces" and parts[2] not in ("status", "finalize"):  # noqa: PLR2004
+    if len(parts) > 2 and parts[0] == "namespaces" and parts[2] not in ("status", "finalize"):
         namespace, parts = parts[1], parts[2:]
     plural, name, subresource = [*parts, "", "", ""][:3]
     kind = find(group, version, plural)
-    if kind is None or len(parts) > 3 or (namespace is not None and not kind.namespaced):  # noqa: PLR2004
+    if kind is None or len(parts) > 3 or (namespace is not None and not kind.namespaced):
         raise no_such_resource()
     if subresource and subresource not in kind.subresources and not (subresource == "status" and kind.status):
         raise no_such_resource()
     request = ApiRequest("", kind, namespace, name, subresource, user, query)
     verb = (_NAMED if name else _UNNAMED).get(method)
-    if verb is None or (kind.namespaced and namespace is None and verb not in ("list",)):
+    if verb is None or (kind.namespaced and namespace is None and verb != "list"):
         raise method_not_allowed()
     if verb == "create" and name and (not subresource or subresource == "status"):
         raise method_not_allowed()

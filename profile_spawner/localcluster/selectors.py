@@ -100,8 +100,8 @@ def _field_tests(kind: ResourceType, selector: str) -> tuple[_FieldTest, ...]:
             raise bad_request(f"invalid selector: {term[:64]!r}; can't understand it")
         key = match[1]
         if key != "metadata.name" and not (key == "metadata.namespace" and kind.namespaced) and key not in kind.fields:
-            message = f'Unable to find "{kind.api_version}, Resource={kind.plural}" that match field selector "{selector[:128]}"'
-            raise bad_request(f'{message}: field label not supported: "{key[:64]}"')
+            found = f'Unable to find "{kind.api_version}, Resource={kind.plural}" that match'
+            raise bad_request(f'{found} field selector "{selector[:128]}": field label not supported: "{key[:64]}"')
         tests.append((key, match[3].strip(), match[2] != "!="))
     return tuple(tests)
 

@@ -197,7 +197,8 @@ class ApiServer:
 
     async def _body(self, http: web.Request) -> Any:
         if "protobuf" in http.content_type:
-            text = "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml"
+            accepted = "application/json, application/yaml"
+            text = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise StatusError(415, "UnsupportedMediaType", text, details={})
         raw = await http.read()
         if len(raw) > BODY_LIMIT:

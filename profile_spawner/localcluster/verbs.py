@@ -214,7 +214,8 @@ class Verbs:
             StatusError: 400, 404, 409, 415 or 422.
         """
         if request.content_type not in PATCH_TYPES:
-            text = f"the body of the request was in an unknown format - accepted media types include: {', '.join(PATCH_TYPES)}"
+            accepted = ", ".join(PATCH_TYPES)
+            text = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise StatusError(415, "UnsupportedMediaType", text, details={})
         if request.content_type == APPLY:
             return self._apply(request, body)
@@ -287,7 +288,7 @@ class Verbs:
         self._record_managers(request, old, new, managers)
         if new == old.document:
             return old.document
-        validation.check_update(kind, new, old.document)
+        validation.check_change(kind, new, old.document)
         self._authorizer.check_grant(request, new)
         if request.dry_run:
             return new
