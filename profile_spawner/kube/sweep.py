@@ -14,11 +14,18 @@ It is deleted with its UID and resource version, so that what has changed meanwh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME, LABEL_MANAGED_BY, MANAGED_BY, label_value
+from profile_spawner.names import (
+    LABEL_HUB,
+    LABEL_LIFETIME,
+    LABEL_MANAGED_BY,
+    LABEL_SERVER,
+    MANAGED_BY,
+    label_value,
+)
 from profile_spawner.resources import Lifetime
 
 from .cluster import Cluster
@@ -46,10 +53,12 @@ class Sweeper:
         self, cluster: Cluster, hub: str, *, grace_seconds: float = 3600.0, kinds: Iterable[str] = SWEPT_KINDS
     ) -> None:
         self._cluster = cluster
-        self._selector = f"{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_HUB}={label_value(hub)}"
+        self._hub = label_value(hub)
+        self._selector = f"{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_HUB}={self._hub}"
         self._grace = grace_seconds
         self._kinds = tuple(BY_KIND[kind] for kind in kinds)
         self._suspects: dict[str, set[str]] = {}
+        self._stray: dict[str, frozenset[str]] = {}
 
     async def sweep(
         self, namespace: str, pods_in_use: Iterable[Mapping[str, Any]] = (), *, now: datetime | None = None
@@ -93,6 +102,46 @@ class Sweeper:
         ]
         if gone:
             self._cluster.log.info("Swept %d unused objects in %s", len(gone), namespace)
+        return gone
+
+    async def stray_pods(self, namespace: str, servers: Collection[str], *, now: datetime | None = None) -> list[Key]:
+        """Delete this hub's pods that belong to no server the hub knows: left when a start and its stop both failed.
+
+        The same grace and the same two passes as for other objects.
+
+        Args:
+            namespace: Where.
+            servers: `ServerIdentity.server_hash` of every server that runs, starts or stops. Must be complete: a pod
+                whose server is missing here is somebody's lost work.
+            now: The time; the clock's by default.
+
+        Returns:
+            The pods that were deleted.
+
+        Raises:
+            ClusterError: if the API server cannot be asked.
+        """
+        moment = now or datetime.now(timezone.utc)
+        path = resource_path(BY_KIND["Pod"], namespace)
+        selector = f"{LABEL_HUB}={self._hub},{LABEL_SERVER}"
+        pods = await self._cluster.transport.list_all(
+            path, what=f"pods in {namespace}", selector=selector, metadata_only=True
+        )
+        strays = {
+            pod["metadata"]["uid"]: pod["metadata"]["name"]
+            for pod in pods
+            if labels_of(pod).get(LABEL_SERVER) not in servers
+            and not pod["metadata"].get("deletionTimestamp")
+            and (moment - _time(pod["metadata"]["creationTimestamp"])).total_seconds() >= self._grace
+        }
+        before = self._stray.get(namespace, frozenset())
+        self._stray[namespace] = frozenset(strays)
+        gone = []
+        for uid in before & strays.keys():
+            name = strays[uid]
+            self._cluster.log.warning("Pod %s/%s belongs to no server of this hub; it is deleted", namespace, name)
+            if await self._cluster.delete_pod(name, namespace, 30, uid=uid):
+                gone.append(Key(namespace, "Pod", name))
         return gone
 
     def _is_candidate(self, kind: Kind, namespace: str, item: Mapping[str, Any], known: _Usage, now: datetime) -> bool:

@@ -147,3 +147,30 @@ async def test_lists_come_in_pages(new_cluster: Callable[..., Cluster], proxy: F
     )
     assert len({item["metadata"]["name"] for item in found}) == 7
     assert proxy.counts() == {"GET": 3}
+
+
+async def test_pods_of_no_known_server_go(
+    new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
+) -> None:
+    """A pod left when a start and its stop both failed goes in the second pass; all others stay."""
+    cluster = new_cluster()
+    servers = {
+        name: identity(namespace, user=name, hub=hub, pod_name=f"jupyter-{name}")
+        for name, hub in (("known", "hub-a"), ("lost", "hub-a"), ("other", "hub-b"))
+    }
+    for server in servers.values():
+        await cluster.create_pod(server, pod())
+    await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods", {**pod(), "metadata": {"name": "theirs"}})
+    sweeper = Sweeper(cluster, "hub-a", grace_seconds=600)
+    known = {servers["known"].server_hash}
+    assert await sweeper.stray_pods(namespace, known) == []
+    assert await sweeper.stray_pods(namespace, known) == []
+    assert await sweeper.stray_pods(namespace, known, now=LATER) == []
+    assert [key.name for key in await sweeper.stray_pods(namespace, known, now=LATER)] == ["jupyter-lost"]
+    left = (await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/pods"))["items"]
+    assert {item["metadata"]["name"] for item in left} - {"jupyter-lost"} == {
+        "jupyter-known",
+        "jupyter-other",
+        "theirs",
+    }
+    assert len([p for p in left if not p["metadata"].get("deletionTimestamp")]) == 3
