@@ -52,9 +52,17 @@ def refusal(message: str, *, reason: str, status: int = 400, log_message: str = 
         log_message: What the administrator reads in the log, if that is more.
     """
     if SpawnException is not None:
-        return SpawnException(message, reason=reason, status_code=status, log_message=log_message or message)
+        exception: web.HTTPError = SpawnException(
+            message, reason=reason, status_code=status, log_message=log_message or message
+        )
+        return exception
+    return _answer(status, message)
+
+
+def _answer(status: int, message: str) -> web.HTTPError:
     error = web.HTTPError(status, message)
-    error.jupyterhub_message = message
+    # What JupyterHub shows on its pages.
+    error.jupyterhub_message = message  # type: ignore[attr-defined]
     return error
 
 
@@ -62,9 +70,7 @@ def from_error(error: ProfileSpawnerError, display_name: str) -> web.HTTPError:
     """Return the exception for an error of this project; only a fault of the cluster counts as a failure of the hub."""
     if isinstance(error, ClusterError):
         if error.blame == "cluster":
-            counted = web.HTTPError(503, error.user_message)
-            counted.jupyterhub_message = error.user_message
-            return counted
+            return _answer(503, error.user_message)
         status = {"user": 400, "profile": 422, "admin": 403}.get(error.blame, 400)
         return refusal(error.user_message, reason=error.reason, status=status, log_message=str(error))
     return refusal(

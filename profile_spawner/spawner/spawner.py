@@ -191,7 +191,7 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
             self.remember_rejected(request, None)
             # JupyterHub shows the form when reading a link fails; here nothing is wrong, so the page says nothing.
             show = web.HTTPError(200, "the link's choice is shown and not started")
-            show.jupyterhub_message = ""
+            show.jupyterhub_message = ""  # type: ignore[attr-defined]
             raise show
         return dict(result.user_options)
 
@@ -313,7 +313,7 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
                 uncounted(self)
             raise answer from e
         if not (self.internal_ssl or self.services_enabled or self.after_pod_created_hook):
-            await self._wait_until_answering()
+            await self._wait_until_answering(uid)
         return True
 
     def _remember(self, identity: ServerIdentity, objects: Any) -> None:
@@ -330,18 +330,29 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
             self.orm_spawner.state = self.get_state()
             self.db.commit()
 
-    async def _wait_until_answering(self) -> None:
-        """Wait for the pod to run and for its server to answer, so that the user gets in without a further pause."""
+    async def _wait_until_answering(self, uid: str) -> None:
+        """Wait for the pod to run and for its server to answer, so that the user gets in without a further pause.
+
+        Raises:
+            tornado.web.HTTPError: when the pod ends or is deleted meanwhile.
+        """
         key = f"{self.namespace}/{self.pod_name}"
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.start_timeout
+        seen = False
         while loop.time() < deadline:
             reflector = self.pod_reflector
             pod = reflector.pods.get(key) if reflector is not None else None
-            if pod is not None and self._ended(pod):
-                return
-            if pod is not None and self.is_pod_running(pod):
-                break
+            mine = pod is not None and pod["metadata"]["uid"] == uid
+            if mine:
+                seen = True
+                if self._ended(pod):
+                    raise self._early_end(pod)
+                if self.is_pod_running(pod):
+                    break
+            elif seen:
+                uncounted(self)
+                raise refusal("The server was stopped while it was starting.", reason="stopped", status=409)
             if not isinstance(reflector, NotifyingPodReflector):
                 return
             await reflector.changed(min(5.0, max(0.1, deadline - loop.time())))
@@ -349,11 +360,25 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
             return
         path = (self.server.base_url if self.server else "/") + "api"
         timeout = min(float(self.http_timeout), max(0.0, deadline - loop.time()))
-        await server_answers(
-            self._get_pod_url(pod),
-            path,
-            timeout=timeout,
-            gone=lambda: self._ended(self.pod_reflector.pods.get(key)),
+
+        def gone() -> bool:
+            return self._ended(self.pod_reflector.pods.get(key))
+
+        if not await server_answers(self._get_pod_url(pod), path, timeout=timeout, gone=gone) and gone():
+            raise self._early_end(self.pod_reflector.pods.get(key))
+
+    def _early_end(self, pod: Mapping[str, Any] | None) -> web.HTTPError:
+        """Return the answer for a server that ended before it could be used."""
+        uncounted(self)
+        statuses = ((pod or {}).get("status") or {}).get("containerStatuses") or ()
+        codes = [s["state"]["terminated"].get("exitCode") for s in statuses if "terminated" in (s.get("state") or {})]
+        code = f" (exit code {codes[0]})" if codes else ""
+        return refusal(
+            f"The server ended right after its start{code}. Try again, or choose another profile; "
+            "your administrator finds the reason in the log of the pod.",
+            reason="server_ended",
+            status=502,
+            log_message=f"pod {self.namespace}/{self.pod_name} ended while it was starting{code}",
         )
 
     @staticmethod
@@ -412,7 +437,7 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
         return bool(annotations.get("hub.jupyter.org/username", self.user.name) == self.user.name)
 
     async def delete_forever(self) -> None:
-        """Delete what is kept for the user, when the user (not only a named server) is deleted and `delete_pvc` is set."""
+        """Delete what is kept for the user when the user is deleted (not only a named server) and `delete_pvc` is on."""
         await super().delete_forever()
         if self.delete_pvc and not self.name and self.profiles.has_sources:
             deleted = await self._cluster.delete_kept(self._identity())
