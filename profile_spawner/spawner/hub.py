@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _hubs: dict[int, HubProfiles] = {}
 
 
-class _Settings(HubTraits):  # type: ignore[misc]
+class _Settings(HubTraits):
     """Reads the hub-wide traits without a spawner, from the sections that a spawner class reads."""
 
     spawner_sections: tuple[str, ...] = ("Spawner", "KubeSpawner", "ProfileSpawner")
@@ -226,9 +226,10 @@ async def _start_when_configured(spawner_class: Any) -> None:
     if not JupyterHub.initialized():
         return
     app = JupyterHub.instance()
-    if not (isinstance(app.spawner_class, type) and issubclass(app.spawner_class, spawner_class)):
+    configured: Any = app.spawner_class
+    if not (isinstance(configured, type) and issubclass(configured, spawner_class)):
         return
-    hub = hub_profiles(app.config, tuple(app.spawner_class.section_names()), app.log)
+    hub = hub_profiles(app.config, tuple(configured.section_names()), app.log)
     if hub.has_sources:
         await hub.service.ready()
         await hub.service.start()

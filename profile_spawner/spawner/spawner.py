@@ -51,7 +51,7 @@ class _Chosen:
     spawn_id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
 
 
-class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):  # type: ignore[misc]
+class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
     """A KubeSpawner whose profiles come from classes, YAML documents, ConfigMaps and packages.
 
     Everything that works with KubeSpawner works unchanged: `c.KubeSpawner.*` applies, and a plain `profile_list` makes

@@ -14,7 +14,7 @@ from profile_spawner.reload import SourceSettings
 __all__ = ["HubTraits", "source_settings"]
 
 
-class HubTraits(LoggingConfigurable):  # type: ignore[misc]
+class HubTraits(LoggingConfigurable):
     """Where profiles come from, and what they may do."""
 
     profiles_dirs = List(

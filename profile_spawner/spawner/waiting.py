@@ -36,7 +36,7 @@ class _Observed(dict[str, Any]):
         return value
 
 
-class NotifyingPodReflector(PodReflector):  # type: ignore[misc]
+class NotifyingPodReflector(PodReflector):
     """KubeSpawner's pod reflector, which also wakes those who wait for a change."""
 
     _resources: _Observed | None = None
