@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 BODY_LIMIT = 3 * 1024 * 1024
 DEFAULT_WATCH_SECONDS = 1800.0
 
+_REVIEWS = "/apis/authorization.k8s.io/v1/"
 _ENTRANCE = "/as/"
 """Before a token in the path of an address: another way to say who one is."""
 
@@ -168,6 +169,8 @@ class ApiServer:
             return web.Response(text="ok")
         if not http.path.startswith(("/api/", "/apis/")):
             raise no_such_resource()
+        if http.method == "POST" and http.path.startswith(_REVIEWS):
+            return self._review(user, http.path.removeprefix(_REVIEWS), await self._body(http))
         request = parse_path(http.method, http.path, query, user)
         agent = http.headers.get("User-Agent", "")
         request = ApiRequest(
@@ -194,6 +197,19 @@ class ApiServer:
             raise
         finally:
             self.calls.add(request, name, code)
+
+    def _review(self, user: User, resource: str, body: Any) -> web.Response:
+        """Answer what somebody may do; everybody may ask about themselves."""
+        spec = body.get("spec") if isinstance(body, dict) else None
+        if not isinstance(spec, dict):
+            raise bad_request("a review needs a spec")
+        if resource == "selfsubjectaccessreviews":
+            status = self.authorizer.review_access(user, spec)
+        elif resource == "selfsubjectrulesreviews":
+            status = self.authorizer.review_rules(user, spec.get("namespace", ""))
+        else:
+            raise no_such_resource()
+        return web.json_response({**body, "status": status}, status=201)
 
     async def _body(self, http: web.Request) -> Any:
         if "protobuf" in http.content_type:
@@ -242,6 +258,8 @@ class ApiServer:
             return await self._watch(http, request)
         if request.verb == "get" and request.subresource == "log":
             return await self._log(http, request)
+        if request.verb == "list" and "PartialObjectMetadataList" in http.headers.get("Accept", ""):
+            return _metadata_response(list_page(self.store, request))
         return self._act(request, body)
 
     def _act(self, request: ApiRequest, body: Any) -> web.Response:
@@ -323,6 +341,15 @@ def _list_response(request: ApiRequest, page: Page) -> web.Response:
     start = json.dumps(head, separators=(",", ":")).encode()[:-1]
     body = b'%s,"items":[%s]}' % (start, b",".join(stored.raw_item for stored in page.items))
     return web.Response(body=body, content_type="application/json")
+
+
+def _metadata_response(page: Page) -> web.Response:
+    """Return a list of names, labels and the like, without what is in the objects."""
+    form = {"apiVersion": "meta.k8s.io/v1"}
+    items = [
+        {"kind": "PartialObjectMetadata", **form, "metadata": stored.document["metadata"]} for stored in page.items
+    ]
+    return web.json_response({"kind": "PartialObjectMetadataList", **form, "metadata": page.metadata, "items": items})
 
 
 def _by_entrance(http: web.Request) -> web.Request:
