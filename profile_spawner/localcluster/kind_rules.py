@@ -297,7 +297,9 @@ def _binding(document: Object) -> Iterator[Cause]:
         if not subject.get("name"):
             yield required(f"{where}.name")
         yield from one_of(f"{where}.kind", subject.get("kind"), ("Group", "ServiceAccount", "User"))
-        if subject.get("kind") == "ServiceAccount" and not subject.get("namespace"):
+        # In a RoleBinding an account without a namespace is one of the binding's own.
+        lone = subject.get("kind") == "ServiceAccount" and not subject.get("namespace")
+        if lone and document["kind"] == "ClusterRoleBinding":
             yield required(f"{where}.namespace")
 
 
