@@ -3,9 +3,9 @@
 The kubelet starts this file by the interpreter (`python -I -S _launcher.py`), outside of the package: it uses the
 standard library only. The protocol, one JSON object per line:
 
-- standard input: first the description of the container, then `{"signal": N}` for the program's process group and
-  `{"kill": true}` for everything. Its end means that the kubelet is gone: everything is killed.
-- standard output: `{"started": true}` or `{"failed": TEXT}`, later `{"exited": CODE}`.
+- standard input: first the description of the container, then `{"stop": true}` to ask the program to end and
+  `{"kill": true}` to kill everything. Its end means that the kubelet is gone: everything is killed.
+- standard output: `{"started": true}`, `{"failed": TEXT}` or `{"hook_failed": TEXT}`, later `{"exited": CODE}`.
 - standard error: the container's log.
 """
 
@@ -219,6 +219,8 @@ class Supervisor:
         self.control = control
         self.main = 0
         self.code: int | None = None
+        self.post_start = 0
+        self.pre_stop = 0
 
     def run(self) -> NoReturn:
         """Run the program to its end and exit with its code."""
@@ -228,7 +230,7 @@ class Supervisor:
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         # A signal from outside, such as a shutdown of the machine, is for the program.
-        signal.signal(signal.SIGTERM, lambda *_: self.send(signal.SIGTERM))
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
         self.start()
         while self.code is None:
             ready, _, _ = select.select([0, readable], [], [])
@@ -243,24 +245,39 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the program; end this process when that is not possible."""
+        self.main, failure = self.spawn(self.spec["argv"])
+        if failure:
+            say(failed=failure)
+            os._exit(128)
+        if self.spec["post_start"]:
+            self.post_start, failure = self.spawn(self.spec["post_start"])
+            if failure:
+                self.post_start_failed(failure)
+        else:
+            say(started=True)
+
+    def post_start_failed(self, text: str) -> None:
+        """Report the hook, and end the program, which is not to run without it."""
+        say(hook_failed=text)
+        self.kill_all()
+
+    def spawn(self, argv: list[str]) -> tuple[int, str]:
+        """Start a program in the container; return its process, and why that did not work."""
         readable, writable = os.pipe()
-        self.main = os.fork()
-        if not self.main:
+        pid = os.fork()
+        if not pid:
             os.close(readable)
-            self.become_program(writable)
+            self.become(argv, writable)
         os.close(writable)
         failure = b""
         while chunk := os.read(readable, 4096):
             failure += chunk
         os.close(readable)
-        if failure:
-            say(failed=failure.decode("utf-8", "replace"))
-            os._exit(128)
-        say(started=True)
+        return pid, failure.decode("utf-8", "replace")
 
-    def become_program(self, report: int) -> NoReturn:
-        """Turn this new process into the container's program."""
-        argv, env = self.spec["argv"], self.spec["env"]
+    def become(self, argv: list[str], report: int) -> NoReturn:
+        """Turn this new process into a program of the container."""
+        env = self.spec["env"]
         try:
             os.setsid()
             if not self.spec["namespaces"]:
@@ -308,16 +325,38 @@ class Supervisor:
                 return
             if not pid:
                 return
-            if pid == self.main:
-                self.code = os.waitstatus_to_exitcode(status)
-                if self.code < 0:
-                    self.code = 128 - self.code
+            self.ended(pid, exit_code(status))
+
+    def ended(self, pid: int, code: int) -> None:
+        """Take note of the end of a process."""
+        if pid == self.main:
+            self.code = code
+        elif pid == self.post_start:
+            self.post_start = 0
+            if code and self.code is None:
+                self.post_start_failed(f"Command '{self.spec['post_start'][0]}' exited with {code}")
+            else:
+                say(started=True)
+        elif pid == self.pre_stop:
+            self.pre_stop = 0
+            self.send(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Ask the program to end, after its hook."""
+        if self.pre_stop or self.code is not None:
+            return
+        failure = "no hook"
+        if self.spec["pre_stop"]:
+            self.pre_stop, failure = self.spawn(self.spec["pre_stop"])
+        if failure:
+            self.pre_stop = 0
+            self.send(signal.SIGTERM)
 
     def obey(self) -> None:
         """Do what the kubelet asks for."""
         for order in self.control.read():
-            if "signal" in order:
-                self.send(order["signal"])
+            if order.get("stop"):
+                self.stop()
             if order.get("kill"):
                 self.kill_all()
         if self.control.ended:
@@ -350,8 +389,13 @@ class Supervisor:
             except ChildProcessError:
                 break
             if pid == self.main and self.code is None:
-                self.code = os.waitstatus_to_exitcode(status)
-                self.code = 128 - self.code if self.code < 0 else self.code
+                self.code = exit_code(status)
+
+
+def exit_code(status: int) -> int:
+    """Return the exit code for a wait status: 128 and the signal's number when one ended the process."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
 
 
 def descendants(ancestor: int) -> list[int]:
@@ -384,8 +428,7 @@ def in_namespaces(spec: dict[str, Any]) -> None:
         os.close(1)
         signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
         _, status = os.waitpid(child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        os._exit(128 - code if code < 0 else code)
+        os._exit(exit_code(status))
     die_with_parent()
     name = os.fsencode(spec["hostname"])
     check(LIBC.sethostname(name, len(name)), "sethostname")

@@ -164,7 +164,15 @@ def _plan(
         hostname=hostname,
         mounts=mounts,
         hosts=_hosts(facts.ip, hostname),
+        post_start=_hook(container, "postStart"),
+        pre_stop=_hook(container, "preStop"),
     )
+
+
+def _hook(container: Json, name: str) -> list[str]:
+    """Return the program of a lifecycle hook; hooks of other kinds are left out."""
+    hook = (container.get("lifecycle") or {}).get(name) or {}
+    return list((hook.get("exec") or {}).get("command") or [])
 
 
 def _image_environment(host: PodHost, hostname: str) -> dict[str, str]:

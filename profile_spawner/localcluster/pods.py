@@ -13,7 +13,7 @@ from pathlib import Path
 from .apiclient import STRATEGIC_PATCH, ApiError, Json
 from .containers import ImageError, PodHost, Starter, log_file, prepare_container
 from .environment import ConfigError, PodFacts
-from .processes import Container, ProcessContainer, StartError
+from .processes import KILLED, Container, HookError, ProcessContainer, StartError
 from .scheduler import is_terminal
 from .status import ContainerStatus, PodStatus, is_sidecar
 from .volumes import VolumeError
@@ -115,7 +115,8 @@ class PodWorker:
         if self._stopping.is_set() or is_terminal(self.pod):
             return
         self._restore()
-        await self.publish()
+        if self.host.runtime == "process":
+            await self.publish()  # A stub runs at once, unless it has to wait: one call less in a storm.
         await self._retried(self._set_up_volumes)
         self.status.ip = self.host.addresses.take()
         sidecars = []
@@ -188,6 +189,7 @@ class PodWorker:
                 if error.message != told:
                     told = error.message
                     self.host.recorder.record(self.pod, "FailedMount", told, warning=True)
+                    await self.publish()
                 await self.host.wait_for(error.kind, self.namespace, error.name, delay)
                 delay = min(delay * 2, _LAST_RETRY)
             except ApiError as error:
@@ -263,6 +265,11 @@ class PodWorker:
         attempt = self._attempts.get(name, -1) + 1
         try:
             running = await self._start(container, status, attempt, init=init)
+        except HookError as error:
+            text = f"PostStartHook failed: {error.message}"
+            self.host.recorder.record(self.pod, "FailedPostStartHook", text, warning=True, container=name, init=init)
+            status.end(KILLED, "Error", text)
+            return KILLED
         except (StartError, OSError) as error:
             reason = error.message if isinstance(error, StartError) else str(error)
             message = (

@@ -15,7 +15,7 @@ from profile_spawner.errors import ProfileSpawnerError
 
 from .sandbox import ContainerPlan, Sandbox
 
-__all__ = ["Container", "ProcessContainer", "StartError"]
+__all__ = ["Container", "HookError", "ProcessContainer", "StartError"]
 
 KILLED = 137
 
@@ -25,6 +25,10 @@ _REACTION_TIME = 10.0
 
 class StartError(ProfileSpawnerError):
     """A container's program could not be started; the message is in the container runtime's words."""
+
+
+class HookError(StartError):
+    """A container's `postStart` hook failed; its program was ended."""
 
 
 class Container(Protocol):
@@ -91,9 +95,9 @@ class ProcessContainer:
         return await asyncio.shield(self._ended)
 
     async def stop(self, grace: float) -> None:
-        """Send SIGTERM to the program's process group, and kill everything when it still runs after `grace` s."""
+        """Run the `preStop` hook, send SIGTERM to the program's process group; after `grace` seconds kill all."""
         if grace > 0 and not self._ended.done():
-            self._tell({"signal": int(signal.SIGTERM)})
+            self._tell({"stop": True})
             await asyncio.wait({self._ended}, timeout=grace)
         await self.kill()
 
@@ -128,6 +132,10 @@ class ProcessContainer:
                     self.started.set_result(None)
                 elif "failed" in message:
                     self.started.set_exception(StartError(message["failed"]))
+                elif "hook_failed" in message:
+                    self.started.set_exception(HookError(message["hook_failed"]))
+                elif "exited" in message:  # It ended before its hook did.
+                    self.started.set_result(None)
         ended = await self.process.wait()
         self.process.stdin.close()
         if not self.started.done():

@@ -56,6 +56,8 @@ class ContainerPlan:
         hostname: The container's host name.
         mounts: The volumes, outer ones first.
         hosts: The text of `/etc/hosts`; None keeps the machine's.
+        post_start: A program that has to succeed before the container counts as started; empty for none.
+        pre_stop: A program that is run before the container is asked to end; empty for none.
     """
 
     folder: Path
@@ -66,6 +68,8 @@ class ContainerPlan:
     hostname: str
     mounts: list[Mount] = field(default_factory=list)
     hosts: str | None = None
+    post_start: list[str] = field(default_factory=list)
+    pre_stop: list[str] = field(default_factory=list)
 
 
 def exposed_paths() -> list[str]:
@@ -132,6 +136,8 @@ class Sandbox:
             "env": plan.env,
             "cwd": plan.cwd,
             "hostname": plan.hostname[:63],
+            "post_start": plan.post_start,
+            "pre_stop": plan.pre_stop,
         }
         launcher = [sys.executable, "-I", "-S", str(LAUNCHER)]
         if self.mode == "overlay":

@@ -109,6 +109,7 @@ class PodStatus:
         self.phase = "Pending"
         self.reason = ""
         self.ip = ""
+        self.old_ips = [known["ip"] for known in (pod.get("status") or {}).get("podIPs") or []]
         self.init = {c["name"]: ContainerStatus(c["name"], c.get("image", "")) for c in first}
         self.main = {c["name"]: ContainerStatus(c["name"], c.get("image", "")) for c in spec["containers"]}
         for status in (*self.init.values(), *self.main.values()):
@@ -157,7 +158,9 @@ class PodStatus:
             "containerStatuses": [s.body(ready=s.running) for s in self.main.values()],
         }
         if self.ip:
-            body |= {"podIP": self.ip, "podIPs": [{"ip": self.ip}]}
+            # The patch merges addresses, and a pod may have one only.
+            stale = [{"$patch": "delete", "ip": ip} for ip in self.old_ips if ip != self.ip]
+            body |= {"podIP": self.ip, "podIPs": [{"ip": self.ip}, *stale]}
         if self.reason:
             body["reason"] = self.reason
         if self.init:

@@ -40,13 +40,13 @@ class Cluster:
     async def pod(self, name: str, script: str = "exec sleep 1000", **options: Any) -> Json:
         """Create a pod that runs `script` in `sh`.
 
-        Options of the container are `env`, `env_from`, `mounts`, `resources`, `command`, `args`, `image`; all others
-        are the pod's.
+        Options of the container are `env`, `env_from`, `mounts`, `resources`, `ports`, `lifecycle`, `command`, `args`
+        and `image`; all others are the pod's.
         """
         container: Json = {"name": "main", "image": options.pop("image", "example/image:1")}
         container["command"] = options.pop("command", ["sh", "-c", script])
         renamed = {"env_from": "envFrom", "mounts": "volumeMounts"}
-        for key in ("env", "env_from", "mounts", "resources", "args", "ports"):
+        for key in ("env", "env_from", "mounts", "resources", "args", "ports", "lifecycle"):
             if key in options:
                 container[renamed.get(key, key)] = options.pop(key)
         metadata = options.pop("metadata", {})

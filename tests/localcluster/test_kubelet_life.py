@@ -11,8 +11,10 @@ import pytest
 
 from profile_spawner.localcluster.apiclient import ApiError, Json
 from profile_spawner.localcluster.kubelet import Kubelet
+from tests.control_plane import ControlPlane
 from tests.localcluster.kubelet_support import Cluster
 
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 StartKubelet = Callable[..., Awaitable[Kubelet]]
 
 
@@ -274,6 +276,66 @@ async def test_program_that_cannot_start(
     assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
     assert text in ended["message"]
     await cluster.wait_event("one", "Failed", text)
+
+
+async def test_hooks(cluster: Cluster, start_kubelet: StartKubelet) -> None:
+    """The hook after the start has run when a pod is Running, the one before the stop runs before SIGTERM."""
+    kubelet = await start(start_kubelet)
+    hooks = {
+        "postStart": {"exec": {"command": ["sh", "-c", "sleep 0.2; echo up >> ~/hooks"]}},
+        "preStop": {"exec": {"command": ["sh", "-c", "sleep 0.2; echo down >> ~/hooks"]}},
+    }
+    await cluster.create("persistentvolumeclaims", "home", spec=CLAIM)
+    await cluster.pod(
+        "one",
+        "trap 'echo term >> ~/hooks; exit' TERM; while :; do sleep 0.05; done",
+        lifecycle=hooks,
+        volumes=[{"name": "home", "persistentVolumeClaim": {"claimName": "home"}}],
+        mounts=[{"name": "home", "mountPath": "/home/jovyan"}],
+    )
+    await cluster.wait_phase("one", "Running")
+    file = kubelet.state_dir / "volumes" / cluster.namespace / "home" / "hooks"
+    assert file.read_text() == "up\n"
+    await cluster.delete("pods", "one")
+    await cluster.wait_gone("pods", "one")
+    assert file.read_text() == "up\ndown\nterm\n"
+
+
+async def test_failing_hook(cluster: Cluster, start_kubelet: StartKubelet) -> None:
+    """A container whose hook fails is ended."""
+    await start(start_kubelet)
+    await cluster.pod("one", lifecycle={"postStart": {"exec": {"command": ["sh", "-c", "exit 4"]}}})
+    pod = await cluster.wait_phase("one", "Failed")
+    assert container(pod)["state"]["terminated"]["exitCode"] == 137
+    await cluster.wait_event("one", "FailedPostStartHook", "Command 'sh' exited with 4")
+
+
+async def test_node_that_comes_back(
+    cluster: Cluster, start_kubelet: StartKubelet, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    """A pod whose kubelet was stopped is run again by the next one of that node, and ended pods stay ended."""
+    first = await start(start_kubelet)
+    await cluster.pod("one")
+    await cluster.pod("done", "exit 0")
+    await cluster.wait_phase("one", "Running")
+    await cluster.wait_phase("done", "Succeeded")
+    await first.stop()
+    second = Kubelet(
+        control_plane.url,
+        control_plane.admin_token,
+        tmp_path / "second",
+        node=first.node,
+        ca=control_plane.ca_path,
+        namespaces=[cluster.namespace],
+    )
+    await second.start()
+    pod = await cluster.wait("pods", "one", lambda p: container(p)["restartCount"] == 1 and container(p)["ready"])
+    assert pod["status"]["phase"] == "Running"
+    assert list(second.running(cluster.namespace, "one")) == ["main"]
+    assert not second.running(cluster.namespace, "done")
+    await cluster.delete("pods", "done")
+    await cluster.wait_gone("pods", "done")
+    await second.stop()
 
 
 async def test_pod_with_a_node_name(cluster: Cluster, start_kubelet: StartKubelet) -> None:
