@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -20,6 +19,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 import pytest_asyncio
+from yarl import URL
+
+from profile_spawner.localcluster.cluster import LocalCluster
 
 pytestmark = [pytest.mark.hub, pytest.mark.xdist_group("demo")]
 
@@ -62,11 +64,10 @@ async def start_demo(folder: Path, *options: str) -> Demo:
     )
     assert process.stdout is not None
     printed = b""
-    async with asyncio.timeout(PATIENCE) if sys.version_info >= (3, 11) else contextlib.AsyncExitStack():
-        while b"Ctrl-C stops everything" not in printed:
-            line = await process.stdout.readline()
-            assert line, f"The demo ended: {printed.decode()}"
-            printed += line
+    while b"Ctrl-C stops everything" not in printed:
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+        assert line, f"The demo ended: {printed.decode()}"
+        printed += line
     return Demo(process, json.loads(info.read_text()), state)
 
 
@@ -134,18 +135,19 @@ class Cluster:
             return list((await answer.json())["items"])
 
     async def until_empty(self, plural: str) -> None:
-        """Wait until no object of a kind is left, by watching."""
-        async with asyncio.timeout(PATIENCE) if sys.version_info >= (3, 11) else contextlib.AsyncExitStack():
-            while True:
-                url = f"{self.server}/api/v1/namespaces/{self.namespace}/{plural}"
-                async with self.session.get(url) as answer:
-                    listed = await answer.json()
-                if not listed["items"]:
-                    return
-                version = listed["metadata"]["resourceVersion"]
-                query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "5"}
-                async with self.session.get(url, params=query) as events:
-                    await events.content.readline()
+        """Wait until no object of a kind is left."""
+        await asyncio.wait_for(self._until_empty(plural), PATIENCE)
+
+    async def _until_empty(self, plural: str) -> None:
+        url = f"{self.server}/api/v1/namespaces/{self.namespace}/{plural}"
+        while True:
+            async with self.session.get(url) as answer:
+                listed = await answer.json()
+            if not listed["items"]:
+                return
+            query = {"watch": "true", "resourceVersion": listed["metadata"]["resourceVersion"], "timeoutSeconds": "5"}
+            async with self.session.get(url, params=query) as events:
+                await events.content.readline()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -154,6 +156,63 @@ async def cluster(demo: Demo) -> AsyncIterator[Cluster]:
     found = Cluster(demo)
     yield found
     await found.session.close()
+
+
+class Client:
+    """A user without a browser."""
+
+    def __init__(self, demo: Demo, name: str) -> None:
+        self.demo = demo
+        self.name = name
+        self.session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+
+    async def __aenter__(self) -> Client:
+        form = {"username": self.name, "password": self.demo.user(self.name)["password"]}
+        async with self.session.get(f"{self.demo.url}hub/login"):
+            pass
+        async with self.session.post(f"{self.demo.url}hub/login", data=form, params=self.xsrf()) as answer:
+            assert answer.status == 200
+            assert "/hub/login" not in str(answer.url)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.session.close()
+
+    def xsrf(self, path: str = "hub/") -> dict[str, str]:
+        """Return what a form must send along."""
+        cookies = self.session.cookie_jar.filter_cookies(URL(self.demo.url + path))
+        return {"_xsrf": cookies["_xsrf"].value} if "_xsrf" in cookies else {}
+
+    async def start(self, slug: str) -> None:
+        """Start a server and wait until the hub says that it is ready."""
+        async with self.session.get(f"{self.demo.url}hub/spawn"):
+            pass
+        async with self.session.post(f"{self.demo.url}hub/spawn", data={"profile": slug}, params=self.xsrf()) as page:
+            assert page.status == 200, await page.text()
+        progress = f"{self.demo.url}hub/api/users/{self.name}/server/progress"
+        headers = {"Referer": f"{self.demo.url}hub/spawn-pending/{self.name}"}
+        async with self.session.get(progress, headers=headers, params=self.xsrf()) as events:
+            assert events.status == 200, await events.text()
+            async for line in events.content:
+                event = json.loads(line.removeprefix(b"data:")) if line.startswith(b"data:") else {}
+                assert not event.get("failed"), event
+                if event.get("ready"):
+                    break
+        async with self.session.get(f"{self.demo.url}user/{self.name}/lab") as lab:
+            assert lab.status == 200
+
+    async def contents(self, name: str, text: str | None = None) -> str:
+        """Write or read a file in the server's folder through Jupyter's REST API."""
+        url = f"{self.demo.url}user/{self.name}/api/contents/{name}"
+        query = self.xsrf(f"user/{self.name}/")
+        if text is None:
+            async with self.session.get(url, params=query) as answer:
+                assert answer.status == 200, await answer.text()
+                return str((await answer.json())["content"])
+        body = {"type": "file", "format": "text", "content": text}
+        async with self.session.put(url, json=body, params=query) as answer:
+            assert answer.status in (200, 201), await answer.text()
+        return text
 
 
 async def log_in(page: Any, demo: Demo, name: str) -> None:
@@ -258,3 +317,219 @@ async def test_a_plain_user_does_not_see_the_gpu_lab(page: Any, demo: Demo) -> N
     await log_in(page, demo, "ada")
     values = await page.locator("input[name=profile]").evaluate_all("all => all.map(one => one.value)")
     assert set(values) == {"small-lab", "data-science", "coder_app", "remote_desktop"}
+
+
+README_PROFILE = """
+from profile_spawner import BaseJupyterLabProfile, profile_registry
+
+
+@profile_registry.register
+class Statistics(BaseJupyterLabProfile):
+    slug = "statistics"
+    display_name = "Statistics"
+    description = "Notebooks with R."
+    image = "quay.io/jupyter/r-notebook:2026-08-03"
+    pod_env_vars = {"COURSE": "Statistics 101"}
+"""
+
+
+async def test_a_file_dropped_into_the_folder_is_a_profile(demo: Demo) -> None:
+    """A profile of ten lines appears on the page without a restart, and starts."""
+    async with Client(demo, "ada") as ada:
+        (demo.profiles / "statistics.py").write_text(README_PROFILE)
+        await asyncio.wait_for(_until_offered(ada, "statistics"), PATIENCE)
+        await ada.start("statistics")
+        environment = await _environment_of_the_pod(demo, "statistics")
+        assert environment["COURSE"] == "Statistics 101"
+
+
+async def _until_offered(client: Client, slug: str) -> None:
+    while True:
+        async with client.session.get(f"{client.demo.url}hub/spawn") as page:
+            if f'value="{slug}"' in await page.text():
+                return
+        # The page is the only witness: reloading it is what a user does.
+        await asyncio.sleep(0.2)
+
+
+async def _environment_of_the_pod(demo: Demo, slug: str) -> dict[str, str]:
+    cluster = Cluster(demo)
+    try:
+        (pod,) = [p for p in await cluster.items("pods") if p["metadata"]["labels"]["hub.jupyter.org/profile"] == slug]
+    finally:
+        await cluster.session.close()
+    return {v["name"]: v.get("value", "") for v in pod["spec"]["containers"][0]["env"]}
+
+
+async def test_a_broken_file_does_not_take_the_others_along(demo: Demo) -> None:
+    """A syntax error is reported with file and line, and the page still offers the rest."""
+    broken = demo.profiles / "broken.py"
+    broken.write_text("x = 1\nthis is no Python\n")
+    try:
+        async with Client(demo, "ada") as ada:
+            log = demo.state_dir / "logs" / "hub.log"
+            await asyncio.wait_for(_until_in(log, "broken.py:2"), PATIENCE)
+            await asyncio.wait_for(_until_offered(ada, "small-lab"), PATIENCE)
+    finally:
+        broken.unlink()
+
+
+async def _until_in(path: Path, text: str) -> None:
+    while text not in path.read_text():
+        await asyncio.sleep(0.1)
+
+
+async def test_kubectl_shows_the_pods(demo: Demo) -> None:
+    """The printed kubeconfig works with kubectl."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("needs kubectl")
+    argv = [kubectl, "--kubeconfig", demo.info["kubeconfig"], "get", "persistentvolumeclaims"]
+    process = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.STDOUT, stdout=-1)
+    printed, _ = await process.communicate()
+    assert process.returncode == 0, printed.decode()
+
+
+# ------------------------------------------------------------------------------------------------ the end
+
+
+def descendants(pid: int) -> set[int]:
+    """Return all processes that `pid` and its children have started."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stat = (folder / "stat").read_text(errors="replace")
+            except OSError:
+                continue
+            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    wanted = {pid}
+    while wanted:
+        wanted = {child for child, parent in parents.items() if parent in wanted}
+        found |= wanted
+    return found
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process has ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(handle, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a port of this machine."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def ports_of(demo: Demo) -> list[int]:
+    """Return all ports that the demo has on 127.0.0.1."""
+    settings = json.loads((demo.state_dir / "demo.json").read_text())
+    api = urlsplit(json.loads(Path(demo.info["kubeconfig"]).read_text())["clusters"][0]["cluster"]["server"]).port
+    return [settings["port"], settings["hub_port"], settings["proxy_api_port"], int(api or 0)]
+
+
+async def test_ctrl_c_leaves_nothing_and_the_state_folder_keeps_the_work(tmp_path: Path) -> None:
+    """Ctrl-C ends servers, hub, proxy and cluster; the next run finds the claims, the files and the profiles."""
+    first = await start_demo(tmp_path)
+    async with Client(first, "ada") as ada:
+        await ada.start("small-lab")
+        await ada.contents("note.txt", "still here")
+    ports = ports_of(first)
+    processes = descendants(first.process.pid)
+    assert len(processes) >= 3
+    assert all(listens(port) for port in ports)
+    assert await stop_demo(first) == 0
+    await asyncio.wait_for(asyncio.gather(*map(gone, processes)), PATIENCE)
+    assert not any(listens(port) for port in ports)
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert not (tmp_path / "info.json").exists()
+
+    (first.profiles / "labs.py").unlink()
+    (first.profiles / "mine.py").write_text(README_PROFILE)
+    second = await start_demo(tmp_path)
+    try:
+        cluster = Cluster(second)
+        assert len(await cluster.items("persistentvolumeclaims")) == 2
+        await cluster.session.close()
+        async with Client(second, "ada") as ada:
+            await ada.start("statistics")
+            assert await ada.contents("note.txt") == "still here"
+    finally:
+        assert await stop_demo(second, signal.SIGTERM) == 0
+
+
+async def test_a_killed_demo_takes_its_children_along(tmp_path: Path) -> None:
+    """Even when nothing can be tidied up, no process and no port stays."""
+    demo = await start_demo(tmp_path)
+    async with Client(demo, "ada") as ada:
+        await ada.start("small-lab")
+    ports = ports_of(demo)
+    processes = descendants(demo.process.pid)
+    await stop_demo(demo, signal.SIGKILL)
+    await asyncio.wait_for(asyncio.gather(*map(gone, processes)), PATIENCE)
+    assert not any(listens(port) for port in ports)
+
+
+async def run_to_its_end(*argv: str) -> tuple[int, str]:
+    """Run the demo with options that make it end by itself; return exit code and output."""
+    process = await asyncio.create_subprocess_exec(
+        str(PROGRAM), "demo", *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    printed, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode is not None
+    return process.returncode, " ".join(printed.decode().split())
+
+
+async def test_a_port_that_is_taken_is_a_clear_message(demo: Demo, tmp_path: Path) -> None:
+    """The message names the port and the way out, and there is no traceback."""
+    port = str(urlsplit(demo.url).port)
+    code, printed = await run_to_its_end("--port", port)
+    assert code == 1
+    assert f"--port: the port cannot be used: Address already in use (got {port})" in printed
+    assert "--port 0" in printed
+    assert "Traceback" not in printed
+
+
+async def test_a_state_folder_has_one_demo(demo: Demo) -> None:
+    """Two demos cannot spoil each other's state."""
+    code, printed = await run_to_its_end("--port", "0", "--state-dir", str(demo.state_dir))
+    assert code == 1
+    assert "another demo uses this folder" in printed
+
+
+async def test_a_real_cluster_is_used_by_its_kubeconfig(tmp_path: Path) -> None:
+    """With --kubeconfig the servers run in that cluster, in the namespace of its context."""
+    async with LocalCluster(tmp_path / "cluster", runtime="stub") as foreign:
+        path = foreign.write_kubeconfig(tmp_path / "kubeconfig", namespace="default")
+        demo = await start_demo(tmp_path, "--kubeconfig", str(path))
+        try:
+            assert demo.info["kubeconfig"] == str(path)
+            assert demo.info["namespace"] == "default"
+            async with Client(demo, "ada") as ada:
+                await ada.start("data-science")
+            environment = await _environment_of_the_pod(demo, "data-science")
+            assert environment["GREETING"] == "hello"
+        finally:
+            await stop_demo(demo)
+        assert not (tmp_path / "state" / "cluster").exists()
+
+
+async def test_a_file_that_is_no_kubeconfig_is_a_clear_message(tmp_path: Path) -> None:
+    """The message says how to check it."""
+    path = tmp_path / "kubeconfig"
+    path.write_text("just: text")
+    code, printed = await run_to_its_end("--port", "0", "--kubeconfig", str(path))
+    assert code == 1
+    assert "is no kubeconfig" in printed
