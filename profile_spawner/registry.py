@@ -79,6 +79,7 @@ class Entry:
         category: The heading on the page.
         tags: Words to find it by.
         order: See `BaseAppProfile.order`.
+        keep: What has to live as long as the entry: its class's modules stay importable.
     """
 
     offer: Offer
@@ -92,6 +93,7 @@ class Entry:
     category: str = ""
     tags: tuple[str, ...] = ()
     order: int = 0
+    keep: Any = field(default=None, repr=False, compare=False)
 
     @property
     def slug(self) -> str:
@@ -345,7 +347,7 @@ class Snapshot:
         self.generation = generation
         self.resolver = resolver
         self.problems = tuple(problems)
-        aliases = {}
+        aliases: dict[str, str] = {}
         for entry in self.entries.values():
             for alias in entry.offer.aliases:
                 aliases.setdefault(alias, entry.slug)
@@ -488,7 +490,7 @@ async def make_entry(
 
 def default_selection(offer: Offer) -> Selection:
     """Return the choice of a user who may everything and chooses nothing."""
-    values = {}
+    values: dict[str, Any] = {}
     for option in offer.options:
         if any(values.get(other) not in allowed for other, allowed in option.when.items()):
             continue
