@@ -88,8 +88,13 @@ def _walk_value(known: Field | None, shape: str, value: Any, path: Path) -> Iter
         for key, item in value.items():
             yield from _walk_value(known, shape[2:], item, (*path, f"f:{key}"))
     elif shape == "[]" and known.list_kind == "map" and isinstance(value, list):
-        for item in value:
-            below = (*path, _item_step(known, item))
+        steps = [_item_step(known, item) for item in value]
+        if None in steps or len(set(steps)) < len(steps):
+            # Items that cannot be told apart, which plain writes may store, are managed as one.
+            yield path, value
+            return
+        for step, item in zip(steps, value, strict=True):
+            below = (*path, str(step))
             yield below, _ITEM
             yield from _walk_struct(fields_of(known.base), item, below)
     elif shape == "[]" and known.list_kind == "set" and isinstance(value, list):
@@ -101,12 +106,10 @@ def _walk_value(known: Field | None, shape: str, value: Any, path: Path) -> Iter
         yield path, value
 
 
-def _item_step(known: Field, item: Object) -> str:
+def _item_step(known: Field, item: Object) -> str | None:
+    """Return the step to an item of a keyed list, None where it lacks a key."""
     keys = {key: item.get(key, _KEY_DEFAULTS.get(key)) for key in known.map_keys}
-    if any(value is None for value in keys.values()):
-        missing = ", ".join(key for key, value in keys.items() if value is None)
-        raise bad_request(f"associative list with keys has an element that omits key field {missing!r}")
-    return f"k:{_json(keys)}"
+    return None if None in keys.values() else f"k:{_json(keys)}"
 
 
 def _json(value: object) -> str:
@@ -307,6 +310,9 @@ def _merge_items(known: Field, old: list[Object], new: list[Object]) -> list[Obj
     places = {_item_step(known, item): index for index, item in enumerate(result)}
     for item in new:
         step = _item_step(known, item)
+        if step is None:
+            keys = ", ".join(known.map_keys)
+            raise bad_request(f"associative list with keys has an element that omits one of its key fields: {keys}")
         if step in places:
             result[places[step]] = _merge_struct(fields_of(known.base), result[places[step]], item)
         else:

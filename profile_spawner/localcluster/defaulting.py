@@ -9,6 +9,7 @@ from typing import Any
 
 from .answers import Object
 from .quantities import parse_quantity
+from .schema import decode
 
 __all__ = ["fill_in", "qos_class"]
 
@@ -144,7 +145,7 @@ def _compute(amounts: Object) -> dict[str, Any]:
 def _pod(pod: Object) -> None:
     spec = pod["spec"]
     _pod_spec(spec)
-    _defaults(spec, {"enableServiceLinks": True, "priority": 0, "preemptionPolicy": "PreemptLowerPriority"})
+    _defaults(spec, {"enableServiceLinks": True})
     for container in (*spec.get("initContainers", ()), *(spec.get("containers") or ())):
         _requests_from_limits(container)
     tolerations = spec.setdefault("tolerations", [])
@@ -193,7 +194,8 @@ def _binding(binding: Object) -> None:
 
 
 def _role(role: Object) -> None:
-    role.setdefault("rules", None)
+    if not role.get("rules"):
+        role["rules"] = None
 
 
 def _deployment(deployment: Object) -> None:
@@ -251,6 +253,12 @@ def _volume_resource(volume: Object) -> None:
         _defaults(host_path, {"type": ""})
 
 
+def _node(node: Object) -> None:
+    status = node["status"]
+    if "capacity" in status:
+        _defaults(status, {"allocatable": status["capacity"]})
+
+
 _FILLERS: dict[str, Callable[[Object], None]] = {
     "ClusterRole": _role,
     "ClusterRoleBinding": _binding,
@@ -258,6 +266,7 @@ _FILLERS: dict[str, Callable[[Object], None]] = {
     "Job": _job,
     "Namespace": _namespace,
     "NetworkPolicy": _network_policy,
+    "Node": _node,
     "PersistentVolume": _volume_resource,
     "PersistentVolumeClaim": _claim,
     "Pod": _pod,
@@ -285,6 +294,9 @@ def fill_in(kind: str, document: Object) -> None:
         filler(document)
 
 
-def first_status(kind: str) -> Object:
-    """Return the status with which an object of `kind` begins."""
-    return copy.deepcopy(_FIRST_STATUS.get(kind, {}))
+def first_status(kind: str, sent: Object) -> Object:
+    """Return the status with which an object of `kind` begins; only a node brings its own."""
+    if kind == "Node":
+        return sent
+    empty: Object = decode(kind, {"metadata": {}})["status"]
+    return empty | copy.deepcopy(_FIRST_STATUS.get(kind, {}))

@@ -22,6 +22,7 @@ from .rules import (
     required,
     selector_causes,
     too_long,
+    unsupported,
     wrong,
 )
 from .selectors import match_label_selector
@@ -62,7 +63,7 @@ def _config_map(document: Object) -> Iterator[Cause]:
         yield wrong(f"data[{key}]", key, "duplicate of key present in binaryData")
     size = sum(len(value.encode()) for value in data.values()) + sum(_decoded_size(value) for value in binary.values())
     if size > _DATA_LIMIT:
-        yield too_long("", _DATA_LIMIT)
+        yield too_long("[]", _DATA_LIMIT)
 
 
 _SECRET_KEYS: dict[str, tuple[str, ...]] = {
@@ -179,6 +180,8 @@ def _volume(document: Object) -> Iterator[Cause]:
         yield required("spec.accessModes")
     if not spec.get("capacity"):
         yield required("spec.capacity")
+    if set(spec.get("capacity", ())) != {"storage"}:
+        yield unsupported("spec.capacity", spec.get("capacity", {}), ["storage"])
     sources = [key for key in spec if key not in _NOT_A_SOURCE]
     if not sources:
         yield required("spec", "must specify a volume type")
@@ -192,12 +195,35 @@ def _storage_class(document: Object) -> Iterator[Cause]:
     yield from one_of("reclaimPolicy", document.get("reclaimPolicy"), ("Delete", "Retain"))
 
 
+LEGACY_COUNTS = frozenset(
+    {
+        "configmaps",
+        "persistentvolumeclaims",
+        "pods",
+        "replicationcontrollers",
+        "resourcequotas",
+        "secrets",
+        "services",
+        "services.loadbalancers",
+        "services.nodeports",
+    }
+)
+_COMPUTE = ("cpu", "memory", "ephemeral-storage")
+_QUOTA_RESOURCES = LEGACY_COUNTS.union(
+    _COMPUTE, ("requests.storage",), (f"{side}.{resource}" for side in ("requests", "limits") for resource in _COMPUTE)
+)
+
+
 def _quota(document: Object) -> Iterator[Cause]:
     for resource, amount in document["spec"].get("hard", {}).items():
         where = f"spec.hard[{resource}]"
         if problem := qualified_problem(resource):
             yield wrong(where, resource, problem)
+        elif "/" not in resource and resource not in _QUOTA_RESOURCES:
+            yield wrong(where, resource, "must be a standard resource for quota")
         yield from quantity_causes(resource, amount, where)
+        if resource in LEGACY_COUNTS and parse_quantity(amount).denominator != 1:
+            yield wrong(where, amount, "must be an integer")
 
 
 # ---------------------------------------------------------------------------------------------------------- network
@@ -250,8 +276,8 @@ def _service_change(new: Object, old: Object) -> Iterator[Cause]:
 def _network_policy(document: Object) -> Iterator[Cause]:
     spec = document["spec"]
     yield from selector_causes(spec.get("podSelector", {}), "spec.podSelector")
-    for kind in spec.get("policyTypes", ()):
-        yield from one_of("spec.policyTypes", kind, ("Egress", "Ingress"))
+    for index, kind in enumerate(spec.get("policyTypes", ())):
+        yield from one_of(f"spec.policyTypes[{index}]", kind, ("Egress", "Ingress"))
     for direction in ("ingress", "egress"):
         for index, rule in enumerate(spec.get(direction, ())):
             for number, port in enumerate(rule.get("ports", ())):
@@ -321,15 +347,16 @@ def _template(spec: Object, restarts: tuple[str, ...]) -> Iterator[Cause]:
 def _workload(document: Object) -> Iterator[Cause]:
     spec = document["spec"]
     selector = spec.get("selector")
+    labels = spec["template"]["metadata"].get("labels", {})
     if selector is None:
         yield required("spec.selector")
-    else:
-        yield from selector_causes(selector, "spec.selector")
-        labels = spec["template"]["metadata"].get("labels", {})
-        if not selector:
-            yield wrong("spec.selector", selector, "empty selector is invalid for deployment")
-        elif not match_label_selector(selector, labels):
-            yield wrong("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    elif not selector:
+        yield wrong("spec.selector", selector, "empty selector is invalid for deployment")
+    yield from selector_causes(selector or {}, "spec.selector")
+    if selector is None or (selector and not match_label_selector(selector, labels)):
+        yield wrong("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    if "strategy" in spec:
+        yield from one_of("spec.strategy", spec["strategy"]["type"], ("Recreate", "RollingUpdate"))
     if spec["replicas"] < 0:
         yield wrong("spec.replicas", spec["replicas"], "must be greater than or equal to 0")
     yield from _template(spec, ("Always",))
@@ -355,7 +382,9 @@ def _job(document: Object) -> Iterator[Cause]:
     for key in ("parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"):
         if spec.get(key, 0) < 0:
             yield wrong(f"spec.{key}", spec[key], "must be greater than or equal to 0")
-    yield from _template(spec, ("Never", "OnFailure"))
+    yield from _template(spec, ("Always", "Never", "OnFailure"))
+    if spec["template"]["spec"]["restartPolicy"] == "Always":
+        yield required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
 
 
 def _job_change(new: Object, old: Object) -> Iterator[Cause]:
@@ -376,6 +405,12 @@ def _event(document: Object) -> Iterator[Cause]:
 
 def _pod(document: Object) -> Iterator[Cause]:
     yield from pod_causes(document["spec"], "spec")
+    for kind in ("containers", "initContainers"):
+        for index, container in enumerate(document["spec"].get(kind) or ()):
+            image = container.get("image", "")
+            if image != image.strip():
+                hint = "must not have leading or trailing whitespace"
+                yield wrong(f"spec.{kind}[{index}].image", image, hint)
 
 
 def _pod_change(new: Object, old: Object) -> Iterator[Cause]:

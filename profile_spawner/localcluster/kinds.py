@@ -124,6 +124,7 @@ def _table() -> Iterator[ResourceType]:
     yield ResourceType(RBAC, "v1", "clusterroles", "ClusterRole", False, dns_name="path")
     yield ResourceType(RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", False, dns_name="path")
     yield ResourceType("storage.k8s.io", "v1", "storageclasses", "StorageClass", False, ("sc",))
+    yield ResourceType("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False, ("pc",))
     yield ResourceType("coordination.k8s.io", "v1", "leases", "Lease")
 
 
@@ -165,6 +166,7 @@ SECRETS = plural("secrets")
 CONFIG_MAPS = plural("configmaps")
 CLAIMS = plural("persistentvolumeclaims")
 SERVICES = plural("services")
+PRIORITY_CLASSES = plural("priorityclasses")
 ROLES = plural("roles")
 ROLE_BINDINGS = plural("rolebindings")
 CLUSTER_ROLES = plural("clusterroles")

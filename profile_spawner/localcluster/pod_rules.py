@@ -59,8 +59,9 @@ def env_name_problem(name: str) -> str:
 
 
 def _key_reference(reference: Object, where: str) -> Iterator[Cause]:
-    if not reference.get("name"):
-        yield required(f"{where}.name")
+    name = reference.get("name", "")
+    if problem := name_problem("subdomain", name):
+        yield wrong(f"{where}.name", name, problem)
     key = reference.get("key", "")
     if not key:
         yield required(f"{where}.key")
@@ -117,11 +118,9 @@ def port_name_problem(name: str) -> str:
     """Return what is wrong with the name of a port, or an empty text."""
     if len(name) > _PORT_NAME_LENGTH:
         return f"must be no more than {_PORT_NAME_LENGTH} characters"
-    if not re.search("[a-z]", name):
-        return "must contain at least one letter or number (a-z, 0-9)"
-    return (
-        "" if _PORT_NAME.fullmatch(name) else "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
-    )
+    if _PORT_NAME.fullmatch(name):
+        return ""
+    return "must contain only letters (a-z), digits and single hyphens within, and at least one letter"
 
 
 def _ports(ports: list[Object], path: str) -> Iterator[Cause]:
@@ -294,8 +293,11 @@ def _weight(item: Object, path: str) -> Iterator[Cause]:
 
 
 def _topology(term: Object, path: str) -> Iterator[Cause]:
-    if not term.get("topologyKey"):
+    key = term.get("topologyKey", "")
+    if not key:
         yield required(f"{path}.topologyKey", "can not be empty")
+    if problem := qualified_problem(key):
+        yield wrong(f"{path}.topologyKey", key, problem)
 
 
 # ---------------------------------------------------------------------------------------------------------------- pod
@@ -311,9 +313,6 @@ def pod_causes(spec: Object, path: str) -> Iterator[Cause]:
     yield from one_of(f"{path}.dnsPolicy", spec["dnsPolicy"], dns)
     yield from label_causes(spec.get("nodeSelector", {}), f"{path}.nodeSelector")
     yield from _security(spec.get("securityContext", {}), f"{path}.securityContext")
-    for index, secret in enumerate(spec.get("imagePullSecrets", ())):
-        if not secret.get("name"):
-            yield required(f"{path}.imagePullSecrets[{index}].name")
     yield from _affinity(spec.get("affinity", {}), f"{path}.affinity")
     names = {"serviceAccountName": "subdomain", "nodeName": "subdomain", "priorityClassName": "subdomain"}
     for key, style in (names | {"hostname": "label", "subdomain": "label"}).items():
@@ -323,11 +322,11 @@ def pod_causes(spec: Object, path: str) -> Iterator[Cause]:
         hint = f"must be between 1 and {_MAX_INT32}, inclusive"
         yield wrong(f"{path}.activeDeadlineSeconds", spec["activeDeadlineSeconds"], hint)
     yield from _tolerations(spec.get("tolerations", []), f"{path}.tolerations")
-    for index, alias in enumerate(spec.get("hostAliases", ())):
+    for alias in spec.get("hostAliases", ()):
         try:
             ipaddress.ip_address(alias.get("ip", ""))
         except ValueError:
-            yield wrong(f"{path}.hostAliases[{index}].ip", alias.get("ip", ""), "must be valid IP address")
+            yield wrong(f"{path}.hostAliases.ip", alias.get("ip", ""), "must be valid IP address")
 
 
 _UPDATES_HINT = (

@@ -53,8 +53,12 @@ def parse_quantity(text: str | float) -> Fraction:
 
 
 @lru_cache(maxsize=4096)
-def canonical(text: str | float) -> str:
+def canonical(text: str | float, *, milli: bool = False) -> str:
     """Return a quantity as the API server stores it: `0.5` becomes `500m`, `1024Mi` becomes `1Gi`.
+
+    Args:
+        text: The quantity.
+        milli: Whether anything finer than a thousandth is rounded up, as for the amounts of resources.
 
     Raises:
         ValueError: It is not a quantity.
@@ -62,6 +66,8 @@ def canonical(text: str | float) -> str:
     value, style = _parse(str(text))
     if value == 0:
         return "0"
+    if milli:
+        value = Fraction(math.ceil(value * 1000), 1000)
     sign = "-" if value < 0 else ""
     size = abs(value)
     if style == "binary" and size >= 1024:

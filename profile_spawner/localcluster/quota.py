@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from .answers import Object, forbidden
+from .kind_rules import LEGACY_COUNTS
 from .kinds import KINDS, PODS, QUOTAS, ResourceType
 from .quantities import canonical, parse_quantity
 from .requests import ApiRequest
@@ -18,7 +19,6 @@ Amounts: TypeAlias = defaultdict[str, Fraction]
 """How much of what; nothing of what is not named."""
 
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
-_LEGACY_COUNTS = frozenset({"configmaps", "persistentvolumeclaims", "pods", "resourcequotas", "secrets", "services"})
 
 
 def usage_of(kind: ResourceType, document: Object) -> Amounts:
@@ -27,7 +27,7 @@ def usage_of(kind: ResourceType, document: Object) -> Amounts:
     counted[f"count/{kind.plural}.{kind.group}" if kind.group else f"count/{kind.plural}"] = Fraction(1)
     if kind is PODS and document.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return counted
-    if kind.plural in _LEGACY_COUNTS and not kind.group:
+    if kind.plural in LEGACY_COUNTS and not kind.group:
         counted[kind.plural] = Fraction(1)
     if kind is PODS:
         counted.update(_pod_usage(document["spec"]))

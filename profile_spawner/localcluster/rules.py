@@ -210,7 +210,7 @@ def quantity_causes(resource: str, amount: str, path: str) -> Iterator[Cause]:
 def _resource_name_causes(resource: str, path: str) -> Iterator[Cause]:
     if problem := qualified_problem(resource):
         yield wrong(path, resource, problem)
-    elif "/" not in resource and resource not in _COMPUTE and not resource.startswith("hugepages-"):
+    if "/" not in resource and resource not in _COMPUTE and not resource.startswith("hugepages-"):
         yield wrong(path, resource, "must be a standard resource type or fully qualified")
         yield wrong(path, resource, "must be a standard resource for containers")
     elif resource.startswith("requests.") and "/" in resource:

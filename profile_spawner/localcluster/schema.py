@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cache
+from functools import cache, partial
 from importlib import resources as package_files
 from typing import Any
 
@@ -182,6 +182,8 @@ def _decode_field(kind: str, field: Field, shape: str, value: object, path: str,
         return {
             key: _decode_field(kind, field, shape[2:], item, f"{path}.{key}", unknown) for key, item in value.items()
         }
+    if field.base == "quantity" and field.shape == "{}":
+        return _decode_scalar(kind, "amount", value, path)
     if field.is_struct:
         return _decode_struct(kind, field.base, {} if value is None else value, path, unknown)
     return _decode_scalar(kind, field.base, value, path)
@@ -189,7 +191,7 @@ def _decode_field(kind: str, field: Field, shape: str, value: object, path: str,
 
 def _decode_scalar(kind: str, base: str, value: object, path: str) -> Any:
     if value is None:
-        return _ZEROS.get(base)
+        return "0" if base == "amount" else _ZEROS.get(base)
     if base == "any":
         return value
     if isinstance(value, bool) is (base == "boolean") and isinstance(value, _PLAIN.get(base, ())):
@@ -202,9 +204,9 @@ def _decode_scalar(kind: str, base: str, value: object, path: str) -> Any:
     raise _mismatch(kind, path, base, value)
 
 
-def _read_quantity(value: str | float) -> str:
+def _read_quantity(value: str | float, *, milli: bool = False) -> str:
     try:
-        return canonical(value)
+        return canonical(value, milli=milli)
     except ValueError:
         pattern = "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
         raise ValueError(f"quantities must match the regular expression {pattern}") from None
@@ -219,11 +221,12 @@ def _read_microtime(value: str | float) -> str:
 
 
 def _read_bytes(value: str | float) -> str:
+    text = str(value).replace("\r", "").replace("\n", "")
     try:
-        base64.b64decode(str(value), validate=True)
+        base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("illegal base64 data") from None
-    return str(value)
+    return text
 
 
 _PLAIN: dict[str, type | tuple[type, ...]] = {
@@ -236,6 +239,7 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
 _READERS: dict[str, Callable[[str | float], str]] = {
     "bytes": _read_bytes,
     "microtime": _read_microtime,
+    "amount": partial(_read_quantity, milli=True),
     "quantity": _read_quantity,
     "time": _read_time,
 }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import uuid
 from datetime import datetime, timezone
 from typing import Any
 
 from . import applying, defaulting, validation
+from .admission import Admission
 from .answers import (
     Cause,
     Object,
@@ -23,7 +23,7 @@ from .answers import (
 )
 from .authorization import Authorizer
 from .deletion import Deletion
-from .kinds import NAMESPACES, PODS, SERVICES
+from .kinds import NAMESPACES, PODS
 from .listing import wanted_version
 from .patching import json_patch, merge_patch, strategic_merge_patch
 from .quota import Quotas
@@ -52,7 +52,6 @@ _SERVER_FIELDS = (
     "selfLink",
     "generation",
 )
-_ADDRESSES = ipaddress.IPv4Network("10.96.0.0/16")
 
 
 def now() -> str:
@@ -74,6 +73,7 @@ class Verbs:
         self.quotas = Quotas(store)
         self.deletion = Deletion(store)
         self._authorizer = authorizer
+        self._admission = Admission(store, authorizer, self.quotas)
         self._managed_fields = managed_fields
 
     def get(self, request: ApiRequest) -> Stored:
@@ -112,10 +112,11 @@ class Verbs:
         if kind.generation:
             metadata["generation"] = 1
         if kind.status:
-            document["status"] = defaulting.first_status(kind.kind)
+            document["status"] = defaulting.first_status(kind.kind, document["status"])
         defaulting.fill_in(kind.kind, document)
+        self._admission.complete(request, document)
         validation.check_new(kind, document)
-        self._admit_new(request, document)
+        self._admission.admit(request, document)
         if self.store.get(kind, metadata.get("namespace"), metadata["name"]) is not None:
             raise already_exists(kind.plural, kind.group, metadata["name"])
         if managers is None and self._managed_fields:
@@ -126,39 +127,6 @@ class Verbs:
         if request.dry_run:
             return document
         return self.store.put(kind, document).document
-
-    def _admit_new(self, request: ApiRequest, document: Object) -> None:
-        """Let a valid new object in, and give it what only the server can give."""
-        kind = request.kind
-        self._authorizer.check_grant(request, document)
-        self.quotas.check(request, document)
-        if kind is PODS:
-            document["status"]["qosClass"] = defaulting.qos_class(document["spec"])
-        elif kind is SERVICES:
-            self._give_address(document)
-
-    def _give_address(self, service: Object) -> None:
-        """Give a Service an address of its own in the cluster, as nothing will ever listen on it."""
-        spec = service["spec"]
-        if spec["type"] == "ExternalName":
-            return
-        asked = spec.get("clusterIP")
-        if asked == "None":
-            spec["clusterIPs"] = ["None"]
-            return
-        taken = {stored.document["spec"].get("clusterIP") for stored in self.store.select(SERVICES)}
-        if asked:
-            try:
-                inside = ipaddress.ip_address(asked) in _ADDRESSES
-            except ValueError:
-                inside = False
-            if not inside or asked in taken:
-                why = "provided IP is already allocated" if inside else "provided IP is not in the valid range"
-                cause = Cause("spec.clusterIP", f'Invalid value: "{asked[:64]}": {why}')
-                raise invalid("Service", "", service["metadata"]["name"], [cause])
-        else:
-            spec["clusterIP"] = next(str(address) for address in _ADDRESSES.hosts() if str(address) not in taken)
-        spec["clusterIPs"] = [spec["clusterIP"]]
 
     def _read(self, request: ApiRequest, body: object) -> Object:
         """Return the typed object of a request body."""

@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .answers import Cause, Object
-from .rules import duplicate, missing_reference, name_problem, not_allowed, one_of, required, wrong
+from .rules import duplicate, missing_reference, name_problem, not_allowed, one_of, required, unsupported, wrong
 from .schema import fields_of
 
 __all__ = ["field_path_causes", "key_path_causes", "local_path_causes", "mount_causes", "volume_causes"]
 
 _MAX_MODE = 0o777
+# Fields that can be referred to somewhere; where exactly depends.
+_REFERABLE = frozenset(
+    {
+        "metadata.annotations",
+        "metadata.labels",
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "status.hostIP",
+        "status.hostIPs",
+        "status.phase",
+        "status.podIP",
+        "status.podIPs",
+    }
+)
 _DOWNWARD_FIELDS = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
 
 
@@ -37,7 +56,7 @@ def key_path_causes(source: Object, where: str) -> Iterator[Cause]:
         if not item.get("path"):
             yield required(f"{here}.path")
         yield from local_path_causes(item.get("path", ""), f"{here}.path")
-        if item.get("path", "").startswith(".."):
+        if item.get("path", "").startswith("..") and ".." not in item["path"].split("/"):
             yield wrong(f"{here}.path", item["path"], "must not start with '..'")
         yield from _mode_causes(item.get("mode"), f"{here}.mode")
 
@@ -51,9 +70,12 @@ def field_path_causes(reference: Object, where: str, known: tuple[str, ...]) -> 
     base, bracket, _ = path.partition("['")
     if bracket and base in ("metadata.labels", "metadata.annotations") and path.endswith("']"):
         return
-    if path not in known:
-        found = [wrong(f"{where}.fieldPath", path, "error converting fieldPath: field label not supported")]
-        yield from found
+    if path in known:
+        return
+    if path in _REFERABLE:
+        yield unsupported(f"{where}.fieldPath", path, known)
+    else:
+        yield wrong(f"{where}.fieldPath", path, "error converting fieldPath: field label not supported")
 
 
 def _secret(source: Object, where: str) -> Iterator[Cause]:
