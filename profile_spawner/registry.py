@@ -14,16 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .access import Access, UserInfo
 from .context import ServerContext
 from .errors import DuplicateSlugError, Origin, ProfileDefinitionError, ProfileSpawnerError
 from .names import content_hash, slugify
-from .options import Offer, Option, Rejection, Selection, parse_options, select
-from .params import Param
+from .options import Choice, Offer, Option, Rejection, Selection, parse_options, select
+from .params import SENSITIVE, Param, ParamRef, thaw
 from .precedence import Collection, Resolver
-from .profile import BaseAppProfile, ProfileBuild, access_of, check_profile_class, options_of, origin_of
+from .profile import ATTRIBUTES, BaseAppProfile, ProfileBuild, access_of, check_profile_class, options_of, origin_of
+from .references import references_in, to_text
 
 __all__ = [
     "CONFIGURATION",
@@ -434,10 +435,11 @@ class Snapshot:
         spawn = {}
         if selection is not None:
             for option in self.entries[selection.slug].offer.options:
-                if option.param is not None and option.name in selection.values:
-                    spawn[option.param] = selection.values[option.name]
-        result: Mapping[str, Any] = self.resolver.resolve(profile=profile.slug, spawn=spawn, **layers)
-        return result
+                # A default that the user did not touch is no choice: a stronger layer may say something else.
+                if option.param is not None and option.name in selection.user_options:
+                    param = self.resolver.definitions[option.param]
+                    spawn[option.param] = param.from_choice(selection.values[option.name])
+        return self.resolver.resolve(profile=profile.slug, spawn=spawn, **layers)
 
 
 async def make_entry(
@@ -451,10 +453,12 @@ async def make_entry(
     if isinstance(registered, RawProfile):
         return _raw_entry(registered, source)
     cls = registered
-    params: Mapping[str, Any] = {}
-    if resolver is not None:
-        params = resolver.resolve(profile=cls.slug)
     options = options_of(cls)
+    params: Mapping[str, Any] = {}
+    broken = resolver.unavailable.get(cls.slug) if resolver is not None else None
+    if resolver is not None and not broken:
+        params = resolver.resolve(profile=cls.slug)
+        options = (*options, *_param_options(cls, resolver, params, {o.name for o in options}))
     offer = Offer(
         slug=cls.slug,
         display_name=cls.display_name,
@@ -465,7 +469,10 @@ async def make_entry(
         aliases=tuple(cls.aliases),
         replaced_by=cls.replaced_by,
         deprecated=cls.deprecated,
+        unavailable="; ".join(str(e) for e in broken or ()),
     )
+    if broken:
+        return _described(Entry(offer=offer, profile=cls, source=source, origin=origin_of(cls)), cls)
     specimen = default_selection(offer)
     build = await cls(ServerContext.specimen(), params=params, selection=specimen).build()
     digest = content_hash(
@@ -474,18 +481,53 @@ async def make_entry(
             [[o.kind, o.name, repr(o.body)] for o in build.objects],
         ]
     )
-    return Entry(
-        offer=offer,
-        profile=cls,
-        source=source,
-        origin=origin_of(cls),
-        digest=digest,
-        effective=_effective(build),
-        icon=cls.icon,
-        category=cls.category,
-        tags=tuple(cls.tags),
-        order=cls.order,
+    entry = Entry(
+        offer=offer, profile=cls, source=source, origin=origin_of(cls), digest=digest, effective=_effective(build)
     )
+    return _described(entry, cls)
+
+
+def _described(entry: Entry, cls: type[BaseAppProfile]) -> Entry:
+    return replace(entry, icon=cls.icon, category=cls.category, tags=tuple(cls.tags), order=cls.order)
+
+
+def _param_options(
+    cls: type[BaseAppProfile], resolver: Resolver, params: Mapping[str, Any], taken: set[str]
+) -> Iterator[Option]:
+    """Return the fields for the params that users may choose with this profile.
+
+    These are the `user_settable` params that the profile uses: in an attribute, in a text, or by setting or taking on a
+    value. One that feeds a sensitive attribute (the image, a service account, ...) must be named in `user_settable`.
+    """
+    attributes = {name: getattr(cls, name) for name in ATTRIBUTES}
+    fed = {v.name: name for name, v in attributes.items() if isinstance(v, ParamRef)}
+    used = {*fed, *references_in({n: v for n, v in attributes.items() if n != "params"}), *cls.user_settable}
+    for name in resolver.walk_of(cls.slug):
+        used.update(resolver.collections[name].params)
+    settable = [resolver.definitions[n] for n in used if n in resolver.definitions]
+    for param in sorted(settable, key=lambda p: (p.form.order, p.name)):
+        sensitive = fed.get(param.name) in SENSITIVE and param.name not in cls.user_settable
+        if not param.user_settable or param.secure or sensitive or param.name in taken:
+            continue
+        form = param.form
+        default = params.get(param.name, form.default)
+        choices = tuple(Choice(v, title, default=v == to_text(default)) for v, title in form.choices)
+        yield Option(
+            name=param.name,
+            kind=cast("Any", form.kind),
+            display_name=form.title,
+            description=form.help,
+            choices=choices,
+            default=tuple(to_text(d) for d in default or ()) if form.kind == "multi" else thaw(default),
+            minimum=form.minimum,
+            maximum=form.maximum,
+            step=form.step,
+            integer=form.integer,
+            pattern=form.pattern,
+            max_length=form.max_length,
+            advanced=bool(param.meta.get("advanced")),
+            param=param.name,
+        )
 
 
 def default_selection(offer: Offer) -> Selection:

@@ -1,0 +1,294 @@
+"""Turns what the sources hold now into the next snapshot, keeping what was good where something is broken.
+
+Everything here is synchronous and runs in a worker thread, one build at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.precedence import Resolver
+from profile_spawner.registry import Entry, Snapshot, direct_collector, duplicate, make_resolver
+
+from .changes import Change, changes_between
+from .entries import EntryMaker, param_signature, place_of
+from .settings import SourceSettings
+from .units import Loaded, Source, Unit
+
+__all__ = ["Builder", "Built"]
+
+_DIRECT = "configuration:"
+
+
+@dataclass
+class _State:
+    """What is known about one unit.
+
+    Attributes:
+        seen: As it was at the last scan.
+        good: As it was when it was last loaded and accepted.
+        entries: The profiles of `good`, by slug.
+        problems: What is wrong with it as it was last seen.
+        needs: The siblings that its last load asked for.
+    """
+
+    seen: Unit
+    good: Loaded | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+    problems: list[ProfileSpawnerError] = field(default_factory=list)
+    needs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Built:
+    """The outcome of one build.
+
+    Attributes:
+        snapshot: The next snapshot; the same one when nothing has changed.
+        changes: What has changed for users.
+        loaded: How many units were loaded.
+        seconds: How long it took.
+    """
+
+    snapshot: Snapshot
+    changes: Sequence[Change]
+    loaded: int
+    seconds: float
+
+
+class Builder:
+    """Remembers every unit's last good version and builds snapshots from them.
+
+    Args:
+        settings: The configuration.
+        sources: Where units come from, in order of precedence.
+    """
+
+    def __init__(self, settings: SourceSettings, sources: Sequence[Source]) -> None:
+        self._settings = settings
+        self._sources = sources
+        self._states: dict[str, _State] = {}
+        self._owners: dict[str, str] = {}
+        self._signature: Any = None
+        self._resolver: Resolver | None = None
+        self._next_resolver: Resolver | None = None
+        self._attempt = itertools.count(1)
+        self._direct: Sequence[tuple[str, Any]] | None = None
+        self.snapshot = Snapshot()
+
+    # ---------------------------------------------------------------------------------------------- a build
+
+    def build(self, *, full: bool = False, retry: bool = False, hints: frozenset[str] | None = None) -> Built:
+        """Scan all sources, load what has changed, and return the next snapshot.
+
+        Args:
+            full: Read all files again.
+            retry: Load again what was broken, even if it has not changed.
+            hints: The paths that have changed; `None` when that is not known.
+        """
+        start = time.monotonic()
+        units, changed = self._scan(full=full, retry=retry, hints=hints)
+        gone = [key for key in self._states if key not in units and key != _DIRECT]
+        removed = [self._states.pop(key) for key in gone]
+        candidates = self._load(changed, removed, units)
+        direct = self._load_direct()
+        if direct is not None:
+            candidates[_DIRECT] = direct
+        if not (changed or removed or candidates) and self.snapshot.generation:
+            return Built(self.snapshot, (), 0, time.monotonic() - start)
+        order = [_DIRECT, *units]
+        self._accept(candidates, order)
+        before, self.snapshot = self.snapshot, self._freeze(order)
+        changes = changes_between(before.entries, self.snapshot.entries)
+        return Built(self.snapshot, changes, len(candidates), time.monotonic() - start)
+
+    def _scan(self, *, full: bool, retry: bool, hints: frozenset[str] | None) -> tuple[dict[str, Unit], list[Unit]]:
+        """Return all units in order, and those that differ from the last scan."""
+        known = {key: state.seen for key, state in self._states.items()}
+        units: dict[str, Unit] = {}
+        changed: list[Unit] = []
+        for source in self._sources:
+            for unit in source.scan(known, full=full, hints=hints):
+                units[unit.key] = unit
+                state = self._states.get(unit.key)
+                if state is None:
+                    self._states[unit.key] = _State(unit)
+                    changed.append(unit)
+                elif unit is not state.seen:
+                    if unit.digest != state.seen.digest or (retry and state.problems):
+                        changed.append(unit)
+                    state.seen = unit
+                elif retry and state.problems:
+                    changed.append(unit)
+        return units, changed
+
+    def _load(self, changed: Sequence[Unit], removed: Sequence[_State], units: Mapping[str, Unit]) -> dict[str, Loaded]:
+        """Load the changed units and those that import them."""
+        result: dict[str, Loaded] = {}
+        for unit in changed:
+            self._states[unit.key].problems = [unit.problem] if unit.problem else []
+        current = {key: s.good for key, s in self._states.items() if s.good is not None}
+        attempt = next(self._attempt)
+        for source in self._sources:
+            touched = [u for u in (*changed, *(s.seen for s in removed)) if u.source == source.name]
+            if not touched:
+                continue
+            wanted = self._with_dependants(touched, units)
+            for loaded in source.load(wanted, attempt, current):
+                result[loaded.unit.key] = loaded
+                state = self._states[loaded.unit.key]
+                state.needs = loaded.needs
+                state.problems = list(loaded.problems)
+        return result
+
+    def _with_dependants(self, touched: Sequence[Unit], units: Mapping[str, Unit]) -> list[Unit]:
+        wanted = {u.key for u in touched}
+        names = {u.short_name for u in touched}
+        source = touched[0].source
+        others = [(s.seen, s.needs) for s in self._states.values() if s.needs and s.seen.source == source]
+        grown = True
+        while grown:
+            grown = False
+            for unit, needs in others:
+                if unit.key not in wanted and needs & names:
+                    wanted.add(unit.key)
+                    names.add(unit.short_name)
+                    grown = True
+        return [u for key, u in units.items() if key in wanted and u.problem is None]
+
+    def _load_direct(self) -> Loaded | None:
+        """Return what the hub's configuration has registered by itself, when that is new."""
+        collector = direct_collector()
+        now = [*collector.profiles.items(), *collector.params.items(), *collector.collections.items()]
+        if self._direct is not None and len(now) == len(self._direct):
+            pairs = zip(now, self._direct, strict=True)
+            if all(a[0] == b[0] and a[1] is b[1] for a, b in pairs):
+                return None
+        first = self._direct is None
+        self._direct = now
+        unit = Unit(_DIRECT, "configuration", "configuration", "configuration", "")
+        self._states.setdefault(_DIRECT, _State(unit))
+        return None if first and not now else Loaded(unit, collector)
+
+    # ---------------------------------------------------------------------------------------------- accepting
+
+    def _accept(self, candidates: dict[str, Loaded], order: Sequence[str]) -> None:
+        """Take over the candidates that are fine; keep the last good version of the others.
+
+        A candidate that fails may have been what another one relied on, so the rest is looked at again without it.
+        """
+        left = dict(candidates)
+        for key, loaded in candidates.items():
+            if loaded.problems and self._states[key].good is not None:
+                del left[key]
+        with EntryMaker() as maker:
+            while True:
+                versions = {k: v for k in order if (v := left.get(k) or self._good(k)) is not None}
+                resolver = self._new_resolver(versions)
+                owners, conflicts = self._claim(versions)
+                failed = {k: p for k, p in conflicts.items() if k in left}
+                made = {}
+                for key in left:
+                    if key in failed and self._states[key].good is not None:
+                        continue
+                    made[key], problems = maker.make(left[key], resolver)
+                    if problems:
+                        failed.setdefault(key, []).extend(problems)
+                rejected = [k for k in failed if self._states[k].good is not None]
+                for key in rejected:
+                    self._states[key].problems += failed[key]
+                    del left[key]
+                if not rejected:
+                    break
+            for key, loaded in left.items():
+                state = self._states[key]
+                state.good, state.entries = loaded, made[key]
+                state.problems += failed.get(key, [])
+            if resolver is not self._resolver:
+                self._resolve_again([k for k in versions if k not in left], resolver, maker)
+        self._owners = owners
+
+    def _good(self, key: str) -> Loaded | None:
+        state = self._states.get(key)
+        return state.good if state is not None else None
+
+    def _new_resolver(self, versions: Mapping[str, Loaded]) -> Resolver | None:
+        """Return the resolver for these versions; the present one when no param has changed."""
+        collectors = [v.collector for v in versions.values()]
+        signature = [s for s in map(param_signature, collectors) if s]
+        if signature != self._signature:
+            self._signature = signature
+            self._next_resolver = make_resolver(collectors) if signature else None
+        return self._next_resolver
+
+    def _resolve_again(self, keys: Sequence[str], resolver: Resolver | None, maker: EntryMaker) -> None:
+        """Make the entries of unchanged units again, because a param has changed."""
+        for key in keys:
+            state = self._states[key]
+            assert state.good is not None
+            entries, problems = maker.make(state.good, resolver)
+            state.entries = {**state.entries, **entries}
+            state.problems += problems
+        self._resolver = resolver
+
+    # ---------------------------------------------------------------------------------------------- one slug, one owner
+
+    def _claim(self, versions: Mapping[str, Loaded]) -> tuple[dict[str, str], dict[str, list[ProfileSpawnerError]]]:
+        """Decide whose profile a slug means. Whoever had it keeps it, unless the configuration says otherwise."""
+        owners: dict[str, str] = {}
+        conflicts: dict[str, list[ProfileSpawnerError]] = {}
+        for key, version in versions.items():
+            for slug in version.collector.profiles:
+                other = owners.setdefault(slug, key)
+                if other == key:
+                    continue
+                first, second = (key, other) if self._owners.get(slug) == key else (other, key)
+                if self._may_override(second, first):
+                    owners[slug] = second
+                    continue
+                owners[slug] = first
+                if not self._may_override(first, second):
+                    places = [place_of(versions[k].collector.profiles[slug]) for k in (first, second)]
+                    conflicts.setdefault(second, []).append(duplicate(slug, *places))
+        return owners, conflicts
+
+    def _may_override(self, key: str, other: str) -> bool:
+        upper, lower = self._states[key].seen, self._states[other].seen
+        for name in (upper.kind, upper.source, upper.name):
+            allowed = self._settings.allow_overrides.get(name, ())
+            if any(n in allowed for n in (lower.kind, lower.source, lower.name)):
+                return True
+        return False
+
+    # ---------------------------------------------------------------------------------------------- freezing
+
+    def _freeze(self, order: Sequence[str]) -> Snapshot:
+        entries = []
+        problems: list[ProfileSpawnerError] = []
+        for key in order:
+            state = self._states.get(key)
+            if state is None:
+                continue
+            problems += state.problems
+            entries += [e for slug, e in state.entries.items() if self._owners.get(slug) == key]
+        entries.sort(key=lambda e: e.order)
+        problems = list({str(p): p for p in problems}.values())
+        before = self.snapshot
+        same = before.generation and before.resolver is self._resolver and len(entries) == len(before.entries)
+        same = same and all(a is b for a, b in zip(entries, before.entries.values(), strict=True))
+        generation = before.generation if same else before.generation + 1
+        return Snapshot(entries, generation=generation, resolver=self._resolver, problems=problems)
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many units there are by state: `good`, `stale` (an older version is served), `broken`."""
+        counts = {"good": 0, "stale": 0, "broken": 0}
+        for key, state in self._states.items():
+            if key == _DIRECT and not state.entries:
+                continue
+            counts["good" if not state.problems else "stale" if state.entries else "broken"] += 1
+        return counts

@@ -1,0 +1,57 @@
+"""The built-in profiles that the configuration names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+
+from profile_spawner.apps import BUILTIN
+from profile_spawner.errors import Origin, SourceError
+from profile_spawner.registry import Collector
+
+from .units import Loaded, Unit
+
+__all__ = ["Builtin"]
+
+
+class Builtin:
+    """Offers built-in profiles.
+
+    Args:
+        slugs: Which; `all` stands for all of them.
+    """
+
+    kind = "builtin"
+    name = "builtin"
+
+    def __init__(self, slugs: Sequence[str]) -> None:
+        self._slugs = tuple(BUILTIN) if "all" in slugs else tuple(dict.fromkeys(slugs))
+
+    def watched(self) -> Sequence[str]:
+        """Return nothing: they change with the installation."""
+        return []
+
+    def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:
+        """Return one unit for each slug."""
+        del known, full, hints
+        return [self._unit(slug) for slug in self._slugs]
+
+    def _unit(self, slug: str) -> Unit:
+        problem = None
+        if slug not in BUILTIN:
+            near = difflib.get_close_matches(slug, BUILTIN, 1)
+            problem = SourceError(
+                f"there is no built-in profile {slug!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                origin=Origin("configuration"),
+                field="builtin_profiles",
+                expected=", ".join(BUILTIN),
+            )
+        return Unit(f"{self.kind}:{slug}", self.kind, self.name, slug, "1", slug, problem)
+
+    def load(self, changed: Sequence[Unit], generation: int, current: Mapping[str, Loaded]) -> Iterator[Loaded]:
+        """Register the classes."""
+        del generation, current
+        for unit in changed:
+            collector = Collector(self.name)
+            collector.add(BUILTIN[unit.payload])
+            yield Loaded(unit, collector)

@@ -1,0 +1,74 @@
+"""What a reload has changed, in words for the log: names of profiles and fields, never values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from profile_spawner.profile import ATTRIBUTES
+from profile_spawner.registry import Entry
+
+__all__ = ["Change", "changes_between", "describe_changes"]
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Change:
+    """One profile that is new, gone or different.
+
+    Attributes:
+        slug: The profile.
+        what: `added`, `removed` or `changed`.
+        fields: What has changed: attributes, keys of a plain entry, or `hooks` when no attribute did.
+    """
+
+    slug: str
+    what: Literal["added", "removed", "changed"]
+    fields: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.slug} ({', '.join(self.fields)})" if self.fields else self.slug
+
+
+def changes_between(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Sequence[Change]:
+    """Return the difference of two sets of profiles, in the order of the new one; removed ones last."""
+    changes = []
+    for slug, entry in after.items():
+        old = before.get(slug)
+        if old is None:
+            changes.append(Change(slug, "added"))
+        elif old is not entry:
+            fields = _changed_fields(old, entry)
+            if fields:
+                changes.append(Change(slug, "changed", fields))
+    changes.extend(Change(slug, "removed") for slug in before if slug not in after)
+    return changes
+
+
+def _changed_fields(old: Entry, new: Entry) -> tuple[str, ...]:
+    fields = []
+    if old.profile is not None and new.profile is not None:
+        fields = [name for name in ATTRIBUTES if getattr(old.profile, name) != getattr(new.profile, name)]
+    elif old.raw is not None and new.raw is not None:
+        keys = dict.fromkeys([*old.raw, *new.raw])
+        fields = [key for key in keys if old.raw.get(key) != new.raw.get(key)]
+    else:
+        fields = ["kind"]
+    if old.source != new.source:
+        fields.append("source")
+    if not fields and old.digest != new.digest:
+        fields.append("hooks")
+    return tuple(fields)
+
+
+def describe_changes(changes: Sequence[Change]) -> str:
+    """Return one line: `added: a, b; changed: c (image); removed: d`."""
+    parts = []
+    for what in ("added", "changed", "removed"):
+        these = [str(c) for c in changes if c.what == what]
+        if these:
+            more = f" and {len(these) - _SHOWN} more" if len(these) > _SHOWN else ""
+            parts.append(f"{what}: {', '.join(these[:_SHOWN])}{more}")
+    return "; ".join(parts) or "nothing changed for users"

@@ -1,0 +1,62 @@
+"""Makes the entries of a snapshot from what a unit has registered."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from profile_spawner.errors import BuildError, Origin, ProfileSpawnerError
+from profile_spawner.precedence import Resolver
+from profile_spawner.profile import BaseAppProfile, origin_of
+from profile_spawner.registry import Collector, Entry, RawProfile, make_entry
+
+from .units import Loaded
+
+__all__ = ["EntryMaker", "param_signature", "place_of"]
+
+
+def place_of(registered: type[BaseAppProfile] | RawProfile) -> Origin:
+    """Return where a registered profile was written."""
+    return registered.origin if isinstance(registered, RawProfile) else origin_of(registered)
+
+
+def param_signature(collector: Collector) -> Any:
+    """Return what the resolver needs of a collector; false when that is nothing."""
+    taking_part = [
+        (slug, repr(p.params), tuple(p.profiles))
+        for slug, p in collector.profiles.items()
+        if not isinstance(p, RawProfile) and (p.params or p.profiles)
+    ]
+    if not (taking_part or collector.params or collector.collections):
+        return None
+    return (repr(collector.params), repr(collector.collections), taking_part)
+
+
+class EntryMaker:
+    """Tries every profile with a specimen server, in an event loop of its own: hooks may be `async`."""
+
+    def __enter__(self) -> EntryMaker:
+        self._loop = asyncio.new_event_loop()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.close()
+
+    def make(self, loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
+        """Return the entries by slug, and what is wrong with those that are left out."""
+        entries: dict[str, Entry] = {}
+        problems: list[ProfileSpawnerError] = []
+        for slug, registered in loaded.collector.profiles.items():
+            try:
+                entry = self._loop.run_until_complete(make_entry(registered, loaded.unit.source, resolver))
+            except ProfileSpawnerError as e:
+                e.profile = e.profile or slug
+                e.__traceback__ = None
+                problems.append(e)
+            except (Exception, SystemExit) as e:  # noqa: BLE001 - an author's property may raise anything
+                problem = BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=place_of(registered))
+                problems.append(problem)
+            else:
+                entries[slug] = replace(entry, keep=loaded.hold)
+        return entries, problems

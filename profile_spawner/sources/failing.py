@@ -1,0 +1,55 @@
+"""Turns what a module raises into an error that names the line to mend."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
+
+__all__ = ["describe"]
+
+
+def describe(error: BaseException, path: Path) -> ProfileSpawnerError:
+    """Return `error`, raised while the module or package at `path` was imported, as one of ours with file and line."""
+    if isinstance(error, ProfileSpawnerError):
+        if error.origin is None:
+            error.origin = _failing_line(error, path)
+        return _forget_frames(error)
+    if isinstance(error, SyntaxError):
+        origin = Origin(error.filename or str(path), error.lineno or 0)
+        text = (error.text or "").strip()
+        return SourceError(f"{type(error).__name__}: {error.msg}", origin=origin, value=text or None)
+    origin = _failing_line(error, path)
+    if isinstance(error, SystemExit):
+        return SourceError(
+            "the module ends the program (sys.exit) while it is imported", origin=origin, hint="Remove the call"
+        )
+    if isinstance(error, MemoryError):
+        return SourceError("the module needs too much memory while it is imported", origin=origin)
+    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    hint = None
+    if isinstance(error, ModuleNotFoundError):
+        hint = "Install it where the hub runs, or put the module into the same folder"
+    return SourceError(message[:2000], origin=origin, hint=hint)
+
+
+def _failing_line(error: BaseException, path: Path) -> Origin:
+    """Return the innermost line of the unit's own files."""
+    own = str(path)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == own or frame.filename.startswith(own + "/"):
+            return Origin(frame.filename, frame.lineno or 0)
+    folder = str(path.parent) + "/"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith(folder):
+            return Origin(frame.filename, frame.lineno or 0)
+    return Origin(own)
+
+
+def _forget_frames(error: ProfileSpawnerError) -> ProfileSpawnerError:
+    # The frames would keep the whole broken module alive for as long as the problem is shown.
+    error.__traceback__ = None
+    error.__cause__ = None
+    error.__context__ = None
+    return error

@@ -1,0 +1,168 @@
+"""Reading files that somebody may be writing, or may have put there to do harm.
+
+A file is read as a whole or not at all: its state is taken before and after, and must be the same. Only regular files
+inside their folder are read; a FIFO or device never blocks, a huge file is refused by its size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from profile_spawner.errors import Origin, SourceError
+
+__all__ = ["MAX_FILE", "Fingerprint", "fingerprint", "is_temporary", "read_file", "walk"]
+
+MAX_FILE = 1024 * 1024
+"""The largest file that is read, in bytes: what a ConfigMap can hold."""
+
+_ATTEMPTS = 5
+_SKIPPED = frozenset({"__pycache__", "node_modules"})
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What `stat` tells about a file: a hint that it is unchanged, never a proof."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+
+
+def _fingerprint(found: os.stat_result) -> Fingerprint:
+    return Fingerprint(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def fingerprint(path: str) -> Fingerprint | None:
+    """Return the fingerprint of the file behind `path`; `None` when there is none."""
+    try:
+        return _fingerprint(os.stat(path))  # noqa: PTH116 - ten thousand files are looked at
+    except OSError:
+        return None
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file name is that of an editor's temporary or hidden file, which is never a part of a profile."""
+    return name.startswith((".", "#")) or name.endswith(("~", ".swp", ".swx", ".tmp", ".pyc")) or name in _SKIPPED
+
+
+def read_file(path: Path, root: Path, *, limit: int = MAX_FILE, code: bool = False) -> bytes:
+    """Return the content of a regular file inside `root`, complete and unchanged while it was read.
+
+    Args:
+        path: The file. Symbolic links are followed as long as they stay inside `root`.
+        root: The folder that it must not leave.
+        limit: The largest size in bytes.
+        code: Whether it will be run: then nobody but the owner of the hub or root may be able to write it.
+
+    Raises:
+        SourceError: saying why the file is refused or cannot be read.
+    """
+    origin = Origin(str(path))
+    real_root = os.path.realpath(root)
+    real = os.path.realpath(path)
+    if not _inside(real, real_root):
+        raise SourceError(
+            "the link leads out of its folder",
+            origin=origin,
+            value=real,
+            expected=f"a file inside {real_root}",
+            hint="Copy the file into the folder",
+        )
+    for _ in range(_ATTEMPTS):
+        data = _read_once(real, real_root, origin, limit, code)
+        if data is not None:
+            return data
+    raise SourceError("the file keeps changing while it is read", origin=origin, hint="It is tried again")
+
+
+def _inside(real: str, real_root: str) -> bool:
+    return real == real_root or real.startswith(real_root.rstrip("/") + "/")
+
+
+def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool) -> bytes | None:
+    """Return the content, or `None` when it changed meanwhile."""
+    try:
+        fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as e:
+        raise SourceError(f"the file cannot be read: {e.strerror}", origin=origin) from None
+    with contextlib.closing(_Descriptor(fd)):
+        before = os.fstat(fd)
+        _check(before, origin, limit, code)
+        # Another link may have been put on the way since: what counts is what was opened.
+        with contextlib.suppress(OSError):
+            opened = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
+            if not _inside(opened.removesuffix(" (deleted)"), real_root):
+                raise SourceError("the link leads out of its folder", origin=origin, value=opened)
+        try:
+            data = _read_all(fd, before.st_size)
+        except OSError as e:
+            raise SourceError(f"the file cannot be read: {e.strerror}", origin=origin) from None
+        if len(data) == before.st_size and _fingerprint(os.fstat(fd)) == _fingerprint(before):
+            return data
+        return None
+
+
+class _Descriptor:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    parts = []
+    left = size + 1  # one more, to notice growth
+    while left > 0:
+        part = os.read(fd, min(left, 1 << 20))
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _check(found: os.stat_result, origin: Origin, limit: int, code: bool) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise SourceError(
+            "this is not a regular file", origin=origin, value=stat.filemode(found.st_mode), expected="a regular file"
+        )
+    if found.st_size > limit:
+        raise SourceError(
+            "the file is too large",
+            origin=origin,
+            value=f"{found.st_size:,} bytes",
+            expected=f"at most {limit:,} bytes",
+            hint="Put large data into the image or on a volume",
+        )
+    if not code:
+        return
+    if found.st_mode & stat.S_IWOTH:
+        raise SourceError(
+            "everybody on this machine may write the file, so it is not run",
+            origin=origin,
+            value=stat.filemode(found.st_mode),
+            hint=f"chmod o-w {origin.source}",
+        )
+    if found.st_uid not in (0, os.geteuid()):
+        raise SourceError(
+            "the file belongs to another user, so it is not run",
+            origin=origin,
+            value=f"uid {found.st_uid}",
+            expected=f"uid 0 or {os.geteuid()}, as the hub",
+        )
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield all files below `folder` in a fixed order, without temporary ones."""
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(n for n in folders if not is_temporary(n))
+        for name in sorted(names):
+            if not is_temporary(name):
+                yield Path(base, name)
