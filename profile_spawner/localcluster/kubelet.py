@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import os
-import platform
 import ssl
 import uuid
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
@@ -24,10 +23,12 @@ from .addresses import AddressPool
 from .apiclient import MERGE_PATCH, STRATEGIC_PATCH, ApiClient, ApiError, Informer, Json, Key, key_of
 from .containers import PodHost, Runtime
 from .events import EventRecorder, timestamp
+from .fitting import claims_of
+from .nodes import NodeSpec, node_object, node_status
 from .pods import PodWorker
 from .processes import Container
 from .sandbox import Mode, Sandbox, choose_mode
-from .scheduler import NodeSpec, Scheduler, claims_of
+from .scheduler import Scheduler
 from .stubs import raise_file_limit
 from .volumes import VolumeStore
 
@@ -119,6 +120,7 @@ class Kubelet:
         self.runtime: Runtime = runtime
         self._wanted_sandbox = sandbox
         self._stop_grace = stop_grace
+        self._since = timestamp()
         self._namespaces = namespaces
         self._client = ApiClient(url, token, ca=ca)
         self._recorder = EventRecorder(self._client, self.node.name)
@@ -254,7 +256,7 @@ class Kubelet:
         self.host.jupyter_config = folder
 
     async def _register(self) -> None:
-        node = self._node_object()
+        node = node_object(self.node)
         try:
             await self._client.call("POST", "/api/v1/nodes", node)
         except ApiError as error:
@@ -266,56 +268,11 @@ class Kubelet:
             )
         await self._beat()
 
-    def _node_object(self) -> Json:
-        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-        labels = {
-            "kubernetes.io/hostname": self.node.name,
-            "kubernetes.io/os": "linux",
-            "kubernetes.io/arch": machine,
-            "node.kubernetes.io/instance-type": "local",
-            **self.node.labels,
-        }
-        return {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": self.node.name, "labels": labels},
-            "spec": {"taints": [dict(taint) for taint in self.node.taints]} if self.node.taints else {},
-            "status": self._node_status(),
-        }
-
-    def _node_status(self) -> Json:
-        now = timestamp()
-        amounts = dict(self.host.allocatable)
-        pressure = [
-            _condition("MemoryPressure", "False", "KubeletHasSufficientMemory", now),
-            _condition("DiskPressure", "False", "KubeletHasNoDiskPressure", now),
-            _condition("PIDPressure", "False", "KubeletHasSufficientPID", now),
-        ]
-        return {
-            "capacity": amounts,
-            "allocatable": amounts,
-            "conditions": [*pressure, _condition("Ready", "True", "KubeletReady", now)],
-            "addresses": [
-                {"type": "InternalIP", "address": "127.0.0.1"},
-                {"type": "Hostname", "address": self.node.name},
-            ],
-            "nodeInfo": {
-                "architecture": platform.machine(),
-                "bootID": "",
-                "containerRuntimeVersion": "local-cluster://1",
-                "kernelVersion": platform.release(),
-                "kubeProxyVersion": "",
-                "kubeletVersion": "v1.31.0-local-cluster",
-                "machineID": "",
-                "operatingSystem": "linux",
-                "osImage": "Processes of this machine",
-                "systemUUID": "",
-            },
-        }
-
     async def _beat(self) -> None:
         path = f"/api/v1/nodes/{self.node.name}/status"
-        await self._client.call("PATCH", path, {"status": self._node_status()}, content_type=STRATEGIC_PATCH)
+        await self._client.call(
+            "PATCH", path, {"status": node_status(self.node, self._since)}, content_type=STRATEGIC_PATCH
+        )
 
     async def _heartbeats(self) -> None:
         while True:
@@ -444,14 +401,3 @@ class Kubelet:
         except ApiError as error:
             if error.status not in (404, 409):
                 log.warning("The claim %s/%s was not bound: %s", namespace, name, shorten(str(error), 300))
-
-
-def _condition(kind: str, status: str, reason: str, now: str) -> Json:
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": "local cluster",
-        "lastHeartbeatTime": now,
-        "lastTransitionTime": now,
-    }

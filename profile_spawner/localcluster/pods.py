@@ -13,8 +13,8 @@ from pathlib import Path
 from .apiclient import STRATEGIC_PATCH, ApiError, Json
 from .containers import ImageError, PodHost, Starter, log_file, prepare_container
 from .environment import ConfigError, PodFacts
+from .fitting import is_terminal
 from .processes import KILLED, Container, HookError, ProcessContainer, StartError
-from .scheduler import is_terminal
 from .status import ContainerStatus, PodStatus, is_sidecar
 from .volumes import VolumeError
 

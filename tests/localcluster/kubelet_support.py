@@ -6,10 +6,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from profile_spawner.localcluster.apiclient import ApiClient, ApiError, Json
+from profile_spawner.localcluster.kubelet import Kubelet
 from tests.control_plane import ControlPlane
 
 PATIENCE = 30.0
+
+
+def needs_view(kubelet: Kubelet) -> None:
+    """Skip the test where pods have no view of the machine of their own."""
+    if kubelet.sandbox_mode == "plain":
+        pytest.skip("volumes cannot appear at their paths here: neither root's overlay nor bubblewrap works")
 
 
 class Cluster:

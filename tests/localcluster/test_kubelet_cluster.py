@@ -18,7 +18,7 @@ from profile_spawner.errors import ClusterError
 from profile_spawner.localcluster.apiclient import ApiClient
 from profile_spawner.localcluster.cluster import LocalCluster
 from profile_spawner.localcluster.faults import Respond
-from tests.localcluster.kubelet_support import Cluster
+from tests.localcluster.kubelet_support import Cluster, needs_view
 
 
 async def connect(local: LocalCluster) -> Cluster:
@@ -64,6 +64,7 @@ async def test_pod_and_log(local: LocalCluster, cluster: Cluster) -> None:
 
 async def test_log_is_followed(local: LocalCluster, cluster: Cluster) -> None:
     """A log that is followed ends with its container, complete."""
+    needs_view(local.kubelet)
     await cluster.pod(
         "one",
         "echo begin; until test -e ~/go; do sleep 0.05; done; echo end",
@@ -119,6 +120,7 @@ async def test_claims_are_kept(tmp_path: Path) -> None:
     }
     for script in ("echo kept > ~/file", "grep kept ~/file"):
         async with LocalCluster(tmp_path / "state") as local:
+            needs_view(local.kubelet)
             cluster = await connect(local)
             await cluster.create("persistentvolumeclaims", "home", spec=spec)
             await cluster.pod("one", script, **options)

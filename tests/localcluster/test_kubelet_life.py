@@ -12,15 +12,18 @@ import pytest
 from profile_spawner.localcluster.apiclient import ApiError, Json
 from profile_spawner.localcluster.kubelet import Kubelet
 from tests.control_plane import ControlPlane
-from tests.localcluster.kubelet_support import Cluster
+from tests.localcluster.kubelet_support import Cluster, needs_view
 
 CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 StartKubelet = Callable[..., Awaitable[Kubelet]]
 
 
-async def start(start_kubelet: StartKubelet) -> Kubelet:
-    """Start a kubelet whose pods are processes and whose back-off is short."""
-    return await start_kubelet(runtime="process", backoff=0.05)
+async def start(start_kubelet: StartKubelet, *, view: bool = False) -> Kubelet:
+    """Start a kubelet whose pods are processes and whose back-off is short; `view`: the test mounts volumes."""
+    kubelet = await start_kubelet(runtime="process", backoff=0.05)
+    if view:
+        needs_view(kubelet)
+    return kubelet
 
 
 def container(pod: Json, index: int = 0) -> Json:
@@ -108,7 +111,7 @@ async def test_killed_by_a_signal(cluster: Cluster, start_kubelet: StartKubelet)
 
 async def test_restart_on_failure(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """A program that fails is started again, with a growing pause, until it succeeds."""
-    kubelet = await start(start_kubelet)
+    kubelet = await start(start_kubelet, view=True)
     script = "echo run >> /data/runs; echo run $(wc -l < /data/runs); test $(wc -l < /data/runs) -ge 3"
     await cluster.pod(
         "one",
@@ -139,7 +142,7 @@ async def test_crash_loop(cluster: Cluster, start_kubelet: StartKubelet) -> None
 
 async def test_init_containers_run_first(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """Init containers run one after the other, and see the same volumes as the others after them."""
-    kubelet = await start(start_kubelet)
+    kubelet = await start(start_kubelet, view=True)
     mount = [{"name": "data", "mountPath": "/data"}]
     init = [
         {"name": f"init-{n}", "image": "i", "command": ["sh", "-c", f"echo {n} >> /data/order"], "volumeMounts": mount}
@@ -166,7 +169,7 @@ async def test_failing_init_container(cluster: Cluster, start_kubelet: StartKube
 
 async def test_failing_init_container_is_tried_again(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """When containers may be restarted, an init container is tried until it succeeds."""
-    await start(start_kubelet)
+    await start(start_kubelet, view=True)
     mount = [{"name": "data", "mountPath": "/data"}]
     script = "test -e /data/seen || { touch /data/seen; exit 1; }"
     init = [{"name": "init", "image": "i", "command": ["sh", "-c", script], "volumeMounts": mount}]
@@ -188,7 +191,7 @@ async def test_all_containers_run(cluster: Cluster, start_kubelet: StartKubelet)
 
 async def test_graceful_stop(cluster: Cluster, start_kubelet: StartKubelet, tmp_path: Path) -> None:
     """A deleted pod's program is asked to end, has its time, and then the pod is gone."""
-    await start(start_kubelet)
+    await start(start_kubelet, view=True)
     await cluster.create(
         "persistentvolumeclaims",
         "kept",
@@ -222,6 +225,15 @@ async def test_stubborn_program(cluster: Cluster, start_kubelet: StartKubelet) -
     await cluster.delete("pods", "one")
     await cluster.wait_gone("pods", "one")
     assert await running.wait() == 137
+
+
+async def test_deletion_before_the_start(cluster: Cluster, start_kubelet: StartKubelet) -> None:
+    """A pod that still waits for something can be deleted."""
+    await start(start_kubelet)
+    await cluster.pod("one", volumes=[{"name": "v", "configMap": {"name": "none"}}])
+    await cluster.wait_event("one", "FailedMount")
+    await cluster.delete("pods", "one")
+    await cluster.wait_gone("pods", "one")
 
 
 async def test_force_deletion(cluster: Cluster, start_kubelet: StartKubelet) -> None:
@@ -280,7 +292,7 @@ async def test_program_that_cannot_start(
 
 async def test_hooks(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """The hook after the start has run when a pod is Running, the one before the stop runs before SIGTERM."""
-    kubelet = await start(start_kubelet)
+    kubelet = await start(start_kubelet, view=True)
     hooks = {
         "postStart": {"exec": {"command": ["sh", "-c", "sleep 0.2; echo up >> ~/hooks"]}},
         "preStop": {"exec": {"command": ["sh", "-c", "sleep 0.2; echo down >> ~/hooks"]}},

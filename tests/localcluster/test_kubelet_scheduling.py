@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.localcluster.fitting import pod_requests, why_not
 from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
-from profile_spawner.localcluster.scheduler import pod_requests, why_not
 from tests.localcluster.kubelet_support import Cluster
 
 StartKubelet = Callable[..., Awaitable[Kubelet]]

@@ -16,7 +16,7 @@ from profile_spawner.localcluster.apiclient import Json
 from profile_spawner.localcluster.environment import PodFacts
 from profile_spawner.localcluster.kubelet import Kubelet
 from profile_spawner.localcluster.volumes import VolumeError, VolumeStore, write_files
-from tests.localcluster.kubelet_support import Cluster
+from tests.localcluster.kubelet_support import Cluster, needs_view
 
 StartKubelet = Callable[..., Awaitable[Kubelet]]
 
@@ -183,6 +183,7 @@ def test_files_are_swapped_at_once(tmp_path: Path) -> None:
 async def test_missing_config_map_appears(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """A pod waits for its ConfigMap with a real kubelet's event, and starts when it appears."""
     kubelet = await start_kubelet(runtime="process")
+    needs_view(kubelet)
     await cluster.pod(
         "one",
         "cat /etc/profile-files/hello",
@@ -203,6 +204,7 @@ async def test_missing_config_map_appears(cluster: Cluster, start_kubelet: Start
 async def test_config_map_changes(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """A running pod sees the new content of a ConfigMap, but not where one of its files is mounted alone."""
     kubelet = await start_kubelet(runtime="process")
+    needs_view(kubelet)
     await cluster.create("configmaps", "live", data={"word": "old"})
     await cluster.pod(
         "one",
@@ -224,6 +226,7 @@ async def test_config_map_changes(cluster: Cluster, start_kubelet: StartKubelet)
 async def test_claim_outlives_its_pod(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """What a pod writes to a claim is there for the next one, until the claim is deleted."""
     kubelet = await start_kubelet(runtime="process")
+    needs_view(kubelet)
     await cluster.create("persistentvolumeclaims", "home", spec=CLAIM)
     options: dict[str, Any] = {
         "volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "home"}}],
@@ -249,6 +252,7 @@ async def test_claim_outlives_its_pod(cluster: Cluster, start_kubelet: StartKube
 async def test_volumes_of_a_pod_go_with_it(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """Nothing of a deleted pod is left in the state folder; two containers share an emptyDir while it lives."""
     kubelet = await start_kubelet(runtime="process")
+    needs_view(kubelet)
     mounts = [{"name": "shared", "mountPath": "/shared"}]
     side = {
         "name": "side",
