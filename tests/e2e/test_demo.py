@@ -22,6 +22,7 @@ import pytest_asyncio
 from yarl import URL
 
 from profile_spawner.localcluster.cluster import LocalCluster
+from tests.documentation import readme_profile
 
 pytestmark = [pytest.mark.hub, pytest.mark.xdist_group("demo")]
 
@@ -319,24 +320,10 @@ async def test_a_plain_user_does_not_see_the_gpu_lab(page: Any, demo: Demo) -> N
     assert set(values) == {"small-lab", "data-science", "coder_app", "remote_desktop"}
 
 
-README_PROFILE = """
-from profile_spawner import BaseJupyterLabProfile, profile_registry
-
-
-@profile_registry.register
-class Statistics(BaseJupyterLabProfile):
-    slug = "statistics"
-    display_name = "Statistics"
-    description = "Notebooks with R."
-    image = "quay.io/jupyter/r-notebook:2026-08-03"
-    pod_env_vars = {"COURSE": "Statistics 101"}
-"""
-
-
 async def test_a_file_dropped_into_the_folder_is_a_profile(demo: Demo) -> None:
     """A profile of ten lines appears on the page without a restart, and starts."""
     async with Client(demo, "ada") as ada:
-        (demo.profiles / "statistics.py").write_text(README_PROFILE)
+        (demo.profiles / "statistics.py").write_text(readme_profile())
         await asyncio.wait_for(_until_offered(ada, "statistics"), PATIENCE)
         await ada.start("statistics")
         environment = await _environment_of_the_pod(demo, "statistics")
@@ -457,7 +444,7 @@ async def test_ctrl_c_leaves_nothing_and_the_state_folder_keeps_the_work(tmp_pat
     assert not (tmp_path / "info.json").exists()
 
     (first.profiles / "labs.py").unlink()
-    (first.profiles / "mine.py").write_text(README_PROFILE)
+    (first.profiles / "mine.py").write_text(readme_profile())
     second = await start_demo(tmp_path)
     try:
         cluster = Cluster(second)

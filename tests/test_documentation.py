@@ -1,0 +1,196 @@
+"""What the documentation says, tried."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+from traitlets.config import Config
+
+from profile_spawner import profile_registry
+from profile_spawner.apps import BUILTIN
+from profile_spawner.cli import app
+from profile_spawner.kube.policy import DEFAULT_KINDS
+from profile_spawner.kube.rbac import required_rules
+from profile_spawner.profile import ATTRIBUTES, BaseAppProfile
+from profile_spawner.registry import Collector, collecting, make_snapshot
+from profile_spawner.spawner.traits import HubTraits
+from tests.documentation import PAGES, ROOT, code_blocks, readme_profile
+
+AUTHORS, ADMINS = ROOT / "docs" / "authors.md", ROOT / "docs" / "admins.md"
+OWN_PAGES = ["README.md", "docs/authors.md", "docs/admins.md", "docs/operators.md"]
+PYTHON = [(page, n, block) for page in OWN_PAGES for n, block in enumerate(code_blocks(ROOT / page, "python"))]
+
+
+@pytest.mark.parametrize(("page", "number", "block"), PYTHON, ids=[f"{page}-{n}" for page, n, _ in PYTHON])
+async def test_every_python_snippet_works(page, number, block):
+    """A snippet of the documentation is a module that registers profiles, a configuration, or a test that passes."""
+    del number
+    namespace = {"c": Config(), "__name__": "snippet"}
+    with collecting(Collector(page)) as collector:
+        exec(compile(block, page, "exec"), namespace)
+    snapshot = await make_snapshot([collector], generation=1)
+    assert snapshot.problems == ()
+    assert len(snapshot) == block.count("@profile_registry.register")
+    for section, values in namespace["c"].items():
+        assert section in ("JupyterHub", "ProfileSpawner")
+        if section == "ProfileSpawner":
+            HubTraits(**values)
+            assert set(values) <= set(HubTraits.class_trait_names(config=True))
+            assert set(values.get("builtin_profiles", ())) <= set(BUILTIN)
+
+
+def test_the_test_of_the_authors_guide_passes():
+    """The example of a test in the authors' guide is one."""
+    (block,) = [b for b in code_blocks(AUTHORS, "python") if "def test_" in b]
+    namespace = {}
+    exec(compile(block, "authors.md", "exec"), namespace)
+    (name,) = [n for n in namespace if n.startswith("test_")]
+    namespace[name]()
+
+
+def test_the_readme_keeps_its_promises_of_length():
+    """A hub in ten lines, and a profile in about as many."""
+    first = code_blocks(ROOT / "README.md", "python")[0]
+    assert len(first.splitlines()) == 10
+    assert len([line for line in readme_profile().splitlines() if line]) <= 10
+
+
+def test_the_demo_has_the_readmes_profile():
+    """The example file of the demo is the README's first example."""
+    first = ast.parse(code_blocks(ROOT / "README.md", "python")[0])
+    example = ast.parse((ROOT / "profile_spawner/demo/profiles/my_first.py").read_text())
+    written, shown = (
+        {ast.unparse(line) for node in tree.body if isinstance(node, ast.ClassDef) for line in node.body}
+        for tree in (first, example)
+    )
+    assert written <= shown
+
+
+def _commands(page: Path) -> list[list[str]]:
+    lines = "\n".join(code_blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line[1:] for line in words if line and line[0] == "profile-spawner"]
+
+
+def test_every_command_exists_with_its_options():
+    """Commands of the documentation are commands of the program."""
+    group = typer.main.get_command(app)
+    shown = [command for page in PAGES for command in _commands(page)]
+    assert shown
+    for words in shown:
+        command = group.commands[words[0]]
+        known = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words[1:] if word.startswith("--")} <= known, words
+
+
+def test_every_option_of_the_demo_is_explained():
+    """The operators' page has all options of the demo."""
+    text = (ROOT / "docs" / "operators.md").read_text()
+    for parameter in typer.main.get_command(app).commands["demo"].params:
+        assert parameter.opts[0] in text, parameter.opts
+
+
+def test_make_targets_exist():
+    """What the documentation lets one `make` can be made."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        shown = {
+            line.split()[1] for b in code_blocks(page, "bash") for line in b.splitlines() if line.startswith("make ")
+        }
+        assert shown <= targets, page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """A link to a file of the repository leads to one, and a link to a heading too."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+def test_all_attributes_and_hooks_are_explained():
+    """The authors' guide has every attribute and every hook."""
+    text = AUTHORS.read_text()
+    hooks = [name for name in vars(BaseAppProfile) if name.startswith("get_")]
+    assert [name for name in (*ATTRIBUTES, *hooks) if f"`{name}" not in text] == []
+
+
+def test_all_settings_are_explained():
+    """The administrators' guide has every setting."""
+    text = ADMINS.read_text()
+    assert [name for name in HubTraits.class_trait_names(config=True) if f"`{name}`" not in text] == []
+
+
+def test_all_builtin_profiles_are_named():
+    """The authors' guide has every ready profile."""
+    text = AUTHORS.read_text()
+    assert [slug for slug in BUILTIN if f"`{slug}`" not in text] == []
+
+
+def test_yaml_snippets_are_yaml():
+    """Every YAML snippet can be read."""
+    for page in PAGES:
+        for block in code_blocks(page, "yaml"):
+            list(yaml.safe_load_all(block))
+
+
+CHART_RULES = [
+    {"apiGroups": [""], "resources": ["pods", "persistentvolumeclaims", "secrets", "services"], "verbs": "*"},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "watch", "list"]},
+]
+"""What Zero to JupyterHub gives to its hub; `*` stands for get, watch, list, create and delete."""
+
+
+def _rights(rules):
+    every = ["get", "watch", "list", "create", "delete"]
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in (every if rule["verbs"] == "*" else rule["verbs"])
+    }
+
+
+def test_the_printed_role_is_all_that_is_missing():
+    """With the Role of the administrators' guide and those of the chart, the hub may do what it has to."""
+    role = next(
+        document
+        for block in code_blocks(ADMINS, "yaml")
+        for document in yaml.safe_load_all(block)
+        if document.get("kind") == "Role"
+    )
+    needed = _rights(required_rules(DEFAULT_KINDS))
+    assert needed <= _rights(role["rules"]) | _rights(CHART_RULES)
+    assert _rights(role["rules"]) <= needed
+
+
+def test_the_architecture_has_all_floors():
+    """The table of floors is that of the import contract, in the same order."""
+    contract = configparser.ConfigParser()
+    contract.read(ROOT / ".importlinter")
+    floors = contract["importlinter:contract:floors"]["layers"].split("\n")
+    layers = [set(re.findall(r"profile_spawner\.(\w+)", line)) for line in floors if line.strip()]
+    rows = re.findall(r"^\| (\d+) \| `(\w+)`", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    told = {}
+    for floor, room in rows:
+        told.setdefault(int(floor), set()).add(room)
+    assert [told[floor] for floor in sorted(told, reverse=True)] == layers
+
+
+def test_the_registry_is_untouched():
+    """Trying the snippets has registered nothing in the configuration."""
+    assert "data-science" not in profile_registry.all()
