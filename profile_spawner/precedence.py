@@ -317,6 +317,10 @@ class Resolver:
             result[name] = ceiling or param.check(value, profile=source, origin=origin)
         return result
 
+    def walk_of(self, name: str) -> tuple[str, ...]:
+        """Return a profile or collection and all that it takes on, strongest first; empty for an unknown one."""
+        return self._walks.get(name, ())
+
     def used_by(self, name: str) -> list[str]:
         """Return everything that takes on collection `name`: while this is not empty, it must not be deleted."""
         return [c.name for c in self.collections.values() if name in c.profiles]

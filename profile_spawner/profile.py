@@ -45,6 +45,7 @@ __all__ = [
     "access_of",
     "check_profile_class",
     "chosen_overrides",
+    "line_of",
     "options_of",
     "origin_of",
 ]
@@ -357,7 +358,7 @@ class BaseAppProfile:
             return _adapter(expected).validate_python(list(value) if isinstance(value, tuple) else value)
         except ValidationError as e:
             raise BuildError(
-                _first_problem(e), profile=self.slug, origin=_line_of(type(self), hook), field=f"{hook}()"
+                _first_problem(e), profile=self.slug, origin=line_of(type(self), hook), field=f"{hook}()"
             ) from None
 
 
@@ -598,7 +599,7 @@ def _convert(cls: type, name: str, value: Any) -> Any:
         raise ProfileDefinitionError(
             text,
             profile=getattr(cls, "slug", None) or cls.__name__,
-            origin=_line_of(cls, name),
+            origin=line_of(cls, name),
             field=name,
             value=value,
         ) from None
@@ -644,14 +645,14 @@ def check_profile_class(cls: Any) -> None:
         raise ProfileDefinitionError(
             "build() is the output contract and must not be overridden",
             profile=slug,
-            origin=_line_of(cls, "build"),
+            origin=line_of(cls, "build"),
             hint="Override a hook such as get_config_maps() instead",
         )
 
 
 def _located(cls: type) -> Callable[..., ProfileDefinitionError]:
     def error(message: str, **kwargs: Any) -> ProfileDefinitionError:
-        return ProfileDefinitionError(message, origin=_line_of(cls, "profile_options"), **kwargs)
+        return ProfileDefinitionError(message, origin=line_of(cls, "profile_options"), **kwargs)
 
     return error
 
@@ -669,7 +670,7 @@ def _check_pairs(cls: type[BaseAppProfile], slug: str) -> None:
             raise ProfileDefinitionError(
                 f"is more than {high} ({values[1]})",
                 profile=slug,
-                origin=_line_of(cls, low),
+                origin=line_of(cls, low),
                 field=low,
                 value=values[0],
                 expected="a guarantee of at most the limit",
@@ -695,7 +696,7 @@ def _check_names(cls: type[BaseAppProfile], slug: str) -> None:
             near = difflib.get_close_matches(name, known, 1, 0.9)
             if near:
                 raise ProfileDefinitionError(
-                    f"is unknown; did you mean {near[0]!r}?", profile=slug, origin=_line_of(owner, name), field=name
+                    f"is unknown; did you mean {near[0]!r}?", profile=slug, origin=line_of(owner, name), field=name
                 )
 
 
@@ -713,7 +714,7 @@ def origin_of(cls: Any) -> Origin:
         return Origin(getattr(cls, "__module__", "unknown") or "unknown")
 
 
-def _line_of(cls: type, name: str) -> Origin:
+def line_of(cls: type, name: str) -> Origin:
     """Return where attribute or hook `name` of `cls` was written; the class's own place when it cannot be told."""
     for owner in cls.__mro__:
         if name not in vars(owner):

@@ -8,6 +8,7 @@ which never changes: a page and a spawn take one snapshot at their beginning and
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,10 +21,19 @@ from .access import Access, UserInfo
 from .context import ServerContext
 from .errors import DuplicateSlugError, Origin, ProfileDefinitionError, ProfileSpawnerError
 from .names import content_hash, slugify
-from .options import Choice, Offer, Option, Rejection, Selection, parse_options, select
+from .options import Choice, Offer, Option, Problem, Rejection, Selection, form_field, parse_options, select
 from .params import SENSITIVE, Param, ParamRef, thaw
-from .precedence import Collection, Resolver
-from .profile import ATTRIBUTES, BaseAppProfile, ProfileBuild, access_of, check_profile_class, options_of, origin_of
+from .precedence import Collection, Resolved, Resolver
+from .profile import (
+    ATTRIBUTES,
+    BaseAppProfile,
+    ProfileBuild,
+    access_of,
+    check_profile_class,
+    line_of,
+    options_of,
+    origin_of,
+)
 from .references import references_in, to_text
 
 __all__ = [
@@ -217,6 +227,8 @@ class ProfileRegistry:
         Raises:
             ProfileDefinitionError: when the name is taken by a different definition.
         """
+        if param.origin is None:
+            param = replace(param, origin=_caller())
         self.collector.add_param(param)
         return param
 
@@ -226,7 +238,8 @@ class ProfileRegistry:
         Raises:
             ProfileDefinitionError: when the name is taken.
         """
-        self.collector.add_collection(Collection(name=name, params=params, profiles=tuple(profiles)))
+        collection = Collection(name=name, params=params, profiles=tuple(profiles), origin=_caller())
+        self.collector.add_collection(collection)
 
     def get(self, slug: str) -> type[BaseAppProfile] | RawProfile:
         """Return what is registered under `slug`.
@@ -248,6 +261,12 @@ class ProfileRegistry:
         """Forget everything registered so far."""
         for registered in (self.collector.profiles, self.collector.params, self.collector.collections):
             registered.clear()
+
+
+def _caller() -> Origin:
+    """Return the line that called the registry."""
+    frame = inspect.stack(context=0)[2]
+    return Origin(frame.filename, frame.lineno)
 
 
 profile_registry = ProfileRegistry()
@@ -324,6 +343,9 @@ class Offers(Mapping[str, Offer]):
 
     def __bool__(self) -> bool:
         return bool(self._snapshot.visible_to(self._user))
+
+
+_NO_PARAMS = Resolver().resolve()
 
 
 class Snapshot:
@@ -408,7 +430,22 @@ class Snapshot:
         default = None
         if not isinstance(request, Mapping) or not request.get("profile"):
             default = self.default_for(user)
-        return select(request, user, self.offers_for(user), default)
+        result = select(request, user, self.offers_for(user), default)
+        if isinstance(result, Selection) and self.resolver is not None:
+            return self._check_params(result)
+        return result
+
+    def _check_params(self, selection: Selection) -> Selection | Rejection:
+        """Check what the user chose for params with the params' own schemas."""
+        problems = []
+        for option in self.entries[selection.slug].offer.options:
+            if option.param is None or option.name not in selection.user_options or self.resolver is None:
+                continue
+            param = self.resolver.definitions[option.param]
+            for problem in param.problems(param.from_choice(selection.values[option.name])):
+                text = f"“{option.display_name}”: {problem}."
+                problems.append(Problem(form_field(selection.slug, option.name), text))
+        return Rejection(tuple(problems), selection.slug) if problems else selection
 
     async def build(self, selection: Selection, context: ServerContext, **layers: Any) -> ProfileBuild:
         """Build what a server needs. Only for profiles that are classes.
@@ -428,10 +465,17 @@ class Snapshot:
         params = self.resolve(entry.profile, selection, **layers)
         return await entry.profile(context, params=params, selection=selection).build()
 
-    def resolve(self, profile: type[BaseAppProfile], selection: Selection | None, **layers: Any) -> Mapping[str, Any]:
+    def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
+        """Return what was resolved for a server, with sources and without secrets, as plain JSON."""
+        profile = self.entries[selection.slug].profile
+        if self.resolver is None or profile is None:
+            return {}
+        return self.resolve(profile, selection, **layers).record()
+
+    def resolve(self, profile: type[BaseAppProfile], selection: Selection | None, **layers: Any) -> Resolved:
         """Return the values of the params for one server."""
         if self.resolver is None:
-            return MappingProxyType({})
+            return _NO_PARAMS
         spawn = {}
         if selection is not None:
             for option in self.entries[selection.slug].offer.options:
@@ -613,7 +657,7 @@ def make_resolver(collectors: Sequence[Collector]) -> Resolver | None:
                 name=slug,
                 params=dict(registered.params),
                 profiles=tuple(registered.profiles),
-                origin=origin_of(registered),
+                origin=line_of(registered, "params"),
             )
     if not definitions and not collections:
         return None

@@ -227,9 +227,10 @@ async def _start_when_configured(spawner_class: Any) -> None:
         return
     app = JupyterHub.instance()
     configured: Any = app.spawner_class
+    sections: Any = configured.section_names() if hasattr(configured, "section_names") else ()
     if not (isinstance(configured, type) and issubclass(configured, spawner_class)):
         return
-    hub = hub_profiles(app.config, tuple(configured.section_names()), app.log)
+    hub = hub_profiles(app.config, tuple(sections), app.log)
     if hub.has_sources:
         await hub.service.ready()
         await hub.service.start()

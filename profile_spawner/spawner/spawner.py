@@ -31,6 +31,7 @@ from profile_spawner.registry import Entry, Snapshot
 from .applying import TraitKeeper, apply_build, apply_raw
 from .form import FormMixin
 from .hub import HubProfiles, hub_profiles, start_with_hub
+from .layers import group_properties, layers_for
 from .refusals import from_error, refusal, uncounted
 from .traits import HubTraits
 from .upstream import registry_profile_list
@@ -48,6 +49,7 @@ class _Chosen:
     selection: Selection
     entry: Entry
     build: ProfileBuild | None = None
+    params: dict[str, Any] = field(default_factory=dict)
     spawn_id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
 
 
@@ -94,7 +96,7 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
     def user_info(self) -> UserInfo:
         """The user, with the groups as they are now."""
         groups = getattr(self.user, "groups", None)
-        names = frozenset(g.name for g in groups) if isinstance(groups, list | tuple) or groups else frozenset()
+        names = frozenset(g.name for g in groups or ())
         return UserInfo(self.user.name, names, bool(getattr(self.user, "admin", False)))
 
     def _own_profile_list(self) -> tuple[Any, bool]:
@@ -230,6 +232,7 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
                 context = self.server_context(chosen.spawn_id)
                 layers = self.param_layers()
                 chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
+                chosen.params = chosen.snapshot.record(chosen.selection, **layers)
                 apply_build(self, self._traits_before, entry, chosen.build)
         except ProfileSpawnerError as e:
             self._traits_before.restore()
@@ -239,23 +242,19 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
         self._tell_steps(chosen)
 
     def param_layers(self) -> dict[str, Any]:
-        """Return the layers of param values that apply to this server, as the resolver takes them."""
-        values = self.param_values
-        user = self.user_info
-        groups = [
-            (name, dict(group.get("params", group)), list(group.get("profiles", ())))
-            for name, group in (values.get("groups") or {}).items()
-            if name in user.groups
-        ]
-        assigned = values.get("assigned") or {}
-        names = [p for key in (user.name, *sorted(user.groups)) for p in assigned.get(key, ())]
-        return {
-            "enforced": values.get("enforced") or {},
-            "user": (values.get("users") or {}).get(user.name) or {},
-            "assigned": names,
-            "groups": groups,
-            "hub": values.get("hub") or {},
-        }
+        """Return the layers of param values that apply to this server, as the resolver takes them.
+
+        They come from `param_values`, from the `profile_spawner` key of the user's JupyterHub groups' properties, and
+        from `param_layers_hook`.
+        """
+        return layers_for(
+            self.user_info,
+            self.name,
+            dict(self.param_values),
+            group_properties(self.user),
+            self.param_layers_hook(self) if self.param_layers_hook is not None else None,
+            self.param_order,
+        )
 
     def _tell_steps(self, chosen: _Chosen) -> None:
         name = chosen.entry.offer.display_name
@@ -325,6 +324,7 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
             "generation": chosen.snapshot.generation if chosen else 0,
             "digest": chosen.entry.digest if chosen else "",
             "objects": [[o.api_version, o.kind, o.name, o.lifetime.value] for o in objects],
+            "params": chosen.params if chosen else {},
         }
         if getattr(self, "orm_spawner", None) is not None:
             self.orm_spawner.state = self.get_state()
@@ -437,7 +437,7 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
         return bool(annotations.get("hub.jupyter.org/username", self.user.name) == self.user.name)
 
     async def delete_forever(self) -> None:
-        """Delete what is kept for the user when the user is deleted (not only a named server) and `delete_pvc` is on."""
+        """Delete what is kept for the user when the user (no mere named server) is deleted and `delete_pvc` is on."""
         await super().delete_forever()
         if self.delete_pvc and not self.name and self.profiles.has_sources:
             deleted = await self._cluster.delete_kept(self._identity())

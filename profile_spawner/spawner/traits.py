@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Dict, Enum, Float, Integer, List, Unicode, Union, default
+from traitlets import Bool, Callable, Dict, Enum, Float, Integer, List, Unicode, Union, default
 from traitlets.config import LoggingConfigurable
 
 from profile_spawner.reload import SourceSettings
@@ -155,6 +155,16 @@ class HubTraits(LoggingConfigurable):
         help="""
         Layers of param values: a dictionary with `enforced`, `hub`, `groups` (by group name, in their order), `users`
         (by user name) and `assigned` (profile names by group or user name). See docs/params.md.
+        """,
+    )
+    param_layers_hook = Callable(
+        default_value=None,
+        allow_none=True,
+        config=True,
+        help="""
+        A function of the spawner that returns further layers for this server: a dictionary with some of `enforced`,
+        `server`, `user`, `assigned`, `groups`, `hub`. It runs at every start and must be quick; values of `auth_state`
+        can be kept by an `auth_state_hook` on the spawner and read here.
         """,
     )
     param_order = Enum(
