@@ -7,7 +7,7 @@ import ipaddress
 from .answers import Cause, Object, forbidden, invalid
 from .authorization import Authorizer
 from .defaulting import qos_class
-from .kinds import PODS, PRIORITY_CLASSES, SERVICES
+from .kinds import CLAIMS, PODS, PRIORITY_CLASSES, SERVICES, STORAGE_CLASSES
 from .quota import Quotas
 from .requests import ApiRequest
 from .store import Store
@@ -56,6 +56,23 @@ class Admission:
         elif kind is SERVICES:
             self._give_address(document)
 
+    def admit_change(self, request: ApiRequest, new: Object, old: Object) -> None:
+        """Let a valid new version of an object in.
+
+        Raises:
+            StatusError: 403 for a grant, or for a claim that cannot grow.
+        """
+        self._authorizer.check_grant(request, new)
+        if request.kind is CLAIMS and _storage(new) != _storage(old):
+            name = new["spec"].get("storageClassName", "")
+            storage_class = self._store.get(STORAGE_CLASSES, None, name)
+            if storage_class is None or not storage_class.document.get("allowVolumeExpansion"):
+                why = (
+                    "only dynamically provisioned pvc can be resized and "
+                    "the storageclass that provisions the pvc must support resize"
+                )
+                raise forbidden(CLAIMS.plural, "", request.name, why)
+
     def _give_priority(self, pod: Object) -> None:
         """Turn the name of a priority class into its number."""
         spec, name = pod["spec"], pod["metadata"].get("name", "")
@@ -95,6 +112,11 @@ class Admission:
         else:
             spec["clusterIP"] = next(str(address) for address in _ADDRESSES.hosts() if str(address) not in taken)
         spec["clusterIPs"] = [spec["clusterIP"]]
+
+
+def _storage(claim: Object) -> str | None:
+    amount: str | None = claim["spec"].get("resources", {}).get("requests", {}).get("storage")
+    return amount
 
 
 def _address_problem(asked: str, taken: set[str | None]) -> str:

@@ -240,7 +240,7 @@ def apply(
     others = [manager for manager in managers if (manager.name, manager.operation) != (name, "Apply")]
     clashes = [(manager, path) for manager in others for path in sorted(manager.paths & changed)]
     if clashes and not force:
-        raise _apply_conflict(clashes)
+        raise _apply_conflict(clashes, live["apiVersion"])
     for manager in others:
         manager.paths -= changed
     mine = _mine(managers, name, "Apply", "", time)
@@ -255,12 +255,12 @@ def apply(
     return merged
 
 
-def _apply_conflict(clashes: list[tuple[Manager, Path]]) -> StatusError:
+def _apply_conflict(clashes: list[tuple[Manager, Path]], api_version: str) -> StatusError:
     causes = []
     for manager, path in clashes:
         shown = f'conflict with "{manager.name}"'
         if manager.operation == "Update":
-            shown += f" using v1 at {manager.time}" if manager.time else " using v1"
+            shown += f" using {api_version}"
         causes.append({"reason": "FieldManagerConflict", "message": shown, "field": _show(path)})
     plural = "s" if len(causes) > 1 else ""
     listed = "\n".join(f"- {cause['field']}" for cause in causes)

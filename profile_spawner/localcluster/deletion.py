@@ -93,18 +93,16 @@ class Deletion:
         dry = dry_run or "All" in options.get("dryRun", ())
         finalizers, grace = _finalizers(old, options), _grace(old, options)
         if grace == 0 and not finalizers and kind is not NAMESPACES:
-            if dry:
-                return _answer(old), 200
-            if kind is PODS and old.document["spec"].get("nodeName"):
-                old = self._mark(old, grace, finalizers)
-            return _answer(self._store.remove(old)), 200
+            if kind is PODS and not dry:
+                # A pod that may be running is seen to go; one that no node has is just gone.
+                old = self._mark(old, grace, finalizers, store=bool(old.document["spec"].get("nodeName")))
+            return _answer(old if dry else self._store.remove(old)), 200
         waiting = old
         pending = bool(old.metadata.get("deletionTimestamp"))
         shorter = grace < old.metadata.get("deletionGracePeriodSeconds", 0)
         if not pending or shorter or finalizers != old.metadata.get("finalizers", []):
             waiting = self._mark(old, grace, finalizers, store=not dry)
-        accepted = options.get("propagationPolicy") == "Foreground" or options.get("orphanDependents") is False
-        return waiting.document, 202 if accepted else 200
+        return waiting.document, 202 if options.get("orphanDependents") is False else 200
 
     def finish(self, stored: Stored) -> None:
         """Remove an object that was only waiting for its last finalizer."""
@@ -137,13 +135,16 @@ def _bad_options(cause: Cause) -> Exception:
 
 
 def _check_preconditions(old: Stored, wanted: Object) -> None:
-    for key, word, stored in (("uid", "UID", old.uid), ("resourceVersion", "ResourceVersion", str(old.version))):
+    for key, word, stored, fate in (
+        ("uid", "UID", old.uid, "deleted and then recreated"),
+        ("resourceVersion", "ResourceVersion", str(old.version), "modified"),
+    ):
         if wanted.get(key, stored) != stored:
             why = (
                 f"the {word} in the precondition ({wanted[key]}) does not match the {word} in record ({stored}). "
-                "The object might have been deleted and then recreated"
+                f"The object might have been {fate}"
             )
-            raise conflict(old.kind.plural, old.kind.group, old.name, why)
+            raise conflict(old.kind.kind, old.kind.group, old.name, why)
 
 
 def _finalizers(old: Stored, options: Object) -> list[str]:

@@ -56,7 +56,7 @@ def _apply_operation(document: Any, operation: Object) -> Any:
     if kind == "remove":
         return _remove(document, path)
     if "value" not in operation:
-        raise bad_request(f"JSON patch: {kind!r} needs a value")
+        _refuse(f"unexpected operation {str(kind)[:32]!r}, or one without a value")
     if kind == "test":
         if _lookup(document, path) != operation["value"]:
             _refuse(f"testing value {operation['path']} failed")
@@ -66,7 +66,7 @@ def _apply_operation(document: Any, operation: Object) -> Any:
         return _set(document, path, operation["value"])
     if kind == "add":
         return _add(document, path, operation["value"])
-    raise bad_request(f"JSON patch: unexpected op {str(kind)[:32]!r}")
+    return _refuse(f"unexpected operation {str(kind)[:32]!r}")
 
 
 def _refuse(why: str) -> NoReturn:
@@ -183,10 +183,9 @@ def _merge_struct(fields: Fields, target: Object, patch: Object) -> Object:
         else:
             result[key] = _merge_value(fields.get(key), result.get(key), value)
     for key, order in patch.items():
-        if key.startswith(_ORDER) and isinstance(order, list):
-            name = key[len(_ORDER) :]
-            if name in result:
-                result[name] = _reorder(fields.get(name), result[name], order)
+        name = key[len(_ORDER) :]
+        if key.startswith(_ORDER) and isinstance(order, list) and isinstance(result.get(name), list):
+            result[name] = _in_order(fields.get(name), target.get(name) or [], result[name], order)
     return result
 
 
@@ -196,9 +195,11 @@ def _merge_value(field: Field | None, old: Any, new: Any) -> Any:
         return _merge_struct(below, old if isinstance(old, dict) else {}, new)
     if isinstance(new, list) and field is not None and field.merge_key is not None:
         present = old if isinstance(old, list) else []
-        if field.merge_key == "":
-            return [*present, *(item for item in new if item not in present)]
-        return _merge_list(field, field.merge_key, present, new)
+        if field.merge_key:
+            merged = _merge_list(field, field.merge_key, present, new)
+        else:
+            merged = [*present, *(item for item in new if item not in present)]
+        return _in_order(field, present, merged, new)
     return new
 
 
@@ -219,13 +220,23 @@ def _merge_list(field: Field, key: str, old: list[Any], new: list[Any]) -> list[
     return result
 
 
-def _reorder(field: Field | None, items: list[Any], order: list[Any]) -> list[Any]:
-    """Sort the items that `order` names as it says; the others stay behind the item that they followed."""
+def _in_order(field: Field | None, before: list[Any], items: list[Any], order: list[Any]) -> list[Any]:
+    """Sort the items of a merged list.
+
+    Those that `order` names stand in that order, the others in the order that they had; a new item comes before the old
+    ones that nobody named.
+    """
     key = field.merge_key if field is not None else None
 
     def identity(item: Any) -> Any:
         return item.get(key) if key and isinstance(item, dict) else item
 
-    wanted = [identity(item) for item in order]
+    wanted, known = [identity(item) for item in order], [identity(item) for item in before]
     named = sorted((item for item in items if identity(item) in wanted), key=lambda item: wanted.index(identity(item)))
-    return [*named, *(item for item in items if identity(item) not in wanted)]
+    others = [item for item in items if identity(item) not in wanted]
+    result: list[Any] = []
+    while named and others:
+        first, second = identity(others[0]), identity(named[0])
+        stays = first in known and second in known and known.index(first) < known.index(second)
+        result.append(others.pop(0) if stays else named.pop(0))
+    return [*result, *named, *others]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .answers import bad_request, method_not_allowed, no_such_resource
+from .answers import Cause, bad_request, invalid, method_not_allowed, no_such_resource
 from .kinds import ResourceType, find
 
 __all__ = ["ADMINS", "ApiRequest", "User", "parse_path"]
+
+_MANAGER_LIMIT = 128
 
 ADMINS = "system:masters"
 """The group that may do everything."""
@@ -90,20 +92,32 @@ class ApiRequest:
 
     @property
     def dry_run(self) -> bool:
-        """Whether nothing must be stored.
+        """Whether nothing must be stored."""
+        return self.query.get("dryRun") == "All"
+
+    def check_options(self) -> None:
+        """Check the parameters that every write may have.
 
         Raises:
-            StatusError: 400 for another value than `All`.
+            StatusError: 422.
         """
-        value = self.query.get("dryRun", "")
-        if value not in ("", "All"):
-            raise bad_request(f'dryRun: Unsupported value: "{value[:32]}": supported values: "All"')
-        return value == "All"
+        kind = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}.get(self.verb)
+        if kind is None:
+            return
+        causes = []
+        if (dry_run := self.query.get("dryRun", "All")) not in ("", "All"):
+            message = f'Unsupported value: "{dry_run[:32]}": supported values: "All"'
+            causes.append(Cause("dryRun", message, "FieldValueNotSupported"))
+        if len(self.query.get("fieldManager", "")) > _MANAGER_LIMIT:
+            message = f"Too long: must have at most {_MANAGER_LIMIT} bytes"
+            causes.append(Cause("fieldManager", message, "FieldValueTooLong"))
+        if causes:
+            raise invalid(kind, "meta.k8s.io", "", causes)
 
     @property
     def manager(self) -> str:
         """The name under which changes are recorded in `managedFields`."""
-        return self.query.get("fieldManager") or self.agent.split("/", 1)[0][:128] or "unknown"
+        return self.query.get("fieldManager") or self.agent.split("/", 1)[0][:_MANAGER_LIMIT] or "unknown"
 
 
 _NAMED = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create", "HEAD": "get"}

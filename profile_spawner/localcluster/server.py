@@ -187,6 +187,7 @@ class ApiServer:
         code, name = 0, request.name
         try:
             self.authorizer.check(request)
+            request.check_options()
             body = await self._body(http) if request.verb not in ("get", "list", "watch") else None
             name = name or _name_in(body)
             response = await self._with_faults(http, request, body, name)

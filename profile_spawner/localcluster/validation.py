@@ -48,7 +48,10 @@ def _finalizer_causes(finalizers: Iterable[str]) -> Iterator[Cause]:
 
 
 def _metadata_causes(kind: ResourceType, metadata: Object) -> Iterator[Cause]:
-    name = metadata.get("name", "")
+    name, prefix = metadata.get("name", ""), metadata.get("generateName", "")
+    # The prefix itself may end in what a name must not end in.
+    if prefix and (problem := name_problem(kind.dns_name, prefix + "x")):
+        yield wrong("metadata.generateName", prefix, problem)
     if not name:
         yield required("metadata.name", "name or generateName is required")
     elif problem := name_problem(kind.dns_name, name):

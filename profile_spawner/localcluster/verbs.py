@@ -72,7 +72,6 @@ class Verbs:
         self.store = store
         self.quotas = Quotas(store)
         self.deletion = Deletion(store)
-        self._authorizer = authorizer
         self._admission = Admission(store, authorizer, self.quotas)
         self._managed_fields = managed_fields
 
@@ -172,6 +171,9 @@ class Verbs:
             StatusError: 400, 404, 409 or 422.
         """
         new = self._read(request, body)
+        if not new["metadata"].get("name"):
+            text = f"the name of the object ({request.name} based on URL) was undeterminable: name must be provided"
+            raise bad_request(text)
         self._check_name(request, new)
         return self._write(request, self.get(request), new)
 
@@ -257,7 +259,7 @@ class Verbs:
         if new == old.document:
             return old.document
         validation.check_change(kind, new, old.document)
-        self._authorizer.check_grant(request, new)
+        self._admission.admit_change(request, new, old.document)
         if request.dry_run:
             return new
         stored = self.store.put(kind, new)
@@ -292,6 +294,9 @@ class Verbs:
     def _check_basis(request: ApiRequest, old: Stored, metadata: Object) -> None:
         kind = request.kind
         if metadata.get("uid", old.uid) != old.uid:
+            if request.verb == "patch":
+                cause = Cause("metadata.uid", f'Invalid value: "{metadata["uid"]}": field is immutable')
+                raise invalid(kind.kind, kind.group, request.name, [cause])
             why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {old.uid}"
             raise conflict(kind.plural, kind.group, request.name, why)
         if metadata.get("resourceVersion", str(old.version)) != str(old.version):
@@ -322,6 +327,8 @@ class Verbs:
             StatusError: 400, 404, or 409 where the pod has a node already or is going away.
         """
         binding = decode("Binding", body)
+        if binding["metadata"].get("name") != request.name:
+            raise bad_request("name in URL does not match name in Binding object")
         node = binding.get("target", {}).get("name")
         if not node:
             raise invalid("Binding", "", request.name, [Cause("target.name", "Required value", "FieldValueRequired")])
