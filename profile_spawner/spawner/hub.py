@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import sys
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -71,7 +73,9 @@ class HubProfiles:
         self._housekeeping: dict[int, Housekeeping] = {}
         self._static: dict[int, tuple[Any, Snapshot]] = {}
         self._combined: tuple[Any, Any, Snapshot] | None = None
-        self.rejected: dict[tuple[str, str], tuple[Mapping[str, Any], Any]] = {}
+        self.rejected: dict[str, tuple[Mapping[str, Any], Any]] = {}
+        self.renderer: Any = None
+        self.cards: dict[Any, Any] = {}
 
     @property
     def has_sources(self) -> bool:
@@ -201,18 +205,39 @@ def hub_profiles(config: Config | None, sections: tuple[str, ...], log: Any = _l
 
 
 def start_with_hub(spawner_class: Any) -> None:
-    """Load the profiles while the hub starts, when this module is imported by a starting hub.
+    """Load and watch the profiles from the hub's start on, when this module is imported by a starting hub.
 
-    JupyterHub has no hook for this. It imports the spawner class while it reads its configuration inside its event
-    loop; the load is put behind that. Without a running hub nothing happens: the first page or spawn loads them then.
+    JupyterHub has no hook for this. It imports every installed spawner class while it makes its application object,
+    before there is an event loop, and otherwise while it reads its configuration inside the loop. Outside of a hub
+    nothing happens: the first page or spawn loads the profiles then.
     """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
+        app_module = sys.modules.get("jupyterhub.app")
+        if hasattr(app_module, "JupyterHub"):
+            _start_after_initialize(app_module.JupyterHub, spawner_class)  # type: ignore[union-attr]
         return
+    _start_in(loop, spawner_class)
+
+
+def _start_in(loop: asyncio.AbstractEventLoop, spawner_class: Any) -> None:
     task = loop.create_task(_start_when_configured(spawner_class))
     _pending.add(task)
     task.add_done_callback(_pending.discard)
+
+
+def _start_after_initialize(app_class: Any, spawner_class: Any) -> None:
+    """Have the hub load the profiles as soon as it has read its configuration."""
+    initialize = app_class.initialize
+
+    @functools.wraps(initialize)
+    async def initialize_and_start(app: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await initialize(app, *args, **kwargs)
+        _start_in(asyncio.get_running_loop(), spawner_class)
+        return result
+
+    app_class.initialize = initialize_and_start
 
 
 _pending: set[asyncio.Task[None]] = set()
