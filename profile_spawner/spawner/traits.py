@@ -140,6 +140,14 @@ class HubTraits(LoggingConfigurable):
     sweep_interval = Float(
         300.0, config=True, help="How often, in seconds, unused objects are looked for. 0 switches it off."
     )
+    page_template_paths = List(
+        Unicode(),
+        config=True,
+        help="""
+        Folders with a `profile_spawner/form.html` of your own, which may extend the shipped one:
+        `{% extends "shipped/form.html" %}`. See docs/spawn-page.md for the blocks.
+        """,
+    )
     linked_start = Enum(
         ["confirm", "profiles", "choices"],
         default_value="confirm",
