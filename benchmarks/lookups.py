@@ -1,0 +1,71 @@
+"""(g) Looking a param up, beside a dictionary and beside configuration libraries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from profile_spawner.params import Param
+from profile_spawner.precedence import Collection, Resolver
+
+from .measuring import Table, interleaved
+
+__all__ = ["lookups"]
+
+
+async def lookups(quick: bool) -> Table:
+    """Compare one lookup among fifty params in five layers."""
+    del quick
+    table = Table("g", "Params: one lookup among 50 params in 5 layers")
+    names = [f"area/p{i}" for i in range(50)]
+    definitions = {n: Param(n, default=0) for n in names}
+    collections = {
+        "global": Collection("global", dict.fromkeys(names, 1)),
+        "lab": Collection("lab", {n: 2 for n in names[::2]}, ("mixin",)),
+        "mixin": Collection("mixin", {n: 3 for n in names[::3]}),
+    }
+    resolver = Resolver(definitions, collections)
+    layers = {"user": {names[0]: 9}, "groups": [("staff", {names[1]: 8}, [])]}
+    resolved = resolver.resolve(profile="lab", **layers)
+    plain = dict(resolved)
+    key, get = names[7], resolved.get
+    inner = 20_000
+    sides: dict[str, Any] = {"dict": lambda: plain.get(key), "ours": lambda: get(key)}
+    others = _others(plain)
+    sides.update(others)
+    samples = interleaved(sides, 9, inner)
+    empty = interleaved({"call": lambda: None}, 9, inner)["call"].median
+    cost = {name: max(s.median - empty, 1e-10) for name, s in samples.items()}
+    ratio = cost["ours"] / cost["dict"]
+    table.add("ours / dict", f"{ratio:.2f}x", "<= 1.5x", ratio <= 1.5, data=cost)
+    for name, target in (("OmegaConf", 90), ("Dynaconf", 15)):
+        if name in cost:
+            against = cost[name] / cost["ours"]
+            table.add(f"{name} / ours", f"{against:,.0f}x", f">= {target}x", against >= target)
+        else:
+            table.add(f"{name} / ours", "not installed", note="pip install 'jupyterhub-profile-spawner[bench]'")
+    explain = interleaved({"explain": lambda: resolved.explain(key)}, 9, inner)["explain"].median * 1e9
+    table.add("explain(name), asked again", f"{explain:.0f} ns", "<= 500 ns", explain <= 500)
+    return table
+
+
+def _others(values: dict[str, Any]) -> dict[str, Any]:
+    sides: dict[str, Any] = {}
+    flat = {k.replace("/", "_"): v for k, v in values.items()}
+    key = "area_p7"
+    try:
+        from omegaconf import OmegaConf
+
+        config = OmegaConf.create(flat)
+        sides["OmegaConf"] = lambda: config[key]
+    except ImportError:
+        pass
+    try:
+        from dynaconf import Dynaconf
+
+        settings = Dynaconf()
+        for name, value in flat.items():
+            settings.set(name, value)
+        sides["Dynaconf"] = lambda: settings.get(key)
+    except ImportError:
+        pass
+    return sides

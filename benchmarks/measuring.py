@@ -1,0 +1,134 @@
+"""Interleaved repeats, medians with their spread, and ratios."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["LoopProbe", "Row", "Sample", "Table", "interleaved", "interleaved_async"]
+
+
+@dataclass
+class Sample:
+    """Repeated measurements of one side, in seconds."""
+
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """The middle value."""
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> float:
+        """The interquartile range relative to the median."""
+        if len(self.values) < 4:
+            return 0.0
+        low, _, high = statistics.quantiles(self.values, n=4)
+        return (high - low) / self.median if self.median else 0.0
+
+
+@dataclass
+class Row:
+    """One line of a result table.
+
+    Attributes:
+        what: What was compared.
+        value: The headline, usually a ratio, as text.
+        target: What it should be, as text.
+        met: Whether it is; `None` where there is no target.
+        note: Why not, or what the number hides.
+        data: The raw numbers.
+    """
+
+    what: str
+    value: str
+    target: str = ""
+    met: bool | None = None
+    note: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Table:
+    """The results of one benchmark."""
+
+    name: str
+    title: str
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """Add a row."""
+        self.rows.append(Row(*args, **kwargs))
+
+
+def interleaved(sides: Mapping[str, Callable[[], Any]], repeats: int, inner: int = 1) -> dict[str, Sample]:
+    """Call all sides in turn, `repeats` times, each `inner` times inside the clock; the time of one call counts."""
+    samples = {name: Sample() for name in sides}
+    for call in sides.values():
+        call()
+    gc.collect()
+    for _ in range(repeats):
+        for name, call in sides.items():
+            start = time.perf_counter()
+            for _ in range(inner):
+                call()
+            samples[name].values.append((time.perf_counter() - start) / inner)
+    return samples
+
+
+async def interleaved_async(
+    sides: Mapping[str, Callable[[], Awaitable[Any]]], repeats: int, inner: int = 1
+) -> dict[str, Sample]:
+    """Do the same for coroutines."""
+    samples = {name: Sample() for name in sides}
+    for call in sides.values():
+        await call()
+    gc.collect()
+    for _ in range(repeats):
+        for name, call in sides.items():
+            gc.collect()  # what the other side left behind is not this side's cost
+            await call()
+            start = time.perf_counter()
+            for _ in range(inner):
+                await call()
+            samples[name].values.append((time.perf_counter() - start) / inner)
+    return samples
+
+
+class LoopProbe:
+    """Measures for how long the event loop does not answer while something else goes on."""
+
+    def __init__(self, tick: float = 0.001) -> None:
+        self._tick = tick
+        self.pauses: list[float] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> LoopProbe:
+        """Begin to watch."""
+        self._task = asyncio.create_task(self._run())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Stop to watch."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        before = time.perf_counter()
+        while True:
+            await asyncio.sleep(self._tick)
+            now = time.perf_counter()
+            self.pauses.append(now - before - self._tick)
+            before = now
+
+    @property
+    def longest(self) -> float:
+        """The longest pause, in seconds."""
+        return max(self.pauses, default=0.0)
