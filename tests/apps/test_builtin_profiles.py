@@ -93,7 +93,8 @@ def test_a_user_name_is_text_in_the_environment():
     """A user name with braces is a user name."""
     context = ServerContext(UserInfo("{{ namespace }}"))
     override = asyncio.run(BUILTIN["jupyterlab_small"](context).build()).kubespawner_override
-    assert override["environment"]["PROFILE_USER"] == "{{ namespace }}"
+    # KubeSpawner expands the variables once more.
+    assert override["environment"]["PROFILE_USER"].format() == "{{ namespace }}"
 
 
 def test_gpu_profiles_ask_for_a_gpu():

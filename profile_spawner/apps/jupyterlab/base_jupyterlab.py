@@ -26,7 +26,7 @@ class BaseJupyterLabProfile(BaseWorkspaceProfile):
 
     default_url: Any = "/lab"
     category: str = "JupyterLab"
-    icon: str = "jupyter"
+    icon: str = "notebook"
     bash_login_path: Any = _ASSETS / "common" / "bash-login"
     bashrc_path: Any = _ASSETS / "common" / "bash-rc"
     init_script_path: Any = _ASSETS / "common" / "init.sh"

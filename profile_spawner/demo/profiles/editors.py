@@ -6,13 +6,27 @@ cluster these profiles open VS Code and a desktop.
 
 from profile_spawner import CoderProfile, GpuCoderProfile, RemoteDesktopProfile, profile_registry
 
-profile_registry.register(CoderProfile)
-profile_registry.register(RemoteDesktopProfile)
+
+@profile_registry.register
+class Editor(CoderProfile):
+    """The built-in VS Code, below the labs."""
+
+    slug = "editor"
+    order = 10
 
 
 @profile_registry.register
-class GpuCoder(GpuCoderProfile):
+class GpuEditor(GpuCoderProfile):
     """VS Code with a GPU, for one group."""
 
-    slug = "gpu-coder"
+    slug = "gpu-editor"
+    order = 11
     allowed_groups = ["gpu"]
+
+
+@profile_registry.register
+class Desktop(RemoteDesktopProfile):
+    """The built-in desktop."""
+
+    slug = "desktop"
+    order = 20
