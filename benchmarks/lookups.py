@@ -20,8 +20,8 @@ async def lookups(quick: bool) -> Table:
     definitions = {n: Param(n, default=0) for n in names}
     collections = {
         "global": Collection("global", dict.fromkeys(names, 1)),
-        "lab": Collection("lab", {n: 2 for n in names[::2]}, ("mixin",)),
-        "mixin": Collection("mixin", {n: 3 for n in names[::3]}),
+        "lab": Collection("lab", dict.fromkeys(names[::2], 2), ("mixin",)),
+        "mixin": Collection("mixin", dict.fromkeys(names[::3], 3)),
     }
     resolver = Resolver(definitions, collections)
     layers = {"user": {names[0]: 9}, "groups": [("staff", {names[1]: 8}, [])]}

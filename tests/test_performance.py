@@ -1,0 +1,114 @@
+"""What must not grow with the number of profiles, counted in calls and bytes, never in seconds."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from typing import Any
+
+import pytest
+from traitlets.config import Config
+
+from benchmarks.making import profile_classes, profile_list
+from profile_spawner.access import UserInfo
+from profile_spawner.page import PageRenderer, PageRequest
+from profile_spawner.page.cards import card_of
+from profile_spawner.registry import Collector, Snapshot, make_snapshot
+from profile_spawner.spawner import ProfileSpawner
+
+
+async def counted_calls(config: Config, slug: str) -> int:
+    """Count the Python calls of one spawn up to its manifest, after a first one that fills the caches."""
+
+    async def spawn() -> None:
+        spawner: Any = ProfileSpawner(_mock=True, config=config, user_options={"profile": slug})
+        await spawner.load_user_options()
+        await spawner.get_pod_manifest()
+
+    for _ in range(3):
+        await spawn()
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        await spawn()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+async def test_a_spawn_costs_the_same_with_ten_and_a_thousand_profiles() -> None:
+    """The number of calls from the constructor to the manifest is flat in the number of profiles."""
+    counts = {}
+    for size in (10, 1000):
+        config = Config()
+        config.KubeSpawner.profile_list = profile_list(size)
+        counts[size] = await counted_calls(config, "p7")
+    assert counts[1000] <= counts[10] * 1.02, counts
+
+
+async def snapshot_of(count: int) -> Snapshot:
+    """Freeze this many classes."""
+    collector = Collector("test")
+    for cls in profile_classes(count):
+        collector.add(cls)
+    return await make_snapshot([collector], generation=1)
+
+
+@pytest.mark.parametrize("count", [10, 1000, 10_000])
+async def test_the_first_payload_is_small(count: int) -> None:
+    """However many profiles there are, the form has at most 40 KiB, and the chosen profile is in it."""
+    cards = [card_of(e) for e in (await snapshot_of(count)).entries.values()]
+    last = cards[-1].offer.slug
+    form = PageRenderer().render(PageRequest(cards=cards, audience="all", selected=last, static="/s", search="/q"))
+    assert len(form.encode()) <= 40 * 1024
+    assert f'value="{last}"' in form
+
+
+async def test_finding_a_profile_does_not_look_at_the_others() -> None:
+    """Choosing one of ten thousand makes as many calls as choosing one of ten."""
+    counts = {}
+    for size in (10, 10_000):
+        snapshot = await snapshot_of(size)
+        calls = 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        sys.setprofile(count)
+        try:
+            snapshot.select({"profile": "p7", "size": "b"}, UserInfo("ada"))
+        finally:
+            sys.setprofile(None)
+        counts[size] = calls
+    assert counts[10] == counts[10_000]
+
+
+async def test_a_profile_needs_little_memory_and_none_per_spawner() -> None:
+    """At most 4 KiB for a profile, once; a spawner keeps no copy of the list."""
+    classes = profile_classes(500)
+    collector = Collector("test")
+    for cls in classes:
+        collector.add(cls)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        snapshot = await make_snapshot([collector], generation=1)
+        per_profile = (tracemalloc.get_traced_memory()[0] - before) / len(snapshot)
+        sizes = {}
+        for size in (10, 1000):
+            config = Config()
+            config.KubeSpawner.profile_list = profile_list(size)
+            ProfileSpawner(_mock=True, config=config)
+            before = tracemalloc.get_traced_memory()[0]
+            kept = [ProfileSpawner(_mock=True, config=config) for _ in range(20)]
+            sizes[size] = (tracemalloc.get_traced_memory()[0] - before) / len(kept)
+    finally:
+        tracemalloc.stop()
+    assert per_profile <= 4 * 1024
+    assert (sizes[1000] - sizes[10]) / 990 < 4
