@@ -19,14 +19,15 @@ lint: $(STAMP)
 	@$(BIN)/lint-imports
 
 bench: $(STAMP)
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(BIN)/python -m benchmarks --output docs/performance.md $(ARGS)
 
 # The environment is made once, and again only when the dependencies change.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; call: make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
 	@echo "Making $(VENV) (once, about a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 clean:
