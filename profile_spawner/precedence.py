@@ -424,13 +424,13 @@ class Resolver:
         return spawn
 
     def _named(self, name: str | None, layer: str) -> dict[str, list[_Candidate]]:
-        if name not in self.collections:
+        if name is None or name not in self.collections:
             raise ParamError(
                 f"there is no profile or collection {name!r}{nearest(str(name), list(self.collections))}", field=layer
             )
         if name in self.unavailable:
             raise self.unavailable[name][0]
-        return self._candidates_of(str(name), layer)
+        return self._candidates_of(name, layer)
 
     def _group(
         self, group: str, values: Mapping[str, Any], profiles: Sequence[str]

@@ -181,7 +181,7 @@ class BaseAppProfile:
         selection: Selection | None = None,
     ) -> None:
         self.context = context or ServerContext.specimen()
-        self.params: Mapping[str, Any] = params if params is not None else MappingProxyType(dict(type(self).params))  # type: ignore[assignment]
+        self.params: Mapping[str, Any] = params if params is not None else MappingProxyType(dict(type(self).params))
         self.selection = selection
         self.choices: Mapping[str, Any] = selection.values if selection is not None else MappingProxyType({})
         for name in _ATTRIBUTES:
@@ -333,7 +333,7 @@ class BaseAppProfile:
 
     def _chosen_overrides(self) -> list[tuple[str, dict[str, Any]]]:
         """Return what the user's choices override, in the order of the options."""
-        result = []
+        result: list[tuple[str, dict[str, Any]]] = []
         for option in options_of(type(self)):
             if option.name not in self.choices:
                 continue

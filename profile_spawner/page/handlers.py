@@ -40,7 +40,7 @@ def static_url(base_url: str) -> str:
     return f"{base_url}profile-spawner/static/{_version()}"
 
 
-class _StaticHandler(web.StaticFileHandler):  # type: ignore[misc]
+class _StaticHandler(web.StaticFileHandler):
     """Serves style, script and icons; they hold nothing that is anybody's."""
 
     def set_extra_headers(self, path: str) -> None:
@@ -50,14 +50,14 @@ class _StaticHandler(web.StaticFileHandler):  # type: ignore[misc]
         self.set_header("X-Content-Type-Options", "nosniff")
 
 
-class SearchHandler(BaseHandler):  # type: ignore[misc]
+class SearchHandler(BaseHandler):
     """Finds profiles among those that the user may see: the script's search, and a page of links without a script."""
 
     def initialize(self, search: Search) -> None:
         """Take what does the search."""
         self._search = search
 
-    @web.authenticated  # type: ignore[untyped-decorator]
+    @web.authenticated
     async def get(self) -> None:
         """Answer `?q=WORDS&server=NAME`, with `fragment=1` for the script."""
         words = self.get_argument("q", "")[:200]

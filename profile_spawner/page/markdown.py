@@ -27,7 +27,7 @@ def _renderer() -> MarkdownIt:
         del env
         tokens[index].attrSet("rel", "noopener noreferrer")
         tokens[index].attrSet("target", "_blank")
-        return str(markdown.renderer.renderToken(tokens, index, options, {}))
+        return str(markdown.renderer.renderToken(tokens, index, options, {}))  # type: ignore[attr-defined]
 
     markdown.add_render_rule("link_open", lambda self, *args: link_open(*args))
     return markdown
