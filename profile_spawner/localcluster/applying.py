@@ -68,6 +68,8 @@ def leaves(kind: str, document: Object) -> Paths:
     metadata = body.get("metadata")
     if isinstance(metadata, dict):
         body["metadata"] = {key: value for key, value in metadata.items() if key not in _NOBODYS_METADATA}
+        if not body["metadata"]:
+            del body["metadata"]
     for path, value in _walk_struct(fields_of(kind), body, ()):
         found[path] = value
     return found

@@ -94,8 +94,8 @@ class Deletion:
         finalizers, grace = _finalizers(old, options), _grace(old, options)
         if grace == 0 and not finalizers and kind is not NAMESPACES:
             if kind is PODS and not dry:
-                # A pod that may be running is seen to go; one that no node has is just gone.
-                old = self._mark(old, grace, finalizers, store=bool(old.document["spec"].get("nodeName")))
+                # A pod is always seen to be on its way out before it is gone.
+                old = self._mark(old, grace, finalizers)
             return _answer(old if dry else self._store.remove(old)), 200
         waiting = old
         pending = bool(old.metadata.get("deletionTimestamp"))
