@@ -149,7 +149,9 @@ class Sandbox:
         if self.mode == "bwrap":
             return [*self._bwrap(plan, mounts), "--", *launcher], spec
         home = _link_volumes(plan)
-        spec["env"] = {**plan.env, "HOME": str(home)}
+        spec["argv"] = [_moved(text, plan, home) for text in plan.argv]
+        moved = {name: _moved(text, plan, home) for name, text in plan.env.items()}
+        spec["env"] = {**moved, "HOME": str(home)}
         spec["cwd"] = str(_inside(home, plan.home, plan.cwd))
         return launcher, spec
 
@@ -218,6 +220,13 @@ def _inside(home: Path, pretended_home: str, target: str) -> Path:
     if _below(target, [pretended_home]):
         return home / os.path.relpath(target, pretended_home)
     return home / "volumes" / target.lstrip("/")
+
+
+def _moved(text: str, plan: ContainerPlan, home: Path) -> str:
+    """Return `text` with the paths of volumes, alone or in a list with colons, as they are in plain mode."""
+    targets = [mount.target for mount in plan.mounts]
+    parts = text.split(":")
+    return ":".join(str(_inside(home, plan.home, part)) if _below(part, targets) else part for part in parts)
 
 
 def _link_volumes(plan: ContainerPlan) -> Path:

@@ -248,6 +248,29 @@ async def test_plain_mode(sandboxed: Sandboxed) -> None:
     assert (home / "kept").exists()
 
 
+@pytest.mark.parametrize("sandboxed", ["plain"], indirect=True)
+async def test_plain_mode_moves_paths(sandboxed: Sandboxed) -> None:
+    """Arguments and variables that are paths of volumes lead to them: an init script is found where it lies."""
+    script = "echo ran with $SETTINGS; cat ${SETTINGS#*:}/x"
+    await sandboxed.cluster.create("configmaps", "cm", data={"x": "content", "init.sh": script})
+    await sandboxed.cluster.pod(
+        "one",
+        command=["sh", "/opt/init/.init.sh"],
+        env=[{"name": "SETTINGS", "value": "/elsewhere:/etc/own"}],
+        volumes=[{"name": "cm", "configMap": {"name": "cm"}}],
+        mounts=[
+            {"name": "cm", "mountPath": "/etc/own"},
+            {"name": "cm", "mountPath": "/opt/init/.init.sh", "subPath": "init.sh"},
+        ],
+    )
+    await sandboxed.cluster.wait_phase("one", "Succeeded", "Failed")
+    path = sandboxed.kubelet.log_path(sandboxed.cluster.namespace, "one", "main")
+    assert path is not None
+    ran, content = path.read_text().splitlines()
+    assert ran.startswith("ran with /elsewhere:")
+    assert content == "content"
+
+
 async def test_plain_mode_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
     """Where nothing better works, the log says so and why, once."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
