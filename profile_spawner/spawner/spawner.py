@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
+from sqlalchemy.orm import object_session
 from tornado import web
 from traitlets import default
 
@@ -87,7 +88,7 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
         return config
 
     def traits(self, **metadata: Any) -> dict[str, Any]:
-        """Return the traits as traitlets does, which collects them anew for each instance: a tenth of a spawn's cost."""
+        """Return the traits as traitlets does, which collects them for each instance anew: a tenth of a spawn."""
         if metadata != {"config": True}:
             return dict(super().traits(**metadata))
         cls = type(self)
@@ -158,7 +159,13 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
         orm_spawner = getattr(self, "orm_spawner", None)
         if orm_spawner is not None and orm_spawner.user_options != self._good_options:
             orm_spawner.user_options = dict(self._good_options)
-            self.db.commit()
+            self._commit()
+
+    def _commit(self) -> None:
+        """Write this spawner's row to the hub's database, without the deprecated `Spawner.db`."""
+        session = object_session(self.orm_spawner)
+        if session is not None:
+            session.commit()
 
     async def _run_apply_user_options(self, user_options: Any) -> None:
         if self.apply_user_options is None:
@@ -341,7 +348,7 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
         }
         if getattr(self, "orm_spawner", None) is not None:
             self.orm_spawner.state = self.get_state()
-            self.db.commit()
+            self._commit()
 
     async def _wait_until_answering(self, uid: str) -> None:
         """Wait for the pod to run and for its server to answer, so that the user gets in without a further pause.
