@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench screenshots clean
 
 demo: $(STAMP)
 	@$(BIN)/profile-spawner demo $(ARGS)
@@ -21,6 +21,10 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
 	@$(BIN)/python -m benchmarks --output docs/performance.md $(ARGS)
+
+# Takes the pictures of the documentation anew.
+screenshots: $(STAMP)
+	@UPDATE_SCREENSHOTS=1 $(BIN)/python -m pytest tests/e2e -k gpu_lab_and -q
 
 # The environment is made once, and again only when the dependencies change.
 $(STAMP): pyproject.toml
