@@ -291,12 +291,19 @@ async def _try_out(sandbox: Sandbox, plan: ContainerPlan, proof: Path) -> str:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
+    reading = [asyncio.create_task(stream.read()) for stream in (process.stdout, process.stderr)]
     try:
         with contextlib.suppress(ConnectionError):
             process.stdin.write(json.dumps(spec).encode() + b"\n")
-        out, err = await asyncio.wait_for(asyncio.gather(process.stdout.read(), process.stderr.read()), timeout=20)
+        # Not `gather`: one that is interrupted complains when the loop closes.
+        _, late = await asyncio.wait(reading, timeout=20)
+        if late:
+            return "a trial did not end within 20 seconds"
+        out, err = (task.result() for task in reading)
         await process.wait()
     finally:
+        for task in reading:
+            task.cancel()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.stdin.close()
