@@ -11,19 +11,26 @@ from rich.table import Table
 
 from .settings import DemoUser
 
-__all__ = ["announce", "announce_stop", "is_noteworthy"]
+__all__ = ["announce", "announce_stop", "noteworthy"]
 
+_ABOUT_PROFILES = re.compile(r"\[[IWEC] [^\]]*\] (Profiles: .*)")
 _WARNING = re.compile(r"\[[WEC] ")
 _EXPECTED = re.compile(
-    r"allow_all|not meant for production|without SSL|should_start|Failed to load groups|deprecat|"
-    r"No such config file|admin_users|Received signal|401 |403 |404 |405 "
+    r"allow_all|not meant for production|without SSL|should_start|deprecat|No such config file|Received signal|"
+    r"Skipping XSRF check|40[0-9] "
 )
 """What JupyterHub warns of in every demo, and refusals that the browser shows anyway."""
 
 
-def is_noteworthy(line: str) -> bool:
-    """Tell whether a line of the hub's log is a warning or an error that a user of the demo should see."""
-    return _WARNING.match(line) is not None and _EXPECTED.search(line) is None
+def noteworthy(line: str) -> str:
+    """Return what a user of the demo should see of a line of the hub's log; empty for nothing.
+
+    That is what becomes of the profiles, and warnings and errors.
+    """
+    about_profiles = _ABOUT_PROFILES.match(line)
+    if about_profiles is not None:
+        return about_profiles[1]
+    return line if _WARNING.match(line) is not None and _EXPECTED.search(line) is None else ""
 
 
 def announce(

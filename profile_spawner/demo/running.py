@@ -23,7 +23,7 @@ from rich.console import Console
 from profile_spawner.errors import ProfileSpawnerError
 
 from .children import Child
-from .output import announce, announce_stop, is_noteworthy
+from .output import announce, announce_stop, noteworthy
 from .settings import DemoSettings, make_users
 from .world import ForeignCluster, OwnCluster, World
 
@@ -177,8 +177,9 @@ class _Demo:
         )
 
     def _show(self, line: str) -> None:
-        if self.settings.verbose or is_noteworthy(line):
-            self.console.print(line, markup=False, highlight=False, style="yellow", soft_wrap=True)
+        shown = line if self.settings.verbose else noteworthy(line)
+        if shown:
+            self.console.print(shown, markup=False, highlight=False, style="yellow", soft_wrap=True)
 
     # ---------------------------------------------------------------------------------------------- waiting
 

@@ -35,11 +35,20 @@ PATIENCE = 60.0
 
 @dataclass
 class Demo:
-    """A running demo."""
+    """A running demo.
+
+    Attributes:
+        process: The process.
+        info: What the info file says.
+        state_dir: The state folder.
+        printed: All lines that it has printed so far.
+    """
 
     process: asyncio.subprocess.Process
     info: dict[str, Any]
     state_dir: Path
+    printed: list[str]
+    reader: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -64,20 +73,31 @@ async def start_demo(folder: Path, *options: str) -> Demo:
         *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     assert process.stdout is not None
-    printed = b""
-    while b"Ctrl-C stops everything" not in printed:
+    printed: list[str] = []
+    while not any("Ctrl-C stops everything" in line for line in printed):
         line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
-        assert line, f"The demo ended: {printed.decode()}"
-        printed += line
-    return Demo(process, json.loads(info.read_text()), state)
+        assert line, f"The demo ended: {''.join(printed)}"
+        printed.append(line.decode())
+    demo = Demo(process, json.loads(info.read_text()), state, printed)
+    demo.reader = asyncio.create_task(_read_on(process.stdout, printed))
+    return demo
+
+
+async def _read_on(stream: asyncio.StreamReader, printed: list[str]) -> None:
+    """Keep reading: a program whose output nobody reads stands still."""
+    async for line in stream:
+        printed.append(line.decode())
 
 
 async def stop_demo(demo: Demo, number: int = signal.SIGINT) -> int:
     """Stop the demo as Ctrl-C does and return its exit code."""
     if demo.process.returncode is None:
         demo.process.send_signal(number)
-    await asyncio.wait_for(demo.process.communicate(), PATIENCE)
+    await asyncio.wait_for(demo.process.wait(), PATIENCE)
+    if demo.reader is not None:
+        await asyncio.wait_for(demo.reader, PATIENCE)
     assert demo.process.returncode is not None
+    assert "Traceback" not in "".join(demo.printed)
     return demo.process.returncode
 
 
@@ -89,6 +109,8 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
         yield running
     finally:
         await stop_demo(running)
+        ARTIFACTS.mkdir(exist_ok=True)
+        (ARTIFACTS / "demo.txt").write_text("".join(running.printed))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -184,8 +206,9 @@ class Client:
         cookies = self.session.cookie_jar.filter_cookies(URL(self.demo.url + path))
         return {"_xsrf": cookies["_xsrf"].value} if "_xsrf" in cookies else {}
 
-    async def start(self, slug: str) -> None:
-        """Start a server and wait until the hub says that it is ready."""
+    async def start(self, slug: str) -> list[str]:
+        """Start a server, wait until the hub says that it is ready, and return what the progress bar said."""
+        told: list[str] = []
         async with self.session.get(f"{self.demo.url}hub/spawn"):
             pass
         async with self.session.post(f"{self.demo.url}hub/spawn", data={"profile": slug}, params=self.xsrf()) as page:
@@ -197,10 +220,12 @@ class Client:
             async for line in events.content:
                 event = json.loads(line.removeprefix(b"data:")) if line.startswith(b"data:") else {}
                 assert not event.get("failed"), event
+                told.append(event.get("message", ""))
                 if event.get("ready"):
                     break
         async with self.session.get(f"{self.demo.url}user/{self.name}/lab") as lab:
             assert lab.status == 200
+        return told
 
     async def contents(self, name: str, text: str | None = None) -> str:
         """Write or read a file in the server's folder through Jupyter's REST API."""
@@ -327,7 +352,8 @@ async def test_a_file_dropped_into_the_folder_is_a_profile(demo: Demo) -> None:
     async with Client(demo, "ada") as ada:
         (demo.profiles / "statistics.py").write_text(readme_profile())
         await asyncio.wait_for(_until_offered(ada, "statistics"), PATIENCE)
-        await ada.start("statistics")
+        told = await ada.start("statistics")
+        assert "Preparing files for Statistics" in told
         environment = await _environment_of_the_pod(demo, "statistics")
         assert environment["COURSE"] == "Statistics 101"
 
@@ -357,6 +383,7 @@ async def test_a_broken_file_does_not_take_the_others_along(demo: Demo) -> None:
     try:
         log = demo.state_dir / "logs" / "hub.log"
         await asyncio.wait_for(_until_in(log, "broken.py:2"), PATIENCE)
+        assert any("broken.py:2" in line for line in demo.printed)
         async with Client(demo, "admin") as admin:
             await asyncio.wait_for(_until_offered(admin, "small-lab"), PATIENCE)
     finally:
