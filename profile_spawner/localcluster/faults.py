@@ -168,20 +168,20 @@ class Fault:
     hits: int = 0
     _hit: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def matches(self, request: ApiRequest) -> bool:
+    def matches(self, request: ApiRequest, name: str) -> bool:
         """Tell whether the request is one of those that the fault is meant for."""
         return (
             _fits(self.verb, request.verb)
             and _fits(self.resource, request.kind.plural)
             and _fits(self.subresource, request.subresource)
             and _fits(self.namespace, request.namespace or "")
-            and _fits(self.name, request.name)
+            and _fits(self.name, name)
             and _fits(self.user, request.user.name)
         )
 
-    def strikes(self, request: ApiRequest) -> bool:
+    def strikes(self, request: ApiRequest, name: str) -> bool:
         """Decide, and count, whether the fault happens to this request."""
-        if (self.times is not None and self.hits >= self.times) or not self.matches(request):
+        if (self.times is not None and self.hits >= self.times) or not self.matches(request, name):
             return False
         if self.skip > 0:
             self.skip -= 1
@@ -253,10 +253,15 @@ class Faults:
         for fault in list(self._faults):
             self.remove(fault)
 
-    def pick(self, request: ApiRequest) -> Action | None:
-        """Return what happens to this request, None for nothing."""
+    def pick(self, request: ApiRequest, name: str) -> Action | None:
+        """Return what happens to this request, None for nothing.
+
+        Args:
+            request: The request.
+            name: The name in its path, or of the object that it sends.
+        """
         for fault in self._faults:
-            if fault.strikes(request):
+            if fault.strikes(request, name):
                 return fault.action
         return None
 

@@ -63,6 +63,12 @@ class Collector:
         """Begin to work, on the running loop."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="local cluster: garbage collector")
 
+    def look_through(self) -> None:
+        """Take in what is already in the store, such as a state that was loaded."""
+        for stored in self._store.all():
+            if stored.metadata.get("ownerReferences") or stored.metadata.get("deletionTimestamp"):
+                self._enqueue(stored)
+
     async def stop(self) -> None:
         """End the work; what is left to do is kept."""
         task, self._task = self._task, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .answers import Cause, bad_request, invalid, method_not_allowed, no_such_resource
 from .kinds import ResourceType, find
@@ -124,7 +124,15 @@ _NAMED = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "
 _UNNAMED = {"GET": "list", "POST": "create", "DELETE": "deletecollection", "HEAD": "list"}
 
 
-def parse_path(method: str, path: str, query: Mapping[str, str], user: User) -> ApiRequest:
+def parse_path(
+    method: str,
+    path: str,
+    query: Mapping[str, str],
+    user: User,
+    *,
+    content_type: str = "application/json",
+    agent: str = "",
+) -> ApiRequest:
     """Read a request for a resource.
 
     Args:
@@ -132,6 +140,8 @@ def parse_path(method: str, path: str, query: Mapping[str, str], user: User) -> 
         path: The decoded path, below `/api` or `/apis`.
         query: The query parameters.
         user: Who asks.
+        content_type: The type of the body.
+        agent: The client's `User-Agent`.
 
     Raises:
         StatusError: 404 where no resource has this path, 405 where the method means nothing there.
@@ -149,7 +159,7 @@ def parse_path(method: str, path: str, query: Mapping[str, str], user: User) -> 
         raise no_such_resource()
     if subresource and subresource not in kind.subresources and not (subresource == "status" and kind.status):
         raise no_such_resource()
-    request = ApiRequest("", kind, namespace, name, subresource, user, query)
+    request = ApiRequest("", kind, namespace, name, subresource, user, query, content_type, agent)
     verb = (_NAMED if name else _UNNAMED).get(method)
     if verb is None or (kind.namespaced and namespace is None and verb != "list"):
         raise method_not_allowed()
@@ -157,4 +167,4 @@ def parse_path(method: str, path: str, query: Mapping[str, str], user: User) -> 
         raise method_not_allowed()
     if verb in ("list", "get") and request.flag("watch") and not subresource:
         verb = "watch"
-    return ApiRequest(verb, kind, namespace, name, subresource, user, query)
+    return replace(request, verb=verb)

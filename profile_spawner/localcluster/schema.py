@@ -8,7 +8,7 @@ once it is stable.
 flags: `*` a pointer (null is left out, zero is kept), `?` left out when zero, none: always written.
 shapes: `[]` list of, `{}` map from strings to. scalars: string, integer, number, boolean, quantity, intstr, time,
 microtime, bytes, any. notes: `merge=KEY`, `retain`, `replace` (strategic merge); `map=KEYS`, `set`, `atomic`
-(server-side apply).
+(server-side apply); `#2` (Protocol Buffers: the field's number, `#2.6` for field 6 of a message in field 2).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from .answers import Object, bad_request
 from .quantities import canonical
 
-__all__ = ["Field", "Fields", "decode", "fields_of", "format_time", "parse_time"]
+__all__ = ["Field", "Fields", "decode", "fields_of", "format_time", "moment_of", "parse_time"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Field:
         retain: Whether a patch may say `$retainKeys`.
         map_keys: The keys that tell the items of the list apart in server-side apply.
         list_kind: `map`, `set`, `atomic` or `""` (which is atomic for lists).
+        number: The field's number in Protocol Buffers, as a path; empty where it is not known.
     """
 
     base: str
@@ -51,6 +52,7 @@ class Field:
     retain: bool
     map_keys: tuple[str, ...]
     list_kind: str
+    number: str
 
     @property
     def is_struct(self) -> bool:
@@ -70,7 +72,7 @@ def _parse_field(text: str) -> Field:
         shape, rest = shape + rest[:2], rest[2:]
     merge_key: str | None = None
     map_keys: tuple[str, ...] = ()
-    kind = ""
+    kind = number = ""
     for note in notes:
         if note.startswith("merge="):
             merge_key = note[6:]
@@ -78,12 +80,14 @@ def _parse_field(text: str) -> Field:
             map_keys, kind = tuple(note[4:].split(",")), "map"
         elif note in ("set", "atomic"):
             kind = note
+        elif note.startswith("#"):
+            number = note[1:]
     if merge_key and not kind and shape == "[]":
         # Server-side apply tells these apart by the same key, unless the type says otherwise.
         map_keys, kind = (merge_key,), "map"
     elif merge_key == "" and not kind:
         kind = "set"
-    return Field(rest, shape, flag, merge_key, "retain" in notes, map_keys, kind)
+    return Field(rest, shape, flag, merge_key, "retain" in notes, map_keys, kind, number)
 
 
 @cache
@@ -266,6 +270,11 @@ def parse_time(text: str) -> datetime:
     if moment.tzinfo is None or "T" not in normal.upper():
         raise ValueError(text)
     return moment.astimezone(timezone.utc)
+
+
+def moment_of(seconds: int) -> datetime:
+    """Return the moment that lies `seconds` after the epoch."""
+    return datetime.fromtimestamp(seconds, timezone.utc)
 
 
 def format_time(moment: datetime, *, micro: bool = False) -> str:

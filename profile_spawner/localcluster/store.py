@@ -219,6 +219,14 @@ class Store:
         self._record(Change("MODIFIED" if old is not None else "ADDED", stored, old))
         return stored
 
+    def restore(self, kind: ResourceType, document: Object) -> None:
+        """Put an object of an earlier run into the store, at its old version. Nobody is told."""
+        metadata = document["metadata"]
+        stored = Stored(kind, document, int(metadata["resourceVersion"]))
+        named = self._collections[kind].objects.setdefault(metadata.get("namespace"), {})
+        named[metadata["name"]] = stored
+        self._index(stored, add=True)
+
     def remove(self, stored: Stored) -> Stored:
         """Remove an object and return its last state, at the version of the removal."""
         named = self._collections[stored.kind].objects[stored.namespace]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .answers import Object, bad_request, expired
 from .kinds import ResourceType
 from .selectors import Predicate
-from .store import Change, Store
+from .store import Change, ChangeType, Store, Stored
 
 __all__ = ["Watch", "WatchOptions"]
 
@@ -46,9 +46,18 @@ class Watch:
         kind: The resource.
         namespace: One namespace, or None for all.
         matches: The selectors; None for everything.
+        render: Makes another form of the objects; None sends them as they are.
     """
 
-    def __init__(self, store: Store, kind: ResourceType, namespace: str | None, matches: Predicate | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kind: ResourceType,
+        namespace: str | None,
+        matches: Predicate | None,
+        render: Callable[[Stored], Object] | None = None,
+    ) -> None:
+        self._render = render
         self._store = store
         self._kind = kind
         self._namespace = namespace
@@ -71,21 +80,29 @@ class Watch:
         if self._namespace is not None and change.new.namespace != self._namespace:
             return None
         if self._matches is None:
-            return change.line(change.type)
+            return self._show(change, change.type)
         is_in = self._matches(change.new.document)
         was_in = change.old is not None and self._matches(change.old.document)
         if change.type == "DELETED":
-            return change.line("DELETED") if was_in else None
+            return self._show(change, "DELETED") if was_in else None
         if is_in:
-            return change.line("MODIFIED" if was_in else "ADDED")
-        return change.line("DELETED") if was_in else None
+            return self._show(change, "MODIFIED" if was_in else "ADDED")
+        return self._show(change, "DELETED") if was_in else None
+
+    def _show(self, change: Change, as_type: ChangeType) -> bytes:
+        if self._render is None:
+            return change.line(as_type)
+        return _line(as_type, self._render(change.new))
 
     def _begin(self, options: WatchOptions) -> None:
         collection = self._store.collection(self._kind)
         if options.initial:
             for stored in self._store.select(self._kind, self._namespace):
                 if self._matches is None or self._matches(stored.document):
-                    self._lines.append(b'{"type":"ADDED","object":%s}\n' % stored.raw)
+                    if self._render is None:
+                        self._lines.append(b'{"type":"ADDED","object":%s}\n' % stored.raw)
+                    else:
+                        self._lines.append(_line("ADDED", self._render(stored)))
             if options.end_of_initial:
                 self._lines.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
         elif options.version is not None:
