@@ -29,8 +29,9 @@ class LocalCluster:
     To be used with `async with`, or by `start()` and `stop()`.
 
     Args:
-        state_dir: The folder for everything that is written; the data of PersistentVolumeClaims stays in it. None
-            takes a temporary one, which goes away with the cluster.
+        state_dir: The folder for everything that is written; the data of PersistentVolumeClaims and the objects of
+            the API server (but pods and events) stay in it. None takes a temporary one, which goes away with the
+            cluster.
         cpu: CPU cores of the node, as a quantity.
         memory: Its memory, as a quantity.
         gpus: How many GPUs it pretends to have.
@@ -67,7 +68,8 @@ class LocalCluster:
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="local-cluster-") if state_dir is None else None
         self.state_dir = Path(self._temporary.name if self._temporary else state_dir or "").absolute()
-        self.api = ApiServer(log_provider=self._read_log)
+        state_file = None if state_dir is None else self.state_dir / "objects.json"
+        self.api = ApiServer(log_provider=self._read_log, state_file=state_file)
         self.admin_token = self.api.add_admin()
         self.kubeconfig_path = self.state_dir / "kubeconfig"
         self._node = node or NodeSpec(cpu=cpu, memory=memory, gpus=gpus, labels=labels or {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import logging
 import secrets
 import ssl
 from collections.abc import Iterable
@@ -26,6 +27,8 @@ from .store import Change, Store
 from .verbs import Verbs
 
 __all__ = ["ApiServer", "LogProvider"]
+
+log = logging.getLogger(__name__)
 
 _SYSTEM = User("system:apiserver", frozenset([ADMINS]))
 _SAVE_SECONDS = 2.0
@@ -166,7 +169,8 @@ class ApiServer:
             saver.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await saver
-            await self.save()
+            if self._changed.is_set():
+                await self.save()
         runner, self._runner = self._runner, None
         self._listeners.clear()
         if runner is not None:
@@ -218,8 +222,10 @@ class ApiServer:
         while True:
             await self._changed.wait()
             await asyncio.sleep(_SAVE_SECONDS)
-            self._changed.clear()
-            await self.save()
+            try:
+                await self.save()
+            except OSError as error:
+                log.warning("The state of the local cluster cannot be written to %s: %s", self._state_file, error)
 
     async def save(self) -> None:
         """Write the state file now, if there is one.
@@ -227,5 +233,11 @@ class ApiServer:
         Raises:
             OSError: It cannot be written.
         """
-        if self._state_file is not None:
+        if self._state_file is None:
+            return
+        self._changed.clear()
+        try:
             await asyncio.to_thread(write_state, self._state_file, dump_state(self.store))
+        except BaseException:
+            self._changed.set()
+            raise

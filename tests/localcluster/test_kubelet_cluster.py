@@ -89,7 +89,7 @@ async def test_node(local: LocalCluster, cluster: Cluster) -> None:
 async def test_kubeconfig(local: LocalCluster, tmp_path: Path) -> None:
     """Kubeconfigs lead to the cluster, are private, and belong to who they say."""
     document = json.loads(local.kubeconfig_path.read_text())
-    assert document["clusters"][0]["cluster"]["server"].startswith(local.url)
+    assert document["clusters"][0]["cluster"]["server"] == local.api.secure_url
     assert document["users"][0]["user"]["token"] == local.admin_token
     assert stat.S_IMODE(local.kubeconfig_path.stat().st_mode) == 0o600
     path = local.write_kubeconfig(tmp_path / "hub", user="hub", namespace="hub-ns")
@@ -136,7 +136,7 @@ async def test_state_folder_in_use(local: LocalCluster) -> None:
         await second.start()
     assert second.url == ""
     document = json.loads(local.kubeconfig_path.read_text())
-    assert document["clusters"][0]["cluster"]["server"].startswith(local.url)
+    assert document["clusters"][0]["cluster"]["server"] == local.api.secure_url
 
 
 async def test_temporary_state_folder() -> None:
