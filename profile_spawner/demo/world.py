@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from .settings import NAMESPACE
 
 __all__ = ["ForeignCluster", "OwnCluster", "World"]
 
-_CLAIMS = "/api/v1/persistentvolumeclaims"
 _HUB = "hub"
+_RBAC = "rbac.authorization.k8s.io"
 
 
 class World(Protocol):
@@ -90,7 +89,7 @@ class OwnCluster:
     """The local cluster in this process, with the hub as a user that has a Role and nothing more.
 
     Args:
-        state_dir: Keeps the data of volumes.
+        state_dir: Keeps the objects but for pods, and the data of volumes.
         gpus: How many GPUs it pretends to have.
     """
 
@@ -98,76 +97,49 @@ class OwnCluster:
         self.namespace = NAMESPACE
         self.hub_kubeconfig = state_dir / "hub-kubeconfig"
         self.user_kubeconfig = state_dir / "kubeconfig"
-        self._claims_file = state_dir / "claims.json"
-        # Whatever the image, it is a JupyterLab that runs: there is no VS Code and no desktop to be opened.
-        lab = {"JUPYTERHUB_DEFAULT_URL": "/lab"}
-        self.cluster = LocalCluster(state_dir / "cluster", gpus=gpus, environment=lab)
-        self._started = False
+        self.cluster = LocalCluster(
+            state_dir / "cluster",
+            gpus=gpus,
+            state_file=state_dir / "cluster.json",
+            # Whatever the image, it is a JupyterLab that runs: there is no VS Code and no desktop to be opened.
+            environment={"JUPYTERHUB_DEFAULT_URL": "/lab"},
+        )
 
     async def start(self) -> None:
-        """Start it; namespace, Role and the claims of earlier runs are there afterwards."""
+        """Start it; namespace and Role are there afterwards."""
         await self.cluster.start()
-        self._started = True
         self.cluster.write_kubeconfig(self.user_kubeconfig, namespace=NAMESPACE)
         self.cluster.write_kubeconfig(self.hub_kubeconfig, user=_HUB, namespace=NAMESPACE)
-        async with self._client() as client:
-            await _post(client, "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-            base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
-            await _post(client, f"{base}/roles", role_manifest(_hub_rules(), name=_HUB, namespace=NAMESPACE))
-            await _post(client, f"{base}/rolebindings", _hub_binding())
-            for claim in await asyncio.to_thread(_read_claims, self._claims_file):
-                await _post(client, f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims", claim)
+        headers = {
+            "Authorization": f"Bearer {self.cluster.admin_token}",
+            "Content-Type": "application/apply-patch+yaml",
+        }
+        async with aiohttp.ClientSession(self.cluster.url, headers=headers) as client:
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+            await _apply(client, f"/api/v1/namespaces/{NAMESPACE}", namespace)
+            base = f"/apis/{_RBAC}/v1/namespaces/{NAMESPACE}"
+            role = role_manifest(required_rules(DEFAULT_KINDS), name=_HUB, namespace=NAMESPACE)
+            await _apply(client, f"{base}/roles/{_HUB}", role)
+            await _apply(client, f"{base}/rolebindings/{_HUB}", _hub_binding())
 
     async def stop(self) -> None:
-        """Remember the claims and stop it, with all pods."""
-        if self._started:
-            self._started = False
-            async with self._client() as client, client.get(_CLAIMS) as answer:
-                claims = (await answer.json())["items"]
-            await asyncio.to_thread(_write_claims, self._claims_file, claims)
+        """Stop it, with all pods."""
         await self.cluster.stop()
-
-    def _client(self) -> aiohttp.ClientSession:
-        headers = {"Authorization": f"Bearer {self.cluster.admin_token}"}
-        return aiohttp.ClientSession(self.cluster.url, headers=headers)
-
-
-def _hub_rules() -> list[dict[str, Any]]:
-    """Return exactly what the demo's hub needs."""
-    return required_rules(DEFAULT_KINDS)
 
 
 def _hub_binding() -> dict[str, Any]:
-    group = "rbac.authorization.k8s.io"
     return {
-        "metadata": {"name": _HUB},
-        "roleRef": {"apiGroup": group, "kind": "Role", "name": _HUB},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": _HUB}],
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": _HUB, "namespace": NAMESPACE},
+        "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": _HUB},
+        "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": _HUB}],
     }
 
 
-async def _post(client: aiohttp.ClientSession, path: str, body: Mapping[str, Any]) -> None:
-    async with client.post(path, json=body) as answer:
+async def _apply(client: aiohttp.ClientSession, path: str, document: Mapping[str, Any]) -> None:
+    """Create an object, or bring it to what `document` says (it may be there from an earlier run)."""
+    query = {"fieldManager": "demo", "force": "true"}
+    async with client.patch(path, params=query, data=json.dumps(document)) as answer:
         if answer.status not in (200, 201):
             raise ProfileSpawnerError(f"the local cluster refused {path}: {await answer.text()}")
-
-
-def _read_claims(path: Path) -> list[dict[str, Any]]:
-    try:
-        claims = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return []
-    return list(claims)
-
-
-def _write_claims(path: Path, claims: list[dict[str, Any]]) -> None:
-    """Write what another run needs to have the same claims: whose they are, and what was asked for."""
-    kept = [
-        {
-            "metadata": {k: c["metadata"][k] for k in ("name", "labels", "annotations") if k in c["metadata"]},
-            "spec": {k: v for k, v in c["spec"].items() if k != "volumeName"},
-        }
-        for c in claims
-        if c["metadata"]["namespace"] == NAMESPACE
-    ]
-    path.write_text(json.dumps(kept, indent=2), encoding="utf-8")

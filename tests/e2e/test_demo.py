@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -146,10 +148,12 @@ class Cluster:
 
     def __init__(self, demo: Demo) -> None:
         config = json.loads(Path(demo.info["kubeconfig"]).read_text())
-        self.server = config["clusters"][0]["cluster"]["server"]
+        target = config["clusters"][0]["cluster"]
+        self.server = target["server"]
         self.namespace = config["contexts"][0]["context"]["namespace"]
         headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
-        self.session = aiohttp.ClientSession(headers=headers)
+        trusted = ssl.create_default_context(cadata=base64.b64decode(target["certificate-authority-data"]).decode())
+        self.session = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(ssl=trusted))
 
     async def items(self, plural: str) -> list[dict[str, Any]]:
         """Return all objects of a kind."""
