@@ -7,6 +7,7 @@ that the parts which need none of them start quickly. `ProfileSpawner` itself st
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # JupyterHub logs it when it starts
+        return importlib.metadata.version("jupyterhub-profile-spawner")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f".{_HOME.get(name, 'resources')}", __name__)

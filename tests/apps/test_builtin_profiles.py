@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,8 @@ def test_the_packages_names_are_the_authors_interface():
     assert profile_spawner.BaseAppProfile is BaseAppProfile
     with pytest.raises(AttributeError, match="BaseCoder"):
         _ = profile_spawner.BaseCoder
+
+
+def test_the_package_knows_its_version():
+    """JupyterHub's log names the spawner with its version."""
+    assert profile_spawner.__version__ == version("jupyterhub-profile-spawner")

@@ -400,7 +400,7 @@ async def _until_in(path: Path, text: str) -> None:
 
 
 async def test_kubectl_shows_the_pods(demo: Demo) -> None:
-    """The printed kubeconfig works with kubectl."""
+    """`kubectl get` with the printed kubeconfig shows what a real cluster shows."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("needs kubectl")
@@ -408,6 +408,7 @@ async def test_kubectl_shows_the_pods(demo: Demo) -> None:
     process = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.STDOUT, stdout=-1)
     printed, _ = await process.communicate()
     assert process.returncode == 0, printed.decode()
+    assert {"NAME", "STATUS", "CAPACITY"} <= set(printed.decode().split())
 
 
 # ------------------------------------------------------------------------------------------------ the end
