@@ -21,6 +21,7 @@ from .sources.changes import Change, describe_changes
 from .sources.importing import Finder
 from .sources.python_dir import PythonDirectory
 from .sources.settings import SourceSettings
+from .sources.trying import TrialProcess
 from .sources.units import Source
 from .sources.watching import FileWatcher
 
@@ -68,6 +69,7 @@ class ProfileService:
         self.settings = settings
         self.log = log
         self._finder = Finder()
+        self._trial = TrialProcess(settings.trial_timeout, settings.trial_memory) if settings.trial else None
         self._sources = self._make_sources()
         self._builder = Builder(settings, self._sources)
         self._snapshot = Snapshot()
@@ -82,7 +84,7 @@ class ProfileService:
         sources: list[Source] = []
         if self.settings.builtin_profiles:
             sources.append(Builtin(self.settings.builtin_profiles))
-        sources.extend(PythonDirectory(folder, self._finder) for folder in self.settings.profiles_dirs)
+        sources.extend(PythonDirectory(d, self._finder, self._trial) for d in self.settings.profiles_dirs)
         return sources
 
     # ---------------------------------------------------------------------------------------------- what is served
@@ -183,9 +185,11 @@ class ProfileService:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
             self._watcher = None
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
-            self._pool = None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            if self._trial is not None:
+                await asyncio.get_running_loop().run_in_executor(pool, self._trial.close)
+            pool.shutdown(wait=False)
 
 
 @dataclass

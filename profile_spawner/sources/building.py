@@ -134,12 +134,13 @@ class Builder:
             self._states[unit.key].problems = [unit.problem] if unit.problem else []
         current = {key: s.good for key, s in self._states.items() if s.good is not None}
         attempt = next(self._attempt)
-        for source in self._sources:
+        # Documents come first: modules may use params that they define.
+        for source in sorted(self._sources, key=lambda s: s.kind in ("python", "entry_points")):
             touched = [u for u in (*changed, *(s.seen for s in removed)) if u.source == source.name]
             if not touched:
                 continue
             wanted = self._with_dependants(touched, units)
-            for loaded in source.load(wanted, attempt, current):
+            for loaded in source.load(wanted, attempt, {**current, **result}):
                 result[loaded.unit.key] = loaded
                 state = self._states[loaded.unit.key]
                 state.needs = loaded.needs

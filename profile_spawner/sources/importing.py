@@ -120,6 +120,8 @@ class FolderNamespace:
         unchanged: Names of modules that stay from earlier generations, with their full names.
         enter: Called with a module's name when its import begins, returns a context manager: what it registers belongs
             to it, even if a sibling's import started it.
+        refused: Modules of the folder that must not be imported, and why.
+        others: Finds further modules of the folder by name; `None` when there are none.
     """
 
     def __init__(
@@ -129,6 +131,9 @@ class FolderNamespace:
         modules: Mapping[str, ModuleFiles],
         unchanged: Mapping[str, str],
         enter: Callable[[str], AbstractContextManager[Any]],
+        *,
+        refused: Mapping[str, str] | None = None,
+        others: Callable[[str], ModuleFiles | None] | None = None,
     ) -> None:
         self.prefix = prefix
         self.folder = folder
@@ -137,6 +142,8 @@ class FolderNamespace:
         self.imports: dict[str, set[str]] = {}
         self.found: dict[str, list[str]] = {}
         self._enter = enter
+        self._refused = refused or {}
+        self._others = others
         # One dictionary for all modules; their `import` statements look up `__import__` in it.
         self._builtins = {**vars(builtins), "__import__": self._import}
 
@@ -173,18 +180,31 @@ class FolderNamespace:
     ) -> types.ModuleType:
         """Import for modules of this namespace: siblings come after the standard library, before what is installed."""
         top = name.partition(".")[0]
-        full = self.names.get(top)
+        full = self._sibling(top) if not level else None
         importer = (globals or {}).get("__name__", "")
         own = importer[len(self.prefix) + 1 :].partition(".")[0] if importer.startswith(self.prefix) else ""
-        foreign = full is None or top in sys.stdlib_module_names or top in _RESERVED
         # A module `dask.py` that says `import dask` means the installed one, if there is one.
-        if level or foreign or (own == top and _installed(top)):
+        if full is None or (own == top and _installed(top)):
             return self._import_installed(own, name, globals, locals, fromlist or (), level)
-        assert full is not None
         if own and own != top:
             self.imports.setdefault(own, set()).add(top)
+            if top in self._refused:
+                raise ImportError(f"{top}, in the same folder, is broken: {self._refused[top]}", name=top)
         module = builtins.__import__(full + name[len(top) :], globals, locals, fromlist or (), 0)
         return module if fromlist else sys.modules[full]
+
+    def _sibling(self, name: str) -> str | None:
+        """Return the full name of a module of this folder; `None` when the name means something else."""
+        if name in sys.stdlib_module_names or name in _RESERVED:
+            return None
+        if name in self._refused:
+            return f"{self.prefix}.{name}"
+        if name not in self.names and self._others is not None:
+            files = self._others(name)
+            if files is not None:
+                self.modules[name] = files
+                self.names[name] = f"{self.prefix}.{name}"
+        return self.names.get(name)
 
     def _import_installed(self, own: str, name: str, *rest: Any) -> types.ModuleType:
         try:

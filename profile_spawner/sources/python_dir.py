@@ -7,7 +7,7 @@ import importlib
 import os
 import re
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from profile_spawner.registry import Collector, RawProfile, collecting
 from .failing import describe
 from .files import Fingerprint, fingerprint, is_temporary, read_file, walk
 from .importing import Finder, FolderNamespace, ModuleFiles, prefix_of
+from .trying import TrialProcess
 from .units import Hold, Loaded, Unit
 
-__all__ = ["PythonDirectory", "PythonModule"]
+__all__ = ["PythonDirectory", "PythonModule", "find_module", "import_unit", "params_of"]
 
 _MAX_TREE = 64 * 1024 * 1024
 
@@ -84,15 +85,18 @@ class PythonDirectory:
     Args:
         folder: The folder.
         finder: Where the modules are made importable.
+        trial: Where they are imported first; `None` imports them at once.
     """
 
     kind = "python"
 
-    def __init__(self, folder: Path, finder: Finder) -> None:
+    def __init__(self, folder: Path, finder: Finder, trial: TrialProcess | None) -> None:
         self.folder = folder.absolute()
         self.name = str(self.folder)
         self._finder = finder
+        self._trial = trial
         self._assets = _SharedAssets()
+        self._digests: dict[str, str] = {}
 
     def watched(self) -> Sequence[str]:
         """Return the folder."""
@@ -118,6 +122,7 @@ class PythonDirectory:
                 units.append(before)
             else:
                 units.append(self._read(key, name, path, shared))
+        self._digests = {u.key: u.digest for u in units}
         return units
 
     def _unreadable(self, known: Mapping[str, Unit], error: OSError) -> Sequence[Unit]:
@@ -150,7 +155,7 @@ class PythonDirectory:
 
     def _read(self, key: str, name: str, path: Path, shared: str) -> Unit:
         try:
-            sources, states, digest = self._read_all(path)
+            sources, states, digest = _read_all(path, self.folder)
         except ProfileSpawnerError as e:
             return Unit(key, self.kind, self.name, str(path), f"unreadable: {e}", None, e, name)
         single = "" in sources
@@ -159,68 +164,125 @@ class PythonDirectory:
         payload = PythonModule(ModuleFiles(name, path, sources), states, path, shared if single else "")
         return Unit(key, self.kind, self.name, str(path), digest, payload, short_name=name)
 
-    def _read_all(self, path: Path) -> tuple[dict[str, bytes], dict[str, Fingerprint | None], str]:
-        sources: dict[str, bytes] = {}
-        states: dict[str, Fingerprint | None] = {}
-        digest = hashlib.sha256()
-        total = 0
-        single = not path.is_dir()
-        for file in (path,) if single else walk(path):
-            code = file.suffix == ".py"
-            states[str(file)] = fingerprint(str(file))
-            data = read_file(file, self.folder, code=code)
-            total += len(data)
-            if total > _MAX_TREE:
-                raise SourceError(
-                    f"the package has more than {_MAX_TREE:,} bytes", origin=Origin(str(path)), hint="Move data away"
-                )
-            digest.update(f"{file}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
-            digest.update(data)
-            if code:
-                sources["" if single else str(file.relative_to(path))] = data
-        return sources, states, digest.hexdigest()
-
     # ---------------------------------------------------------------------------------------------- loading
 
     def load(self, changed: Sequence[Unit], generation: int, current: Mapping[str, Loaded]) -> Iterator[Loaded]:
-        """Import the changed modules, one by one, each with what it registers."""
+        """Try the changed modules elsewhere, then import those that are fine, each with what it registers."""
         if not changed:
             return
-        modules = {u.short_name: u.payload.files for u in changed}
+        names = {u.short_name for u in changed}
         stay = {
             loaded.unit.short_name: loaded
             for loaded in current.values()
-            if loaded.unit.source == self.name and loaded.module and loaded.unit.short_name not in modules
+            if loaded.unit.source == self.name and loaded.module and loaded.unit.short_name not in names
         }
-        prefix = prefix_of(generation, self.name)
-        collectors = {name: Collector(self.name) for name in modules}
+        problems = self._try(changed, stay, current)
+        refused = {u.short_name: str(problems[u.key][0]) for u in changed if problems.get(u.key)}
+        good = [u for u in changed if not problems.get(u.key)]
+        collectors = {u.short_name: Collector(self.name) for u in changed}
 
         def enter(name: str) -> AbstractContextManager[Any]:
             return collecting(collectors[name])
 
-        unchanged = {name: loaded.module for name, loaded in stay.items()}
-        namespace = FolderNamespace(prefix, self.folder, modules, unchanged, enter)
+        prefix = prefix_of(generation, self.name)
+        unchanged = {name: loaded.module for name, loaded in stay.items() if name not in refused}
+        modules = {u.short_name: u.payload.files for u in good}
+        namespace = FolderNamespace(prefix, self.folder, modules, unchanged, enter, refused=refused)
         self._finder.install()
         self._finder.add(namespace)
-        result = [self._load_one(u, f"{prefix}.{u.short_name}", collectors[u.short_name]) for u in changed]
+        result = [import_unit(u, f"{prefix}.{u.short_name}", collectors[u.short_name]) for u in good]
+        self._keep_together(result, namespace, stay)
+        yield from result
+        for unit in changed:
+            if unit.short_name in refused:
+                wrong = list(problems[unit.key])
+                yield Loaded(unit, Collector(self.name), wrong, needs=_named_imports(unit))
+
+    def _try(
+        self, changed: Sequence[Unit], stay: Mapping[str, Loaded], current: Mapping[str, Loaded]
+    ) -> Mapping[str, Sequence[ProfileSpawnerError]]:
+        """Return what is wrong by the unit's key, after an import in the separate process."""
+        if self._trial is None:
+            return {}
+        stale = {
+            name: loaded.unit.payload.files
+            for name, loaded in stay.items()
+            if self._digests.get(loaded.unit.key) != loaded.unit.digest
+        }
+        own = {u.key for u in changed}
+        return self._trial.run(changed, self.folder, stale, params_of(v for k, v in current.items() if k not in own))
+
+    def _keep_together(self, result: Sequence[Loaded], namespace: FolderNamespace, stay: Mapping[str, Loaded]) -> None:
+        """Let each module live as long as those that import it."""
         holds = {loaded.unit.short_name: loaded.hold for loaded in (*stay.values(), *result)}
         for loaded in result:
-            assert loaded.hold is not None
             name = loaded.unit.short_name
+            hold = loaded.hold = Hold()
+            holds[name] = hold
+        for loaded in result:
+            name = loaded.unit.short_name
+            assert loaded.hold is not None
             loaded.needs = frozenset(namespace.imports.get(name, ()))
             loaded.hold.needs = tuple(h for n in loaded.needs if (h := holds.get(n)) is not None and n != name)
-            weakref.finalize(loaded.hold, self._finder.forget, prefix, name)
-            yield loaded
+            weakref.finalize(loaded.hold, self._finder.forget, namespace.prefix, name)
 
-    def _load_one(self, unit: Unit, module: str, collector: Collector) -> Loaded:
-        loaded = Loaded(unit, collector, hold=Hold(), module=module)
-        try:
-            importlib.import_module(module)
-            note_places(collector, unit.payload.files)
-        except BaseException as e:  # noqa: BLE001 - a module may raise anything, SystemExit included
-            loaded.collector = Collector(self.name)
-            loaded.problems.append(describe(e, unit.payload.path))
-        return loaded
+
+def _named_imports(unit: Unit) -> frozenset[str]:
+    """Return which siblings a module that was not imported may need: all names that its text imports."""
+    text = b"\n".join(unit.payload.files.sources.values())
+    words = {w.decode() for w in re.findall(rb"^[ \t]*(?:from|import)[ \t]+(\w+)", text, re.MULTILINE)}
+    return frozenset(words - {unit.short_name})
+
+
+def _read_all(path: Path, folder: Path) -> tuple[dict[str, bytes], dict[str, Fingerprint | None], str]:
+    sources: dict[str, bytes] = {}
+    states: dict[str, Fingerprint | None] = {}
+    digest = hashlib.sha256()
+    total = 0
+    single = path.suffix == ".py"
+    for file in (path,) if single else walk(path):
+        code = file.suffix == ".py"
+        states[str(file)] = fingerprint(str(file))
+        data = read_file(file, folder, code=code)
+        total += len(data)
+        if total > _MAX_TREE:
+            raise SourceError(
+                f"the package has more than {_MAX_TREE:,} bytes", origin=Origin(str(path)), hint="Move data away"
+            )
+        digest.update(f"{file}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(data)
+        if code:
+            sources["" if single else str(file.relative_to(path))] = data
+    return sources, states, digest.hexdigest()
+
+
+def params_of(loaded: Iterable[Loaded]) -> Collector | None:
+    """Return the params and collections that these units define; `None` when there are none."""
+    joined = Collector("params")
+    for one in loaded:
+        joined.params.update(one.collector.params)
+        joined.collections.update(one.collector.collections)
+    return joined if joined.params or joined.collections else None
+
+
+def import_unit(unit: Unit, module: str, collector: Collector) -> Loaded:
+    """Import one module and note what it registers. Never raises."""
+    loaded = Loaded(unit, collector, module=module)
+    try:
+        importlib.import_module(module)
+        note_places(collector, unit.payload.files)
+    except BaseException as e:  # noqa: BLE001 - a module may raise anything, SystemExit included
+        loaded.collector = Collector(unit.source)
+        loaded.problems.append(describe(e, unit.payload.path))
+    return loaded
+
+
+def find_module(folder: Path, name: str) -> ModuleFiles | None:
+    """Read a module of `folder` as it is now; `None` when there is none of this name."""
+    for path in (folder / name, folder / f"{name}.py"):
+        if (path / "__init__.py").is_file() or (path.suffix == ".py" and path.is_file()):
+            return ModuleFiles(name, path, _read_all(path, folder)[0])
+    return None
 
 
 def note_places(collector: Collector, files: ModuleFiles) -> None:

@@ -1,0 +1,70 @@
+"""Services over folders of modules and documents."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profile_spawner.registry import Snapshot
+from profile_spawner.reload import ProfileService, SourceSettings
+
+GOOD = """
+    from profile_spawner import BaseAppProfile, profile_registry
+
+    class {name}(BaseAppProfile):
+        slug = "{slug}"
+        display_name = "{name}"
+        description = "A profile of the tests"
+        image = "{image}"
+
+    profile_registry.register({name})
+"""
+
+
+def module(slug: str, image: str = "example/image:1") -> str:
+    """Return the text of a module with one good profile."""
+    return textwrap.dedent(GOOD).format(slug=slug, name=slug.title().replace("-", ""), image=image)
+
+
+def put(folder: Path, name: str, text: str) -> Path:
+    """Write a file of a folder, dedented."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def served(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what users get: every profile with its digest."""
+    return {slug: (entry.digest, entry.offer.display_name, entry.source) for slug, entry in snapshot.entries.items()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return an empty folder of modules."""
+    path = tmp_path / "profiles"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+async def make_service(folder: Path) -> AsyncIterator[Callable[..., ProfileService]]:
+    """Return a function that makes services and stops them afterwards."""
+    made = []
+
+    def make(**settings: Any) -> ProfileService:
+        settings.setdefault("profiles_dirs", (folder,))
+        settings.setdefault("settle", 0.0)
+        settings.setdefault("watch", False)
+        service = ProfileService(SourceSettings(**settings), log=logging.getLogger("tests.profiles"))
+        made.append(service)
+        return service
+
+    yield make
+    for service in made:
+        await service.stop()
