@@ -100,7 +100,6 @@ class OwnCluster:
         self.cluster = LocalCluster(
             state_dir / "cluster",
             gpus=gpus,
-            state_file=state_dir / "cluster.json",
             # Whatever the image, it is a JupyterLab that runs: there is no VS Code and no desktop to be opened.
             environment={"JUPYTERHUB_DEFAULT_URL": "/lab"},
         )

@@ -41,8 +41,6 @@ class LocalCluster:
         port: Its port; 0 takes a free one.
         runtime: `process` runs containers as processes, `stub` pretends.
         sandbox: How processes see the machine; None takes the best mode that works.
-        state_file: Where the API server's objects (but not its pods) are kept between runs; None keeps none. One
-            cluster at a time.
         options: Further options of `Kubelet`.
 
     Attributes:
@@ -66,7 +64,6 @@ class LocalCluster:
         port: int = 0,
         runtime: Runtime = "process",
         sandbox: Mode | None = None,
-        state_file: str | Path | None = None,
         **options: Any,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="local-cluster-") if state_dir is None else None
