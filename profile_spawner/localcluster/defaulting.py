@@ -148,10 +148,19 @@ def _pod(pod: Object) -> None:
     _defaults(spec, {"enableServiceLinks": True})
     for container in (*spec.get("initContainers", ()), *(spec.get("containers") or ())):
         _requests_from_limits(container)
+    _addresses(pod["status"])
     tolerations = spec.setdefault("tolerations", [])
     for toleration in ALWAYS_TOLERATED:
         if not any(_tolerates(present, toleration["key"]) for present in tolerations):
             tolerations.append(dict(toleration))
+
+
+def _addresses(status: Object) -> None:
+    """The first of several addresses is the address."""
+    if "podIP" in status and "podIPs" not in status:
+        status["podIPs"] = [{"ip": status["podIP"]}]
+    elif status.get("podIPs") and "podIP" not in status:
+        status["podIP"] = status["podIPs"][0].get("ip", "")
 
 
 def _tolerates(toleration: Object, key: object) -> bool:

@@ -323,6 +323,8 @@ def _binding(document: Object) -> Iterator[Cause]:
         if not subject.get("name"):
             yield required(f"{where}.name")
         yield from one_of(f"{where}.kind", subject.get("kind"), ("Group", "ServiceAccount", "User"))
+        if subject.get("kind") == "ServiceAccount" and (problem := name_problem("subdomain", subject.get("name", ""))):
+            yield wrong(f"{where}.name", subject.get("name", ""), problem)
         # In a RoleBinding an account without a namespace is one of the binding's own.
         lone = subject.get("kind") == "ServiceAccount" and not subject.get("namespace")
         if lone and document["kind"] == "ClusterRoleBinding":
