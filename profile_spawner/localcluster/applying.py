@@ -248,13 +248,29 @@ def apply(
     mine = _mine(managers, name, "Apply", "", time)
     dropped = mine.paths - set(wanted)
     mine.paths, mine.time = set(wanted), time
-    for manager in others:
-        dropped -= manager.paths
+    theirs = {path for manager in others for path in manager.paths}
     merged = _merge_struct(fields_of(kind), live, applied)
-    for path in sorted(dropped, key=len, reverse=True):
+    for path in _to_remove(dropped - theirs, theirs):
         merged = _without(merged, fields_of(kind), path)
     managers[:] = [manager for manager in managers if manager.paths or manager is mine]
     return merged
+
+
+def _to_remove(dropped: set[Path], theirs: set[Path]) -> list[Path]:
+    """Return what goes when a manager drops these paths: items as a whole, unless others own something in them."""
+    found: list[Path] = []
+    for path in sorted(dropped, key=lambda path: (len(path), path)):
+        above = [path[:size] for size in range(1, len(path))]
+        if any(part in found for part in above):
+            continue
+        is_item = path[-1].startswith("k:")
+        if is_item and any(other[: len(path)] == path for other in theirs):
+            continue
+        # An item that stays keeps the keys by which it is told apart.
+        is_key = len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
+        if not is_key:
+            found.append(path)
+    return found
 
 
 def _apply_conflict(clashes: list[tuple[Manager, Path]], api_version: str) -> StatusError:
