@@ -110,6 +110,8 @@ def _walk_value(known: Field | None, shape: str, value: Any, path: Path) -> Iter
 
 def _item_step(known: Field, item: Object) -> str | None:
     """Return the step to an item of a keyed list, None where it lacks a key."""
+    if len(known.map_keys) == 1 and isinstance(value := item.get(known.map_keys[0]), str) and value.isidentifier():
+        return f'k:{{"{known.map_keys[0]}":"{value}"}}'
     keys = {key: item.get(key, _KEY_DEFAULTS.get(key)) for key in known.map_keys}
     return None if None in keys.values() else f"k:{_json(keys)}"
 
@@ -199,8 +201,10 @@ def record_update(
         subresource: `status` for a write of the status.
         time: The present moment.
     """
-    after = leaves(kind, new)
-    before = leaves(kind, old) if old is not None else {}
+    # Most writes change one part of an object; only that part is looked at.
+    parts = [key for key in {**new, **(old or {})} if old is None or new.get(key) != old.get(key)]
+    after = leaves(kind, {key: new[key] for key in parts if key in new})
+    before = leaves(kind, {key: old[key] for key in parts if key in old}) if old is not None else {}
     changed = {path for path, value in after.items() if path not in before or before[path] != value}
     if old is None:
         changed = {path for path in changed if path[0] != "f:status"}

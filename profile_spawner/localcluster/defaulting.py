@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from .answers import Object
 from .quantities import parse_quantity
 from .schema import decode
 
-__all__ = ["fill_in", "qos_class"]
+__all__ = ["fill_in", "fill_in_status", "first_status", "qos_class"]
 
 RBAC_GROUP = "rbac.authorization.k8s.io"
 ALWAYS_TOLERATED = (
@@ -148,7 +149,6 @@ def _pod(pod: Object) -> None:
     _defaults(spec, {"enableServiceLinks": True})
     for container in (*spec.get("initContainers", ()), *(spec.get("containers") or ())):
         _requests_from_limits(container)
-    _addresses(pod["status"])
     tolerations = spec.setdefault("tolerations", [])
     for toleration in ALWAYS_TOLERATED:
         if not any(_tolerates(present, toleration["key"]) for present in tolerations):
@@ -303,9 +303,20 @@ def fill_in(kind: str, document: Object) -> None:
         filler(document)
 
 
+def fill_in_status(kind: str, status: Object) -> None:
+    """Fill in the defaults of a decoded status, in place."""
+    if kind == "Pod":
+        _addresses(status)
+
+
 def first_status(kind: str, sent: Object) -> Object:
     """Return the status with which an object of `kind` begins; only a node brings its own."""
     if kind == "Node":
         return sent
+    return copy.deepcopy(_first_status(kind))
+
+
+@cache
+def _first_status(kind: str) -> Object:
     empty: Object = decode(kind, {"metadata": {}})["status"]
-    return empty | copy.deepcopy(_FIRST_STATUS.get(kind, {}))
+    return empty | _FIRST_STATUS.get(kind, {})

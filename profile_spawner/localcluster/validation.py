@@ -9,7 +9,7 @@ from .kind_rules import CHANGE_RULES, RULES
 from .kinds import ResourceType
 from .rules import label_causes, name_problem, qualified_problem, required, too_long, wrong
 
-__all__ = ["check_change", "check_new"]
+__all__ = ["check_change", "check_metadata", "check_new"]
 
 _ANNOTATIONS_LIMIT = 256 * 1024
 _STANDARD_FINALIZERS = frozenset({"foregroundDeletion", "kubernetes", "orphan"})
@@ -79,6 +79,17 @@ def check_new(kind: ResourceType, document: Object) -> None:
         StatusError: 422 with every broken rule as a cause.
     """
     _check(kind, document, None)
+
+
+def check_metadata(kind: ResourceType, document: Object) -> None:
+    """Check the metadata of a new version of an object that changes nothing else but the status.
+
+    Raises:
+        StatusError: 422 with every broken rule as a cause.
+    """
+    causes = list(_metadata_causes(kind, document["metadata"]))
+    if causes:
+        raise invalid(kind.kind, kind.group, document["metadata"].get("name", ""), causes)
 
 
 def check_change(kind: ResourceType, new: Object, old: Object) -> None:

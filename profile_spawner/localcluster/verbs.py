@@ -190,7 +190,11 @@ class Verbs:
         if request.content_type == APPLY:
             return self._apply(request, body)
         old = self.get(request)
-        new = self._read(request, self._patched(request, old.document, body))
+        patched = self._patched(request, old.document, body)
+        if request.subresource == "status" and isinstance(patched, dict):
+            # The rest stays as it is, so it need not be read again.
+            patched = {key: patched[key] for key in ("apiVersion", "kind", "metadata", "status") if key in patched}
+        new = self._read(request, patched)
         self._check_name(request, new)
         return self._write(request, old, new), False
 
@@ -245,21 +249,27 @@ class Verbs:
         kind, metadata = request.kind, new["metadata"]
         self._check_basis(request, old, metadata)
         self._keep_server_fields(request, old, metadata)
-        if request.subresource == "status":
+        status_only = request.subresource == "status"
+        if status_only:
             new = {**old.document, "metadata": metadata, "status": new.get("status", {})}
             metadata["ownerReferences"] = old.metadata.get("ownerReferences")
-        elif kind.status:
-            new["status"] = old.document.get("status", {})
+            defaulting.fill_in_status(kind.kind, new["status"])
+        else:
+            if kind.status:
+                new["status"] = old.document.get("status", {})
+            defaulting.fill_in(kind.kind, new)
         for key in [key for key, value in metadata.items() if value is None]:
             del metadata[key]
-        defaulting.fill_in(kind.kind, new)
         if kind.generation and new.get("spec") != old.document.get("spec"):
             metadata["generation"] = old.metadata.get("generation", 1) + 1
         self._record_managers(request, old, new, managers)
         if new == old.document:
             return old.document
-        validation.check_change(kind, new, old.document)
-        self._admission.admit_change(request, new, old.document)
+        if status_only:
+            validation.check_metadata(kind, new)
+        else:
+            validation.check_change(kind, new, old.document)
+            self._admission.admit_change(request, new, old.document)
         if request.dry_run:
             return new
         stored = self.store.put(kind, new)
