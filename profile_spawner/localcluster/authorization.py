@@ -12,7 +12,7 @@ from .requests import ADMINS, ApiRequest, User
 from .selectors import match_label_selector
 from .store import Change, Store
 
-__all__ = ["Authorizer", "bootstrap_roles"]
+__all__ = ["Authorizer", "bootstrap_roles", "denied"]
 
 RBAC = "rbac.authorization.k8s.io"
 _GRANTING = frozenset({"roles", "clusterroles", "rolebindings", "clusterrolebindings"})

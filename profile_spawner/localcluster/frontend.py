@@ -15,7 +15,7 @@ from aiohttp import web
 
 from . import discovery, openapi, protobuf, rendering
 from .answers import Object, StatusError, bad_request, no_such_resource
-from .authorization import Authorizer
+from .authorization import Authorizer, denied
 from .calls import CallLog
 from .faults import Action, Delay, Drop, Faults, Hold, Respond
 from .kinds import PODS, ResourceType
@@ -128,13 +128,19 @@ class Frontend:
                 self.calls.add(request, name, code)
 
     def _review(self, user: User, resource: str, body: Any) -> web.Response:
-        """Answer what somebody may do; everybody may ask about themselves."""
+        """Answer what somebody may do; everybody may ask about themselves, some about others."""
         if resource == "selfsubjectaccessreviews":
             kind = "SelfSubjectAccessReview"
             status = self.authorizer.review_access(user, decode(kind, body)["spec"])
         elif resource == "selfsubjectrulesreviews":
             kind = "SelfSubjectRulesReview"
             status = self.authorizer.review_rules(user, decode(kind, body)["spec"].get("namespace", ""))
+        elif resource == "subjectaccessreviews":
+            if not self.authorizer.allows(user, "create", "authorization.k8s.io", resource, None):
+                raise denied(user, "create", "authorization.k8s.io", resource, None, "")
+            kind = "SubjectAccessReview"
+            spec = decode(kind, body)["spec"]
+            status = self.authorizer.review_access(User(spec.get("user", ""), frozenset(spec.get("groups", ()))), spec)
         else:
             raise no_such_resource()
         head = {"kind": kind, "apiVersion": "authorization.k8s.io/v1"}

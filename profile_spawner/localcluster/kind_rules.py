@@ -25,14 +25,20 @@ from .rules import (
     unsupported,
     wrong,
 )
-from .selectors import match_label_selector
+from .workload_rules import (
+    claim_spec_causes,
+    deployment_change_causes,
+    job_causes,
+    job_change_causes,
+    stateful_set_change_causes,
+    workload_causes,
+)
 
 __all__ = ["CHANGE_RULES", "RULES"]
 
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 _DATA_LIMIT = 1024 * 1024
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
-_ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 
 
 # ----------------------------------------------------------------------------------------- ConfigMaps and Secrets
@@ -119,25 +125,8 @@ def _secret_change(new: Object, old: Object) -> Iterator[Cause]:
 # ---------------------------------------------------------------------------------------------------------- storage
 
 
-def _claim_spec(spec: Object, path: str) -> Iterator[Cause]:
-    if not spec.get("accessModes"):
-        yield required(f"{path}.accessModes", "at least 1 access mode is required")
-    for mode in spec.get("accessModes", ()):
-        yield from one_of(f"{path}.accessModes", mode, _ACCESS_MODES)
-    if "selector" in spec:
-        yield from selector_causes(spec["selector"], f"{path}.selector")
-    amount = spec.get("resources", {}).get("requests", {}).get("storage")
-    if amount is None:
-        yield required(f"{path}.resources[storage]")
-    elif parse_quantity(amount) <= 0:
-        yield wrong(f"{path}.resources[storage]", amount, "must be greater than zero")
-    if (name := spec.get("storageClassName")) and (problem := name_problem("subdomain", name)):
-        yield wrong(f"{path}.storageClassName", name, problem)
-    yield from one_of(f"{path}.volumeMode", spec.get("volumeMode"), ("Block", "Filesystem"))
-
-
 def _claim(document: Object) -> Iterator[Cause]:
-    yield from _claim_spec(document["spec"], "spec")
+    yield from claim_spec_causes(document["spec"], "spec")
 
 
 def _claim_change(new: Object, old: Object) -> Iterator[Cause]:
@@ -336,65 +325,6 @@ def _binding_change(new: Object, old: Object) -> Iterator[Cause]:
         yield wrong("roleRef", new["roleRef"], "cannot change roleRef")
 
 
-# -------------------------------------------------------------------------------------------------------- workloads
-
-
-def _template(spec: Object, restarts: tuple[str, ...]) -> Iterator[Cause]:
-    template, where = spec["template"], "spec.template"
-    yield from label_causes(template["metadata"].get("labels", {}), f"{where}.metadata.labels")
-    yield from pod_causes(template["spec"], f"{where}.spec")
-    yield from one_of(f"{where}.spec.restartPolicy", template["spec"]["restartPolicy"], restarts)
-
-
-def _workload(document: Object) -> Iterator[Cause]:
-    spec = document["spec"]
-    selector = spec.get("selector")
-    labels = spec["template"]["metadata"].get("labels", {})
-    if selector is None:
-        yield required("spec.selector")
-    elif not selector:
-        yield wrong("spec.selector", selector, "empty selector is invalid for deployment")
-    yield from selector_causes(selector or {}, "spec.selector")
-    if selector is None or (selector and not match_label_selector(selector, labels)):
-        yield wrong("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
-    if "strategy" in spec:
-        yield from one_of("spec.strategy", spec["strategy"]["type"], ("Recreate", "RollingUpdate"))
-    if spec["replicas"] < 0:
-        yield wrong("spec.replicas", spec["replicas"], "must be greater than or equal to 0")
-    yield from _template(spec, ("Always",))
-    for index, claim in enumerate(spec.get("volumeClaimTemplates", ())):
-        yield from _claim_spec(claim["spec"], f"spec.volumeClaimTemplates[{index}].spec")
-
-
-def _deployment_change(new: Object, old: Object) -> Iterator[Cause]:
-    if new["spec"].get("selector") != old["spec"].get("selector"):
-        yield wrong("spec.selector", new["spec"].get("selector"), "field is immutable")
-
-
-def _stateful_set_change(new: Object, old: Object) -> Iterator[Cause]:
-    free = ("replicas", "template", "updateStrategy", "minReadySeconds", "persistentVolumeClaimRetentionPolicy")
-    before, after = ({k: v for k, v in document["spec"].items() if k not in free} for document in (old, new))
-    if before != after:
-        free_fields = "'replicas', 'template', and 'updateStrategy'"
-        yield not_allowed("spec", f"updates to statefulset spec for fields other than {free_fields} are forbidden")
-
-
-def _job(document: Object) -> Iterator[Cause]:
-    spec = document["spec"]
-    for key in ("parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"):
-        if spec.get(key, 0) < 0:
-            yield wrong(f"spec.{key}", spec[key], "must be greater than or equal to 0")
-    yield from _template(spec, ("Always", "Never", "OnFailure"))
-    if spec["template"]["spec"]["restartPolicy"] == "Always":
-        yield required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
-
-
-def _job_change(new: Object, old: Object) -> Iterator[Cause]:
-    for key in ("completions", "selector", "template"):
-        if new["spec"].get(key) != old["spec"].get(key):
-            yield wrong(f"spec.{key}", new["spec"].get(key), "field is immutable")
-
-
 # ------------------------------------------------------------------------------------------------------------- rest
 
 
@@ -423,9 +353,9 @@ RULES: dict[str, Callable[[Object], Iterator[Cause]]] = {
     "ClusterRole": _role,
     "ClusterRoleBinding": _binding,
     "ConfigMap": _config_map,
-    "Deployment": _workload,
+    "Deployment": workload_causes,
     "Event": _event,
-    "Job": _job,
+    "Job": job_causes,
     "NetworkPolicy": _network_policy,
     "PersistentVolume": _volume,
     "PersistentVolumeClaim": _claim,
@@ -435,7 +365,7 @@ RULES: dict[str, Callable[[Object], Iterator[Cause]]] = {
     "RoleBinding": _binding,
     "Secret": _secret,
     "Service": _service,
-    "StatefulSet": _workload,
+    "StatefulSet": workload_causes,
     "StorageClass": _storage_class,
 }
 """By kind: yields what is wrong with an object, defaults filled in."""
@@ -443,13 +373,13 @@ RULES: dict[str, Callable[[Object], Iterator[Cause]]] = {
 CHANGE_RULES: dict[str, Callable[[Object, Object], Iterator[Cause]]] = {
     "ClusterRoleBinding": _binding_change,
     "ConfigMap": _frozen_data,
-    "Deployment": _deployment_change,
-    "Job": _job_change,
+    "Deployment": deployment_change_causes,
+    "Job": job_change_causes,
     "PersistentVolumeClaim": _claim_change,
     "Pod": _pod_change,
     "RoleBinding": _binding_change,
     "Secret": _secret_change,
     "Service": _service_change,
-    "StatefulSet": _stateful_set_change,
+    "StatefulSet": stateful_set_change_causes,
 }
 """By kind: given the new and the old version, yields what must not change and does."""
