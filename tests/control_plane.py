@@ -35,7 +35,6 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from profile_spawner.localcluster.calls import CallLog
 from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
 from profile_spawner.localcluster.server import ApiServer
 from tests import control_plane_processes as processes
@@ -301,8 +300,6 @@ class LocalControlPlane(ControlPlane):
 
     def __init__(self) -> None:
         self.server = ApiServer()
-        # Every call of a whole test session is kept: `calls` counts by namespace.
-        self.server.calls = CallLog(depth=10_000_000)
         self.admin_token = self.server.add_admin()
         self._tokens: dict[tuple[str, tuple[str, ...]], str] = {}
 
@@ -333,9 +330,9 @@ class LocalControlPlane(ControlPlane):
         return path
 
     async def calls(self, namespace: str) -> Counter[Call]:
-        """Count the calls answered in `namespace` so far; here a watch counts when it ends."""
-        answered = (call for call in self.server.calls if call.namespace == namespace)
-        return Counter(Call(call.user, call.verb, call.resource) for call in answered)
+        """Count the calls answered in `namespace` so far; a watch counts when it begins."""
+        counts = self.server.calls.snapshot(namespace)
+        return Counter({Call(user, verb, resource): count for (verb, resource, user), count in counts.items()})
 
     def _kubeconfig(self, token: str, namespace: str) -> str:
         return json.dumps(self.server.kubeconfig(token, namespace))
