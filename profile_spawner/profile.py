@@ -721,7 +721,8 @@ def line_of(cls: type, name: str) -> Origin:
             continue
         declared = getattr(owner, "__profile_origin__", None)
         if isinstance(declared, Origin):
-            return declared
+            find_line = getattr(owner, "__profile_lines__", None)  # set by the source: the line of an attribute, or 0
+            return Origin(declared.source, (find_line(name) if find_line else 0) or declared.line)
         try:
             lines, start = inspect.getsourcelines(owner)
             source = inspect.getsourcefile(owner) or "unknown"

@@ -18,6 +18,8 @@ from .registry import Snapshot
 from .sources.building import Builder, Built
 from .sources.builtin import Builtin
 from .sources.changes import Change, describe_changes
+from .sources.data_policy import DataPolicy
+from .sources.documents import Documents
 from .sources.importing import Finder
 from .sources.python_dir import PythonDirectory
 from .sources.settings import SourceSettings
@@ -84,7 +86,9 @@ class ProfileService:
         sources: list[Source] = []
         if self.settings.builtin_profiles:
             sources.append(Builtin(self.settings.builtin_profiles))
+        policy = DataPolicy.of(self.settings.data_policy, "documents")
         sources.extend(PythonDirectory(d, self._finder, self._trial) for d in self.settings.profiles_dirs)
+        sources.extend(Documents(path, policy) for path in self.settings.profile_documents)
         return sources
 
     # ---------------------------------------------------------------------------------------------- what is served

@@ -149,7 +149,7 @@ class Builder:
 
     def _with_dependants(self, touched: Sequence[Unit], units: Mapping[str, Unit]) -> list[Unit]:
         wanted = {u.key for u in touched}
-        names = {u.short_name for u in touched}
+        names = {"*", *(u.short_name for u in touched)}
         source = touched[0].source
         others = [(s.seen, s.needs) for s in self._states.values() if s.needs and s.seen.source == source]
         grown = True

@@ -51,6 +51,8 @@ def _changed_fields(old: Entry, new: Entry) -> tuple[str, ...]:
     fields = []
     if old.profile is not None and new.profile is not None:
         fields = [name for name in ATTRIBUTES if getattr(old.profile, name) != getattr(new.profile, name)]
+        parts = [vars(getattr(p, "_parts", None) or object).items() for p in (old.profile, new.profile)]
+        fields += [name for name, value in parts[1] if dict(parts[0]).get(name, value) != value]
     elif old.raw is not None and new.raw is not None:
         keys = dict.fromkeys([*old.raw, *new.raw])
         fields = [key for key in keys if old.raw.get(key) != new.raw.get(key)]

@@ -52,6 +52,7 @@ class EntryMaker:
                 entry = self._loop.run_until_complete(make_entry(registered, loaded.unit.source, resolver))
             except ProfileSpawnerError as e:
                 e.profile = e.profile or slug
+                e.origin = e.origin or place_of(registered)
                 e.__traceback__ = None
                 problems.append(e)
             except (Exception, SystemExit) as e:  # noqa: BLE001 - an author's property may raise anything

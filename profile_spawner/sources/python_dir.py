@@ -9,11 +9,11 @@ import re
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
-from profile_spawner.profile import BaseAppProfile
 from profile_spawner.registry import Collector, RawProfile, collecting
 
 from .failing import describe
@@ -294,9 +294,23 @@ def note_places(collector: Collector, files: ModuleFiles) -> None:
         found = files.find(parts) if name == files.name else None
         if found is not None:
             filename, source, _ = found
-            cls.__profile_origin__ = Origin(filename, _line_of_class(source, cls))  # type: ignore[attr-defined]
+            line = _line_of_class(source, cls.__name__)
+            cls.__profile_origin__ = Origin(filename, line)  # type: ignore[attr-defined]
+            cls.__profile_lines__ = partial(_line_in_class, source, line)  # type: ignore[attr-defined]
 
 
-def _line_of_class(source: bytes, cls: type[BaseAppProfile]) -> int:
-    match = re.search(rb"^[ \t]*class[ \t]+" + cls.__name__.encode() + rb"\b", source, re.MULTILINE)
+def _line_of_class(source: bytes, name: str) -> int:
+    match = re.search(rb"^[ \t]*class[ \t]+" + name.encode() + rb"\b", source, re.MULTILINE)
     return source.count(b"\n", 0, match.start()) + 1 if match else 0
+
+
+def _line_in_class(source: bytes, start: int, name: str) -> int:
+    """Return the line of an attribute or hook of the class that begins in line `start`; 0 when it is not found."""
+    lines = source.splitlines()
+    pattern = re.compile(rb"\s+(?:async\s+)?(?:def\s+)?" + re.escape(name.encode()) + rb"\b\s*[:=(]")
+    for number in range(start, len(lines)):
+        if lines[number][:1].strip():
+            break  # the class has ended
+        if pattern.match(lines[number]):
+            return number + 1
+    return 0

@@ -23,12 +23,12 @@ BROKEN = {
     "os_exit": ("import os\n\nos._exit(3)\n", 0, "status 3"),
     "endless_loop": ("import time\n\nwhile True: x = 1\n", 3, "end"),
     "endless_sleep": ("import time\n\ntime.sleep(1000)\n", 3, "end"),
-    "endless_thread": ("import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()\n", 0, "thread"),
+    "endless_thread": ("import threading as t, time\nt.Thread(target=time.sleep, args=(1000,)).start()\n", 0, "thread"),
     "segfault": ("import ctypes\n\nctypes.string_at(0)\n", 3, "SIGSEGV"),
     "abort": ("import os\n\nos.abort()\n", 3, "SIGABRT"),
     "fork": ("import os\n\nos.fork()\n", 3, "process"),
     "fork_bomb": ("import os\nwhile True:\n    os.fork()\n", 3, "process"),
-    "hidden_fork": ("import ctypes, time\n\nif not ctypes.CDLL(None).fork():\n    time.sleep(1000)\n", 0, "starts processes"),
+    "hidden_fork": ("import ctypes, time\n\nif not ctypes.CDLL(None).fork():\n    time.sleep(1000)\n", 0, "starts"),
     "double_fork": (
         "import ctypes, time\n\nlibc = ctypes.CDLL(None)\npid = libc.fork()\nif not pid:\n"
         "    if not libc.fork():\n        time.sleep(1000)\n    libc._exit(0)\nlibc.waitpid(pid, 0, 0)\n",

@@ -1,0 +1,374 @@
+"""YAML documents: profiles as data, with the line of everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from profile_spawner.access import UserInfo
+from profile_spawner.context import ServerContext
+from profile_spawner.errors import PolicyError
+from profile_spawner.profile import ProfileBuild
+from profile_spawner.registry import Snapshot
+from profile_spawner.reload import ProfileService
+from profile_spawner.sources.data_policy import DataPolicy
+from profile_spawner.sources.data_profiles import DocumentReader
+from profile_spawner.sources.schema import document_schema
+from profile_spawner.sources.yaml_text import parse_yaml
+from tests.sources.conftest import put
+
+LAB = """
+    params:
+      image/lab: {schema: {type: string}, default: "example/lab:1"}
+    collections:
+      with-gpu:
+        params: {image/lab: "example/gpu:1"}
+    profiles:
+      - slug: lab
+        family: jupyterlab
+        display_name: Lab
+        image: {$param: image/lab}
+        env: {A: "1", WHO: "{{ username }}"}
+        files:
+          - {mount_path: /etc/lab.conf, content: "user = {{ username }}"}
+          - {mount_path: /etc/other.conf, path: other.conf, mode: "0600"}
+        volumes:
+          - {name: scratch, size: 10Gi, mount_path: /scratch, persist: false}
+        options:
+          size:
+            choices:
+              small: {display_name: Small, default: true, kubespawner_override: {mem_limit: 1G}}
+              large: {display_name: Large, kubespawner_override: {mem_limit: 8G}}
+      - slug: gpu
+        extends: lab
+        display_name: GPU
+        env: {B: "2"}
+        profiles: [with-gpu]
+        cpu_limit: 4
+      - display_name: Plain Entry
+        kubespawner_override: {image: "example/plain:1"}
+"""
+READER = DocumentReader(DataPolicy(), lambda slug: None)
+
+
+def problems(text: str) -> list[str]:
+    """Return what is wrong with a document."""
+    return [str(p) for p in READER.read(text, "doc.yaml", "docs").problems]
+
+
+async def build(snapshot: Snapshot, slug: str, **choices: Any) -> ProfileBuild:
+    """Build a profile for user `ada`."""
+    selection = snapshot.select({"profile": slug, **choices}, UserInfo("ada"))
+    return await snapshot.build(selection, ServerContext(UserInfo("ada")))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def documents(folder: Path) -> Path:
+    """Return a folder with the document above and the file that it uses."""
+    put(folder, "lab.yaml", LAB)
+    put(folder, "other.conf", "x = 1\n")
+    return folder
+
+
+async def test_a_profile_as_data_is_a_profile(documents: Path, make_service: Callable[..., ProfileService]) -> None:
+    """Attributes, family, params, environment, files, volumes and options of a document reach the server."""
+    service = make_service(profiles_dirs=(), profile_documents=(documents,))
+    snapshot = await service.ready()
+    assert not service.problems
+    assert list(snapshot.entries) == ["lab", "gpu", "plain-entry"]
+    built = await build(snapshot, "lab", size="large")
+    override = built.kubespawner_override
+    assert override["image"] == "example/lab:1"
+    assert override["mem_limit"] == "8G"
+    assert override["default_url"] == "/lab"
+    assert override["environment"]["WHO"] == "ada"
+    texts = [text for o in built.objects if o.kind == "ConfigMap" for text in o.body["data"].values()]
+    assert "user = ada" in texts
+    assert "x = 1\n" in texts
+    claims = {o.name: o.body for o in built.objects if o.kind == "PersistentVolumeClaim"}
+    assert any("scratch" in name for name in claims)
+    assert snapshot.entries["lab"].origin.line == 8
+    assert snapshot.entries["plain-entry"].raw == {
+        "display_name": "Plain Entry",
+        "kubespawner_override": {"image": "example/plain:1"},
+    }
+
+
+async def test_extends_takes_over_and_adds(documents: Path, make_service: Callable[..., ProfileService]) -> None:
+    """A profile that extends another one has all of it, joins the environment, and replaces what it sets itself."""
+    service = make_service(profiles_dirs=(), profile_documents=(documents,))
+    override = (await build(await service.ready(), "gpu")).kubespawner_override
+    assert override["image"] == "example/gpu:1"
+    assert override["cpu_limit"] == 4
+    assert {override["environment"][k] for k in "AB"} == {"1", "2"}
+    assert any(m["mountPath"] == "/etc/lab.conf" for m in override["volume_mounts"])
+
+
+async def test_extends_across_documents_follows_changes(
+    documents: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """A profile can extend one of another document, in any order of names, and changes with it."""
+    put(documents, "aaa.yaml", "{slug: child, extends: lab, display_name: Child}")
+    service = make_service(profiles_dirs=(), profile_documents=(documents,))
+    snapshot = await service.ready()
+    assert not service.problems
+    put(documents, "lab.yaml", LAB.replace("example/lab:1", "example/lab:2"))
+    await service.reload()
+    assert (await build(service.snapshot, "child")).kubespawner_override["image"] == "example/lab:2"
+    assert (await build(snapshot, "child")).kubespawner_override["image"] == "example/lab:1"
+    (documents / "lab.yaml").unlink()
+    report = await service.reload()
+    assert [(p.profile, p.field) for p in report.problems] == [("child", "extends"), ("child", "image/lab")]
+    assert "child" in service.snapshot.entries
+
+
+async def test_a_changed_asset_is_a_change(documents: Path, make_service: Callable[..., ProfileService]) -> None:
+    """Editing a file that a document uses changes the profile, even when the document stays as it is."""
+    service = make_service(profiles_dirs=(), profile_documents=(documents,))
+    await service.ready()
+    put(documents, "other.conf", "x = 2\n")
+    report = await service.reload("watched", hints=[])
+    assert [(c.slug, c.what, c.fields) for c in report.changes] == [
+        ("lab", "changed", ("config_maps",)),
+        ("gpu", "changed", ("config_maps",)),
+    ]
+
+
+async def test_values_of_the_chart_are_taken_as_they_are(
+    folder: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """A values.yaml of Zero to JupyterHub: its profileList is read, the rest of it is none of our business."""
+    path = put(
+        folder,
+        "values.yaml",
+        """
+        hub: {config: {anything: [1, 2]}}
+        singleuser:
+          image: {name: x}
+          profileList:
+            - display_name: "Default environment"
+              description: "some description"
+              default: True
+            - display_name: "Default environment - python 3.8"
+              description: "Same environment as the default but ..."
+              kubespawner_override:
+                image: example/custom:1
+        """,
+    )
+    service = make_service(profiles_dirs=(), profile_documents=(path,))
+    snapshot = await service.ready()
+    assert not service.problems
+    entries = list(snapshot.entries.values())
+    listed = yaml.safe_load(path.read_text())["singleuser"]["profileList"]
+    assert [e.raw for e in entries] == listed
+    assert [e.origin.line for e in entries] == [6, 9]
+
+
+async def test_one_bad_profile_keeps_the_document_as_it_was(
+    documents: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """A document that becomes broken in one place stays at its last good version as a whole."""
+    service = make_service(profiles_dirs=(), profile_documents=(documents,))
+    before = await service.ready()
+    put(documents, "lab.yaml", LAB.replace("cpu_limit: 4", "cpu_limit: lots").replace("example/lab:1", "example/lab:2"))
+    report = await service.reload()
+    assert [(p.field, p.origin.line) for p in report.problems if p.origin] == [("cpu_limit", 28)]
+    assert service.snapshot.entries["lab"] is before.entries["lab"]
+
+
+WRONG = [
+    ("a: 1\na: 2", "doc.yaml:2: the key 'a' stands here twice; first in line 1"),
+    ("profiels: []", "doc.yaml:1: profiels: 'profiels' is not known here; did you mean 'profiles'?"),
+    ("- slug: x\n  display_name: X\n  imgae: y", "doc.yaml:3: profile 'x': imgae: is not known here; did you mean"),
+    ("- slug: x\n  display_name: X\n", "image: is required"),
+    ("- slug: x\n  image: i\n  display_name: X\n  cpu_limit: many", "doc.yaml:4: profile 'x': cpu_limit: must be a nu"),
+    ("- slug: X Y\n  image: i\n  display_name: X", "doc.yaml:1: profile 'X Y': slug"),
+    ("- {slug: x, image: i, display_name: X}\n- {slug: x, image: i, display_name: Y}", "doc.yaml:2: profile 'x': slug"),
+    ("- {slug: x, extends: nope, display_name: X}", "there is no profile 'nope' to extend"),
+    ("- {slug: x, extends: y, display_name: X}\n- {slug: y, extends: x, display_name: Y}", "x -> y -> x"),
+    ("- {slug: x, image: i, display_name: X, files: [{mount_path: a, content: b}]}", "files[0].mount_path: must be an"),
+    ("- {slug: x, image: i, display_name: X, files: [{mount_path: /a, path: b}]}", "no files beside"),
+    ("- slug: x\n  image: i\n  display_name: X\n  volumes:\n  - {name: v, size: big, mount_path: /v}", "doc.yaml:5: "),
+    ("params: {a/b: {schema: {type: nonsense}}}", "param a/b"),
+    ("params: {a/b: {shema: {}}}", "did you mean 'schema'?"),
+    ("profile_list: [{description: x}]", "display_name is missing"),
+    ("just a text", "a document must be a mapping"),
+    ("profiles: {a: b}", "profiles must be a list"),
+    ("x: !!python/object/apply:os.system [id]", "tags are not allowed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_messages(text: str, message: str) -> None:
+    """What is wrong is said with file, line and field, and with the nearest right name."""
+    found = problems(text)
+    assert any(message in p for p in found), found
+
+
+def test_good_profiles_of_a_document_with_a_bad_one() -> None:
+    """At the first load the good profiles of a document are offered even if one is broken."""
+    result = READER.read("- {slug: a, display_name: A, image: i}\n- {slug: b, display_name: B, imagee: i}", "d", "d")
+    assert list(result.collector.profiles) == ["a"]
+    assert len(result.problems) == 1
+
+
+BOMBS = {
+    "aliases": "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+    + "\n".join(f"b{i}: &b{i} [{','.join(['*' + ('a' if not i else f'b{i - 1}')] * 10)}]" for i in range(8)),
+    "itself": "a: &a [*a]",
+    "deep": "[" * 100_000,
+    "deep mapping": "{a: " * 100_000,
+    "wide": "[" + "x," * 300_000 + "]",
+    "large": "a: " + "x" * (1 << 20),
+    "merge": "a: &a {x: 1}\nb: {<<: [*a, 1]}",
+    "long number": "a: " + "9" * 100_000,
+    "control": "a: \x01",
+    "not utf-8": b"a: \xff\xfe\xfa",
+    "tag": "a: !!binary aGk=",
+    "own tag": "a: !secret x",
+    "list as key": "{[a]: b}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_bombs_are_refused_cheaply(kind: str) -> None:
+    """A document that would expand, nest or mean more than it shows is an error with a place, not an expense."""
+    result = READER.read(BOMBS[kind], "doc.yaml", "docs")
+    assert result.problems
+    assert all(p.origin is not None and p.origin.source == "doc.yaml" for p in result.problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\nb: [x, 0644, 1.5, yes, null, 'yes', 1e3, -3, 0x1F, 1_000, ~, .5]",
+        "a: &x {b: c}\nd: {<<: *x, e: f}\ng: *x",
+        "a: |\n  text\n  more\nb: >-\n  folded\n  text\n",
+        "on: push\n",
+        '{"a": [1, 2.5, true, null, "x\\u00e9"]}',
+        "- - a\n  - b\n- {}\n- []\n- ''\n",
+    ],
+)
+def test_values_are_those_of_a_plain_loader(text: str) -> None:
+    """What a document means is what PyYAML's safe loader says, but for keys, which stay words."""
+    expected = yaml.safe_load(text)
+    if isinstance(expected, dict):
+        expected = {{True: "on"}.get(k, k): v for k, v in expected.items()}
+    assert parse_yaml(text, "x") == [expected]
+
+
+def test_the_schema_fits_what_is_accepted() -> None:
+    """The published JSON Schema is valid, accepts the documents above and refuses misspelt keys."""
+    schema = document_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert not list(validator.iter_errors(yaml.safe_load(LAB.replace("\n    ", "\n"))))
+    assert not list(validator.iter_errors({"singleuser": {"profileList": [{"display_name": "x"}]}, "hub": {}}))
+    assert list(validator.iter_errors([{"slug": "x", "imgae": "y"}]))
+    assert list(validator.iter_errors({"profiels": []}))
+    assert len(json.dumps(schema)) < 100_000
+
+
+BASE = {"slug": "x", "display_name": "X", "image": "i"}
+FORBIDDEN = [
+    {"service_account": "admin"},
+    {"kubespawner_override": {"service_account": "admin"}},
+    {"kubespawner_override": {"privileged": True}},
+    {"kubespawner_override": {"allow_privilege_escalation": True}},
+    {"kubespawner_override": {"extra_pod_config": {"hostNetwork": True}}},
+    {"kubespawner_override": {"automount_service_account_token": True}},
+    {"kubespawner_override": {"env_keep": ["JUPYTERHUB_CRYPT_KEY"]}},
+    {"kubespawner_override": {"namespace": "kube-system"}},
+    {"kubespawner_override": {"modify_pod_hook": "x"}},
+    {"kubespawner_override": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}},
+    {"kubespawner_override": {"volumes": {"a": {"name": "v", "host_path": {"path": "/"}}}}},
+    {"kubespawner_override": {"volumes": [{"name": "v", "secret": {"secretName": "hub"}}]}},
+    {"kubespawner_override": {"volumes": [{"name": "v", "csi": {"driver": "x"}}]}},
+    {"kubespawner_override": {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "hub"}}]}}]}},
+    {"kubespawner_override": {"volumes": [{"projected": {"sources": [{"serviceAccountToken": {"path": "x"}}]}}]}},
+    {"kubespawner_override": {"environment": {"A": {"valueFrom": {"secretKeyRef": {"name": "hub", "key": "k"}}}}}},
+    {"kubespawner_override": {"extra_container_config": {"envFrom": [{"secretRef": {"name": "hub"}}]}}},
+    {"kubespawner_override": {"extra_container_config": {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}}},
+    {"kubespawner_override": {"init_containers": [{"name": "x", "securityContext": {"privileged": True}}]}},
+    {"kubespawner_override": {"image_pull_secrets": ["hub"]}},
+    {"options": {"o": {"choices": {"c": {"display_name": "C", "kubespawner_override": {"privileged": True}}}}}},
+    {"options": {"o": {"choices": {"c": {"display_name": "C", "kubespawner_override": {"namespace": "x"}}}}}},
+    {"options": {"o": {"unlisted_choice": {"enabled": True, "kubespawner_override": {"service_account": "{value}"}}}}},
+    {"options": {"o": {"type": "switch", "kubespawner_override_off": {"privileged": True}}}},
+    {"env": {"A": {"from_secret": {"name": "hub", "key": "k"}}}},
+    {"env_from_secrets": ["hub"]},
+    {"secret_mounts": [{"name": "hub", "mount_path": "/x"}]},
+    {"image_pull_secrets": ["hub"]},
+    {"manifests": [{"name": "m", "content": [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}]}]},
+    {"manifests": [{"name": "m", "content": [{"apiVersion": "apps/v1", "kind": "Deployment"}]}]},
+    {"role_bindings": [{"name": "r", "subjects": [], "role": {"name": "r", "resources": ["pods"], "verbs": ["get"]}}]},
+    {"params": {"a/b": {"secret": "hub", "key": "k"}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", FORBIDDEN, ids=lambda e: json.dumps(e)[:60])
+def test_the_policy_refuses(extra: dict[str, Any]) -> None:
+    """By default a document may not name service accounts, host paths, privileged settings or Secrets, wherever."""
+    result = READER.read(json.dumps([{**BASE, **extra}]), "doc.yaml", "docs")
+    assert not result.collector.profiles
+    assert all(isinstance(p, PolicyError) and p.profile == "x" for p in result.problems), result.problems
+    open_reader = DocumentReader(DataPolicy(unrestricted=True), lambda slug: None)
+    opened = open_reader.read(json.dumps([{**BASE, **extra}]), "doc.yaml", "docs")
+    assert not any(isinstance(p, PolicyError) for p in opened.problems)
+
+
+ALLOWED = [
+    {"env": {"privileged": "yes", "SECRET": "x", "hostPath": "y"}},
+    {"kubespawner_override": {"environment": {"hostNetwork": "1"}, "mem_limit": "1G", "uid": 1000}},
+    {"kubespawner_override": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "claim-{username}"}}]}},
+    {"kubespawner_override": {"extra_container_config": {"securityContext": {"allowPrivilegeEscalation": False}}}},
+    {"node_selector": {"privileged": "no"}, "extra_labels": {"secret": "no"}},
+    {"manifests": [{"name": "m", "content": [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}]}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("extra", ALLOWED, ids=lambda e: json.dumps(e)[:60])
+def test_the_policy_lets_harmless_things_through(extra: dict[str, Any]) -> None:
+    """Names of one's own that look like settings, and settings that take privileges away, are fine."""
+    assert not problems(json.dumps([{**BASE, **extra}]))
+
+
+def test_the_policy_opens_exactly_what_is_named() -> None:
+    """The configuration names single service accounts, Secrets, paths and settings."""
+    policy = DataPolicy.of(
+        {"service_accounts": ["robot"], "config_maps": {"secrets": ["shared"]}, "host_paths": ["/data"]}, "config_maps"
+    )
+    assert policy.secrets == {"shared"}
+    assert not DataPolicy.of({"config_maps": {"secrets": ["shared"]}}, "documents").secrets
+    fine = {"service_account": "robot", "env_from_secrets": ["shared"]}
+    path = {"kubespawner_override": {"volumes": [{"name": "v", "hostPath": {"path": "/data/x"}}]}}
+    escape = {"kubespawner_override": {"volumes": [{"name": "v", "hostPath": {"path": "/data/../etc"}}]}}
+    assert not list(policy.refusals(fine))
+    assert not list(policy.refusals(path))
+    assert list(policy.refusals(escape))
+    with pytest.raises(PolicyError, match="secret"):
+        DataPolicy.of({"secret": ["x"]}, "documents")
+
+
+async def test_files_beside_a_document_stay_beside_it(
+    folder: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """A document cannot read files outside of its folder."""
+    for number, path in enumerate(["../secret.txt", "/etc/passwd", "link.txt"]):
+        put(
+            folder,
+            f"{number}.yaml",
+            f"{{slug: p{number}, display_name: P, image: i, files: [{{mount_path: /x, path: {path}}}]}}",
+        )
+    (folder.parent / "secret.txt").write_text("secret")
+    (folder / "link.txt").symlink_to("../secret.txt")
+    service = make_service(profiles_dirs=(), profile_documents=(folder,))
+    await service.ready()
+    assert len(service.problems) == 3
+    assert all("leads out" in str(p) for p in service.problems)
