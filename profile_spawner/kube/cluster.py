@@ -116,7 +116,7 @@ class Cluster:
             self.policy.check_pod(body, identity.profile, trusted=parts)
 
         def judge(found: Mapping[str, Any]) -> Verdict:
-            owner = identity.owns(labels_of(found))
+            owner = identity.owns_pod(found)
             if owner == "foreign":
                 raise _taken("Pod", identity, identity.pod_name)
             if owner == "older":
@@ -197,7 +197,7 @@ class Cluster:
             if isinstance(identity, str):
                 raise ValueError("a pod is deleted by its UID, or by the identity of its server; not by name alone")
             found = await self.transport.get_or_none(path, what=what, budget=budget)
-            if found is None or identity.owns(labels_of(found)) == "foreign":
+            if found is None or identity.owns_pod(found) == "foreign":
                 return False
             uid = str(found["metadata"]["uid"])
         return await self.transport.delete(path, what=what, uid=uid, grace_seconds=grace_seconds, budget=budget)

@@ -28,6 +28,9 @@ from profile_spawner.resources import Lifetime
 
 __all__ = ["Ownership", "ServerIdentity", "labels_of"]
 
+_ANNOTATION_USER = "hub.jupyter.org/username"
+_ANNOTATION_SERVER = "hub.jupyter.org/servername"
+
 Ownership = Literal["same-spawn", "older", "foreign"]
 """What an object is to a server: made by this spawn, by an earlier one, or not its own at all."""
 
@@ -110,6 +113,18 @@ class ServerIdentity:
         if self.spawn_id and labels.get(LABEL_SPAWN) == label_value(self.spawn_id):
             return "same-spawn"
         return "older"
+
+    def owns_pod(self, pod: Mapping[str, Any]) -> Ownership:
+        """Tell what a pod is to this spawn: as `owns`, or an older one of this server, started by plain KubeSpawner.
+
+        KubeSpawner's pods have no labels of ours, but the user's and the server's names in their annotations.
+        """
+        labels = labels_of(pod)
+        if LABEL_HUB in labels or LABEL_SERVER in labels:
+            return self.owns(labels)
+        annotations = (pod.get("metadata") or {}).get("annotations") or {}
+        mine = annotations.get(_ANNOTATION_USER) == self.user and annotations.get(_ANNOTATION_SERVER, "") == self.server
+        return "older" if mine else "foreign"
 
     def keeps(self, labels: Mapping[str, str] | None) -> bool:
         """Tell whether an object with these labels is this user's data, made by this hub."""

@@ -23,9 +23,7 @@ from traitlets import default
 
 from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
-from profile_spawner.errors import ClusterError, ProfileSpawnerError
-from profile_spawner.kube.identity import ServerIdentity
-from profile_spawner.names import LABEL_HUB
+from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.options import Rejection, Selection, from_form
 from profile_spawner.profile import ProfileBuild
 from profile_spawner.registry import Entry, Snapshot
@@ -34,10 +32,10 @@ from .applying import TraitKeeper, apply_build, apply_raw
 from .form import FormMixin
 from .hub import HubProfiles, hub_profiles, start_with_hub
 from .layers import group_properties, layers_for
+from .lifecycle import LifecycleMixin
 from .refusals import from_error, refusal, uncounted
 from .traits import HubTraits
 from .upstream import registry_profile_list
-from .waiting import NotifyingPodReflector, server_answers
 
 __all__ = ["ProfileSpawner"]
 
@@ -58,7 +56,7 @@ class _Chosen:
     spawn_id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
 
 
-class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
+class ProfileSpawner(FormMixin, LifecycleMixin, HubTraits, KubeSpawner):
     """A KubeSpawner whose profiles come from classes, YAML documents, ConfigMaps and packages.
 
     Everything that works with KubeSpawner works unchanged: `c.KubeSpawner.*` applies, and a plain `profile_list` makes
@@ -281,188 +279,6 @@ class ProfileSpawner(FormMixin, HubTraits, KubeSpawner):
         steps = chosen.build.steps if chosen.build is not None else ()
         self._steps = [f"{step} for {name}" for step in steps] or [f"Preparing {name}"]
         self._step_known.set()
-
-    # ---------------------------------------------------------------------------------------------- starting
-
-    def _identity(self, spawn_id: str = "") -> ServerIdentity:
-        chosen = self._chosen
-        return ServerIdentity(
-            hub=self.hub_id,
-            user=self.user.name,
-            server=self.name,
-            namespace=self.namespace,
-            pod_name=self.pod_name,
-            spawn_id=spawn_id or (chosen.spawn_id if chosen else uuid.uuid4().hex[:16]),
-            profile=chosen.entry.slug if chosen else "",
-            generation=str(chosen.snapshot.generation) if chosen else "",
-        )
-
-    @property
-    def _cluster(self) -> Any:
-        return self.profiles.cluster(
-            self.api.api_client, self.k8s_api_request_timeout, self.k8s_api_request_retry_timeout
-        )
-
-    async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
-        """Make the pod and everything that belongs to it; safe to be repeated.
-
-        What is going to be created is recorded first, so that a hub that is killed in between finds it again.
-        """
-        del request_timeout
-        chosen = self._chosen
-        objects = chosen.build.objects if chosen is not None and chosen.build is not None else ()
-        identity = self._identity()
-        self._remember(identity, objects)
-        cluster = self._cluster
-        try:
-            await cluster.prepare(identity, objects)
-            if objects:
-                self.profiles.housekeeping(self.api.api_client).watch(self.namespace)
-            trusted = chosen is None or chosen.entry.raw is not None
-            created = await cluster.create_pod(identity, pod, trusted=trusted)
-            uid = created["metadata"]["uid"]
-            owned = [o for o in objects if o.lifetime.value == "owned"]
-            if owned:
-                await cluster.attach(identity, owned, self.pod_name, uid)
-        except ProfileSpawnerError as e:
-            self.log.error("%s could not be started: %s", self._log_name, e)
-            name = chosen.entry.offer.display_name if chosen is not None else "The server"
-            answer = from_error(e, name)
-            if not (isinstance(e, ClusterError) and e.blame == "cluster"):
-                uncounted(self)
-            raise answer from e
-        if not (self.internal_ssl or self.services_enabled or self.after_pod_created_hook):
-            await self._wait_until_answering(uid)
-        return True
-
-    def _remember(self, identity: ServerIdentity, objects: Any) -> None:
-        chosen = self._chosen
-        self._record = {
-            "hub": identity.hub,
-            "spawn_id": identity.spawn_id,
-            "profile": identity.profile,
-            "generation": chosen.snapshot.generation if chosen else 0,
-            "digest": chosen.entry.digest if chosen else "",
-            "objects": [[o.api_version, o.kind, o.name, o.lifetime.value] for o in objects],
-            "params": chosen.params if chosen else {},
-        }
-        if getattr(self, "orm_spawner", None) is not None:
-            self.orm_spawner.state = self.get_state()
-            self._commit()
-
-    async def _wait_until_answering(self, uid: str) -> None:
-        """Wait for the pod to run and for its server to answer, so that the user gets in without a further pause.
-
-        Raises:
-            tornado.web.HTTPError: when the pod ends or is deleted meanwhile.
-        """
-        key = f"{self.namespace}/{self.pod_name}"
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.start_timeout
-        seen = False
-        while loop.time() < deadline:
-            reflector = self.pod_reflector
-            pod = reflector.pods.get(key) if reflector is not None else None
-            mine = pod is not None and pod["metadata"]["uid"] == uid
-            if mine:
-                seen = True
-                if self._ended(pod):
-                    raise self._early_end(pod)
-                if self.is_pod_running(pod):
-                    break
-            elif seen:
-                uncounted(self)
-                raise refusal("The server was stopped while it was starting.", reason="stopped", status=409)
-            if not isinstance(reflector, NotifyingPodReflector):
-                return
-            await reflector.changed(min(5.0, max(0.1, deadline - loop.time())))
-        else:
-            return
-        path = (self.server.base_url if self.server else "/") + "api"
-        timeout = min(float(self.http_timeout), max(0.0, deadline - loop.time()))
-
-        def gone() -> bool:
-            return self._ended(self.pod_reflector.pods.get(key))
-
-        if not await server_answers(self._get_pod_url(pod), path, timeout=timeout, gone=gone) and gone():
-            raise self._early_end(self.pod_reflector.pods.get(key))
-
-    def _early_end(self, pod: Mapping[str, Any] | None) -> web.HTTPError:
-        """Return the answer for a server that ended before it could be used."""
-        uncounted(self)
-        statuses = ((pod or {}).get("status") or {}).get("containerStatuses") or ()
-        codes = [s["state"]["terminated"].get("exitCode") for s in statuses if "terminated" in (s.get("state") or {})]
-        code = f" (exit code {codes[0]})" if codes else ""
-        return refusal(
-            f"The server ended right after its start{code}. Try again, or choose another profile; "
-            "your administrator finds the reason in the log of the pod.",
-            reason="server_ended",
-            status=502,
-            log_message=f"pod {self.namespace}/{self.pod_name} ended while it was starting{code}",
-        )
-
-    @staticmethod
-    def _ended(pod: Mapping[str, Any] | None) -> bool:
-        return pod is None or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
-
-    async def _start_watching_pods(self, replace: bool = False) -> Any:
-        return await self._start_reflector(
-            kind="pods",
-            reflector_class=NotifyingPodReflector,
-            labels={"component": self.component_label},
-            omit_namespace=self.enable_user_namespaces,
-            replace=replace,
-        )
-
-    # ---------------------------------------------------------------------------------------------- stopping
-
-    async def stop(self, now: bool = False) -> None:
-        """Delete the server's pod, never one that only has its name, and wait until it is gone."""
-        await self._start_watching_pods()
-        key = f"{self.namespace}/{self.pod_name}"
-        pod = self.pod_reflector.pods.get(key)
-        if pod is not None and not self._is_ours(pod):
-            self.log.warning("Pod %s belongs to somebody else; it is left alone", key)
-            return
-        grace = 0 if now else self.delete_grace_period
-        identity = self._identity(self._record.get("spawn_id", ""))
-        uid = pod["metadata"]["uid"] if pod is not None else None
-        await self._cluster.delete_pod(identity, self.namespace, grace, uid=uid)
-        await self._wait_until_gone(key, uid)
-        self._chosen = None
-
-    async def _wait_until_gone(self, key: str, uid: str | None) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.start_timeout
-        while loop.time() < deadline:
-            reflector = self.pod_reflector
-            pod = reflector.pods.get(key)
-            if pod is None or (uid is not None and pod["metadata"]["uid"] != uid):
-                return
-            if isinstance(reflector, NotifyingPodReflector):
-                await reflector.changed(min(5.0, max(0.1, deadline - loop.time())))
-            else:
-                await asyncio.sleep(0.2)
-        self.log.error("Pod %s did not disappear, restarting pod reflector", key)
-        await self._start_watching_pods(replace=True)
-        raise TimeoutError(f"pod {key} did not disappear in {self.start_timeout} seconds")
-
-    def _is_ours(self, pod: Mapping[str, Any]) -> bool:
-        """Tell whether a pod is this server's: by our labels, or by KubeSpawner's for one that it started itself."""
-        metadata = pod["metadata"]
-        labels = metadata.get("labels") or {}
-        if LABEL_HUB in labels:
-            return bool(self._identity(self._record.get("spawn_id", "")).owns(labels) != "foreign")
-        annotations = metadata.get("annotations") or {}
-        return bool(annotations.get("hub.jupyter.org/username", self.user.name) == self.user.name)
-
-    async def delete_forever(self) -> None:
-        """Delete what is kept for the user when the user (no mere named server) is deleted and `delete_pvc` is on."""
-        await super().delete_forever()
-        if self.delete_pvc and not self.name and self.profiles.has_sources:
-            deleted = await self._cluster.delete_kept(self._identity())
-            if deleted:
-                self.log.info("Deleted %d volume claims of %s", deleted, self._log_name)
 
     # ---------------------------------------------------------------------------------------------- state
 

@@ -1,0 +1,327 @@
+"""Starting and stopping: the pod, what belongs to it, and the waiting for both.
+
+KubeSpawner's own steps stay in charge of the order; here are those that talk to the cluster, so that all of them can be
+repeated, touch nothing that is somebody else's, and end with an answer that says who has to act.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubernetes_asyncio.client import V1Container, V1Volume
+from kubernetes_asyncio.client.exceptions import ApiException
+from kubespawner.utils import get_k8s_model
+
+from profile_spawner.errors import ClusterError, ProfileSpawnerError
+from profile_spawner.kube.failures import KubeFailure, classify
+from profile_spawner.kube.identity import ServerIdentity
+from profile_spawner.resources import KubeObject, Lifetime
+
+from .refusals import from_error, refusal, uncounted
+from .waiting import NotifyingPodReflector, server_answers
+
+__all__ = ["LifecycleMixin"]
+
+_HUB_PARTS = (("init_containers", V1Container), ("extra_containers", V1Container), ("volumes", V1Volume))
+_LONGEST_PAUSE = 5.0
+
+
+class LifecycleMixin:
+    """The part of `ProfileSpawner` that starts and stops servers."""
+
+    # What the other parts of the spawner provide.
+    _chosen: Any
+    _record: dict[str, Any]
+    _traits_before: Any
+
+    def _identity(self: Any, spawn_id: str = "") -> ServerIdentity:
+        chosen = self._chosen
+        return ServerIdentity(
+            hub=self.hub_id,
+            user=self.user.name,
+            server=self.name,
+            namespace=self.namespace,
+            pod_name=self.pod_name,
+            spawn_id=spawn_id or (chosen.spawn_id if chosen else uuid.uuid4().hex[:16]),
+            profile=chosen.entry.slug if chosen else "",
+            generation=str(chosen.snapshot.generation) if chosen else "",
+        )
+
+    @property
+    def _cluster(self: Any) -> Any:
+        return self.profiles.cluster(
+            self.api.api_client, self.k8s_api_request_timeout, self.k8s_api_request_retry_timeout
+        )
+
+    # ---------------------------------------------------------------------------------------------- starting
+
+    async def _make_create_pod_request(self: Any, pod: Any, request_timeout: float) -> bool:
+        """Make the pod and everything that belongs to it; safe to be repeated.
+
+        What is going to be created is recorded first, so that a hub that is killed in between finds it again.
+        """
+        del request_timeout
+        chosen = self._chosen
+        objects = chosen.build.objects if chosen is not None and chosen.build is not None else ()
+        identity = self._identity()
+        self._remember(identity, objects)
+        cluster = self._cluster
+        try:
+            await cluster.prepare(identity, objects)
+            if chosen is not None:
+                self.profiles.housekeeping(self.api.api_client).watch(self.namespace)
+            trusted = chosen is None or chosen.entry.raw is not None
+            parts = () if trusted else self._hub_parts()
+            created = await cluster.create_pod(identity, pod, trusted=trusted, hub_parts=parts)
+            uid = created["metadata"]["uid"]
+            if any(item.lifetime is Lifetime.owned for item in objects):
+                await cluster.attach(identity, objects, self.pod_name, uid)
+        except ProfileSpawnerError as e:
+            raise self._answer_to(e) from e
+        if not (self.internal_ssl or self.services_enabled or self.after_pod_created_hook):
+            await self._wait_until_answering(uid, identity, objects)
+        return True
+
+    def _hub_parts(self: Any) -> list[Any]:
+        """Return the containers and volumes that the hub's own configuration gives to every server."""
+        return [
+            get_k8s_model(model, self._expand_all(item))
+            for name, model in _HUB_PARTS
+            for item in self._sorted_dict_values(self._traits_before.original(name))
+        ]
+
+    def _answer_to(self: Any, error: ProfileSpawnerError) -> Exception:
+        """Log what went wrong, and return what the user is told; only the cluster's faults count for the hub."""
+        self.log.error("%s could not be started: %s", self._log_name, error)
+        if not (isinstance(error, ClusterError) and error.blame == "cluster"):
+            uncounted(self)
+        chosen = self._chosen
+        return from_error(error, chosen.entry.offer.display_name if chosen is not None else "The server")
+
+    def _remember(self: Any, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
+        chosen = self._chosen
+        self._record = {
+            "hub": identity.hub,
+            "spawn_id": identity.spawn_id,
+            "profile": identity.profile,
+            "generation": chosen.snapshot.generation if chosen else 0,
+            "digest": chosen.entry.digest if chosen else "",
+            "objects": [[o.api_version, o.kind, o.name, o.lifetime.value] for o in objects],
+            "params": chosen.params if chosen else {},
+        }
+        if getattr(self, "orm_spawner", None) is not None:
+            self.orm_spawner.state = self.get_state()
+            self._commit()
+
+    async def _make_create_pvc_request(self: Any, pvc: Any, request_timeout: float) -> bool:
+        try:
+            return bool(await super()._make_create_pvc_request(pvc, request_timeout))  # type: ignore[misc]
+        except (ApiException, OSError) as e:
+            return bool(self._try_again(e, f"creating PersistentVolumeClaim {self.namespace}/{pvc.metadata.name}"))
+
+    async def _make_create_resource_request(self: Any, kind: str, manifest: Any) -> bool:
+        """Create the Secret or the Service of `internal_ssl`; unlike KubeSpawner, without its keys in the log."""
+        name = manifest.metadata.name
+        create = getattr(self.api, f"create_namespaced_{kind}")
+        try:
+            await asyncio.wait_for(create(self.namespace, manifest), self.k8s_api_request_timeout)
+        except asyncio.TimeoutError:
+            return False
+        except (ApiException, OSError) as e:
+            if getattr(e, "status", None) == 409:
+                return True
+            return bool(self._try_again(e, f"creating {kind} {self.namespace}/{name}"))
+        return True
+
+    def _try_again(self: Any, exc: Exception, what: str) -> bool:
+        """Return false, which has KubeSpawner try again, where that may help.
+
+        Raises:
+            tornado.web.HTTPError: where it cannot.
+        """
+        failure = classify(exc, what=what)
+        if isinstance(failure, KubeFailure) and failure.retryable:
+            self.log.warning("%s", failure)
+            return False
+        # Not chained: the answer of the API server may quote the manifest.
+        raise self._answer_to(failure) from None
+
+    # ---------------------------------------------------------------------------------------------- waiting
+
+    async def _wait_until_answering(
+        self: Any, uid: str, identity: ServerIdentity, objects: Sequence[KubeObject]
+    ) -> None:
+        """Wait for the pod to run and for its server to answer, so that the user gets in without a further pause.
+
+        Raises:
+            tornado.web.HTTPError: when the pod ends or is deleted meanwhile.
+        """
+        key = f"{self.namespace}/{self.pod_name}"
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.start_timeout
+        shared = [item for item in objects if item.lifetime is Lifetime.shared]
+        seen = False
+        while loop.time() < deadline:
+            reflector = self.pod_reflector
+            pod = reflector.pods.get(key) if reflector is not None else None
+            mine = pod is not None and pod["metadata"]["uid"] == uid
+            if mine:
+                seen = True
+                if self._ended(pod):
+                    raise self._early_end(pod)
+                if self.is_pod_running(pod):
+                    break
+            elif seen:
+                uncounted(self)
+                raise refusal("The server was stopped while it was starting.", reason="stopped", status=409)
+            if not isinstance(reflector, NotifyingPodReflector):
+                return
+            if shared and self._misses_one_of(shared):
+                self.log.warning("A file that pod %s waits for has been deleted; it is made again", key)
+                await self._recreate(identity, shared)
+                shared = []
+            pause = 1.0 if shared else _LONGEST_PAUSE
+            await reflector.changed(min(pause, max(0.1, deadline - loop.time())))
+        else:
+            return
+        path = (self.server.base_url if self.server else "/") + "api"
+        timeout = min(float(self.http_timeout), max(0.0, deadline - loop.time()))
+
+        def gone() -> bool:
+            return bool(self._ended(self.pod_reflector.pods.get(key)))
+
+        if not await server_answers(self._get_pod_url(pod), path, timeout=timeout, gone=gone) and gone():
+            raise self._early_end(self.pod_reflector.pods.get(key))
+
+    def _misses_one_of(self: Any, shared: Sequence[KubeObject]) -> bool:
+        """Tell whether an event of the pod says that one of these objects does not exist."""
+        names = [f'"{item.name}" not found' for item in shared]
+        return any(bool(name in (event.get("message") or "")) for event in self.events for name in names)
+
+    async def _recreate(self: Any, identity: ServerIdentity, shared: Sequence[KubeObject]) -> None:
+        try:
+            await self._cluster.recreate(identity, shared)
+        except ProfileSpawnerError as e:
+            raise self._answer_to(e) from e
+
+    def _early_end(self: Any, pod: Mapping[str, Any] | None) -> Exception:
+        """Return the answer for a server that ended before it could be used."""
+        uncounted(self)
+        statuses = ((pod or {}).get("status") or {}).get("containerStatuses") or ()
+        codes = [s["state"]["terminated"].get("exitCode") for s in statuses if "terminated" in (s.get("state") or {})]
+        code = f" (exit code {codes[0]})" if codes else ""
+        return refusal(
+            f"The server ended right after its start{code}. Try again, or choose another profile; "
+            "your administrator finds the reason in the log of the pod.",
+            reason="server_ended",
+            status=502,
+            log_message=f"pod {self.namespace}/{self.pod_name} ended while it was starting{code}",
+        )
+
+    @staticmethod
+    def _ended(pod: Mapping[str, Any] | None) -> bool:
+        return pod is None or (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+
+    # ---------------------------------------------------------------------------------------------- watching
+
+    async def _start_watching_pods(self: Any, replace: bool = False) -> Any:
+        return await self._start_reflector(
+            kind="pods",
+            reflector_class=NotifyingPodReflector,
+            labels={"component": self.component_label},
+            omit_namespace=self.enable_user_namespaces,
+            replace=replace,
+        )
+
+    async def _start_reflector(self: Any, kind: str, reflector_class: Any, replace: bool = False, **kwargs: Any) -> Any:
+        """Watch as KubeSpawner does, but survive an API server that is away.
+
+        KubeSpawner keeps a reflector whose first list failed, or which has given up, as if it was working, and with
+        user namespaces it ends the whole hub.
+
+        Raises:
+            tornado.web.HTTPError: with status 503, when the API server cannot be asked.
+        """
+        key = self._get_reflector_key(kind)
+        known = type(self).reflectors.get(key)
+        if known is not None and _is_dead(known):
+            self.log.warning("The watch of %s had ended; it is started again", kind)
+            del type(self).reflectors[key]
+        try:
+            reflector = await super()._start_reflector(kind, reflector_class, replace, **kwargs)  # type: ignore[misc]
+        except (Exception, SystemExit) as e:  # noqa: BLE001 - the hub must live, whatever it is
+            failed = type(self).reflectors.get(key)
+            if failed is not None and _is_dead(failed):
+                del type(self).reflectors[key]
+            raise self._answer_to(classify(e, what=f"watching {kind} in {self.namespace}")) from None
+        reflector.on_failure = None
+        return reflector
+
+    async def poll(self: Any) -> int | None:
+        """Tell whether the server runs. An API server that is away is no reason to take the server for stopped.
+
+        JupyterHub asks at its start, and stops the server of whoever it gets no answer for: so this waits for one.
+        """
+        pause = 0.5
+        while True:
+            try:
+                await self._start_watching_pods()
+            except Exception as e:
+                if getattr(e, "status_code", None) != 503:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 15.0)
+            else:
+                return await super().poll()  # type: ignore[misc,no-any-return]
+
+    # ---------------------------------------------------------------------------------------------- stopping
+
+    async def stop(self: Any, now: bool = False) -> None:
+        """Delete the server's pod, never one that only has its name, and wait until it is gone."""
+        await self._start_watching_pods()
+        key = f"{self.namespace}/{self.pod_name}"
+        identity = self._identity(self._record.get("spawn_id", ""))
+        pod = self.pod_reflector.pods.get(key)
+        if pod is not None and identity.owns_pod(pod) == "foreign":
+            self.log.warning("Pod %s belongs to somebody else; it is left alone", key)
+            return
+        grace = 0 if now else self.delete_grace_period
+        uid = pod["metadata"]["uid"] if pod is not None else None
+        await self._cluster.delete_pod(identity, self.namespace, grace, uid=uid)
+        await self._wait_until_gone(key, uid)
+        self._chosen = None
+
+    async def _wait_until_gone(self: Any, key: str, uid: str | None) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.start_timeout
+        while loop.time() < deadline:
+            reflector = self.pod_reflector
+            pod = reflector.pods.get(key)
+            if pod is None or (uid is not None and pod["metadata"]["uid"] != uid):
+                return
+            if isinstance(reflector, NotifyingPodReflector):
+                await reflector.changed(min(_LONGEST_PAUSE, max(0.1, deadline - loop.time())))
+            else:
+                await asyncio.sleep(0.2)
+        self.log.error("Pod %s did not disappear, restarting pod reflector", key)
+        await self._start_watching_pods(replace=True)
+        raise TimeoutError(f"pod {key} did not disappear in {self.start_timeout} seconds")
+
+    async def delete_forever(self: Any) -> None:
+        """Delete what is kept for the user when the user (no mere named server) is deleted and `delete_pvc` is on."""
+        await super().delete_forever()  # type: ignore[misc]
+        if self.delete_pvc and not self.name and self.profiles.has_sources:
+            deleted = await self._cluster.delete_kept(self._identity())
+            if deleted:
+                self.log.info("Deleted %d volume claims of %s", deleted, self._log_name)
+
+
+def _is_dead(reflector: Any) -> bool:
+    """Tell whether a reflector will never learn anything again."""
+    loaded = reflector.first_load_future
+    if loaded.done() and (loaded.cancelled() or loaded.exception() is not None):
+        return True
+    return reflector.watch_task is not None and reflector.watch_task.done()
