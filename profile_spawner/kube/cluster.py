@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from profile_spawner.errors import ClusterError
@@ -92,7 +92,8 @@ class Cluster:
         pod: Any,
         *,
         trusted: bool = False,
-        hub_parts: Sequence[Mapping[str, Any]] = (),
+        hub_parts: Sequence[Any] = (),
+        service_accounts: Collection[str] = (),
     ) -> dict[str, Any]:
         """Create the server's pod, or adopt the one that this spawn has created already.
 
@@ -102,6 +103,7 @@ class Cluster:
             trusted: Whether all of the pod stands in the hub's own configuration, which the policy does not judge.
             hub_parts: Containers and volumes of the hub's own configuration, for one of a profile's pods: those that
                 stand in the pod unchanged are not judged.
+            service_accounts: Further service accounts that the pod may run as.
 
         Returns:
             The pod as the API server has it, with `metadata.uid`.
@@ -113,7 +115,7 @@ class Cluster:
         body = self.pod_body(identity, pod)
         if not trusted:
             parts = tuple(plain(self._client.sanitize_for_serialization(part)) for part in hub_parts)
-            self.policy.check_pod(body, identity.profile, trusted=parts)
+            self.policy.check_pod(body, identity.profile, trusted=parts, service_accounts=service_accounts)
 
         def judge(found: Mapping[str, Any]) -> Verdict:
             owner = identity.owns_pod(found)

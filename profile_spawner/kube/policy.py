@@ -7,7 +7,7 @@ server's own namespace, and a pod of Pod Security level `baseline`. The hub's co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,13 +119,22 @@ class Policy:
             except (MalformedPodError, AttributeError, TypeError) as exc:
                 report.refuse("well-formed manifest", "", None, "a manifest of this kind", cause=exc)
 
-    def check_pod(self, pod: Mapping[str, Any], profile: str, *, trusted: Sequence[Mapping[str, Any]] = ()) -> None:
+    def check_pod(
+        self,
+        pod: Mapping[str, Any],
+        profile: str,
+        *,
+        trusted: Sequence[Mapping[str, Any]] = (),
+        service_accounts: Collection[str] = (),
+    ) -> None:
         """Check the server's final pod, after every hook and override.
 
         Args:
             pod: The pod as it will be sent.
             profile: The profile's slug.
             trusted: As the attribute, for this pod only.
+            service_accounts: As the attribute, for this pod only: those that the hub's configuration gives to this
+                user, and those that the profile brings.
 
         Raises:
             PolicyViolation: for the first thing that is not allowed.
@@ -136,7 +145,7 @@ class Policy:
             spec = pod.get("spec") or {}
             accounts = self.service_accounts
             account = spec.get("serviceAccountName") or spec.get("serviceAccount")
-            if accounts is not None and account and account not in accounts | {"default"}:
+            if accounts is not None and account and account not in {*accounts, *service_accounts, "default"}:
                 report.refuse(
                     "service account", "spec.serviceAccountName", account, "one the hub's configuration names"
                 )

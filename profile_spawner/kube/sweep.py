@@ -104,7 +104,14 @@ class Sweeper:
             self._cluster.log.info("Swept %d unused objects in %s", len(gone), namespace)
         return gone
 
-    async def stray_pods(self, namespace: str, servers: Collection[str], *, now: datetime | None = None) -> list[Key]:
+    async def stray_pods(
+        self,
+        namespace: str,
+        servers: Collection[str],
+        *,
+        known: Collection[str] | None = None,
+        now: datetime | None = None,
+    ) -> list[Key]:
         """Delete this hub's pods that belong to no server the hub knows: left when a start and its stop both failed.
 
         The same grace and the same two passes as for other objects.
@@ -113,6 +120,8 @@ class Sweeper:
             namespace: Where.
             servers: `ServerIdentity.server_hash` of every server that runs, starts or stops. Must be complete: a pod
                 whose server is missing here is somebody's lost work.
+            known: If given, only pods of these servers are looked at: those that stand in the hub's database at all. So
+                a hub whose database is new, or that shares its name with another one, deletes nothing.
             now: The time; the clock's by default.
 
         Returns:
@@ -131,6 +140,7 @@ class Sweeper:
             pod["metadata"]["uid"]: pod["metadata"]["name"]
             for pod in pods
             if labels_of(pod).get(LABEL_SERVER) not in servers
+            and (known is None or labels_of(pod).get(LABEL_SERVER) in known)
             and not pod["metadata"].get("deletionTimestamp")
             and (moment - _time(pod["metadata"]["creationTimestamp"])).total_seconds() >= self._grace
         }

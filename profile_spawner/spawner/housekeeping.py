@@ -1,4 +1,4 @@
-"""Removes shared files that no server uses any more: at the hub's start, now and then, and after servers have stopped.
+"""Removes what no server uses any more: at the hub's start, now and then, and after servers have stopped.
 
 No spawn waits for it, and a spawn costs no call for it.
 """
@@ -6,13 +6,27 @@ No spawn waits for it, and a spawn costs no call for it.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from profile_spawner.errors import ClusterError
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.sweep import Sweeper
+from profile_spawner.names import identity_hash
 
-__all__ = ["Housekeeping"]
+__all__ = ["Housekeeping", "Servers", "known_servers"]
+
+
+class Servers(NamedTuple):
+    """The servers of a hub, by `ServerIdentity.server_hash`.
+
+    Attributes:
+        in_use: Those that run, start or stop.
+        known: All that the hub's database has, stopped ones included.
+    """
+
+    in_use: frozenset[str]
+    known: frozenset[str]
 
 
 class Housekeeping:
@@ -24,13 +38,25 @@ class Housekeeping:
         grace: How long an unused object stays, in seconds.
         interval: The pause between passes, in seconds; 0 switches them off.
         log: The hub's logger.
+        servers: Returns the hub's servers; `None` when it cannot tell, and then no pod is ever removed.
     """
 
-    def __init__(self, cluster: Cluster, hub: str, *, grace: float, interval: float, log: Any) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        hub: str,
+        *,
+        grace: float,
+        interval: float,
+        log: Any,
+        servers: Callable[[], Servers | None] = lambda: None,
+    ) -> None:
         self._sweeper = Sweeper(cluster, hub, grace_seconds=grace, kinds=("ConfigMap",))
         self._pause = min(interval, max(grace, 1.0)) if interval else 0.0
         self._log = log
+        self._servers = servers
         self._namespaces: set[str] = set()
+        self._forbidden: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, namespace: str) -> None:
@@ -46,10 +72,41 @@ class Housekeeping:
             await asyncio.sleep(self._pause)
             for namespace in sorted(self._namespaces):
                 try:
-                    await self._sweeper.sweep(namespace)
+                    await self._pass(namespace)
                 except ClusterError as e:
-                    if e.reason == "forbidden":
-                        self._log.warning("Unused files in %s are not removed: %s", namespace, e)
-                        self._namespaces.discard(namespace)
-                    else:
-                        self._log.info("Looking for unused files in %s failed and is tried again: %s", namespace, e)
+                    self._log.info("Looking for unused objects in %s failed and is tried again: %s", namespace, e)
+                except Exception:  # noqa: BLE001 - logged with its traceback
+                    # The next pass may go well; without this there would be none.
+                    self._log.exception("Looking for unused objects in %s failed and is tried again", namespace)
+
+    async def _pass(self, namespace: str) -> None:
+        if namespace not in self._forbidden:
+            try:
+                await self._sweeper.sweep(namespace)
+            except ClusterError as e:
+                if e.reason != "forbidden":
+                    raise
+                self._log.warning("Unused files in %s are not removed: %s", namespace, e)
+                self._forbidden.add(namespace)
+        servers = self._servers()
+        if servers is not None:
+            await self._sweeper.stray_pods(namespace, servers.in_use, known=servers.known)
+
+
+def known_servers(hub: str, app: Any, rows: Iterable[tuple[str, str, bool]]) -> Servers:
+    """Return the servers that a hub knows.
+
+    Args:
+        hub: The hub's identity.
+        app: The `JupyterHub` application.
+        rows: User, server name, and whether it has an address, of all servers in the hub's database: users are loaded
+            into memory as they come along, so that memory alone is not complete.
+    """
+    known = list(rows)
+    in_use = {(user, name) for user, name, has_address in known if has_address}
+    for user in list(app.users.values()):
+        in_use |= {(user.name, name) for name, s in list(user.spawners.items()) if s.active or s.pending}
+    return Servers(
+        in_use=frozenset(identity_hash(hub, user, name) for user, name in in_use),
+        known=frozenset(identity_hash(hub, user, name) for user, name, _ in known),
+    )

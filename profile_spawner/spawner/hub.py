@@ -23,7 +23,7 @@ from profile_spawner.kube.policy import DEFAULT_KINDS, Policy
 from profile_spawner.registry import Entry, RawProfile, Snapshot, make_entry, profile_registry, raw_profiles
 from profile_spawner.reload import ProfileService
 
-from .housekeeping import Housekeeping
+from .housekeeping import Housekeeping, Servers, known_servers
 from .traits import HubTraits, source_settings
 
 __all__ = ["HubProfiles", "hub_profiles"]
@@ -67,7 +67,9 @@ class HubProfiles:
         self.sources = source_settings(self.settings)
         self.service = ProfileService(self.sources, log=log)
         self.policy = Policy(
-            kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds), pod_security=self.settings.pod_security
+            kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
+            pod_security=self.settings.pod_security,
+            service_accounts=frozenset(self.settings.data_policy.get("service_accounts") or ()),
         )
         self._clusters: dict[int, Cluster] = {}
         self._housekeeping: dict[int, Housekeeping] = {}
@@ -107,8 +109,23 @@ class HubProfiles:
                 grace=self.settings.shared_grace_period,
                 interval=self.settings.sweep_interval,
                 log=self.log,
+                servers=self._known_servers,
             )
         return self._clusters[key]
+
+    def _known_servers(self) -> Servers | None:
+        """Return the servers of the running hub; `None` outside of one."""
+        from jupyterhub import orm
+        from jupyterhub.app import JupyterHub
+
+        app = JupyterHub.instance() if JupyterHub.initialized() else None
+        if app is None or getattr(app, "users", None) is None:
+            return None
+        columns = app.db.query(orm.User.name, orm.Spawner.name, orm.Spawner.server_id)
+        rows = columns.join(orm.Spawner, orm.Spawner.user_id == orm.User.id)
+        return known_servers(
+            self.settings.hub_id, app, [(user, name or "", server is not None) for user, name, server in rows]
+        )
 
     def housekeeping(self, api_client: Any) -> Housekeeping:
         """Return who removes unused objects from the cluster behind `api_client`."""
@@ -259,3 +276,8 @@ async def _start_when_configured(spawner_class: Any) -> None:
     if hub.has_sources:
         await hub.service.ready()
         await hub.service.start()
+        # What an earlier run has left is looked for even when nobody starts a server. The object without a user only
+        # knows the configured namespace and the way to the API server.
+        spawner = configured(_mock=True, config=app.config)
+        if not spawner.enable_user_namespaces:
+            spawner.keep_house()

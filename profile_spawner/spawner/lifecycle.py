@@ -56,6 +56,11 @@ class LifecycleMixin:
             self.api.api_client, self.k8s_api_request_timeout, self.k8s_api_request_retry_timeout
         )
 
+    def keep_house(self: Any) -> None:
+        """Have what is left over in this server's namespace removed from now on."""
+        if self._cluster is not None:
+            self.profiles.housekeeping(self.api.api_client).watch(self.namespace)
+
     # ---------------------------------------------------------------------------------------------- starting
 
     async def _make_create_pod_request(self: Any, pod: Any, request_timeout: float) -> bool:
@@ -72,10 +77,14 @@ class LifecycleMixin:
         try:
             await cluster.prepare(identity, objects)
             if chosen is not None:
-                self.profiles.housekeeping(self.api.api_client).watch(self.namespace)
+                self.keep_house()
             trusted = chosen is None or chosen.entry.raw is not None
             parts = () if trusted else self._hub_parts()
-            created = await cluster.create_pod(identity, pod, trusted=trusted, hub_parts=parts)
+            accounts = [self._expand_all(self._traits_before.original("service_account") or "")]
+            accounts += [item.name for item in objects if item.kind == "ServiceAccount"]
+            created = await cluster.create_pod(
+                identity, pod, trusted=trusted, hub_parts=parts, service_accounts=accounts
+            )
             uid = created["metadata"]["uid"]
             if any(item.lifetime is Lifetime.owned for item in objects):
                 await cluster.attach(identity, objects, self.pod_name, uid)
