@@ -148,6 +148,8 @@ class FaultProxy:
             if fault is not None and fault.mode in ("reset", "hang"):
                 return await self._no_answer(request, fault)
             if "watch" in request.query:
+                if fault is not None:
+                    self.carried_out.set()
                 return await self._stream(request)
             answer = await self._forward(request, data)
             if fault is not None:

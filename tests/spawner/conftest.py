@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from traitlets.config import Config
 
+from .stress import local_world, world  # noqa: F401 - fixtures
+
 
 @pytest.fixture
 def make_spawner() -> Callable[..., Any]:
