@@ -110,6 +110,13 @@ class FaultProxy:
         """Refuse connections from now on."""
         await self._site.stop()
 
+    def hang_up(self) -> None:
+        """Break all connections."""
+        assert self._runner.server is not None
+        for connection in list(self._runner.server.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
     async def stop(self) -> None:
         """Let go of everything that hangs, and end."""
         self._released.set()

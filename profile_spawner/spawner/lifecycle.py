@@ -255,17 +255,27 @@ class LifecycleMixin:
             tornado.web.HTTPError: with status 503, when the API server cannot be asked.
         """
         key = self._get_reflector_key(kind)
-        known = type(self).reflectors.get(key)
+        reflectors = type(self).reflectors
+        known = reflectors.get(key)
         if known is not None and _is_dead(known):
             self.log.warning("The watch of %s had ended; it is started again", kind)
-            del type(self).reflectors[key]
+            del reflectors[key]
+            known = None
         try:
+            if known is not None and not known.first_load_future.done():
+                # Without the shield, whoever is cancelled while waiting takes the others along.
+                await asyncio.shield(known.first_load_future)
             reflector = await super()._start_reflector(kind, reflector_class, replace, **kwargs)  # type: ignore[misc]
         except (Exception, SystemExit) as e:  # noqa: BLE001 - the hub must live, whatever it is
-            failed = type(self).reflectors.get(key)
-            if failed is not None and _is_dead(failed):
-                del type(self).reflectors[key]
             raise self._answer_to(classify(e, what=f"watching {kind} in {self.namespace}")) from None
+        finally:
+            begun = reflectors.get(key)
+            if begun is not None and begun is not known and begun.watch_task is None:
+                # It failed, or KubeSpawner cancelled it because another one failed: nobody may wait for it any more.
+                del reflectors[key]
+                if not begun.first_load_future.done():
+                    begun.first_load_future.set_exception(ConnectionError("the first list was given up"))
+                    begun.first_load_future.exception()
         reflector.on_failure = None
         return reflector
 
@@ -279,7 +289,7 @@ class LifecycleMixin:
             try:
                 await self._start_watching_pods()
             except Exception as e:
-                if getattr(e, "status_code", None) != 503:
+                if getattr(e, "status_code", None) != 503 or not self._check_pending:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 15.0)
@@ -330,7 +340,6 @@ class LifecycleMixin:
 
 def _is_dead(reflector: Any) -> bool:
     """Tell whether a reflector will never learn anything again."""
-    loaded = reflector.first_load_future
-    if loaded.done() and (loaded.cancelled() or loaded.exception() is not None):
-        return True
-    return reflector.watch_task is not None and reflector.watch_task.done()
+    if reflector.watch_task is None:
+        return bool(reflector.first_load_future.done())
+    return bool(reflector.watch_task.done())

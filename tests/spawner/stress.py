@@ -122,6 +122,15 @@ class World:
         self._hubs.append(hub)
         return hub
 
+    async def away(self) -> None:
+        """Let the API server be out of reach: no new connection, and none of the old ones."""
+        await self.proxy.close_port()
+        self.proxy.hang_up()
+
+    async def back(self) -> None:
+        """Let the API server be within reach again."""
+        await self.proxy.listen(self.proxy.port)
+
     async def kill(self, hub: HubUnderTest) -> None:
         """End a hub as a power cut does."""
         await hub.close(signal.SIGKILL)
