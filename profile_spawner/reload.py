@@ -80,15 +80,20 @@ class ProfileService:
         self._waiting: _Request | None = None
         self._last: ReloadReport | None = None
         self._loaded_at = 0.0
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher: FileWatcher | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Task[None]] = set()
 
     def _make_sources(self) -> list[Source]:
         sources: list[Source] = []
         if self.settings.builtin_profiles:
             sources.append(Builtin(self.settings.builtin_profiles))
         policy = DataPolicy.of(self.settings.data_policy, "documents")
-        sources.extend(PythonDirectory(d, self._finder, self._trial) for d in self.settings.profiles_dirs)
-        sources.extend(Documents(path, policy) for path in self.settings.profile_documents)
+        sources.extend(
+            PythonDirectory(d, self._finder, self._trial, settle=self.settings.settle)
+            for d in self.settings.profiles_dirs
+        )
+        sources.extend(Documents(path, policy, settle=self.settings.settle) for path in self.settings.profile_documents)
         return sources
 
     # ---------------------------------------------------------------------------------------------- what is served
@@ -161,6 +166,9 @@ class ProfileService:
         problems = built.snapshot.problems
         report = ReloadReport(reason, built.snapshot.generation, built.changes, problems, built.loaded, seconds)
         self._last = report
+        if self._builder.unsettled:
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_later(self.settings.settle or 0.05, self._in_background, "files changed")
         for problem in problems:
             if str(problem) not in before:
                 self.log.error("Profiles: %s", problem)
@@ -169,31 +177,40 @@ class ProfileService:
             self.log.info("Profiles: generation %d (%s): %s%s", report.generation, reason, report, fine)
         return report
 
+    def _in_background(self, reason: str, hints: Iterable[str] | None = ()) -> None:
+        """Reload without anybody waiting for it; used by watches and signals."""
+
+        async def reload() -> None:
+            try:
+                await self.reload(reason, hints=hints)
+            except Exception:  # the watch must go on
+                self.log.exception("Profiles: the reload failed; the last good ones stay")
+
+        task = asyncio.ensure_future(reload())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     async def start(self) -> None:
         """Watch the sources from now on."""
         await self.ready()
         paths = [path for source in self._sources for path in source.watched()]
         if self.settings.watch and paths and self._watcher is None:
-            self._watcher = asyncio.ensure_future(self._watch(FileWatcher(paths, self.settings.settle, self.log)))
-
-    async def _watch(self, watcher: FileWatcher) -> None:
-        async for hints in watcher.changes():
-            try:
-                await self.reload("files changed", hints=hints)
-            except Exception:  # the watch must go on
-                self.log.exception("Profiles: the reload failed; the last good ones stay")
+            self._watcher = FileWatcher(paths, self.settings.settle, self.log)
+            self._watcher.start(lambda changed: self._in_background("files changed", changed))
 
     async def stop(self) -> None:
         """Stop watching, and end the worker."""
+        if self._later is not None:
+            self._later.cancel()
         if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+            await self._watcher.stop()
             self._watcher = None
         pool, self._pool = self._pool, None
         if pool is not None:
             if self._trial is not None:
                 await asyncio.get_running_loop().run_in_executor(pool, self._trial.close)
             pool.shutdown(wait=False)
+        self._finder.uninstall()
 
 
 @dataclass

@@ -79,6 +79,7 @@ class Builder:
         self._next_resolver: Resolver | None = None
         self._attempt = itertools.count(1)
         self._direct: Sequence[tuple[str, Any]] | None = None
+        self.unsettled = False
         self.snapshot = Snapshot()
 
     # ---------------------------------------------------------------------------------------------- a build
@@ -110,22 +111,36 @@ class Builder:
     def _scan(self, *, full: bool, retry: bool, hints: frozenset[str] | None) -> tuple[dict[str, Unit], list[Unit]]:
         """Return all units in order, and those that differ from the last scan."""
         known = {key: state.seen for key, state in self._states.items()}
-        units: dict[str, Unit] = {}
+        units = self._settled(known, full=full, hints=hints)
         changed: list[Unit] = []
-        for source in self._sources:
-            for unit in source.scan(known, full=full, hints=hints):
-                units[unit.key] = unit
-                state = self._states.get(unit.key)
-                if state is None:
-                    self._states[unit.key] = _State(unit)
-                    changed.append(unit)
-                elif unit is not state.seen:
-                    if unit.digest != state.seen.digest or (retry and state.problems):
-                        changed.append(unit)
-                    state.seen = unit
-                elif retry and state.problems:
-                    changed.append(unit)
+        for key, unit in units.items():
+            state = self._states.get(key)
+            if state is None:
+                self._states[key] = _State(unit)
+                changed.append(unit)
+                continue
+            if unit.digest != state.seen.digest or (retry and state.problems):
+                changed.append(unit)
+            state.seen = unit
         return units, changed
+
+    def _settled(self, known: dict[str, Unit], *, full: bool, hints: frozenset[str] | None) -> dict[str, Unit]:
+        """Scan until nothing is being written, for a while; what then still is stays as it was."""
+        deadline = time.monotonic() + 10 * self._settings.settle
+        found: dict[int, Sequence[Unit]] = {}
+        waiting: Sequence[Source] = self._sources
+        while waiting:
+            for source in waiting:
+                found[id(source)] = source.scan(known, full=full, hints=hints)
+                known.update({u.key: u for u in found[id(source)]})
+            full = False
+            waiting = [source for source in waiting if source.unsettled]
+            if waiting and time.monotonic() >= deadline:
+                break
+            if waiting:
+                time.sleep(self._settings.settle / 2)
+        self.unsettled = bool(waiting)
+        return {u.key: u for source in self._sources for u in found[id(source)]}
 
     def _load(self, changed: Sequence[Unit], removed: Sequence[_State], units: Mapping[str, Unit]) -> dict[str, Loaded]:
         """Load the changed units and those that import them."""
@@ -136,7 +151,9 @@ class Builder:
         attempt = next(self._attempt)
         # Documents come first: modules may use params that they define.
         for source in sorted(self._sources, key=lambda s: s.kind in ("python", "entry_points")):
-            touched = [u for u in (*changed, *(s.seen for s in removed)) if u.source == source.name]
+            touched = [
+                u for u in (*changed, *(s.seen for s in removed)) if (u.kind, u.source) == (source.kind, source.name)
+            ]
             if not touched:
                 continue
             wanted = self._with_dependants(touched, units)
@@ -150,8 +167,9 @@ class Builder:
     def _with_dependants(self, touched: Sequence[Unit], units: Mapping[str, Unit]) -> list[Unit]:
         wanted = {u.key for u in touched}
         names = {"*", *(u.short_name for u in touched)}
-        source = touched[0].source
-        others = [(s.seen, s.needs) for s in self._states.values() if s.needs and s.seen.source == source]
+        home = (touched[0].kind, touched[0].source)
+        seen = [s for s in self._states.values() if s.needs and (s.seen.kind, s.seen.source) == home]
+        others = [(s.seen, s.needs) for s in seen]
         grown = True
         while grown:
             grown = False

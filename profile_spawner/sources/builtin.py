@@ -23,6 +23,7 @@ class Builtin:
 
     kind = "builtin"
     name = "builtin"
+    unsettled = False
 
     def __init__(self, slugs: Sequence[str]) -> None:
         self._slugs = tuple(BUILTIN) if "all" in slugs else tuple(dict.fromkeys(slugs))

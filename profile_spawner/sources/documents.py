@@ -12,7 +12,7 @@ from profile_spawner.profile import BaseAppProfile
 
 from .data_policy import DataPolicy
 from .data_profiles import DocumentReader
-from .files import Fingerprint, fingerprint, is_temporary, read_file
+from .files import Fingerprint, UnsettledError, fingerprint, is_temporary, read_file
 from .units import Loaded, Unit
 from .yaml_text import MAX_BYTES
 
@@ -46,14 +46,17 @@ class Documents:
     Args:
         path: The file or folder.
         policy: What the documents may ask for.
+        settle: How long a file must have been left alone, in seconds.
     """
 
     kind = "documents"
 
-    def __init__(self, path: Path, policy: DataPolicy) -> None:
+    def __init__(self, path: Path, policy: DataPolicy, *, settle: float = 0.0) -> None:
         self.path = path.absolute()
         self.name = str(self.path)
         self._policy = policy
+        self._settle = settle
+        self.unsettled = False
 
     def watched(self) -> Sequence[str]:
         """Return the file or folder."""
@@ -66,6 +69,7 @@ class Documents:
     def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:
         """Return the documents by name."""
         del hints
+        self.unsettled = False
         try:
             paths = self._paths()
         except OSError as e:
@@ -75,7 +79,10 @@ class Documents:
                 hint="Create the file or folder, or correct the configuration (profile_documents)",
             )
             gone = Unit(f"{self.kind}:{self.name}", self.kind, self.name, self.name, str(problem), None, problem)
-            return [gone, *(u for u in known.values() if u.source == self.name and u.key != gone.key)]
+            return [
+                gone,
+                *(u for u in known.values() if (u.kind, u.source) == (self.kind, self.name) and u.key != gone.key),
+            ]
         units = []
         for path in paths:
             key = f"{self.kind}:{path}"
@@ -83,7 +90,9 @@ class Documents:
             if before is not None and not full and _seems_unchanged(before):
                 units.append(before)
             else:
-                units.append(self._read(key, path, before))
+                unit = self._read(key, path, before) or before
+                if unit is not None:
+                    units.append(unit)
         return units
 
     def _paths(self) -> list[Path]:
@@ -94,17 +103,24 @@ class Documents:
             names = sorted(e.name for e in entries if e.name.endswith(SUFFIXES) and not is_temporary(e.name))
         return [self.path / name for name in names]
 
-    def _read(self, key: str, path: Path, before: Unit | None) -> Unit:
+    def _read(self, key: str, path: Path, before: Unit | None) -> Unit | None:
+        """Return the document as it is now; `None` while it, or a file that it uses, is being written."""
         assets = before.payload.assets if before is not None and before.payload is not None else set()
         states = {p: fingerprint(p) for p in (str(path), *assets)}
         try:
-            content = read_file(path, self._folder, limit=MAX_BYTES)
+            content = read_file(path, self._folder, limit=MAX_BYTES, settle=self._settle)
+        except UnsettledError:
+            self.unsettled = True
+            return None
         except ProfileSpawnerError as e:
             return Unit(key, self.kind, self.name, str(path), f"unreadable: {e}", None, e, path.name)
         digest = hashlib.sha256(content)
         for asset in sorted(assets):
             try:
-                digest.update(read_file(Path(asset), self._folder))
+                digest.update(read_file(Path(asset), self._folder, settle=self._settle))
+            except UnsettledError:
+                self.unsettled = True
+                return None
             except SourceError as e:
                 digest.update(str(e).encode())
         payload = _Document(content, states, set(assets))

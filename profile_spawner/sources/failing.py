@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 
 __all__ = ["describe"]
+
+_OUR_NAMES = re.compile(r"_profile_spawner_g\d+_\w+\.")
 
 
 def describe(error: BaseException, path: Path) -> ProfileSpawnerError:
@@ -27,7 +30,8 @@ def describe(error: BaseException, path: Path) -> ProfileSpawnerError:
         )
     if isinstance(error, MemoryError):
         return SourceError("the module needs too much memory while it is imported", origin=origin)
-    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = _OUR_NAMES.sub("", str(error))
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     hint = None
     if isinstance(error, ModuleNotFoundError):
         hint = "Install it where the hub runs, or put the module into the same folder"

@@ -7,21 +7,29 @@ inside their folder are read; a FIFO or device never blocks, a huge file is refu
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
+import signal
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from profile_spawner.errors import Origin, SourceError
 
-__all__ = ["MAX_FILE", "Fingerprint", "fingerprint", "is_temporary", "read_file", "walk"]
+__all__ = ["MAX_FILE", "Fingerprint", "UnsettledError", "fingerprint", "is_temporary", "read_file", "walk"]
 
 MAX_FILE = 1024 * 1024
 """The largest file that is read, in bytes: what a ConfigMap can hold."""
 
-_ATTEMPTS = 5
+_LONGEST_WRITE = 60.0
 _SKIPPED = frozenset({"__pycache__", "node_modules"})
+
+
+class UnsettledError(SourceError):
+    """Somebody is writing the file just now: it is read a little later."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def is_temporary(name: str) -> bool:
     return name.startswith((".", "#")) or name.endswith(("~", ".swp", ".swx", ".tmp", ".pyc")) or name in _SKIPPED
 
 
-def read_file(path: Path, root: Path, *, limit: int = MAX_FILE, code: bool = False) -> bytes:
+def read_file(path: Path, root: Path, *, limit: int = MAX_FILE, code: bool = False, settle: float = 0.0) -> bytes:
     """Return the content of a regular file inside `root`, complete and unchanged while it was read.
 
     Args:
@@ -59,8 +67,10 @@ def read_file(path: Path, root: Path, *, limit: int = MAX_FILE, code: bool = Fal
         root: The folder that it must not leave.
         limit: The largest size in bytes.
         code: Whether it will be run: then nobody but the owner of the hub or root may be able to write it.
+        settle: How long it must have been left alone, in seconds.
 
     Raises:
+        UnsettledError: when it is being written.
         SourceError: saying why the file is refused or cannot be read.
     """
     origin = Origin(str(path))
@@ -74,18 +84,17 @@ def read_file(path: Path, root: Path, *, limit: int = MAX_FILE, code: bool = Fal
             expected=f"a file inside {real_root}",
             hint="Copy the file into the folder",
         )
-    for _ in range(_ATTEMPTS):
-        data = _read_once(real, real_root, origin, limit, code)
-        if data is not None:
-            return data
-    raise SourceError("the file keeps changing while it is read", origin=origin, hint="It is tried again")
+    data = _read_once(real, real_root, origin, limit, code, settle)
+    if data is None:
+        raise UnsettledError("the file changes while it is read", origin=origin)
+    return data
 
 
 def _inside(real: str, real_root: str) -> bool:
     return real == real_root or real.startswith(real_root.rstrip("/") + "/")
 
 
-def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool) -> bytes | None:
+def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool, settle: float) -> bytes | None:
     """Return the content, or `None` when it changed meanwhile."""
     try:
         fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -99,6 +108,8 @@ def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool
             opened = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
             if not _inside(opened.removesuffix(" (deleted)"), real_root):
                 raise SourceError("the link leads out of its folder", origin=origin, value=opened)
+        if settle and _is_being_written(fd, before, settle):
+            raise UnsettledError("the file is being written", origin=origin)
         try:
             data = _read_all(fd, before.st_size)
         except OSError as e:
@@ -106,6 +117,28 @@ def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool
         if len(data) == before.st_size and _fingerprint(os.fstat(fd)) == _fingerprint(before):
             return data
         return None
+
+
+def _is_being_written(fd: int, found: os.stat_result, settle: float) -> bool:
+    age = time.time() - found.st_ctime
+    if 0 <= age < settle:
+        return True
+    if not 0 <= age < _LONGEST_WRITE:
+        return False
+    # The kernel grants a read lease only while nobody has the file open for writing. Whoever opens it meanwhile waits
+    # for the moment until it is given back; the signal that tells about that is one that is ignored.
+    try:
+        fcntl.fcntl(fd, _F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as e:
+        return e.errno == errno.EAGAIN
+    except AttributeError:  # not on Linux
+        return False
+    return False
+
+
+_F_SETSIG = 10
 
 
 class _Descriptor:

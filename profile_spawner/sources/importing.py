@@ -15,6 +15,7 @@ import importlib.util
 import linecache
 import sys
 import types
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.readers import FileReader
@@ -23,14 +24,10 @@ from typing import Any
 
 from profile_spawner.names import identity_hash
 
-__all__ = ["Finder", "FolderNamespace", "ModuleFiles", "prefix_of"]
+__all__ = ["RESERVED", "Finder", "FolderNamespace", "ModuleFiles"]
 
-_RESERVED = frozenset({"profile_spawner", "configurator"})
-
-
-def prefix_of(generation: int, folder: str) -> str:
-    """Return the package under which the modules of `folder` are imported in `generation`."""
-    return f"_profile_spawner_g{generation}_{identity_hash(folder)[:8]}"
+RESERVED = frozenset({"profile_spawner", "configurator", *sys.stdlib_module_names})
+"""Names that never mean a module of a folder."""
 
 
 class ModuleFiles:
@@ -70,11 +67,16 @@ class Finder(importlib.abc.MetaPathFinder):
 
     def __init__(self) -> None:
         self.namespaces: dict[str, FolderNamespace] = {}
+        self._token = uuid.uuid4().hex  # two services may load the same folder
+
+    def prefix_of(self, generation: int, folder: str) -> str:
+        """Return the package under which the modules of `folder` are imported in `generation`."""
+        return f"_profile_spawner_g{generation}_{identity_hash(folder, self._token)[:10]}"
 
     def install(self) -> None:
-        """Take part in imports. Names outside of the namespaces are left to the others."""
+        """Take part in imports, before anybody looks at files. Other names are left to the others."""
         if self not in sys.meta_path:
-            sys.meta_path.append(self)
+            sys.meta_path.insert(0, self)
 
     def uninstall(self) -> None:
         """Take no part any more."""
@@ -114,7 +116,7 @@ class FolderNamespace:
     """The modules of one folder in one generation.
 
     Args:
-        prefix: See `prefix_of`.
+        prefix: See `Finder.prefix_of`.
         folder: The folder, for messages.
         modules: What is imported in this generation, by name.
         unchanged: Names of modules that stay from earlier generations, with their full names.
@@ -147,17 +149,19 @@ class FolderNamespace:
         # One dictionary for all modules; their `import` statements look up `__import__` in it.
         self._builtins = {**vars(builtins), "__import__": self._import}
 
-    def find(self, fullname: str) -> importlib.machinery.ModuleSpec | None:
-        """Return the spec of a module of this namespace."""
+    def find(self, fullname: str) -> importlib.machinery.ModuleSpec:
+        """Return the spec of a module of this namespace.
+
+        Raises:
+            ModuleNotFoundError: when there is none, so that nobody looks for a file that was not read before.
+        """
         name, *parts = fullname[len(self.prefix) + 1 :].split(".")
         files = self.modules.get(name)
-        if files is None:
-            return None
+        found = files.find(parts) if files is not None else None
+        if files is None or (found is None and not (parts and files.is_folder(parts))):
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         self.found.setdefault(name, []).append(fullname)
-        found = files.find(parts)
         if found is None:
-            if not (parts and files.is_folder(parts)):
-                return None
             spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = [str(files.path.joinpath(*parts))]
             return spec
@@ -195,7 +199,7 @@ class FolderNamespace:
 
     def _sibling(self, name: str) -> str | None:
         """Return the full name of a module of this folder; `None` when the name means something else."""
-        if name in sys.stdlib_module_names or name in _RESERVED:
+        if name in RESERVED:
             return None
         if name in self._refused:
             return f"{self.prefix}.{name}"

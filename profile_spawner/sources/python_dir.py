@@ -17,13 +17,14 @@ from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.registry import Collector, RawProfile, collecting
 
 from .failing import describe
-from .files import Fingerprint, fingerprint, is_temporary, read_file, walk
-from .importing import Finder, FolderNamespace, ModuleFiles, prefix_of
+from .files import Fingerprint, UnsettledError, fingerprint, is_temporary, read_file, walk
+from .importing import RESERVED, Finder, FolderNamespace, ModuleFiles
 from .trying import TrialProcess
 from .units import Hold, Loaded, Unit
 
 __all__ = ["PythonDirectory", "PythonModule", "find_module", "import_unit", "params_of"]
 
+_IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+(\w+)", re.MULTILINE)
 _MAX_TREE = 64 * 1024 * 1024
 
 
@@ -86,17 +87,20 @@ class PythonDirectory:
         folder: The folder.
         finder: Where the modules are made importable.
         trial: Where they are imported first; `None` imports them at once.
+        settle: How long a file must have been left alone, in seconds.
     """
 
     kind = "python"
 
-    def __init__(self, folder: Path, finder: Finder, trial: TrialProcess | None) -> None:
+    def __init__(self, folder: Path, finder: Finder, trial: TrialProcess | None, *, settle: float = 0.0) -> None:
         self.folder = folder.absolute()
         self.name = str(self.folder)
         self._finder = finder
         self._trial = trial
         self._assets = _SharedAssets()
         self._digests: dict[str, str] = {}
+        self._settle = settle
+        self.unsettled = False
 
     def watched(self) -> Sequence[str]:
         """Return the folder."""
@@ -107,6 +111,7 @@ class PythonDirectory:
     def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:
         """Return the modules by name. Only what seems to have changed is read."""
         del hints
+        self.unsettled = False
         try:
             with os.scandir(self.folder) as entries:
                 names = sorted(e.name for e in entries)
@@ -121,7 +126,9 @@ class PythonDirectory:
             if before is not None and not full and _seems_unchanged(before, shared):
                 units.append(before)
             else:
-                units.append(self._read(key, name, path, shared))
+                unit = self._read(key, name, path, shared) or before
+                if unit is not None:
+                    units.append(unit)
         self._digests = {u.key: u.digest for u in units}
         return units
 
@@ -133,7 +140,10 @@ class PythonDirectory:
         )
         gone = Unit(f"{self.kind}:{self.name}", self.kind, self.name, self.name, str(problem), None, problem)
         # Its modules stay as they are: a volume may come back.
-        return [gone, *(u for u in known.values() if u.source == self.name and u.key != gone.key)]
+        return [
+            gone,
+            *(u for u in known.values() if (u.kind, u.source) == (self.kind, self.name) and u.key != gone.key),
+        ]
 
     def _sort(self, names: Sequence[str]) -> tuple[dict[str, Path], list[Path]]:
         """Return the modules by name, and the other files and folders, which may be assets of any of them."""
@@ -153,9 +163,13 @@ class PythonDirectory:
                 others.append(path)
         return modules, others
 
-    def _read(self, key: str, name: str, path: Path, shared: str) -> Unit:
+    def _read(self, key: str, name: str, path: Path, shared: str) -> Unit | None:
+        """Return the module as it is now; `None` while it is being written."""
         try:
-            sources, states, digest = _read_all(path, self.folder)
+            sources, states, digest = _read_all(path, self.folder, self._settle)
+        except UnsettledError:
+            self.unsettled = True
+            return None
         except ProfileSpawnerError as e:
             return Unit(key, self.kind, self.name, str(path), f"unreadable: {e}", None, e, name)
         single = "" in sources
@@ -174,7 +188,9 @@ class PythonDirectory:
         stay = {
             loaded.unit.short_name: loaded
             for loaded in current.values()
-            if loaded.unit.source == self.name and loaded.module and loaded.unit.short_name not in names
+            if (loaded.unit.kind, loaded.unit.source) == (self.kind, self.name)
+            and loaded.module
+            and loaded.unit.short_name not in names
         }
         problems = self._try(changed, stay, current)
         refused = {u.short_name: str(problems[u.key][0]) for u in changed if problems.get(u.key)}
@@ -184,7 +200,7 @@ class PythonDirectory:
         def enter(name: str) -> AbstractContextManager[Any]:
             return collecting(collectors[name])
 
-        prefix = prefix_of(generation, self.name)
+        prefix = self._finder.prefix_of(generation, self.name)
         unchanged = {name: loaded.module for name, loaded in stay.items() if name not in refused}
         modules = {u.short_name: u.payload.files for u in good}
         namespace = FolderNamespace(prefix, self.folder, modules, unchanged, enter, refused=refused)
@@ -222,19 +238,22 @@ class PythonDirectory:
         for loaded in result:
             name = loaded.unit.short_name
             assert loaded.hold is not None
-            loaded.needs = frozenset(namespace.imports.get(name, ()))
+            # What is imported in a hook, later, counts as well: so the text is asked too.
+            loaded.needs = _named_imports(loaded.unit) | namespace.imports.get(name, set())
             loaded.hold.needs = tuple(h for n in loaded.needs if (h := holds.get(n)) is not None and n != name)
             weakref.finalize(loaded.hold, self._finder.forget, namespace.prefix, name)
 
 
 def _named_imports(unit: Unit) -> frozenset[str]:
-    """Return which siblings a module that was not imported may need: all names that its text imports."""
+    """Return which siblings a module may need: all names that its text imports, but for the standard library."""
     text = b"\n".join(unit.payload.files.sources.values())
-    words = {w.decode() for w in re.findall(rb"^[ \t]*(?:from|import)[ \t]+(\w+)", text, re.MULTILINE)}
-    return frozenset(words - {unit.short_name})
+    words = {w.decode("utf-8", "replace") for w in _IMPORT.findall(text)}
+    return frozenset(words - {unit.short_name} - RESERVED)
 
 
-def _read_all(path: Path, folder: Path) -> tuple[dict[str, bytes], dict[str, Fingerprint | None], str]:
+def _read_all(
+    path: Path, folder: Path, settle: float = 0.0
+) -> tuple[dict[str, bytes], dict[str, Fingerprint | None], str]:
     sources: dict[str, bytes] = {}
     states: dict[str, Fingerprint | None] = {}
     digest = hashlib.sha256()
@@ -243,7 +262,7 @@ def _read_all(path: Path, folder: Path) -> tuple[dict[str, bytes], dict[str, Fin
     for file in (path,) if single else walk(path):
         code = file.suffix == ".py"
         states[str(file)] = fingerprint(str(file))
-        data = read_file(file, folder, code=code)
+        data = read_file(file, folder, code=code, settle=settle)
         total += len(data)
         if total > _MAX_TREE:
             raise SourceError(

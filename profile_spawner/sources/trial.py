@@ -33,6 +33,7 @@ from profile_spawner.sources.entries import EntryMaker
 from profile_spawner.sources.importing import Finder, FolderNamespace, ModuleFiles
 from profile_spawner.sources.pollution import Baseline, child_processes
 from profile_spawner.sources.python_dir import find_module, import_unit
+from profile_spawner.sources.trying import load_params
 from profile_spawner.sources.units import Loaded
 
 __all__ = ["main"]
@@ -243,7 +244,7 @@ class _Trial:
         self.collectors = {u.short_name: Collector(u.source) for u in self.units}
         self._timeout = request["timeout"]
         self._check_every = request["check_every"]
-        self._params = request["params"]
+        self._params = load_params(request["params"])
         self._folder = Path(request["folder"])
         self._stale = request["stale"]
         self._refused = request["refused"]

@@ -19,6 +19,8 @@ from typing import Any
 
 from profile_spawner import errors
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
+from profile_spawner.params import Param, thaw
+from profile_spawner.precedence import Collection
 from profile_spawner.registry import Collector
 
 from .importing import ModuleFiles
@@ -88,7 +90,7 @@ class TrialProcess:
                 "folder": str(folder),
                 "stale": {**stale, **{u.short_name: u.payload.files for u in units if result.get(u.key) == []}},
                 "refused": refused,
-                "params": params,
+                "params": dump_params(params),
                 "timeout": self._timeout,
                 "memory": self._memory,
                 "sys_path": _sys_path(),
@@ -234,6 +236,46 @@ class _Round:
                 self.result[unit.key] = [
                     SourceError(f"the module could not be tried: {error}", origin=Origin(unit.name))
                 ]
+
+
+def dump_params(collector: Collector | None) -> dict[str, Any] | None:
+    """Return params and collections as plain data, for the request."""
+    if collector is None:
+        return None
+    params = [
+        {
+            "name": p.name,
+            "schema": thaw(p.schema),
+            "description": p.description,
+            "documentation": p.documentation,
+            "secure": p.secure,
+            "user_settable": p.user_settable,
+            "merge": p.merge,
+            "merge_key": p.merge_key,
+            "layers": p.layers,
+            "meta": thaw(p.meta),
+            "origin": p.origin,
+            **({"default": thaw(p.default)} if p.has_default else {}),
+        }
+        for p in collector.params.values()
+    ]
+    collections = [
+        {"name": c.name, "params": thaw(dict(c.params)), "profiles": c.profiles, "origin": c.origin}
+        for c in collector.collections.values()
+    ]
+    return {"params": params, "collections": collections}
+
+
+def load_params(data: Mapping[str, Any] | None) -> Collector | None:
+    """Return what `dump_params` wrote down."""
+    if data is None:
+        return None
+    collector = Collector("params")
+    for param in data["params"]:
+        collector.add_param(Param(**param))
+    for collection in data["collections"]:
+        collector.add_collection(Collection(**collection))
+    return collector
 
 
 def load_problem(data: Mapping[str, Any]) -> ProfileSpawnerError:

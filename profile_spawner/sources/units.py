@@ -72,6 +72,8 @@ class Source(Protocol):
 
     kind: str
     name: str
+    unsettled: bool
+    """Whether the last scan found something that is being written and so was left as it was."""
 
     def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:
         """Return all units in order. What could not be read is a unit with a `problem`. Never raises.

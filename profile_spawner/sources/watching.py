@@ -1,10 +1,15 @@
-"""Notices changes of files: by the kernel's notifications where they work, else by looking every second."""
+"""Notices changes of files: by the kernel's notifications where they work, else by looking every second.
+
+Everything happens in a thread of its own with its own event loop: even beginning to watch many folders takes a while.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +35,58 @@ class FileWatcher:
         self._settle = settle
         self._log = log
         self._poll = poll
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
 
-    async def changes(self) -> AsyncIterator[frozenset[str]]:
-        """Yield the paths that have changed, whenever it has become quiet. Ends only when it is cancelled."""
+    def start(self, told: Callable[[frozenset[str]], Any]) -> None:
+        """Begin; `told` is called in the running event loop with the paths that may have changed.
+
+        It is called once with all paths when the watch has begun, so that nothing before it is missed.
+        """
+        home = asyncio.get_running_loop()
+
+        def tell(changed: frozenset[str]) -> None:
+            with contextlib.suppress(RuntimeError):  # the hub's loop has ended
+                home.call_soon_threadsafe(told, changed)
+
+        self._thread = threading.Thread(target=self._run, args=(tell,), name="profile-watch", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End, and wait for the end."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        while thread.is_alive():
+            if self._loop is not None and self._task is not None:
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._task.cancel)
+            await asyncio.to_thread(thread.join, 0.1)
+
+    def _run(self, tell: Callable[[frozenset[str]], None]) -> None:
+        async def main() -> None:
+            self._loop = asyncio.get_running_loop()
+            self._task = asyncio.ensure_future(self._watch(tell))
+            await asyncio.gather(self._task, return_exceptions=True)
+
+        asyncio.run(main())
+
+    async def _watch(self, tell: Callable[[frozenset[str]], None]) -> None:
         while True:
-            present = await asyncio.to_thread(lambda: [p for p in self._paths if os.path.exists(p)])  # noqa: PTH110
+            present = [p for p in self._paths if os.path.exists(p)]  # noqa: ASYNC240, PTH110 - this loop is ours alone
             missing = [p for p in self._paths if p not in present]
             try:
-                async for found in self._notified(present, missing):
-                    yield found
+                async with contextlib.aclosing(self._notified(present, missing)) as notified:
+                    async for found in notified:
+                        tell(found)
             except (OSError, RuntimeError) as e:
                 self._log.warning("Profiles: files cannot be watched (%s); looking every %g s instead", e, self._poll)
                 await asyncio.sleep(self._poll)
-            yield frozenset(self._paths)  # something has come or gone
+            tell(frozenset(self._paths))  # something has come or gone
 
-    async def _notified(self, present: Sequence[str], missing: Sequence[str]) -> AsyncIterator[frozenset[str]]:
+    async def _notified(self, present: Sequence[str], missing: Sequence[str]) -> AsyncGenerator[frozenset[str], None]:
+        """Yield what changes, until a watched path comes or goes."""
         if not present:
             await asyncio.sleep(self._poll)
             return
@@ -56,15 +98,21 @@ class FileWatcher:
             rust_timeout=1000,
             yield_on_timeout=True,
         )
-        async for changes in watching:
-            if changes:
-                yield frozenset(path for _, path in changes)
-            if await asyncio.to_thread(self._have_moved, present, missing):
-                return
-
-    @staticmethod
-    def _have_moved(present: Sequence[str], missing: Sequence[str]) -> bool:
-        return any(map(os.path.exists, missing)) or not all(map(os.path.exists, present))
+        following: asyncio.Future[Any] = asyncio.ensure_future(anext(watching))
+        try:
+            await asyncio.sleep(0)  # now the kernel watches
+            yield frozenset(self._paths)
+            while True:
+                changes = await following
+                following = asyncio.ensure_future(anext(watching))
+                if changes:
+                    yield frozenset(path for _, path in changes)
+                if any(map(os.path.exists, missing)) or not all(map(os.path.exists, present)):
+                    return
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await watching.aclose()
 
 
 def _matters(change: watchfiles.Change, path: str) -> bool:

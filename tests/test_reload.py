@@ -1,0 +1,423 @@
+"""Profiles that change while the hub runs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profile_spawner.access import UserInfo
+from profile_spawner.reload import ProfileService, SourceSettings
+from tests.sources.conftest import folder, make_service, module, put, served  # noqa: F401 - fixtures
+
+
+async def until(condition: Callable[[], Any], timeout: float = 20.0) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.005)
+
+
+async def test_save_break_mend_remove(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """A watched folder: a new file appears, a broken one keeps its profile, mending and removing have their effect."""
+    put(folder, "a.py", module("a"))
+    service = make_service(watch=True, settle=0.05)
+    await service.start()
+    put(folder, "b.py", module("b"))
+    await until(lambda: "b" in service.snapshot.entries)
+    b = service.snapshot.entries["b"]
+    put(folder, "b.py", module("b", "example/new:2") + "\n(")
+    await until(lambda: service.problems)
+    assert service.snapshot.entries["b"] is b
+    assert f"{folder}/b.py:12" in str(service.problems[0])
+    put(folder, "b.py", module("b", "example/new:2"))
+    await until(lambda: not service.problems)
+    assert service.snapshot.entries["b"].effective["image"] == "example/new:2"
+    (folder / "b.py").unlink()
+    await until(lambda: list(service.snapshot.entries) == ["a"])
+
+
+async def test_a_folder_that_comes_later(tmp_path: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """A folder that does not exist yet is a problem that names it, and is loaded when it appears."""
+    later = tmp_path / "later"
+    service = make_service(profiles_dirs=(later,), watch=True, settle=0.05)
+    await service.start()
+    assert str(later) in str(service.problems[0])
+    put(later, "a.py", module("a"))
+    await until(lambda: "a" in service.snapshot.entries)
+    assert not service.problems
+
+
+async def test_a_folder_that_vanishes_keeps_its_profiles(
+    folder: Path,  # noqa: F811
+    make_service: Callable[..., ProfileService],  # noqa: F811
+) -> None:
+    """A volume that goes away takes no profile with it; when it is back, all is well."""
+    put(folder, "a.py", module("a"))
+    service = make_service()
+    await service.ready()
+    folder.rename(folder.parent / "away")
+    report = await service.reload()
+    assert list(service.snapshot.entries) == ["a"]
+    assert str(folder) in str(report.problems[0])
+    (folder.parent / "away").rename(folder)
+    assert (await service.reload()).successful
+
+
+async def test_a_spawn_keeps_its_generation(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """Whoever holds a snapshot goes on with its code: even an import that happens in a hook finds the old sibling."""
+    put(folder, "helper.py", "IMAGE = 'example/old:1'\n")
+    text = module("a").replace(
+        'image = "example/image:1"',
+        'image = "example/a:1"\n\n    def get_pod_env_vars(self):\n'
+        '        import helper\n        return {"H": helper.IMAGE}',
+    )
+    put(folder, "a.py", text)
+    service = make_service()
+    old = await service.ready()
+    put(folder, "helper.py", "IMAGE = 'example/new:2'\n")
+    report = await service.reload()
+    assert [(c.slug, c.fields) for c in report.changes] == [("a", ("hooks",))]
+
+    async def environment(snapshot: Any) -> str:
+        selection = snapshot.select({"profile": "a"}, UserInfo("ada"))
+        from profile_spawner.context import ServerContext
+
+        built = await snapshot.build(selection, ServerContext(UserInfo("ada")))
+        return str(built.kubespawner_override["environment"]["H"])
+
+    assert await environment(old) == "example/old:1"
+    assert await environment(service.snapshot) == "example/new:2"
+
+
+async def test_unchanged_modules_stay_the_same_objects(
+    folder: Path,  # noqa: F811
+    make_service: Callable[..., ProfileService],  # noqa: F811
+) -> None:
+    """A reload imports only what has changed, and what imports that."""
+    put(folder, "a.py", module("a"))
+    put(folder, "b.py", "import a\n" + module("b"))
+    put(folder, "c.py", module("c"))
+    service = make_service()
+    before = (await service.ready()).entries
+    put(folder, "a.py", module("a", "example/new:2"))
+    report = await service.reload()
+    after = service.snapshot.entries
+    assert report.loaded == 2
+    assert after["c"] is before["c"]
+    assert after["b"].profile is not before["b"].profile
+    assert (await service.reload()).loaded == 0
+
+
+async def test_ten_thousand_reloads_do_not_grow_the_hub(
+    folder: Path,  # noqa: F811
+    make_service: Callable[..., ProfileService],  # noqa: F811
+) -> None:
+    """Old generations are freed: modules, classes, lines. (A few hundred reloads show it as well as many.)"""
+    put(folder, "pkg/__init__.py", "from .sub import IMAGE\n")
+    put(folder, "pkg/sub.py", "IMAGE = 'x:1'\n")
+    service = make_service(trial=False)
+
+    async def change(number: int) -> None:
+        put(folder, "a.py", "import pkg\n" + module("a", f"example/image:{number}"))
+        put(folder, "pkg/sub.py", f"IMAGE = 'x:{number}'\n")
+        report = await service.reload()
+        assert report.successful
+        assert report.loaded == 2
+
+    def ours() -> tuple[int, int]:
+        gc.collect()
+        modules = [m for m in sys.modules if m.startswith("_profile_spawner_g")]
+        return len(modules), len(gc.get_objects())
+
+    for number in range(10):
+        await change(number)
+    modules, objects = ours()
+    for number in range(10, 310):
+        await change(number)
+    more_modules, more_objects = ours()
+    assert more_modules == modules
+    assert more_objects - objects < 300  # less than one for each reload
+
+
+async def test_a_held_snapshot_keeps_its_modules_importable(
+    folder: Path,  # noqa: F811
+    make_service: Callable[..., ProfileService],  # noqa: F811
+) -> None:
+    """Modules leave `sys.modules` when the last snapshot that offers them is gone, not before."""
+    put(folder, "a.py", module("a"))
+    service = make_service()
+    held = await service.ready()
+    name = held.entries["a"].profile.__module__  # type: ignore[union-attr]
+    put(folder, "a.py", module("a", "example/new:2"))
+    await service.reload()
+    assert name in sys.modules
+    del held
+    gc.collect()
+    assert name not in sys.modules
+
+
+async def test_reloads_are_coalesced(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """However many ask at once: one build runs, one waits, and everybody gets an answer that includes the change."""
+    put(folder, "a.py", module("a"))
+    service = make_service(trial=False)
+    await service.ready()
+    builds = 0
+    build = service._builder.build
+
+    def counted(**kwargs: Any) -> Any:
+        nonlocal builds
+        built = build(**kwargs)
+        builds += 1
+        time.sleep(0.05)
+        return built
+
+    service._builder.build = counted  # type: ignore[method-assign]
+    first = asyncio.ensure_future(service.reload())
+    await until(lambda: builds == 1)
+    put(folder, "a.py", module("a", "example/new:2"))
+    reports = await asyncio.gather(*(service.reload(f"reason {n % 3}") for n in range(1000)))
+    await first
+    assert builds == 2
+    assert len({id(r) for r in reports}) == 1
+    assert [str(c) for c in reports[0].changes] == ["a (image)"]
+    assert reports[0].reason == "reason 0, reason 1, reason 2"
+
+
+async def test_giving_up_does_not_stop_a_reload(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """A caller that is cancelled does not take the reload away from the others."""
+    put(folder, "a.py", module("a"))
+    service = make_service()
+    impatient = asyncio.ensure_future(service.reload())
+    patient = asyncio.ensure_future(service.reload())
+    await asyncio.sleep(0)
+    impatient.cancel()
+    report = await patient
+    assert report.successful
+    assert list(service.snapshot.entries) == ["a"]
+
+
+def _writer(path: Path, versions: list[str], stop: threading.Event, keep_open: bool) -> None:
+    """Write one version after the other, in pieces of seven bytes."""
+    number = 0
+    while not stop.is_set():
+        text = versions[number % len(versions)]
+        number += 1
+        pieces = [text[i : i + 7] for i in range(0, len(text), 7)]
+        path.write_text("")
+        if keep_open:
+            with path.open("w") as f:
+                for piece in pieces:
+                    f.write(piece)
+                    f.flush()
+                    time.sleep(0.0002)
+        else:
+            for piece in pieces:
+                with path.open("a") as f:
+                    f.write(piece)
+        time.sleep(0.04)
+
+
+@pytest.mark.parametrize("keep_open", [True, False])
+async def test_half_written_files_are_never_seen(
+    keep_open: bool,
+    folder: Path,  # noqa: F811
+    make_service: Callable[..., ProfileService],  # noqa: F811
+) -> None:
+    """While a file is rewritten in small pieces, only whole versions of it are ever served, and never a problem."""
+
+    # Every prefix of the document that ends after a line is a valid document with fewer profiles.
+    def version(v: int) -> str:
+        return "".join(f"- {{slug: p{n}, display_name: P{n}, image: 'i:{v}'}}\n" for n in range(12))
+
+    versions = [version(v) for v in range(3)]
+    path = put(folder, "doc.yaml", versions[0])
+    service = make_service(profiles_dirs=(), profile_documents=(folder,), settle=0.02)
+    await service.ready()
+    stop = threading.Event()
+    writer = threading.Thread(target=_writer, args=(path, versions, stop, keep_open))
+    writer.start()
+    seen = set()
+    try:
+        for _ in range(80):
+            await asyncio.sleep(0.01)  # the writer's pace, not a wait for something
+            report = await service.reload("by hand", hints=())
+            assert report.successful, report.problems
+            images = {e.effective["image"] for e in service.snapshot.entries.values()}
+            assert len(service.snapshot) == 12
+            assert len(images) == 1
+            seen |= images
+    finally:
+        stop.set()
+        writer.join()
+    assert len(seen) > 1
+
+
+async def test_a_mounted_config_map(tmp_path: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """A folder as the kubelet mounts a ConfigMap, swapped by its `..data` link: read through it, and noticed."""
+    mount = tmp_path / "mount"
+
+    def publish(stamp: str, image: str) -> None:
+        put(mount / stamp, "doc.yaml", f"[{{slug: a, display_name: A, image: '{image}'}}]")
+        put(mount / stamp, "mod.py", module("m", image))
+        new = mount / "..data_tmp"
+        new.symlink_to(stamp)
+        new.rename(mount / "..data")
+
+    publish("..2026_01", "i:1")
+    for name in ("doc.yaml", "mod.py"):
+        (mount / name).symlink_to(f"..data/{name}")
+    service = make_service(profiles_dirs=(mount,), profile_documents=(mount,), watch=True, settle=0.05)
+    await service.start()
+    assert not service.problems
+    assert {e.effective["image"] for e in service.snapshot.entries.values()} == {"i:1"}
+    publish("..2026_02", "i:2")
+    await until(lambda: {e.effective["image"] for e in service.snapshot.entries.values()} == {"i:2"})
+
+
+async def test_content_decides_not_time(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """A file with new content and an old time is a change; one that was only touched is none."""
+    path = put(folder, "a.py", module("a", "example/image:1"))
+    state = path.stat()
+    service = make_service()
+    await service.ready()
+    put(folder, "a.py", module("a", "example/image:2"))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert [str(c) for c in (await service.reload()).changes] == ["a (image)"]
+    path.touch()
+    assert (await service.reload()).loaded == 0
+
+
+async def test_assets_belong_to_their_profile(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """A change of a file in a package, or beside a module, is a change of the profile that uses it."""
+    text = module("{slug}").replace(
+        'image = "example/image:1"',
+        'image = "example/image:1"\n    home_dir = "/home/x"\n    bashrc_path = HERE / "{asset}"',
+    )
+    head = "from pathlib import Path\nHERE = Path(__file__).parent\n"
+    put(
+        folder,
+        "pkg/__init__.py",
+        head + text.replace("{slug}", "pkg").replace("{Slug}", "Pkg").replace("{asset}", "rc"),
+    )
+    put(folder, "pkg/rc", "one\n")
+    put(folder, "mod.py", head + text.replace("{slug}", "mod").replace("{Slug}", "Mod").replace("{asset}", "files/rc"))
+    put(folder, "files/rc", "one\n")
+    service = make_service()
+    await service.ready()
+    assert not service.problems
+    put(folder, "pkg/rc", "two\n")
+    assert [c.slug for c in (await service.reload("watched", hints=())).changes] == ["pkg"]
+    put(folder, "files/rc", "two\n")
+    assert [c.slug for c in (await service.reload("watched", hints=())).changes] == ["mod"]
+
+
+async def test_who_may_override_whom(folder: Path, tmp_path: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """The same slug twice is an error that names both and the newer one loses, unless the configuration says more."""
+    put(folder, "a.py", module("a"))
+    documents = tmp_path / "documents"
+    put(documents, "doc.yaml", "[{slug: b, display_name: B, image: i}]")
+    service = make_service(profile_documents=(documents,))
+    await service.ready()
+    put(documents, "doc.yaml", "[{slug: b, display_name: B, image: i}, {slug: a, display_name: A, image: i}]")
+    report = await service.reload()
+    assert service.snapshot.entries["a"].effective["image"] == "example/image:1"
+    assert ["a.py:4" in str(p) and "doc.yaml:1" in str(p) for p in report.problems] == [True]
+    overriding = make_service(profile_documents=(documents,), allow_overrides={"documents": ("python",)})
+    snapshot = await overriding.ready()
+    assert not overriding.problems
+    assert snapshot.entries["a"].effective["image"] == "i"
+    (documents / "doc.yaml").unlink()
+    await overriding.reload()
+    assert overriding.snapshot.entries["a"].effective["image"] == "example/image:1"
+
+
+async def test_params_of_documents_reach_modules(
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+    make_service: Callable[..., ProfileService],  # noqa: F811
+) -> None:
+    """A param defined in a document can be used by a module, also while that is tried, and changes with it."""
+    documents = tmp_path / "documents"
+    put(documents, "params.yaml", "params: {image/x: {schema: {type: string}, default: 'example/p:1'}}")
+    text = module("a").replace('"example/image:1"', 'Param.ref("image/x")')
+    put(folder, "a.py", text.replace("import BaseAppProfile", "import Param, BaseAppProfile"))
+    service = make_service(profile_documents=(documents,))
+    snapshot = await service.ready()
+    assert not service.problems
+    assert snapshot.entries["a"].effective["image"] == "example/p:1"
+    put(documents, "params.yaml", "params: {image/x: {schema: {type: string}, default: 'example/p:2'}}")
+    await service.reload()
+    assert service.snapshot.entries["a"].effective["image"] == "example/p:2"
+
+
+async def test_the_loop_goes_on(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """The event loop keeps turning while many modules are loaded. The longest pause is printed."""
+    for number in range(200):
+        put(folder, f"m{number}.py", module(f"m{number}"))
+    service = make_service()
+    pauses = []
+
+    async def probe() -> None:
+        while True:
+            start = time.perf_counter()
+            await asyncio.sleep(0.001)
+            pauses.append(time.perf_counter() - start - 0.001)
+
+    probing = asyncio.ensure_future(probe())
+    await service.ready()
+    probing.cancel()
+    assert len(service.snapshot) == 200
+    print(f"longest pause of the loop while 200 modules were loaded: {max(pauses) * 1000:.1f} ms")  # noqa: T201
+    assert len(pauses) > 20
+
+
+async def test_what_the_administrator_sees(
+    folder: Path,  # noqa: F811
+    make_service: Callable[..., ProfileService],  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log has one line for each change, the state tells what is good, stale and broken."""
+    caplog.set_level(logging.INFO)
+    put(folder, "a.py", module("a"))
+    put(folder, "b.py", module("b"))
+    service = make_service()
+    await service.ready()
+    put(folder, "a.py", module("a", "example/new:2"))
+    put(folder, "b.py", "(")
+    put(folder, "c.py", "(")
+    await service.reload("by hand")
+    status = service.status()
+    assert status["sources"] == {"good": 1, "stale": 1, "broken": 1}
+    assert status["profiles"] == 2
+    assert status["last_reload_successful"] is False
+    assert any("by hand" in m and "changed: a (image)" in m for m in caplog.messages)
+    assert sum(f"{folder}/b.py:1" in m for m in caplog.messages) == 1
+    caplog.clear()
+    await service.reload("by hand")
+    assert not caplog.messages
+
+
+@pytest.fixture
+async def quiet() -> AsyncIterator[ProfileService]:
+    """Return a service without any source."""
+    service = ProfileService(SourceSettings(watch=False), log=logging.getLogger("tests.quiet"))
+    yield service
+    await service.stop()
+
+
+async def test_without_sources_nothing_is_offered(quiet: ProfileService) -> None:
+    """A service without sources is ready at once, with an empty set."""
+    snapshot = await quiet.ready()
+    assert not quiet.problems
+    assert len(snapshot) == 0
