@@ -1,0 +1,67 @@
+"""What the hub's own configuration gives to every server is not judged; what a profile asks for is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .stress import World
+
+pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+
+CONFIG = """
+c.KubeSpawner.init_containers = [{
+    "name": "block-cloud-metadata", "image": "iptables:1", "command": ["iptables", "--comment", "{username}"],
+    "securityContext": {"privileged": True, "runAsUser": 0, "capabilities": {"add": ["NET_ADMIN"]}},
+}]
+c.KubeSpawner.volumes = {"cvmfs": {"name": "cvmfs", "hostPath": {"path": "/cvmfs"}}}
+c.KubeSpawner.volume_mounts = {"cvmfs": {"name": "cvmfs", "mountPath": "/cvmfs"}}
+c.KubeSpawner.extra_containers = [{
+    "name": "probe", "image": "probe:1", "security_context": {"capabilities": {"add": ["SYS_PTRACE"]}},
+}]
+c.KubeSpawner.service_account = "users"
+"""
+HOSTILE = """
+
+@profile_registry.register
+class HostPath(BaseAppProfile):
+    slug = "host-path"
+    display_name = "Host path"
+    description = "Reads the node's files"
+    image = "a:1"
+    kubespawner_override = {"volumes": [{"name": "node", "hostPath": {"path": "/"}}]}
+
+
+@profile_registry.register
+class Account(BaseAppProfile):
+    slug = "account"
+    display_name = "Account"
+    description = "Takes another account"
+    image = "a:1"
+    service_account = "admin"
+"""
+
+
+async def test_the_hubs_own_parts_are_trusted(local_world: World) -> None:
+    """A class profile starts beside a privileged init container, a hostPath volume and an account of the hub's."""
+    world = local_world
+    path = f"/api/v1/namespaces/{world.namespace}/serviceaccounts"
+    await world.plane.request("POST", path, {"metadata": {"name": "users"}})
+    module = world.profiles / "profiles.py"
+    module.write_text(module.read_text() + HOSTILE)
+    hub = await world.hub(CONFIG + "c.Spawner.consecutive_failure_limit = 1\n")
+    await hub.user("ada")
+    await world.start(hub, "ada", "plain")
+    (pod,) = await world.objects("pods")
+    assert pod["spec"]["initContainers"][0]["securityContext"]["privileged"]
+    assert pod["spec"]["serviceAccountName"] == "users"
+    await world.stop(hub, "ada")
+    for profile in ("host-path", "account"):
+        world.proxy.clear()
+        reply = await hub.api("POST", "/users/ada/server", {"profile": profile})
+        told = reply.text if reply.status >= 400 else json.dumps(await world.progress(hub, "ada"))
+        assert "mistake in its definition" in told, told
+        await world.idle(hub, "ada")
+        assert world.proxy.counts()["POST"] == 0
+    assert hub.alive
