@@ -303,6 +303,15 @@ class Builder:
         generation = before.generation if same else before.generation + 1
         return Snapshot(entries, generation=generation, resolver=self._resolver, problems=problems)
 
+    def problems_by_unit(self, kind: str) -> Mapping[str, Sequence[ProfileSpawnerError]]:
+        """Return what is wrong with each unit of one kind of source, by the unit's short name."""
+        return {s.seen.short_name: tuple(s.problems) for s in self._states.values() if s.seen.kind == kind}
+
+    def profile_counts(self) -> Mapping[str, int]:
+        """Return how many profiles are served: `current`, and `stale` ones of sources that are broken now."""
+        stale = sum(len(s.entries) for s in self._states.values() if s.problems)
+        return {"current": max(0, len(self.snapshot) - stale), "stale": stale}
+
     def counts(self) -> Mapping[str, int]:
         """Return how many units there are by state: `good`, `stale` (an older version is served), `broken`."""
         counts = {"good": 0, "stale": 0, "broken": 0}

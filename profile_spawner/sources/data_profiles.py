@@ -482,7 +482,12 @@ class _Reading:
         )
 
     def _asset_path(self, path: str, origin: Origin) -> str:
-        return self._read_asset(path, origin)[1]
+        found = self._read_asset(path, origin)[1]
+        if not found:
+            raise ProfileDefinitionError(
+                "this needs a file beside the document", origin=origin, value=path, hint="Use files instead"
+            )
+        return found
 
     def _read_asset(self, path: str, origin: Origin) -> tuple[str, str]:
         if self._asset is None:

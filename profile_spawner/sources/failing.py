@@ -34,7 +34,11 @@ def describe(error: BaseException, path: Path) -> ProfileSpawnerError:
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     hint = None
     if isinstance(error, ModuleNotFoundError):
-        hint = "Install it where the hub runs, or put the module into the same folder"
+        hint = (
+            "Set c.ProfileSpawner.configurator_compat = True"
+            if error.name == "configurator"
+            else "Install it where the hub runs, or put the module into the same folder"
+        )
     return SourceError(message[:2000], origin=origin, hint=hint)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from profile_spawner.names import identity_hash
 
-__all__ = ["RESERVED", "Finder", "FolderNamespace", "ModuleFiles"]
+__all__ = ["RESERVED", "Finder", "FolderNamespace", "ModuleFiles", "aliases_for"]
 
 RESERVED = frozenset({"profile_spawner", "configurator", *sys.stdlib_module_names})
 """Names that never mean a module of a folder."""
@@ -62,11 +62,26 @@ class ModuleFiles:
         return any(relative.startswith(base) for relative in self.sources)
 
 
-class Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of all living namespaces; stands in `sys.meta_path` once per service."""
+def aliases_for(configurator: bool) -> Mapping[str, str]:
+    """Return the packages that modules find under another name: `configurator`, and `loguru` where it is missing."""
+    if not configurator:
+        return {}
+    aliases = {"configurator": "profile_spawner.sources.configurator"}
+    if not _installed("loguru"):
+        aliases["loguru"] = "profile_spawner.sources.configurator.loguru"
+    return aliases
 
-    def __init__(self) -> None:
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules of all living namespaces; stands in `sys.meta_path` once per service.
+
+    Args:
+        configurator: Whether `configurator` is found by the modules, see `aliases_for`.
+    """
+
+    def __init__(self, *, configurator: bool = False) -> None:
         self.namespaces: dict[str, FolderNamespace] = {}
+        self.aliases = aliases_for(configurator)
         self._token = uuid.uuid4().hex  # two services may load the same folder
 
     def prefix_of(self, generation: int, folder: str) -> str:
@@ -124,6 +139,7 @@ class FolderNamespace:
             to it, even if a sibling's import started it.
         refused: Modules of the folder that must not be imported, and why.
         others: Finds further modules of the folder by name; `None` when there are none.
+        aliases: See `aliases_for`.
     """
 
     def __init__(
@@ -136,6 +152,7 @@ class FolderNamespace:
         *,
         refused: Mapping[str, str] | None = None,
         others: Callable[[str], ModuleFiles | None] | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self.prefix = prefix
         self.folder = folder
@@ -146,6 +163,7 @@ class FolderNamespace:
         self._enter = enter
         self._refused = refused or {}
         self._others = others
+        self._aliases = aliases or {}
         # One dictionary for all modules; their `import` statements look up `__import__` in it.
         self._builtins = {**vars(builtins), "__import__": self._import}
 
@@ -184,6 +202,9 @@ class FolderNamespace:
     ) -> types.ModuleType:
         """Import for modules of this namespace: siblings come after the standard library, before what is installed."""
         top = name.partition(".")[0]
+        if top in self._aliases and not level:
+            module = builtins.__import__(self._aliases[top] + name[len(top) :], globals, locals, fromlist or (), 0)
+            return module if fromlist else sys.modules[self._aliases[top]]
         full = self._sibling(top) if not level else None
         importer = (globals or {}).get("__name__", "")
         own = importer[len(self.prefix) + 1 :].partition(".")[0] if importer.startswith(self.prefix) else ""

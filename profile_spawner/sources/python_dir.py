@@ -203,7 +203,8 @@ class PythonDirectory:
         prefix = self._finder.prefix_of(generation, self.name)
         unchanged = {name: loaded.module for name, loaded in stay.items() if name not in refused}
         modules = {u.short_name: u.payload.files for u in good}
-        namespace = FolderNamespace(prefix, self.folder, modules, unchanged, enter, refused=refused)
+        aliases = self._finder.aliases
+        namespace = FolderNamespace(prefix, self.folder, modules, unchanged, enter, refused=refused, aliases=aliases)
         self._finder.install()
         self._finder.add(namespace)
         result = [import_unit(u, f"{prefix}.{u.short_name}", collectors[u.short_name]) for u in good]

@@ -30,11 +30,12 @@ from typing import Any
 from profile_spawner.errors import ParamError, ProfileSpawnerError
 from profile_spawner.registry import Collector, collecting, make_resolver
 from profile_spawner.sources.entries import EntryMaker
+from profile_spawner.sources.entry_points import load_entry_point
 from profile_spawner.sources.importing import Finder, FolderNamespace, ModuleFiles
 from profile_spawner.sources.pollution import Baseline, child_processes
 from profile_spawner.sources.python_dir import find_module, import_unit
 from profile_spawner.sources.trying import load_params
-from profile_spawner.sources.units import Loaded
+from profile_spawner.sources.units import Loaded, Unit
 
 __all__ = ["main"]
 
@@ -245,22 +246,17 @@ class _Trial:
         self._timeout = request["timeout"]
         self._check_every = request["check_every"]
         self._params = load_params(request["params"])
-        self._folder = Path(request["folder"])
+        self._folder: Path | None = request["folder"]
         self._stale = request["stale"]
         self._refused = request["refused"]
+        self._configurator = request["configurator"]
         self._answers = answers
         self._trace = trace
         self._resolver = make_resolver([self._params]) if self._params is not None else None
 
     def run(self) -> None:
         """Try one unit after the other."""
-        modules = {u.short_name: u.payload.files for u in self.units}
-        namespace = FolderNamespace(
-            _PREFIX, self._folder, modules, {}, self._enter, refused=self._refused, others=self._sibling
-        )
-        finder = Finder()
-        finder.install()
-        finder.add(namespace)
+        self._make_importable()
         baseline = Baseline()
         # From here on: it cannot be taken back.
         sys.addaudithook(_audit)
@@ -269,9 +265,7 @@ class _Trial:
         with EntryMaker() as maker:
             for index, unit in enumerate(self.units):
                 with self._step(index):
-                    loaded = import_unit(
-                        unit, f"{namespace.prefix}.{unit.short_name}", self.collectors[unit.short_name]
-                    )
+                    loaded = self._load(unit)
                     if not self._build(index, loaded, maker, final=False):
                         later.append((index, loaded))
                     unchecked.append(index)
@@ -282,9 +276,33 @@ class _Trial:
         if later:
             self._check(baseline, [index for index, _ in later])
 
+    def _make_importable(self) -> None:
+        if self._folder is None:
+            return
+        modules = {u.short_name: u.payload.files for u in self.units}
+        finder = Finder(configurator=self._configurator)
+        namespace = FolderNamespace(
+            _PREFIX,
+            self._folder,
+            modules,
+            {},
+            self._enter,
+            refused=self._refused,
+            others=self._sibling,
+            aliases=finder.aliases,
+        )
+        finder.install()
+        finder.add(namespace)
+
+    def _load(self, unit: Unit) -> Loaded:
+        collector = self.collectors[unit.short_name]
+        if self._folder is None:
+            return load_entry_point(unit, collector)
+        return import_unit(unit, f"{_PREFIX}.{unit.short_name}", collector)
+
     def _sibling(self, name: str) -> ModuleFiles | None:
         files: ModuleFiles | None = self._stale.get(name)
-        return files or find_module(self._folder, name)
+        return files or (find_module(self._folder, name) if self._folder is not None else None)
 
     def _enter(self, name: str) -> AbstractContextManager[Any]:
         return collecting(self.collectors.get(name) or Collector())

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,11 @@ class TrialProcess:
     Args:
         timeout: How long one module may take, in seconds.
         memory: How much memory a trial may use, in bytes.
+        configurator: Whether `configurator` is found by the modules.
     """
 
-    def __init__(self, timeout: float, memory: int) -> None:
+    def __init__(self, timeout: float, memory: int, *, configurator: bool = False) -> None:
+        self._configurator = configurator
         self._timeout = timeout
         self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,7 +61,7 @@ class TrialProcess:
                         pipe.close()
 
     def run(
-        self, units: Sequence[Unit], folder: Path, stale: Mapping[str, ModuleFiles], params: Collector | None
+        self, units: Sequence[Unit], folder: Path | None, stale: Mapping[str, ModuleFiles], params: Collector | None
     ) -> dict[str, list[ProfileSpawnerError]]:
         """Import all units in the separate process, and try their profiles.
 
@@ -67,7 +69,7 @@ class TrialProcess:
 
         Args:
             units: Modules of one folder.
-            folder: Where their siblings are.
+            folder: Where their siblings are; `None` for entry points.
             stale: Siblings whose last good version counts, not what is in the folder now.
             params: Params and collections of other sources that the units may use.
 
@@ -87,12 +89,13 @@ class TrialProcess:
             round_ = _Round(some)
             request = {
                 "units": some,
-                "folder": str(folder),
-                "stale": {**stale, **{u.short_name: u.payload.files for u in units if result.get(u.key) == []}},
+                "folder": folder,
+                "stale": stale if folder is None else {**stale, **_files(u for u in units if result.get(u.key) == [])},
                 "refused": refused,
                 "params": dump_params(params),
                 "timeout": self._timeout,
                 "memory": self._memory,
+                "configurator": self._configurator,
                 "sys_path": _sys_path(),
                 "check_every": 1 if suspects or len(some) <= 16 else 64,
             }
@@ -293,6 +296,10 @@ def load_problem(data: Mapping[str, Any]) -> ProfileSpawnerError:
         expected=data.get("expected"),
         hint=data.get("hint"),
     )
+
+
+def _files(units: Iterable[Unit]) -> dict[str, ModuleFiles]:
+    return {u.short_name: u.payload.files for u in units}
 
 
 def _sys_path() -> list[str]:

@@ -1,0 +1,68 @@
+"""Makes the sources that the configuration names, in their order of precedence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .builtin import Builtin
+from .config_maps import ConfigMapDocuments
+from .data_policy import DataPolicy
+from .documents import Documents
+from .entry_points import EntryPoints
+from .importing import Finder
+from .python_dir import PythonDirectory
+from .settings import SourceSettings
+from .trying import TrialProcess
+from .units import Source
+
+__all__ = ["Made", "make_sources"]
+
+
+@dataclass
+class Made:
+    """The sources of one service, and what they share.
+
+    Attributes:
+        sources: In the order in which their profiles are shown.
+        finder: Where imported modules are found.
+        trial: Where they are imported first.
+        config_maps: The ConfigMaps, when they are a source.
+    """
+
+    sources: list[Source]
+    finder: Finder
+    trial: TrialProcess | None
+    config_maps: ConfigMapDocuments | None
+
+    def close(self) -> None:
+        """End the trial process, and take no part in imports any more."""
+        if self.trial is not None:
+            self.trial.close()
+        self.finder.uninstall()
+
+
+def make_sources(settings: SourceSettings) -> Made:
+    """Return the sources for these settings.
+
+    Raises:
+        PolicyError: when `data_policy` has a field that does not exist.
+    """
+    finder = Finder(configurator=settings.configurator_compat)
+    trial = None
+    if settings.trial:
+        compat = settings.configurator_compat
+        trial = TrialProcess(settings.trial_timeout, settings.trial_memory, configurator=compat)
+    documents = DataPolicy.of(settings.data_policy, "documents")
+    config_maps = None
+    sources: list[Source] = []
+    if settings.builtin_profiles:
+        sources.append(Builtin(settings.builtin_profiles))
+    if settings.entry_points:
+        sources.append(EntryPoints(settings.entry_points, trial))
+    sources.extend(PythonDirectory(d, finder, trial, settle=settings.settle) for d in settings.profiles_dirs)
+    sources.extend(Documents(p, documents, settle=settings.settle) for p in settings.profile_documents)
+    if settings.config_map_selector is not None:
+        policy = DataPolicy.of(settings.data_policy, "config_maps")
+        config_maps = ConfigMapDocuments(settings.config_map_namespace, policy)
+        sources.append(config_maps)
+    return Made(sources, finder, trial, config_maps)
