@@ -110,13 +110,13 @@ class ConfigMapWatch:
             failed: Called with what is wrong when watching fails, and with `None` when it works again.
         """
         backoff = Backoff(self._first_pause, 30.0)
-        broken = False
+        broken: bool | None = None  # not known yet
         while True:
             try:
                 if not self._version:
                     before = self._versions()
                     await self.list()
-                    if broken:
+                    if broken is not False:
                         broken = False
                         failed(None)
                     if self._versions() != before:
@@ -127,7 +127,7 @@ class ConfigMapWatch:
                         changed()
             except ClusterError as e:
                 self._version = ""
-                if not broken:
+                if broken is not True:
                     broken = True
                     failed(e)
                 await asyncio.sleep(backoff.pause())

@@ -1,0 +1,224 @@
+"""ConfigMaps as a source: on the local cluster and on a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from kubernetes_asyncio.client import ApiClient, Configuration
+
+from profile_spawner.reload import ProfileService, SourceSettings
+from tests.control_plane import ControlPlane
+from tests.fault_proxy import Fault, FaultProxy
+from tests.test_reload import until
+
+pytestmark = pytest.mark.cluster
+
+USER = "system:serviceaccount:hub:hub"
+RULES = [
+    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+]
+VALUES = """
+singleuser:
+  profileList:
+    - display_name: "Default environment"
+      description: "some description"
+      default: True
+    - display_name: "Default environment - python 3.8"
+      description: "Same environment as the default but ..."
+      kubespawner_override:
+        image: example/custom:{version}
+"""
+
+
+def config_map(name: str, data: dict[str, str], *, labelled: bool = True) -> dict[str, Any]:
+    """Return a ConfigMap."""
+    labels = {"profile-spawner": "profiles"} if labelled else {}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": data}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def proxy(control_plane: ControlPlane) -> AsyncIterator[FaultProxy]:
+    """A proxy in front of the control plane."""
+    started = FaultProxy(control_plane.url, control_plane.ca_path)
+    await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def make(
+    control_plane: ControlPlane, namespace: str, proxy: FaultProxy
+) -> AsyncIterator[Callable[..., ProfileService]]:
+    """Return a function that makes services with the hub's small rights."""
+    services = []
+    clients = []
+
+    async def api_client() -> ApiClient:
+        configuration = Configuration(host=proxy.url)
+        configuration.api_key = {"BearerToken": f"Bearer {control_plane.token_for(USER)}"}
+        clients.append(ApiClient(configuration))
+        return clients[-1]
+
+    def made(**settings: Any) -> ProfileService:
+        values = {"config_map_selector": "profile-spawner=profiles", "config_map_namespace": namespace, **settings}
+        service = ProfileService(
+            SourceSettings(**values), log=logging.getLogger("tests.profiles"), api_client=api_client
+        )
+        services.append(service)
+        return service
+
+    yield made
+    for service in services:
+        await service.stop()
+    for client in clients:
+        await client.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def path(control_plane: ControlPlane, namespace: str) -> str:
+    """Return the path of the namespace's ConfigMaps, after the hub was given its rights."""
+    await control_plane.grant(namespace, USER, RULES)
+    return f"/api/v1/namespaces/{namespace}/configmaps"
+
+
+async def test_created_edited_broken_mended_deleted(
+    control_plane: ControlPlane, path: str, make: Callable[..., ProfileService]
+) -> None:
+    """A ConfigMap with the chart's values.yaml: every edit is live at once, and a mistake takes nothing away."""
+    await control_plane.ok("POST", path, config_map("jhub", {"values.yaml": VALUES.format(version=1)}))
+    await control_plane.ok("POST", path, config_map("other", {"x.yaml": "[]"}, labelled=False))
+    service = make()
+    await service.start()
+    assert not service.problems
+    assert list(service.snapshot.entries) == ["default-environment", "default-environment-python-3-8"]
+    assert str(service.snapshot.entries["default-environment"].origin) == "configmap/jhub/values.yaml:4"
+
+    def image() -> Any:
+        return service.snapshot.entries["default-environment-python-3-8"].effective["image"]
+
+    await control_plane.ok("PUT", f"{path}/jhub", config_map("jhub", {"values.yaml": VALUES.format(version=2)}))
+    await until(lambda: image() == "example/custom:2")
+    broken = VALUES.format(version=3).replace("description:", "description")
+    await control_plane.ok("PUT", f"{path}/jhub", config_map("jhub", {"values.yaml": broken}))
+    await until(lambda: service.problems)
+    assert "configmap/jhub/values.yaml:6" in str(service.problems[0])
+    assert image() == "example/custom:2"
+    await control_plane.ok("PUT", f"{path}/jhub", config_map("jhub", {"values.yaml": VALUES.format(version=4)}))
+    await until(lambda: not service.problems)
+    assert image() == "example/custom:4"
+    text = "[{slug: more, display_name: More, image: i}]"
+    await control_plane.ok("POST", path, config_map("more", {"doc.yaml": text, "README": "x"}))
+    await until(lambda: "more" in service.snapshot.entries)
+    await control_plane.ok("DELETE", f"{path}/jhub")
+    await until(lambda: list(service.snapshot.entries) == ["more"])
+
+
+async def test_what_is_refused_is_told_on_the_config_map(
+    control_plane: ControlPlane, path: str, namespace: str, make: Callable[..., ProfileService]
+) -> None:
+    """`kubectl describe configmap` shows why a ConfigMap was refused, and that it is fine again."""
+    bad = "[{slug: a, display_name: A, image: i, service_account: admin}]"
+    await control_plane.ok("POST", path, config_map("bad", {"doc.yaml": bad}))
+    service = make()
+    await service.start()
+    assert ["may not name this service account" in str(p) for p in service.problems] == [True]
+
+    async def events() -> list[tuple[str, str]]:
+        found = await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/events")
+        return [(e["reason"], e["message"]) for e in found["items"] if e["involvedObject"]["name"] == "bad"]
+
+    for _ in range(200):
+        if await events():
+            break
+        await asyncio.sleep(0.02)
+    reason, message = (await events())[0]
+    assert reason == "ProfilesRejected"
+    assert "configmap/bad/doc.yaml:1" in message
+    assert "service_account" in message
+    good = "[{slug: a, display_name: A, image: i}]"
+    await control_plane.ok("PUT", f"{path}/bad", config_map("bad", {"doc.yaml": good}))
+    for _ in range(200):
+        if len(await events()) == 2:
+            break
+        await asyncio.sleep(0.02)
+    assert {reason for reason, _ in await events()} == {"ProfilesRejected", "ProfilesLoaded"}
+
+
+async def test_files_from_other_keys(
+    control_plane: ControlPlane, path: str, make: Callable[..., ProfileService]
+) -> None:
+    """A document may use the other keys of its ConfigMap as files."""
+    text = "[{slug: a, display_name: A, image: i, files: [{mount_path: /etc/x, path: x.conf}]}]"
+    await control_plane.ok("POST", path, config_map("files", {"doc.yaml": text, "x.conf": "hello"}))
+    service = make()
+    snapshot = await service.ready()
+    assert not service.problems
+    profile = snapshot.entries["a"].profile
+    assert profile is not None
+    assert [c.content for c in profile().get_config_maps()] == ["hello"]
+
+
+async def test_without_the_right_the_others_are_served(
+    control_plane: ControlPlane, namespace: str, make: Callable[..., ProfileService]
+) -> None:
+    """A hub that may not list ConfigMaps says so, serves its other profiles, and recovers when it may."""
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    await control_plane.ok("POST", path, config_map("a", {"doc.yaml": "[{slug: a, display_name: A, image: i}]"}))
+    service = make(builtin_profiles=("jupyterlab_small",))
+    await service.start()
+    assert list(service.snapshot.entries) == ["jupyterlab_small"]
+    assert "right to list and watch ConfigMaps" in str(service.problems[0])
+    await control_plane.grant(namespace, USER, RULES)
+    await until(lambda: "a" in service.snapshot.entries and not service.problems, timeout=60)
+
+
+async def test_lost_events_are_made_up_for(
+    control_plane: ControlPlane, path: str, proxy: FaultProxy, make: Callable[..., ProfileService]
+) -> None:
+    """When the API server has forgotten the version, or is away, everything is listed again, and nothing is missed."""
+    first = "[{slug: a, display_name: A, image: 'i:1'}]"
+    await control_plane.ok("POST", path, config_map("a", {"doc.yaml": first}))
+    service = make()
+    await service.ready()
+    assert service._maps is not None
+    service._maps._version = "1"  # long forgotten
+    second = "[{slug: a, display_name: A, image: 'i:2'}]"
+    await control_plane.ok("PUT", f"{path}/a", config_map("a", {"doc.yaml": second}))
+    await service.start()
+    await until(lambda: service.snapshot.entries["a"].effective["image"] == "i:2")
+    proxy.faults.append(Fault(methods=("GET",), path="configmaps", status=410, body={"code": 410}))
+    proxy.faults.append(Fault(methods=("GET",), path="configmaps", status=500, times=2))
+    proxy.hang_up()
+    third = "[{slug: a, display_name: A, image: 'i:3'}]"
+    await control_plane.ok("PUT", f"{path}/a", config_map("a", {"doc.yaml": third}))
+    await until(lambda: service.snapshot.entries["a"].effective["image"] == "i:3")
+    assert not any(f.times for f in proxy.faults)
+    assert not service.problems
+
+
+async def test_a_reload_by_hand_lists_again(
+    control_plane: ControlPlane, path: str, make: Callable[..., ProfileService]
+) -> None:
+    """Without watching, a reload by hand reads the ConfigMaps."""
+    service = make(watch=False)
+    await service.start()
+    assert not len(service.snapshot)
+    await control_plane.ok("POST", path, config_map("a", {"doc.yaml": "[{slug: a, display_name: A, image: i}]"}))
+    report = await service.reload()
+    assert [str(c) for c in report.changes] == ["a"]
+
+
+async def test_a_config_map_without_a_document(
+    control_plane: ControlPlane, path: str, make: Callable[..., ProfileService]
+) -> None:
+    """A ConfigMap that carries the label but no document is told, and hurts nobody."""
+    await control_plane.ok("POST", path, config_map("empty", {"README": "x"}))
+    service = make()
+    await service.ready()
+    assert ["configmap/empty" in str(p) and ".yaml" in str(p) for p in service.problems] == [True]
