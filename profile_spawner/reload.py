@@ -80,7 +80,7 @@ class ProfileService:
         self.log = log
         self.api_client = api_client
         self._made: Made = make_sources(settings)
-        self._builder = Builder(settings, self._made.sources)
+        self._builder = Builder(settings, self._made.sources, self._made.pace)
         self._snapshot = Snapshot()
         self._pool: ThreadPoolExecutor | None = None
         self._first: asyncio.Task[None] | None = None
@@ -199,6 +199,8 @@ class ProfileService:
             seconds=seconds,
         )
         self._tell_config_maps()
+        if self._made.pace.untidy and self._pool is not None:
+            self._pool.submit(self._made.pace.tidy)
         return report
 
     def _in_background(self, reason: str, hints: Iterable[str] | None = ()) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from profile_spawner.access import UserInfo
+from profile_spawner.context import ServerContext
 from profile_spawner.reload import ProfileService, SourceSettings
 from tests.sources.conftest import folder, make_service, module, put, served  # noqa: F401 - fixtures
 
@@ -91,8 +92,6 @@ async def test_a_spawn_keeps_its_generation(folder: Path, make_service: Callable
 
     async def environment(snapshot: Any) -> str:
         selection = snapshot.select({"profile": "a"}, UserInfo("ada"))
-        from profile_spawner.context import ServerContext
-
         built = await snapshot.build(selection, ServerContext(UserInfo("ada")))
         return str(built.kubespawner_override["environment"]["H"])
 
@@ -317,9 +316,11 @@ async def test_assets_belong_to_their_profile(folder: Path, make_service: Callab
     await service.ready()
     assert not service.problems
     put(folder, "pkg/rc", "two\n")
-    assert [c.slug for c in (await service.reload("watched", hints=())).changes] == ["pkg"]
+    hints = [str(folder / "pkg" / "rc")]
+    assert [c.slug for c in (await service.reload("watched", hints=hints)).changes] == ["pkg"]
     put(folder, "files/rc", "two\n")
-    assert [c.slug for c in (await service.reload("watched", hints=())).changes] == ["mod"]
+    hints = [str(folder / "files" / "rc")]
+    assert [c.slug for c in (await service.reload("watched", hints=hints)).changes] == ["mod"]
 
 
 async def test_who_may_override_whom(folder: Path, tmp_path: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
@@ -380,6 +381,69 @@ async def test_the_loop_goes_on(folder: Path, make_service: Callable[..., Profil
     assert len(service.snapshot) == 200
     print(f"longest pause of the loop while 200 modules were loaded: {max(pauses) * 1000:.1f} ms")  # noqa: T201
     assert len(pauses) > 20
+
+
+VERSIONED = """
+from profile_spawner import BaseAppProfile, ConfigMap, profile_registry
+import version
+
+class Versioned(BaseAppProfile):
+    slug = "versioned"
+    display_name = "Versioned"
+    description = "All of it is of one version"
+    image = f"example/image:{version.NUMBER}"
+    pod_env_vars = {"VERSION": str(version.NUMBER)}
+
+    async def get_config_maps(self):
+        import asyncio, version
+        await asyncio.sleep(0)
+        return [ConfigMap(name="version", key="version", content=str(version.NUMBER), mount_path="/etc/version")]
+
+profile_registry.register(Versioned)
+"""
+
+
+async def test_spawns_under_continuous_reload_are_of_one_generation(
+    folder: Path,  # noqa: F811
+    make_service: Callable[..., ProfileService],  # noqa: F811
+) -> None:
+    """A hundred spawns at a time, while profiles change all the time: image, environment and files always agree."""
+    put(folder, "version.py", "NUMBER = 0\n")
+    put(folder, "versioned.py", VERSIONED)
+    service = make_service(trial=False)
+    await service.ready()
+    assert not service.problems
+    running = True
+    seen = set()
+
+    async def change() -> None:
+        number = 0
+        while running:
+            number += 1
+            put(folder, "version.py", f"NUMBER = {number}\n")
+            await service.reload()
+
+    async def spawn() -> None:
+        while service.snapshot.generation < 12:
+            snapshot = service.snapshot
+            selection = snapshot.select({"profile": "versioned"}, UserInfo("ada"))
+            built = await snapshot.build(selection, ServerContext(UserInfo("ada")))  # type: ignore[arg-type]
+            files = [text for o in built.objects if o.kind == "ConfigMap" for text in o.body["data"].values()]
+            versions = {
+                built.kubespawner_override["image"].rpartition(":")[2],
+                built.kubespawner_override["environment"]["VERSION"],
+                *files,
+            }
+            assert len(versions) == 1
+            seen.add((snapshot.generation, *versions))
+            await asyncio.sleep(0.02)  # as long as a request takes
+
+    changing = asyncio.ensure_future(change())
+    await asyncio.gather(*(spawn() for _ in range(100)))
+    running = False
+    await changing
+    assert len({generation for generation, _ in seen}) > 5
+    assert len(seen) == len({generation for generation, _ in seen})
 
 
 async def test_what_the_administrator_sees(

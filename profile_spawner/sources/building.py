@@ -17,6 +17,7 @@ from profile_spawner.registry import Entry, Snapshot, direct_collector, duplicat
 
 from .changes import Change, changes_between
 from .entries import EntryMaker, param_signature, place_of
+from .pace import Pace
 from .settings import SourceSettings
 from .units import Loaded, Source, Unit
 
@@ -67,9 +68,12 @@ class Builder:
     Args:
         settings: The configuration.
         sources: Where units come from, in order of precedence.
+        pace: How they are loaded beside the hub.
     """
 
-    def __init__(self, settings: SourceSettings, sources: Sequence[Source]) -> None:
+    def __init__(self, settings: SourceSettings, sources: Sequence[Source], pace: Pace) -> None:
+        self._pace = pace
+        self._dropped = 0
         self._settings = settings
         self._sources = sources
         self._states: dict[str, _State] = {}
@@ -93,9 +97,18 @@ class Builder:
             hints: The paths that have changed; `None` when that is not known.
         """
         start = time.monotonic()
+        with self._pace.working():
+            built = self._build(start, full=full, retry=retry, hints=hints)
+        self._pace.dropped(self._dropped)
+        self._dropped = 0
+        return built
+
+    def _build(self, start: float, *, full: bool, retry: bool, hints: frozenset[str] | None) -> Built:
         units, changed = self._scan(full=full, retry=retry, hints=hints)
         gone = [key for key in self._states if key not in units and key != _DIRECT]
         removed = [self._states.pop(key) for key in gone]
+        self._dropped += sum(state.good is not None and state.good.hidden for state in removed)
+        self._pace.expect(len(changed))
         candidates = self._load(changed, removed, units)
         direct = self._load_direct()
         if direct is not None:
@@ -160,6 +173,7 @@ class Builder:
             for loaded in source.load(wanted, attempt, {**current, **result}):
                 result[loaded.unit.key] = loaded
                 state = self._states[loaded.unit.key]
+                loaded.signature = param_signature(loaded.collector)
                 state.needs = loaded.needs
                 state.problems = list(loaded.problems)
         return result
@@ -192,7 +206,7 @@ class Builder:
         self._direct = now
         unit = Unit(_DIRECT, "configuration", "configuration", "configuration", "")
         self._states.setdefault(_DIRECT, _State(unit))
-        return None if first and not now else Loaded(unit, collector)
+        return None if first and not now else Loaded(unit, collector, signature=param_signature(collector))
 
     # ---------------------------------------------------------------------------------------------- accepting
 
@@ -211,11 +225,9 @@ class Builder:
                 resolver = self._new_resolver(versions)
                 owners, conflicts = self._claim(versions)
                 failed = {k: p for k, p in conflicts.items() if k in left}
-                made = {}
-                for key in left:
-                    if key in failed and self._states[key].good is not None:
-                        continue
-                    made[key], problems = maker.make(left[key], resolver)
+                wanted = {k: v for k, v in left.items() if k not in failed or self._states[k].good is None}
+                made = maker.make_all(wanted, resolver, self._pace.step)
+                for key, (_, problems) in made.items():
                     if problems:
                         failed.setdefault(key, []).extend(problems)
                 rejected = [k for k in failed if self._states[k].good is not None]
@@ -226,7 +238,9 @@ class Builder:
                     break
             for key, loaded in left.items():
                 state = self._states[key]
-                state.good, state.entries = loaded, made[key]
+                self._dropped += state.good is not None and state.good.hidden
+                loaded.hidden = self._pace.large
+                state.good, state.entries = loaded, made[key][0]
                 state.problems += failed.get(key, [])
             if resolver is not self._resolver:
                 self._resolve_again([k for k in versions if k not in left], resolver, maker)
@@ -238,11 +252,10 @@ class Builder:
 
     def _new_resolver(self, versions: Mapping[str, Loaded]) -> Resolver | None:
         """Return the resolver for these versions; the present one when no param has changed."""
-        collectors = [v.collector for v in versions.values()]
-        signature = [s for s in map(param_signature, collectors) if s]
+        signature = [v.signature for v in versions.values() if v.signature is not None]
         if signature != self._signature:
             self._signature = signature
-            self._next_resolver = make_resolver(collectors) if signature else None
+            self._next_resolver = make_resolver([v.collector for v in versions.values()]) if signature else None
         return self._next_resolver
 
     def _resolve_again(self, keys: Sequence[str], resolver: Resolver | None, maker: EntryMaker) -> None:

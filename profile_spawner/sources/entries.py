@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,19 +46,36 @@ class EntryMaker:
 
     def make(self, loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
         """Return the entries by slug, and what is wrong with those that are left out."""
-        entries: dict[str, Entry] = {}
-        problems: list[ProfileSpawnerError] = []
-        for slug, registered in loaded.collector.profiles.items():
-            try:
-                entry = self._loop.run_until_complete(make_entry(registered, loaded.unit.source, resolver))
-            except ProfileSpawnerError as e:
-                e.profile = e.profile or slug
-                e.origin = e.origin or place_of(registered)
-                e.__traceback__ = None
-                problems.append(e)
-            except (Exception, SystemExit) as e:  # noqa: BLE001 - an author's property may raise anything
-                problem = BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=place_of(registered))
-                problems.append(problem)
-            else:
-                entries[slug] = replace(entry, keep=loaded.hold)
-        return entries, problems
+        return self._loop.run_until_complete(_make(loaded, resolver))
+
+    def make_all(
+        self, units: Mapping[str, Loaded], resolver: Resolver | None, step: Callable[[], None]
+    ) -> dict[str, tuple[dict[str, Entry], list[ProfileSpawnerError]]]:
+        """Do so for many units, by their keys; `step` is called after each."""
+
+        async def all_of_them() -> dict[str, tuple[dict[str, Entry], list[ProfileSpawnerError]]]:
+            made = {}
+            for key, loaded in units.items():
+                made[key] = await _make(loaded, resolver)
+                step()
+            return made
+
+        return self._loop.run_until_complete(all_of_them())
+
+
+async def _make(loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
+    entries: dict[str, Entry] = {}
+    problems: list[ProfileSpawnerError] = []
+    for slug, registered in loaded.collector.profiles.items():
+        try:
+            entry = await make_entry(registered, loaded.unit.source, resolver)
+        except ProfileSpawnerError as e:
+            e.profile = e.profile or slug
+            e.origin = e.origin or place_of(registered)
+            e.__traceback__ = None
+            problems.append(e)
+        except (Exception, SystemExit) as e:  # noqa: BLE001 - an author's property may raise anything
+            problems.append(BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=place_of(registered)))
+        else:
+            entries[slug] = replace(entry, keep=loaded.hold)
+    return entries, problems

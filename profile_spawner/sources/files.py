@@ -14,7 +14,6 @@ import signal
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from profile_spawner.errors import Origin, SourceError
@@ -32,18 +31,12 @@ class UnsettledError(SourceError):
     """Somebody is writing the file just now: it is read a little later."""
 
 
-@dataclass(frozen=True)
-class Fingerprint:
-    """What `stat` tells about a file: a hint that it is unchanged, never a proof."""
-
-    size: int
-    mtime: int
-    ctime: int
-    inode: int
+Fingerprint = tuple[int, int, int, int]
+"""What `stat` tells about a file (size, times, inode): a hint that it is unchanged, never a proof."""
 
 
 def _fingerprint(found: os.stat_result) -> Fingerprint:
-    return Fingerprint(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 def fingerprint(path: str) -> Fingerprint | None:
@@ -75,7 +68,10 @@ def read_file(path: Path, root: Path, *, limit: int = MAX_FILE, code: bool = Fal
     """
     origin = Origin(str(path))
     real_root = os.path.realpath(root)
-    real = os.path.realpath(path)
+    real = str(path)
+    # A plain file directly in its folder cannot lead out of it; everything else is followed to its end.
+    if path.parent != Path(real_root) or os.path.islink(real):  # noqa: PTH114
+        real = os.path.realpath(path)
     if not _inside(real, real_root):
         raise SourceError(
             "the link leads out of its folder",

@@ -139,6 +139,7 @@ class FolderNamespace:
             to it, even if a sibling's import started it.
         refused: Modules of the folder that must not be imported, and why.
         others: Finds further modules of the folder by name; `None` when there are none.
+        siblings: Finds the full names of further modules that stay from earlier generations, until `seal()`.
         aliases: See `aliases_for`.
     """
 
@@ -152,6 +153,7 @@ class FolderNamespace:
         *,
         refused: Mapping[str, str] | None = None,
         others: Callable[[str], ModuleFiles | None] | None = None,
+        siblings: Callable[[str], str | None] | None = None,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         self.prefix = prefix
@@ -163,6 +165,7 @@ class FolderNamespace:
         self._enter = enter
         self._refused = refused or {}
         self._others = others
+        self._siblings = siblings
         self._aliases = aliases or {}
         # One dictionary for all modules; their `import` statements look up `__import__` in it.
         self._builtins = {**vars(builtins), "__import__": self._import}
@@ -229,7 +232,15 @@ class FolderNamespace:
             if files is not None:
                 self.modules[name] = files
                 self.names[name] = f"{self.prefix}.{name}"
+        if name not in self.names and self._siblings is not None:
+            found = self._siblings(name)
+            if found is not None:
+                self.names[name] = found
         return self.names.get(name)
+
+    def seal(self) -> None:
+        """Let no further names in: what is imported from now on means what it meant when the modules were loaded."""
+        self._siblings = None
 
     def _import_installed(self, own: str, name: str, *rest: Any) -> types.ModuleType:
         try:

@@ -13,12 +13,18 @@ from typing import Any
 
 __all__ = ["Baseline", "child_processes"]
 
-# Whoever replaces a method of these would change the hub itself.
-_WATCHED_CLASSES = (
-    "profile_spawner", "asyncio", "json", "logging", "socket", "ssl", "threading", "subprocess", "pathlib", "http",
-    "pydantic", "yaml", "importlib", "concurrent",
+_WATCHED = frozenset(
+    {
+        "asyncio", "base64", "builtins", "collections", "concurrent", "contextlib", "contextvars", "copy", "datetime",
+        "functools", "hashlib", "hmac", "http", "importlib", "inspect", "io", "json", "jsonschema", "logging", "os",
+        "pathlib", "pickle", "posixpath", "profile_spawner", "prometheus_client", "pydantic", "random", "re",
+        "secrets", "select", "selectors", "shutil", "signal", "socket", "ssl", "string", "subprocess", "sys",
+        "tempfile", "threading", "time", "traceback", "types", "urllib", "warnings", "weakref", "yaml",
+    }
 )  # fmt: skip
-_OURS = "_profile_spawner_g"
+"""What a hub relies on most. Looking at everything would take longer than the import itself."""
+_WATCHED_CLASSES = frozenset({"profile_spawner", "asyncio", "json", "logging", "threading", "pathlib"})
+"""Where methods of classes are looked at as well."""
 _REPLACEABLE = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
 
 
@@ -38,9 +44,13 @@ class Baseline:
         self._modules = {
             name: (module, dict(vars(module)))
             for name, module in list(sys.modules.items())
-            if isinstance(module, types.ModuleType) and not name.startswith(_OURS) and name != "__main__"
+            if isinstance(module, types.ModuleType) and name.partition(".")[0] in _WATCHED
         }
         self._classes = dict(self._watched_classes())
+        self.begin()
+
+    def begin(self) -> None:
+        """Note again what belongs to the process as such; the modules were noted before it was forked."""
         self._environment = dict(os.environ)
         self._path = list(sys.path)
         self._hooks = (list(sys.path_hooks), list(sys.meta_path))
@@ -54,10 +64,6 @@ class Baseline:
                 for value in contents.values():
                     if isinstance(value, type) and value.__module__ == name:
                         yield value, dict(vars(value))
-
-    def ignore_thread(self, thread: threading.Thread) -> None:
-        """Do not count `thread` as one that a module has started."""
-        self._threads.add(thread)
 
     def differences(self) -> list[str]:
         """Return what is different now, in words that complete "the module ..."."""

@@ -27,13 +27,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from profile_spawner.apps import BaseJupyterLabProfile
 from profile_spawner.errors import ParamError, ProfileSpawnerError
 from profile_spawner.registry import Collector, collecting, make_resolver
 from profile_spawner.sources.entries import EntryMaker
 from profile_spawner.sources.entry_points import load_entry_point
 from profile_spawner.sources.importing import Finder, FolderNamespace, ModuleFiles
 from profile_spawner.sources.pollution import Baseline, child_processes
-from profile_spawner.sources.python_dir import find_module, import_unit
+from profile_spawner.sources.python_dir import import_unit
+from profile_spawner.sources.python_files import find_module
 from profile_spawner.sources.trying import load_params
 from profile_spawner.sources.units import Loaded, Unit
 
@@ -60,10 +62,26 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    _warm_up()
+    baseline = Baseline()
     gc.collect()
     gc.freeze()
     while (request := _read_frame(requests)) is not None:
-        _try(request, requests, answers)
+        _try({**request, "baseline": baseline}, requests, answers)
+
+
+def _warm_up() -> None:
+    """Build a profile once, so that no child has to prepare what all of them need."""
+
+    class Example(BaseJupyterLabProfile):
+        slug = "example"
+        display_name = "Example"
+        image = "example"
+
+    collector = Collector()
+    collector.add(Example)
+    with EntryMaker() as maker:
+        maker.make(Loaded(Unit("example", "python", "", "", ""), collector), None)
 
 
 def _prctl(option: int, value: int) -> None:
@@ -252,12 +270,15 @@ class _Trial:
         self._configurator = request["configurator"]
         self._answers = answers
         self._trace = trace
+        self._armed = 0.0
+        self._baseline: Baseline = request["baseline"]
         self._resolver = make_resolver([self._params]) if self._params is not None else None
 
     def run(self) -> None:
         """Try one unit after the other."""
         self._make_importable()
-        baseline = Baseline()
+        baseline = self._baseline
+        baseline.begin()
         # From here on: it cannot be taken back.
         sys.addaudithook(_audit)
         later: list[tuple[int, Loaded]] = []
@@ -310,9 +331,12 @@ class _Trial:
     @contextlib.contextmanager
     def _step(self, index: int) -> Iterator[None]:
         _write(self._answers, {"begin": index})
-        faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._trace)
+        # Setting the alarm starts a thread, so one alarm serves many quick modules.
+        now = time.monotonic()
+        if now - self._armed > self._timeout / 10:
+            self._armed = now
+            faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._trace)
         yield
-        faulthandler.cancel_dump_traceback_later()
 
     def _build(self, index: int, loaded: Loaded, maker: EntryMaker, *, final: bool) -> bool:
         """Try the profiles of a unit; return whether the answer has been given."""

@@ -57,6 +57,8 @@ class Loaded:
         hold: See `Hold`.
         module: The full name of the imported module.
         needs: Names of sibling units whose change concerns this one too.
+        hidden: Whether the garbage collector does not see it, see `Pace`.
+        signature: What the resolver of params needs of it; `None` when that is nothing.
     """
 
     unit: Unit
@@ -65,6 +67,8 @@ class Loaded:
     hold: Hold | None = None
     module: str = ""
     needs: frozenset[str] = frozenset()
+    hidden: bool = False
+    signature: Any = None
 
 
 class Source(Protocol):
@@ -72,8 +76,10 @@ class Source(Protocol):
 
     kind: str
     name: str
-    unsettled: bool
-    """Whether the last scan found something that is being written and so was left as it was."""
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the last scan found something that is being written and so was left as it was."""
 
     def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:
         """Return all units in order. What could not be read is a unit with a `problem`. Never raises.
