@@ -172,7 +172,12 @@ class PageRenderer:
         problems = {p.field: p.message for p in request.problems}
         sections: list[dict[str, Any]] = []
         size = left_out = 0
+        seen: set[str] = set()
         for number, c in enumerate(request.cards):
+            if number >= len(plain) and (selected is None or selected in seen):
+                left_out += len(request.cards) - number
+                break
+            seen.add(c.offer.slug)
             chosen = c.offer.slug == selected
             if chosen:
                 markup = str(card(c, request, True, values, problems))

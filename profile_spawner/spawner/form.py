@@ -72,10 +72,11 @@ class FormMixin:
             selected, values = self._still_valid(snapshot, stored, notices)
         entry = snapshot.find(selected) if isinstance(selected, str) else None
         base = static_url(spawner.hub.base_url) if self._routes_exist() else ""
-        server = f"?server={spawner.name}" if spawner.name else ""
+        server = f"?{urlencode({'server': spawner.name})}" if spawner.name else ""
+        cards = cards_for(spawner.profiles, snapshot, user, admin=admin)
         return PageRequest(
-            cards=cards_for(spawner.profiles, snapshot, user, admin=admin),
-            audience=None if (key := snapshot.audience(user)) is None else (id(snapshot), key, admin),
+            cards=cards,
+            audience=audience_of(spawner.profiles, snapshot, user, cards, admin=admin),
             selected=entry.slug if entry is not None else snapshot.default_for(user),
             values=values,
             problems=rejection.problems if isinstance(rejection, Rejection) else (),
@@ -146,6 +147,8 @@ def cards_for(profiles: Any, snapshot: Snapshot, user: Any, *, admin: bool) -> l
     if kept.get("snapshot") is not snapshot:
         kept.clear()
         kept["snapshot"] = snapshot
+        # Stands for the snapshot in the renderer's keys: an id could be used again, the snapshot would be kept alive.
+        kept["token"] = object()
     key = (snapshot.audience(user), admin)
     if key[0] is not None and key in kept:
         result: list[Card] = kept[key]
@@ -155,6 +158,18 @@ def cards_for(profiles: Any, snapshot: Snapshot, user: Any, *, admin: bool) -> l
     if key[0] is not None and all(c.offer is e.offer for c, e in zip(result, entries, strict=True)):
         kept[key] = result
     return result
+
+
+def audience_of(profiles: Any, snapshot: Snapshot, user: Any, cards: list[Card], *, admin: bool) -> Any:
+    """Return what the markup of `cards` may be shared under; `None` when it is this user's alone.
+
+    Users who see the same profiles may still see different choices in them: only cards that `cards_for` keeps
+    are shared.
+    """
+    key = (snapshot.audience(user), admin)
+    if key[0] is None or profiles.cards.get(key) is not cards:
+        return None
+    return (profiles.cards["token"], *key)
 
 
 def _card(entry: Entry, offer: Offer, admin: bool) -> Card:
