@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["LoopProbe", "Row", "Sample", "Table", "interleaved", "interleaved_async"]
+__all__ = ["LoopProbe", "Row", "Sample", "Table", "interleaved", "interleaved_async", "ratio_of"]
 
 
 @dataclass
@@ -44,6 +44,8 @@ class Row:
         met: Whether it is; `None` where there is no target.
         note: Why not, or what the number hides.
         data: The raw numbers.
+        exact: Whether the number is counted, not timed, so that missing the target cannot be noise.
+        points: What a plot shows, as `{series: (x, y)}`; the rows of a table make the line.
     """
 
     what: str
@@ -52,19 +54,45 @@ class Row:
     met: bool | None = None
     note: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    exact: bool = False
+    points: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass
 class Table:
-    """The results of one benchmark."""
+    """The results of one benchmark.
+
+    Attributes:
+        name: The letter by which it is called.
+        title: What it is about.
+        rows: The results.
+        axes: The titles of the plot's axes, where there is a plot.
+    """
 
     name: str
     title: str
     rows: list[Row] = field(default_factory=list)
+    axes: tuple[str, str] = ("", "")
 
     def add(self, *args: Any, **kwargs: Any) -> None:
         """Add a row."""
         self.rows.append(Row(*args, **kwargs))
+
+
+def ratio_of(above: Sample, below: Sample) -> tuple[float, str]:
+    """Return the ratio of two medians, and a text with the range that the quartiles of both allow.
+
+    Args:
+        above: What stands above the line.
+        below: What stands below it.
+    """
+    ratio = above.median / below.median
+    if min(len(above.values), len(below.values)) < 4:
+        return ratio, f"{ratio:,.2f}x"
+    quartiles = [statistics.quantiles(s.values, n=4) for s in (above, below)]
+    low, high = quartiles[0][0] / quartiles[1][2], quartiles[0][2] / quartiles[1][0]
+    digits = 2 if ratio < 10 else 1 if ratio < 100 else 0
+    return ratio, f"{ratio:,.{digits}f}x ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
 def interleaved(sides: Mapping[str, Callable[[], Any]], repeats: int, inner: int = 1) -> dict[str, Sample]:

@@ -222,7 +222,7 @@ class ProfileService:
     # ---------------------------------------------------------------------------------------------- watching
 
     async def start(self) -> None:
-        """Load the profiles, then watch the sources. SIGHUP reloads by hand, unless somebody else handles it."""
+        """Load the profiles, then watch the sources."""
         await self.ready()
         if self._started:
             return

@@ -98,7 +98,7 @@ class HubUnderTest:
         self.version = ""
         self.namespace = ""
         self.plane: Any = None
-        self._session = aiohttp.ClientSession()
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
     @property
     def log(self) -> str:

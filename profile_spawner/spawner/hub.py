@@ -273,6 +273,8 @@ async def _start_when_configured(spawner_class: Any) -> None:
     if not (isinstance(configured, type) and issubclass(configured, spawner_class)):
         return
     hub = hub_profiles(app.config, tuple(sections), app.log)
+    # Also without sources: who sends SIGHUP wants a reload, and its default would end the hub.
+    hub.service.handle_sighup()
     if hub.has_sources:
         await hub.service.ready()
         await hub.service.start()
