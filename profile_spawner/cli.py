@@ -12,7 +12,13 @@ from typing import Annotated
 
 import typer
 
+from .commands.building import manifests, pod
 from .commands.demo import demo
+from .commands.explaining import explain
+from .commands.listing import images, list_profiles, schema, show
+from .commands.rights import rbac
+from .commands.scaffolding import new
+from .commands.validating import validate
 from .errors import ProfileSpawnerError
 
 __all__ = ["app", "main"]
@@ -40,7 +46,9 @@ def _options(
     """The profile engine for JupyterHub on Kubernetes."""
 
 
-app.command()(demo)
+app.command("list")(list_profiles)
+for _command in (show, new, validate, explain, pod, manifests, rbac, images, schema, demo):
+    app.command()(_command)
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ import re
 from typing import Any
 
 __all__ = [
+    "ANNOTATION_DIGEST",
+    "ANNOTATION_PARAMS",
     "DNS_LABEL",
     "DNS_SUBDOMAIN",
     "ENV_NAME",
@@ -50,6 +52,8 @@ LABEL_USER = "profile-spawner/user"
 LABEL_LIFETIME = "profile-spawner/lifetime"
 LABEL_GENERATION = "profile-spawner/generation"
 LABEL_PROFILE = "hub.jupyter.org/profile"
+ANNOTATION_DIGEST = "profile-spawner/digest"
+ANNOTATION_PARAMS = "profile-spawner/params"
 
 # Always used with `fullmatch`: `$` would let a trailing newline through.
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")

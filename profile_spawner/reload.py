@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ClusterError, Origin, ProfileSpawnerError, SourceError
-from .kube import watching
+from .kube import connecting
 from .kube.watching import ConfigMapWatch
 from .metrics import reload_metrics
 from .registry import Snapshot
@@ -270,7 +270,7 @@ class ProfileService:
             await asyncio.get_running_loop().run_in_executor(pool, self._made.close)
             pool.shutdown(wait=False)
         if self._own_client is not None:
-            await watching.close(self._own_client)
+            await connecting.close(self._own_client)
             self._own_client = None
         self._started = False
 
@@ -299,7 +299,7 @@ class ProfileService:
         if self.api_client is not None:
             api_client = await self.api_client()
         else:
-            api_client = self._own_client = await watching.default_api_client()
+            api_client = self._own_client = await connecting.default_api_client()
         namespace, selector = self.settings.config_map_namespace, self.settings.config_map_selector or ""
         return ConfigMapWatch(api_client, namespace, selector, log=self.log)
 

@@ -112,10 +112,7 @@ class Cluster:
             PolicyError: if the pod breaks the policy; nothing has been called then.
             ClusterError: if it could not be created within the budget, or the name is somebody else's.
         """
-        body = self.pod_body(identity, pod)
-        if not trusted:
-            parts = tuple(plain(self._client.sanitize_for_serialization(part)) for part in hub_parts)
-            self.policy.check_pod(body, identity.profile, trusted=parts, service_accounts=service_accounts)
+        body = self.checked_pod(identity, pod, trusted=trusted, hub_parts=hub_parts, service_accounts=service_accounts)
 
         def judge(found: Mapping[str, Any]) -> Verdict:
             owner = identity.owns_pod(found)
@@ -128,6 +125,26 @@ class Cluster:
             return "keep"
 
         return await self._obtain(_POD, identity, body, judge)
+
+    def checked_pod(
+        self,
+        identity: ServerIdentity,
+        pod: Any,
+        *,
+        trusted: bool = False,
+        hub_parts: Sequence[Any] = (),
+        service_accounts: Collection[str] = (),
+    ) -> dict[str, Any]:
+        """Return the pod as `create_pod`, with the same arguments, would send it.
+
+        Raises:
+            PolicyError: if the pod breaks the policy.
+        """
+        body = self.pod_body(identity, pod)
+        if not trusted:
+            parts = tuple(plain(self._client.sanitize_for_serialization(part)) for part in hub_parts)
+            self.policy.check_pod(body, identity.profile, trusted=parts, service_accounts=service_accounts)
+        return body
 
     def pod_body(self, identity: ServerIdentity, pod: Any) -> dict[str, Any]:
         """Return the pod as it will be sent: plain JSON, with name, namespace and the labels of ownership."""
@@ -142,6 +159,7 @@ class Cluster:
             else:
                 labels[key] = value
         metadata["labels"] = labels
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **identity.annotations()}
         body.setdefault("apiVersion", "v1")
         body.setdefault("kind", "Pod")
         return body
@@ -251,6 +269,15 @@ class Cluster:
         for item in shared:
             self.memory.forget(identity.namespace, item.name)
         await self.prepare(identity, shared)
+
+    def manifest(self, identity: ServerIdentity, item: KubeObject) -> dict[str, Any]:
+        """Return an object as it would be sent; the owner of an owned one is known only when its pod exists."""
+        labels = {
+            Lifetime.shared: identity.shared_labels,
+            Lifetime.kept: identity.kept_labels,
+            Lifetime.owned: identity.owned_labels,
+        }[item.lifetime]()
+        return bodies.assemble(item, identity.namespace, labels)
 
     async def _ensure(self, identity: ServerIdentity, item: KubeObject) -> None:
         """Make a shared or kept object unless it is remembered."""

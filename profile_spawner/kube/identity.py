@@ -6,11 +6,14 @@ the server's, the user's or neither, according to its lifetime. All values are v
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from profile_spawner.names import (
+    ANNOTATION_DIGEST,
+    ANNOTATION_PARAMS,
     LABEL_GENERATION,
     LABEL_HUB,
     LABEL_LIFETIME,
@@ -28,6 +31,8 @@ from profile_spawner.resources import Lifetime
 
 __all__ = ["Ownership", "ServerIdentity", "labels_of"]
 
+_LONGEST_RECORD = 128 * 1024
+"""In bytes. All annotations of an object together may have 256 KiB."""
 _ANNOTATION_USER = "hub.jupyter.org/username"
 _ANNOTATION_SERVER = "hub.jupyter.org/servername"
 
@@ -53,6 +58,8 @@ class ServerIdentity:
         spawn_id: Unique for each start of the server.
         profile: The chosen profile's slug.
         generation: The generation of the snapshot that the spawn uses.
+        digest: What tells two versions of the profile apart.
+        params: The values of the params with their sources, without secrets, as plain JSON.
     """
 
     hub: str
@@ -63,6 +70,8 @@ class ServerIdentity:
     spawn_id: str
     profile: str = ""
     generation: str = ""
+    digest: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def server_hash(self) -> str:
@@ -83,6 +92,18 @@ class ServerIdentity:
         if self.generation:
             labels[LABEL_GENERATION] = label_value(self.generation)
         return labels
+
+    def annotations(self) -> dict[str, str]:
+        """Return the annotations of the pod: which version of the profile it is, and why its params are what they are.
+
+        A record of the params that would be too long for an annotation is left out; the hub's database has it.
+        """
+        annotations = {ANNOTATION_DIGEST: self.digest} if self.digest else {}
+        if self.params:
+            record = json.dumps(self.params, separators=(",", ":"), sort_keys=True)
+            if len(record.encode()) <= _LONGEST_RECORD:
+                annotations[ANNOTATION_PARAMS] = record
+        return annotations
 
     def owned_labels(self) -> dict[str, str]:
         """Return the labels of an object that the pod owns."""

@@ -7,17 +7,15 @@ connection is lost, it is listed again after a growing pause; what was seen last
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes_asyncio import client, config
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from profile_spawner.errors import ClusterError
@@ -25,7 +23,7 @@ from profile_spawner.errors import ClusterError
 from .failures import classify
 from .transport import Backoff, Transport
 
-__all__ = ["ConfigMapWatch", "default_api_client"]
+__all__ = ["ConfigMapWatch"]
 
 _WATCH_SECONDS = 290
 _LONGEST_LINE = 16 * 1024 * 1024
@@ -33,28 +31,6 @@ _LARGE = 64 * 1024
 _MAX_MESSAGE = 1000  # an Event's message may have 1024 characters
 
 ConfigMaps = Mapping[str, Mapping[str, Any]]
-
-
-async def default_api_client() -> client.ApiClient:
-    """Return a client with the pod's service account, or with the kubeconfig outside of a cluster.
-
-    Raises:
-        ClusterError: when there is neither.
-    """
-    configuration = client.Configuration()
-    try:
-        config.load_incluster_config(client_configuration=configuration)
-    except config.ConfigException:
-        try:
-            await config.load_kube_config(client_configuration=configuration)
-        except (config.ConfigException, OSError) as e:
-            raise ClusterError(
-                f"ConfigMaps cannot be watched: there is neither a service account nor a kubeconfig ({e})",
-                reason="unreachable",
-                user_message="",
-                blame="admin",
-            ) from None
-    return client.ApiClient(configuration)
 
 
 class ConfigMapWatch:
@@ -255,10 +231,3 @@ async def _parsed(line: bytes) -> Mapping[str, Any]:
     if not isinstance(event, dict):
         raise ValueError("an event of the watch is no mapping")
     return event
-
-
-async def close(api_client: Any) -> None:
-    """Close a client that `default_api_client` made."""
-    with contextlib.suppress(Exception):
-        closing: Awaitable[None] = api_client.close()
-        await closing

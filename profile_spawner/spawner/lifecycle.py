@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kubernetes_asyncio.client import V1Container, V1Volume
@@ -18,15 +19,31 @@ from kubespawner.utils import get_k8s_model
 from profile_spawner.errors import ClusterError, ProfileSpawnerError
 from profile_spawner.kube.failures import KubeFailure, classify
 from profile_spawner.kube.identity import ServerIdentity
+from profile_spawner.kube.kinds import plain
 from profile_spawner.resources import KubeObject, Lifetime
 
 from .refusals import from_error, refusal, uncounted
 from .waiting import NotifyingPodReflector, server_answers
 
-__all__ = ["LifecycleMixin"]
+__all__ = ["LifecycleMixin", "Preview"]
 
 _HUB_PARTS = (("init_containers", V1Container), ("extra_containers", V1Container), ("volumes", V1Volume))
 _LONGEST_PAUSE = 5.0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a start of a server would create.
+
+    Attributes:
+        pod: The pod, as it would be sent.
+        manifests: Everything else, as it would be sent.
+        objects: What of this the profile asks for, before labels.
+    """
+
+    pod: dict[str, Any]
+    manifests: tuple[dict[str, Any], ...]
+    objects: tuple[KubeObject, ...]
 
 
 class LifecycleMixin:
@@ -48,6 +65,8 @@ class LifecycleMixin:
             spawn_id=spawn_id or (chosen.spawn_id if chosen else uuid.uuid4().hex[:16]),
             profile=chosen.entry.slug if chosen else "",
             generation=str(chosen.snapshot.generation) if chosen else "",
+            digest=chosen.entry.digest if chosen else "",
+            params=chosen.params if chosen else {},
         )
 
     @property
@@ -78,13 +97,7 @@ class LifecycleMixin:
             await cluster.prepare(identity, objects)
             if chosen is not None:
                 self.keep_house()
-            trusted = chosen is None or chosen.entry.raw is not None
-            parts = () if trusted else self._hub_parts()
-            accounts = [self._expand_all(self._traits_before.original("service_account") or "")]
-            accounts += [item.name for item in objects if item.kind == "ServiceAccount"]
-            created = await cluster.create_pod(
-                identity, pod, trusted=trusted, hub_parts=parts, service_accounts=accounts
-            )
+            created = await cluster.create_pod(identity, pod, **self._trust(objects))
             uid = created["metadata"]["uid"]
             if any(item.lifetime is Lifetime.owned for item in objects):
                 await cluster.attach(identity, objects, self.pod_name, uid)
@@ -93,6 +106,34 @@ class LifecycleMixin:
         if not (self.internal_ssl or self.services_enabled or self.after_pod_created_hook):
             await self._wait_until_answering(uid, identity, objects)
         return True
+
+    def _trust(self: Any, objects: Sequence[KubeObject]) -> dict[str, Any]:
+        """Return what of the pod the hub's own configuration answers for, as `Cluster.create_pod` takes it."""
+        chosen = self._chosen
+        trusted = chosen is None or chosen.entry.raw is not None
+        accounts = [self._expand_all(self._traits_before.original("service_account") or "")]
+        accounts += [item.name for item in objects if item.kind == "ServiceAccount"]
+        parts = () if trusted else self._hub_parts()
+        return {"trusted": trusted, "hub_parts": parts, "service_accounts": accounts}
+
+    async def preview(self: Any) -> Preview:
+        """Return what a start would create now, checked as at the start. Nothing is created and nobody is asked.
+
+        Raises:
+            ProfileSpawnerError: when the profile asks for what the policy does not allow.
+            tornado.web.HTTPError: when the choice or the profile is wrong.
+        """
+        await self.load_user_options()
+        chosen = self._chosen
+        objects = chosen.build.objects if chosen is not None and chosen.build is not None else ()
+        identity = self._identity()
+        pod = await self.get_pod_manifest()
+        body = self._cluster.checked_pod(identity, pod, **self._trust(objects))
+        self.profiles.policy.check_objects(identity.profile, objects, self.namespace)
+        manifests = [self._cluster.manifest(identity, item) for item in objects]
+        if self.storage_pvc_ensure:
+            manifests.insert(0, plain(self.api.api_client.sanitize_for_serialization(self.get_pvc_manifest())))
+        return Preview(body, tuple(manifests), tuple(objects))
 
     def _hub_parts(self: Any) -> list[Any]:
         """Return the containers and volumes that the hub's own configuration gives to every server."""

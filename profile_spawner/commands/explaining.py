@@ -1,0 +1,127 @@
+"""`explain`: why a param has its value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from profile_spawner.errors import NotAvailableError, ParamError, SourceError
+
+from .cluster import Kubeconfig, Namespace, read_object
+from .listing import _cell
+from .loading import Sources, Whose, find_entry, loaded, run, with_sources, with_user
+from .output import Format, OutputOption, make_table, print_data
+
+__all__ = ["explain"]
+
+
+@with_user
+@with_sources
+def explain(
+    sources: Sources,
+    whose: Whose,
+    profile: Annotated[
+        str | None, typer.Option("--profile", "-p", help="The profile; the user's default by default.", metavar="SLUG")
+    ] = None,
+    param: Annotated[str | None, typer.Option("--param", help="Only this one.", metavar="NAME")] = None,
+    pod: Annotated[
+        str | None,
+        typer.Option("--pod", help="Instead: what this running server was started with.", metavar="NAME"),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            help="Instead: what stands in this file, a pod as JSON or YAML (kubectl get pod -o json).",
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+        ),
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    namespace: Namespace = None,
+    output: OutputOption = Format.table,
+) -> None:
+    """Say for every param which value a server gets, from which layer, file and line, and what that value hides.
+
+    Without --pod and --record, for a server that would be started now. A secure param is shown as ***.
+    """
+    if pod is not None:
+        found = run(_of_pod(pod, kubeconfig, namespace))
+    elif record is not None:
+        found = record_of(_read(record), str(record))
+    else:
+        found = run(_now(sources, whose, profile))
+    if param is not None:
+        if param not in found:
+            from profile_spawner.params import nearest
+
+            raise ParamError(f"has no value here{nearest(param, list(found))}", field=f"param {param}")
+        found = {param: found[param]}
+    print_data(list(found.values()), output, make_table(["param", "value", "layer", "from", "hides"], _rows(found)))
+
+
+async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, Any]:
+    from profile_spawner.options import Rejection
+
+    async with loaded(sources, whose=whose) as found:
+        spawner = found.spawner(whose)
+        chosen = slug or found.snapshot.default_for(spawner.user_info)
+        if chosen is None:
+            raise NotAvailableError("there is no profile for this user", field="--user", value=whose.user)
+        entry = find_entry(found.snapshot, chosen)
+        selection = found.snapshot.select({"profile": entry.slug, **whose.options}, spawner.user_info)
+        if isinstance(selection, Rejection):
+            raise NotAvailableError(selection.message, profile=entry.slug)
+        return found.snapshot.record(selection, **spawner.param_layers())
+
+
+async def _of_pod(name: str, kubeconfig: Path | None, namespace: str | None) -> dict[str, Any]:
+    return record_of(await read_object("pods", name, kubeconfig, namespace), f"pod {name}")
+
+
+def record_of(pod: Any, where: str) -> dict[str, Any]:
+    """Return the record of a pod's params.
+
+    Raises:
+        SourceError: when there is none.
+    """
+    from profile_spawner.names import ANNOTATION_PARAMS
+
+    metadata = pod.get("metadata") if isinstance(pod, Mapping) else None
+    text = ((metadata or {}).get("annotations") or {}).get(ANNOTATION_PARAMS)
+    try:
+        found = json.loads(text or "null")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise SourceError(
+            f"{where} has no record of params",
+            field=ANNOTATION_PARAMS,
+            expected="a pod of a profile with params; a very long record stands in the hub's database only",
+        )
+    return found
+
+
+def _read(path: Path) -> Any:
+    from profile_spawner.sources.yaml_text import parse_yaml
+
+    return next(iter(parse_yaml(path.read_text(encoding="utf-8"), str(path))), None)
+
+
+def _rows(found: Mapping[str, Any]) -> list[list[Any]]:
+    rows = []
+    for name, one in found.items():
+        hidden = [f"{_where(s)} = {_cell(s['value'])}" for s in one["shadowed"]]
+        joined = "joined with " if one["merged"] and hidden else ""
+        rows.append([name, _cell(one["value"]), one["layer"], _where(one), joined + "\n".join(hidden)])
+    return rows
+
+
+def _where(one: Mapping[str, Any]) -> str:
+    text = one["source"] if one["source"] != one["layer"] else one["layer"]
+    return f"{text} ({one['origin']})" if one["origin"] else str(text)

@@ -1,0 +1,131 @@
+"""What a check found, and how it is told: as lines, as JSON, or as SARIF for code review."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from profile_spawner.errors import Origin, ProfileSpawnerError
+
+__all__ = ["Finding", "finding_of", "print_findings", "sarif"]
+
+Level = Literal["error", "warning"]
+
+_SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or looks wrong.
+
+    Attributes:
+        level: `error`: it does not work. `warning`: it works, but hardly as it was meant.
+        rule: A short name for this kind of finding.
+        message: What is wrong, what was expected, and what to do.
+        profile: The slug.
+        file: Where it was written; empty when that is not known.
+        line: The line in it, from 1; 0 when that is not known.
+        field: The attribute, or the path in a document.
+    """
+
+    level: Level
+    rule: str
+    message: str
+    profile: str = ""
+    file: str = ""
+    line: int = 0
+    field: str = ""
+
+    def __str__(self) -> str:
+        from .output import place as relative
+
+        place = relative(f"{self.file}:{self.line}" if self.line else self.file)
+        who = f"profile {self.profile!r}" if self.profile else ""
+        return ": ".join(p for p in (place, self.level, who, self.field, f"{self.message} [{self.rule}]") if p)
+
+    @property
+    def sort_key(self) -> tuple[str, int, str, str, str]:
+        """By place, then by what it is about."""
+        return (self.file, self.line, self.profile, self.field, self.message)
+
+
+def finding_of(error: ProfileSpawnerError, rule: str, *, origin: Origin | None = None) -> Finding:
+    """Return an error as a finding. Its own origin counts before `origin`."""
+    from profile_spawner.errors import shorten
+
+    place = error.origin or origin
+    message = error.message
+    if error.value is not None:
+        message += f" (got {shorten(error.value)})"
+    if error.expected:
+        message += f"; expected {error.expected}"
+    if error.hint:
+        message += f". {error.hint}"
+    return Finding(
+        "error",
+        rule,
+        message,
+        error.profile or "",
+        place.source if place else "",
+        place.line if place else 0,
+        error.field or "",
+    )
+
+
+def print_findings(findings: Sequence[Finding], output: str, checked: int) -> None:
+    """Print them; `checked` is the number of profiles that were looked at."""
+    ordered = sorted(set(findings), key=lambda f: f.sort_key)
+    if output == "json":
+        typer.echo(json.dumps([asdict(f) for f in ordered], indent=2, ensure_ascii=False))
+    elif output == "sarif":
+        typer.echo(json.dumps(sarif(ordered), indent=2, ensure_ascii=False))
+    else:
+        for finding in ordered:
+            typer.secho(str(finding), fg=typer.colors.RED if finding.level == "error" else typer.colors.YELLOW)
+        errors = sum(f.level == "error" for f in ordered)
+        warnings = len(ordered) - errors
+        typer.echo(f"{_count(checked, 'profile')}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def sarif(findings: Iterable[Finding]) -> dict[str, object]:
+    """Return findings in the Static Analysis Results Interchange Format 2.1.0.
+
+    Files below the working directory are named relative to it, as code review wants them.
+    """
+    found = list(findings)
+    results = []
+    for finding in found:
+        result: dict[str, object] = {
+            "ruleId": finding.rule,
+            "level": finding.level,
+            "message": {"text": ": ".join(p for p in (finding.profile, finding.field, finding.message) if p)},
+        }
+        if finding.file:
+            location: dict[str, object] = {"artifactLocation": {"uri": _uri(finding.file)}}
+            if finding.line:
+                location["region"] = {"startLine": finding.line}
+            result["locations"] = [{"physicalLocation": location}]
+        results.append(result)
+    rules = [{"id": name} for name in sorted({f.rule for f in found})]
+    driver = {"name": "profile-spawner", "rules": rules}
+    return {"$schema": _SARIF, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
+
+
+def _uri(file: str) -> str:
+    path = Path(file)
+    if not path.is_absolute():
+        return path.as_posix()
+    try:
+        return path.resolve().relative_to(Path.cwd().resolve()).as_posix()
+    except ValueError:
+        return path.as_uri()

@@ -1,0 +1,260 @@
+"""What is wrong with an entry of a plain `profile_list`, as far as it can be told from the entry itself.
+
+KubeSpawner takes anything and finds a misplaced or misspelt key at a user's spawn, or never. Here every key is held
+against the traits of the installed KubeSpawner and against what profiles, options and choices may have.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from profile_spawner.errors import Origin
+
+from .findings import Finding, Level
+
+__all__ = ["lint_entry"]
+
+ENTRY_KEYS = frozenset(
+    {
+        "display_name",
+        "description",
+        "slug",
+        "default",
+        "kubespawner_override",
+        "profile_options",
+        "allowed_groups",
+        "allowed_users",
+        "icon",
+        "category",
+        "tags",
+        "order",
+        "aliases",
+        "replaced_by",
+        "deprecated",
+    }
+)
+_OPTION_KEYS = frozenset(
+    {
+        "display_name",
+        "choices",
+        "unlisted_choice",
+        "type",
+        "description",
+        "default",
+        "min",
+        "max",
+        "step",
+        "integer",
+        "unit",
+        "pattern",
+        "validation_message",
+        "placeholder",
+        "max_length",
+        "required",
+        "advanced",
+        "read_only",
+        "when",
+        "allowed_groups",
+        "allowed_users",
+        "is_available_to",
+        "kubespawner_override",
+        "kubespawner_override_off",
+        "dynamic-image-building",
+    }
+)
+_CHOICE_KEYS = frozenset(
+    {
+        "display_name",
+        "description",
+        "default",
+        "kubespawner_override",
+        "allowed_groups",
+        "allowed_users",
+        "is_available_to",
+    }
+)
+_UNLISTED_KEYS = frozenset(
+    {
+        "enabled",
+        "display_name",
+        "display_name_in_choices",
+        "validation_regex",
+        "validation_message",
+        "placeholder",
+        "max_length",
+        "kubespawner_override",
+        "allowed_groups",
+        "allowed_users",
+    }
+)
+_MISTAKEN = {
+    "env": "environment",
+    "extra_env": "environment",
+    "extraEnv": "environment",
+    "cpu": "cpu_limit",
+    "memory": "mem_limit",
+    "memory_limit": "mem_limit",
+    "memory_guarantee": "mem_guarantee",
+    "image_spec": "image",
+    "singleuser_image_spec": "image",
+    "singleuser_image_pull_policy": "image_pull_policy",
+    "extraVolumes": "volumes",
+    "extraVolumeMounts": "volume_mounts",
+    "nodeSelector": "node_selector",
+    "defaultUrl": "default_url",
+}
+"""Names from the chart's values, or from older KubeSpawners, for what is a trait now."""
+_PAIRS = (("cpu_guarantee", "cpu_limit"), ("mem_guarantee", "mem_limit"))
+_SMALL_MEMORY = 1024**2
+
+Where = Callable[[tuple[Any, ...]], Origin]
+
+
+def lint_entry(entry: Any, traits: Iterable[str], where: Where) -> Iterator[Finding]:
+    """Yield what is wrong, or looks wrong, with one entry.
+
+    Args:
+        entry: The dictionary.
+        traits: The names of the spawner's traits.
+        where: Returns file and line of a path in the entry, as far as known.
+    """
+    if not isinstance(entry, Mapping):
+        return
+    yield from _Linter(entry, frozenset(traits), where).all()
+
+
+class _Linter:
+    def __init__(self, entry: Mapping[str, Any], traits: frozenset[str], where: Where) -> None:
+        self._entry = entry
+        self._traits = traits
+        self._where = where
+        self._profile = str(entry.get("slug") or entry.get("display_name") or "")
+
+    def all(self) -> Iterator[Finding]:
+        """Yield everything."""
+        entry = self._entry
+        yield from self._keys(entry, (), ENTRY_KEYS, "a profile")
+        yield from self._override(entry.get("kubespawner_override"), ("kubespawner_override",))
+        yield from self._groups(entry, ())
+        options = entry.get("profile_options")
+        for name, option in options.items() if isinstance(options, Mapping) else ():
+            path = ("profile_options", name)
+            if isinstance(option, Mapping):
+                yield from self._option(option, path)
+
+    def _option(self, option: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Finding]:
+        yield from self._keys(option, path, _OPTION_KEYS, "an option")
+        yield from self._groups(option, path)
+        for key in ("kubespawner_override", "kubespawner_override_off"):
+            yield from self._override(option.get(key), (*path, key))
+        choices = option.get("choices")
+        defaults = []
+        for name, choice in choices.items() if isinstance(choices, Mapping) else ():
+            inner = (*path, "choices", name)
+            if not isinstance(choice, Mapping):
+                continue
+            yield from self._keys(choice, inner, _CHOICE_KEYS, "a choice")
+            yield from self._override(choice.get("kubespawner_override"), (*inner, "kubespawner_override"))
+            yield from self._groups(choice, inner)
+            if choice.get("default"):
+                defaults.append(name)
+        if len(defaults) > 1:
+            yield self._found(
+                "warning", "several-defaults", f"several choices are the default: {', '.join(map(str, defaults))}", path
+            )
+        unlisted = option.get("unlisted_choice")
+        if isinstance(unlisted, Mapping):
+            inner = (*path, "unlisted_choice")
+            yield from self._keys(unlisted, inner, _UNLISTED_KEYS, "unlisted_choice")
+            yield from self._override(unlisted.get("kubespawner_override"), (*inner, "kubespawner_override"))
+            if unlisted.get("enabled") and not unlisted.get("validation_regex"):
+                message = "users may type anything here: add a validation_regex"
+                yield self._found("warning", "unchecked-text", message, inner)
+
+    def _keys(
+        self, found: Mapping[str, Any], path: tuple[Any, ...], known: frozenset[str], what: str
+    ) -> Iterator[Finding]:
+        for key in found:
+            if key in known:
+                continue
+            here = (*path, key)
+            if key in self._traits and "kubespawner_override" in known:
+                message = "has no effect here; it belongs into kubespawner_override"
+                yield self._found("error", "misplaced-key", message, here)
+            elif key in ("profile_options", "kubespawner_override", "choices"):
+                yield self._found("error", "misplaced-key", f"has no effect in {what}: is it indented wrongly?", here)
+            else:
+                near = difflib.get_close_matches(str(key), known, 1, 0.6)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                level: Level = "error" if near else "warning"
+                yield self._found(level, "unknown-key", f"is nothing that {what} can have{hint}", here)
+
+    def _override(self, override: Any, path: tuple[Any, ...]) -> Iterator[Finding]:
+        if override is None:
+            return
+        if not isinstance(override, Mapping):
+            message = f"must be a mapping, not {type(override).__name__}"
+            yield self._found("error", "wrong-type", message, path)
+            return
+        for key, value in override.items():
+            here = (*path, key)
+            if key in ENTRY_KEYS and key not in self._traits:
+                yield self._found(
+                    "error", "misplaced-key", "has no effect in kubespawner_override: is it indented wrongly?", here
+                )
+            elif key not in self._traits:
+                near = difflib.get_close_matches(str(key), self._traits, 1, 0.7)
+                near = [_MISTAKEN[key]] if key in _MISTAKEN else near
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                yield self._found("error", "unknown-trait", f"is no setting of KubeSpawner{hint}", here)
+            else:
+                yield from self._value(key, value, here)
+        yield from self._pairs(override, path)
+
+    def _value(self, key: str, value: Any, here: tuple[Any, ...]) -> Iterator[Finding]:
+        memory = key in ("mem_limit", "mem_guarantee")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if memory and number and 0 < value < _SMALL_MEMORY:
+            message = f"{value:g} are bytes; with a unit it needs quotes, such as '{value:g}G'"
+            yield self._found("warning", "memory-in-bytes", message, here)
+        if key == "environment" and isinstance(value, Mapping):
+            for name, item in value.items():
+                if isinstance(item, bool):
+                    message = f"is the truth value {item}, and becomes the text '{item}': put it into quotes"
+                    yield self._found("warning", "unquoted-text", message, (*here, name))
+        if key == "image" and isinstance(value, str) and (" " in value or not value):
+            yield self._found("error", "image", f"{value!r} is no name of an image", here)
+
+    def _pairs(self, override: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Finding]:
+        for low, high in _PAIRS:
+            less, more = _size(override.get(low)), _size(override.get(high))
+            if less is not None and more is not None and more and less > more:
+                message = f"is more than {high} ({override[low]} > {override[high]})"
+                yield self._found("error", "guarantee-over-limit", message, (*path, low))
+
+    def _groups(self, found: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Finding]:
+        for key in ("allowed_groups", "allowed_users"):
+            if key in found and found[key] is not None and not found[key]:
+                yield self._found("warning", "nobody", "is empty: nobody may use it", (*path, key))
+
+    def _found(self, level: Level, rule: str, message: str, path: tuple[Any, ...]) -> Finding:
+        origin = self._where(path)
+        return Finding(
+            level, rule, message, self._profile, origin.source, origin.line, ".".join(str(step) for step in path)
+        )
+
+
+def _size(value: Any) -> float | None:
+    """Return CPU cores or bytes; `None` for what is no such number."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    text = str(value).strip()
+    factor = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}.get(text[-1:].upper())
+    try:
+        return float(text[:-1]) * factor if factor else float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,303 @@
+"""`list`, `show`, `images` and `schema`: what there is."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .loading import Loaded, Sources, find_entry, loaded, run, with_sources
+from .output import Format, OutputOption, make_table, place, plain, print_data, report_problems
+
+if TYPE_CHECKING:
+    from profile_spawner.registry import Entry
+
+__all__ = ["images", "list_profiles", "schema", "show"]
+
+_SLUG = Annotated[str, typer.Argument(help="The profile's slug.", metavar="SLUG")]
+_FOR = Annotated[
+    str | None, typer.Option("--user", "-u", help="Only the profiles that this user may use.", metavar="NAME")
+]
+_IN = Annotated[
+    str, typer.Option("--groups", "-g", help="With --user: the user's groups, separated by commas.", metavar="GROUPS")
+]
+
+
+@with_sources
+def list_profiles(sources: Sources, user: _FOR = None, groups: _IN = "", output: OutputOption = Format.table) -> None:
+    """List the profiles that a hub with this configuration offers, and to whom.
+
+    Profiles that cannot be loaded are reported on standard error; then the exit code is 1.
+    """
+    raise typer.Exit(run(_list(sources, user, groups, output)))
+
+
+async def _list(sources: Sources, user: str | None, groups: str, output: Format) -> int:
+    from profile_spawner.access import UserInfo
+
+    async with loaded(sources) as found:
+        entries = list(found.snapshot.entries.values())
+        if user is not None:
+            names = frozenset(g.strip() for g in groups.split(",") if g.strip())
+            entries = list(found.snapshot.visible_to(UserInfo(user, names)))
+        rows = [_summary(e) for e in entries]
+        shown = [[r["slug"], r["display_name"], r["image"], r["resources"], r["for"], r["origin"]] for r in rows]
+        print_data(rows, output, make_table(["slug", "name", "image", "resources", "for", "written at"], shown))
+        return 1 if report_problems(found.snapshot.problems) else 0
+
+
+def _summary(entry: Entry) -> dict[str, Any]:
+    offer, effective = entry.offer, entry.effective
+    result = {
+        "slug": offer.slug,
+        "display_name": offer.display_name,
+        "description": offer.description,
+        "image": effective.get("image", ""),
+        "resources": resources_of(effective),
+        "for": entry.offer.access.describe(),
+        "category": entry.category,
+        "tags": list(entry.tags),
+        "default": offer.default,
+        "options": [o.name for o in offer.options],
+        "origin": place(entry.origin),
+    }
+    if offer.unavailable:
+        result["unavailable"] = offer.unavailable
+    if offer.deprecated:
+        result["deprecated"] = offer.deprecated
+    return result
+
+
+def resources_of(effective: Mapping[str, Any]) -> str:
+    """Return the limits in a few words, such as `2 CPU, 4G, 1 nvidia.com/gpu`."""
+    parts = []
+    if effective.get("cpu_limit") is not None:
+        parts.append(f"{effective['cpu_limit']:g} CPU")
+    if effective.get("mem_limit") is not None:
+        parts.append(str(effective["mem_limit"]))
+    parts += [f"{count} {name}" for name, count in (effective.get("extra_resource_limits") or {}).items()]
+    return ", ".join(parts)
+
+
+# ------------------------------------------------------------------------------------------------ show
+
+
+@with_sources
+def show(sources: Sources, slug: _SLUG, output: OutputOption = Format.table) -> None:
+    """Show every effective value of a profile, and the file and line that it comes from."""
+    raise typer.Exit(run(_show(sources, slug, output)))
+
+
+async def _show(sources: Sources, slug: str, output: Format) -> int:
+    async with loaded(sources) as found:
+        entry = find_entry(found.snapshot, slug)
+        data = await describe_profile(found, entry)
+        shown = [[row["field"], _cell(row["value"]), row["origin"]] for row in data["values"]]
+        title = f"{entry.offer.display_name} ({entry.slug}), for {entry.offer.access.describe()}"
+        print_data(data, output, make_table(["field", "value", "comes from"], shown, title=title))
+        return 0
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+
+
+async def describe_profile(found: Loaded, entry: Entry) -> dict[str, Any]:
+    """Return all that is known of a profile, as plain data.
+
+    The keys are those of `list`, and `values`: rows of `field`, `value` and `origin`.
+    """
+    if entry.profile is None:
+        rows = list(_raw_rows(entry))
+    elif entry.offer.unavailable:
+        rows = []
+    else:
+        rows = await _class_rows(found, entry)
+    return {
+        **_summary(entry),
+        "values": [{"field": f, "value": plain(v), "origin": place(o)} for f, v, o in rows],
+    }
+
+
+def _raw_rows(entry: Entry) -> Iterator[tuple[str, Any, Any]]:
+    definition = entry.raw or {}
+    for key, value in definition.items():
+        if key == "kubespawner_override" and isinstance(value, Mapping):
+            for name, item in value.items():
+                if name == "environment" and isinstance(item, Mapping):
+                    for variable, text in item.items():
+                        yield f"kubespawner_override.environment.{variable}", _environment_value(text), entry.origin
+                else:
+                    yield f"kubespawner_override.{name}", item, entry.origin
+        else:
+            yield key, value, entry.origin
+
+
+def _environment_value(value: Any) -> Any:
+    return "computed at the start" if callable(value) else value
+
+
+async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]:
+    from profile_spawner.context import ServerContext
+    from profile_spawner.params import ParamRef
+    from profile_spawner.profile import ATTRIBUTES, BaseAppProfile, line_of
+    from profile_spawner.registry import default_selection
+
+    cls = entry.profile
+    assert cls is not None
+    selection = default_selection(entry.offer)
+    params = found.snapshot.resolve(cls, None)
+    profile = cls(ServerContext.specimen(), params=params, selection=selection)
+    build = await profile.build()
+    rows: list[tuple[str, Any, Any]] = []
+    for name in ATTRIBUTES:
+        declared, value = getattr(cls, name), getattr(profile, name)
+        if name == "pod_env_vars" or (value == getattr(BaseAppProfile, name) and not isinstance(declared, ParamRef)):
+            continue
+        origin: Any = line_of(cls, name)
+        if isinstance(declared, ParamRef) and declared.name in params:
+            why = params.explain(declared.name)
+            origin = f"param {declared.name}: {_why(why)}"
+        rows.append((name, value, origin))
+    own = cls.pod_env_vars if isinstance(cls.pod_env_vars, Mapping) else {}
+    override = build.kubespawner_override
+    for name, value in sorted((override.get("environment") or {}).items()):
+        rows.append(
+            (
+                f"environment.{name}",
+                _unescaped(value),
+                line_of(cls, "pod_env_vars" if name in own else "get_pod_env_vars"),
+            )
+        )
+    mounts = {m["name"]: m["mountPath"] for m in override.get("volume_mounts") or ()}
+    rows += [
+        (f"volume.{v['name']}", mounts.get(v["name"], ""), line_of(cls, "get_default_volumes"))
+        for v in override.get("volumes") or ()
+        if "persistentVolumeClaim" in v
+    ]
+    for item in build.objects:
+        hook = item.field.partition("(")[0].partition(",")[0]
+        origin = line_of(cls, hook) if hasattr(cls, hook) else entry.origin
+        rows.append((f"{item.kind} {item.name}", f"{item.lifetime.value}, for {item.field}", origin))
+    rows += [(f"option.{o.name}", _option(o), line_of(cls, "profile_options")) for o in entry.offer.options]
+    rows += [(f"param.{n}", params.explain(n).value, _why(params.explain(n))) for n in sorted(params)]
+    return rows
+
+
+def _unescaped(value: Any) -> Any:
+    return value.replace("{{", "{").replace("}}", "}") if isinstance(value, str) else value
+
+
+def _why(resolution: Any) -> str:
+    who = resolution.layer if resolution.source == resolution.layer else f"{resolution.layer} {resolution.source}"
+    return f"{who} ({place(resolution.origin or 'configuration')})"
+
+
+def _option(option: Any) -> str:
+    if option.choices:
+        return f"{option.kind}: " + ", ".join(c.name + (" (default)" if c.default else "") for c in option.choices)
+    bounds = [f"{n} {v:g}" for n, v in (("min", option.minimum), ("max", option.maximum)) if v is not None]
+    default = [f"default {option.default}"] if option.default is not None else []
+    return ", ".join([option.kind, *bounds, *default])
+
+
+# ------------------------------------------------------------------------------------------------ images
+
+
+class ImageFormat(str, enum.Enum):
+    """How images are printed."""
+
+    lines = "lines"
+    json = "json"
+    extra_images = "extra-images"
+
+
+@with_sources
+def images(
+    sources: Sources,
+    output: Annotated[
+        ImageFormat,
+        typer.Option("--output", help="extra-images: for the values of Zero to JupyterHub (prePuller.extraImages)."),
+    ] = ImageFormat.lines,
+) -> None:
+    """Print all images of all profiles and their choices, each once, for a pre-puller."""
+    raise typer.Exit(run(_images(sources, output)))
+
+
+async def _images(sources: Sources, output: ImageFormat) -> int:
+    async with loaded(sources) as found:
+        names = await all_images(found)
+        if output is ImageFormat.lines:
+            for name in names:
+                typer.echo(name)
+        elif output is ImageFormat.json:
+            typer.echo(json.dumps(names, indent=2))
+        else:
+            extra = {_chart_key(n, i): dict(zip(("name", "tag"), _split(n), strict=True)) for i, n in enumerate(names)}
+            print_data({"prePuller": {"extraImages": extra}}, Format.yaml)
+        return 1 if report_problems(found.snapshot.problems) else 0
+
+
+def _split(image: str) -> tuple[str, str]:
+    """Return name and tag as the chart joins them again: `name:tag`."""
+    name, _, digest = image.partition("@")
+    if digest:
+        return f"{name}@{digest.partition(':')[0]}", digest.partition(":")[2]
+    head, colon, tag = image.rpartition(":")
+    return (head, tag) if colon and "/" not in tag else (image, "latest")
+
+
+def _chart_key(image: str, number: int) -> str:
+    """Return a key that the chart accepts as part of a name."""
+    from profile_spawner.names import slugify
+
+    return f"profile-{number}-{slugify(image.rpartition('/')[2])[:40]}".rstrip("-")
+
+
+async def all_images(found: Loaded) -> list[str]:
+    """Return all images of all profiles: of the profile, of its choices and of the containers that run before."""
+    seen: dict[str, None] = {}
+    for entry in found.snapshot.entries.values():
+        for override in await _overrides(found, entry):
+            for name in _images_in(override):
+                seen.setdefault(name)
+    return list(seen)
+
+
+async def _overrides(found: Loaded, entry: Entry) -> list[Mapping[str, Any]]:
+    """Return everything that may override the image: the profile's own values, and those of every choice."""
+    from profile_spawner.context import ServerContext
+    from profile_spawner.registry import default_selection
+
+    overrides: list[Mapping[str, Any]] = []
+    if entry.raw is not None:
+        overrides.append(entry.raw.get("kubespawner_override") or {})
+    elif entry.profile is not None and not entry.offer.unavailable:
+        params = found.snapshot.resolve(entry.profile, None)
+        profile = entry.profile(ServerContext.specimen(), params=params, selection=default_selection(entry.offer))
+        overrides.append((await profile.build()).kubespawner_override)
+    for option in entry.offer.options:
+        overrides += [c.override for c in option.choices if c.override]
+    default = (found.config.KubeSpawner.get("image") or "") if not any("image" in o for o in overrides[:1]) else ""
+    return [*overrides, {"image": default}] if default else overrides
+
+
+def _images_in(override: Mapping[str, Any]) -> Iterator[str]:
+    image = override.get("image")
+    if isinstance(image, str) and image and "{" not in image:
+        yield image
+    for key in ("init_containers", "extra_containers"):
+        containers = override.get(key) or ()
+        for container in containers.values() if isinstance(containers, Mapping) else containers:
+            if isinstance(container, Mapping) and isinstance(container.get("image"), str):
+                yield container["image"]
+
+
+def schema() -> None:
+    """Print the JSON Schema of profile documents (YAML), for editors and for checks."""
+    from profile_spawner.sources.schema import document_schema
+
+    typer.echo(json.dumps(document_schema(), indent=2, ensure_ascii=False))

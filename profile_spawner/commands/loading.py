@@ -1,0 +1,445 @@
+"""What most commands have in common: which profiles they are about, and for whom.
+
+Nothing here needs a hub or a cluster. The configuration is read as JupyterHub reads it, and the profiles are loaded as
+the hub loads them: a new module is first imported in a separate process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import json
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from profile_spawner.errors import NotAvailableError
+
+if TYPE_CHECKING:
+    from traitlets.config import Config
+
+    from profile_spawner.registry import Entry, Snapshot
+
+__all__ = ["Loaded", "Sources", "Whose", "find_entry", "loaded", "with_sources", "with_user"]
+
+CONFIG_NAMES = ("jupyterhub_config.py", "/srv/jupyterhub/jupyterhub_config.py", "/etc/jupyterhub/jupyterhub_config.py")
+
+_UNREACHABLE = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
+    "users": [{"name": "none", "user": {}}],
+    "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
+    "current-context": "none",
+}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the profiles come from.
+
+    Attributes:
+        config: Configuration files of a hub, or folders of them, read in this order.
+        profiles_dirs: Folders of Python modules, added to those of the configuration.
+        documents: YAML files or folders of them, added to those of the configuration.
+        profiles: The slugs of built-in profiles, or `all`; `None` leaves it to the configuration.
+        configurator: Whether modules of the EOEPCA configurator can be loaded.
+        entry_points: Whether profiles of installed packages are loaded.
+    """
+
+    config: tuple[Path, ...] = ()
+    profiles_dirs: tuple[Path, ...] = ()
+    documents: tuple[Path, ...] = ()
+    profiles: tuple[str, ...] | None = None
+    configurator: bool = False
+    entry_points: bool = False
+
+    @property
+    def named(self) -> bool:
+        """Whether anything is named at all."""
+        return self != Sources(configurator=self.configurator)
+
+
+@dataclass(frozen=True)
+class Whose:
+    """For whom a server is looked at.
+
+    Attributes:
+        user: The name.
+        groups: The user's groups.
+        admin: Whether the user is an administrator.
+        server: The name of a named server.
+        options: What the user chooses besides the profile.
+    """
+
+    user: str = "user"
+    groups: tuple[str, ...] = ()
+    admin: bool = False
+    server: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+_Config = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--config",
+        "-f",
+        help="A jupyterhub_config.py, or a folder of such files; may be repeated. Without any source, the one in this "
+        "folder is taken, and without one all built-in profiles.",
+        exists=True,
+        envvar="PROFILE_SPAWNER_CONFIG",
+        metavar="PATH",
+    ),
+]
+_Dirs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--profiles-dir",
+        help="A folder of Python modules with profiles; may be repeated.",
+        exists=True,
+        file_okay=False,
+        envvar="PROFILES_DIR",
+        metavar="DIR",
+    ),
+]
+_Documents = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--documents",
+        help="A YAML file with profiles, or a folder of them; may be repeated.",
+        exists=True,
+        envvar="PROFILE_DOCUMENTS",
+        metavar="PATH",
+    ),
+]
+_Profiles = Annotated[
+    str | None,
+    typer.Option(
+        "--profiles",
+        help="Built-in profiles to load: slugs separated by commas, or 'all'.",
+        envvar="ENABLED_PROFILES",
+        metavar="SLUGS",
+    ),
+]
+_Compat = Annotated[
+    bool, typer.Option("--configurator-compat", help="Load modules that were written for the EOEPCA configurator.")
+]
+_Entry = Annotated[bool, typer.Option("--entry-points", help="Load the profiles of installed packages.")]
+_User = Annotated[str, typer.Option("--user", "-u", help="The name of the user.", metavar="NAME")]
+_Groups = Annotated[
+    str, typer.Option("--groups", "-g", help="The user's groups, separated by commas.", metavar="GROUPS")
+]
+_Admin = Annotated[bool, typer.Option("--admin", help="The user is an administrator.")]
+_Server = Annotated[str, typer.Option("--server", help="The name of a named server.", metavar="NAME")]
+_Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--options",
+        "-o",
+        help="What the user chooses: OPTION=CHOICE, may be repeated; or all of it as JSON.",
+        metavar="OPTION=CHOICE",
+    ),
+]
+
+
+def with_sources(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where profiles come from, as its first argument, a `Sources`."""
+
+    @functools.wraps(command)
+    def run(
+        *args: Any,
+        config: list[Path] | None,
+        profiles_dir: list[Path] | None,
+        documents: list[Path] | None,
+        profiles: str | None,
+        configurator_compat: bool,
+        entry_points: bool,
+        **kwargs: Any,
+    ) -> Any:
+        sources = Sources(
+            config=tuple(config or ()),
+            profiles_dirs=tuple(profiles_dir or ()),
+            documents=tuple(documents or ()),
+            profiles=None if profiles is None else _words(profiles),
+            configurator=configurator_compat,
+            entry_points=entry_points,
+        )
+        return command(sources, *args, **kwargs)
+
+    added = {
+        "config": (_Config, None),
+        "profiles_dir": (_Dirs, None),
+        "documents": (_Documents, None),
+        "profiles": (_Profiles, None),
+        "configurator_compat": (_Compat, False),
+        "entry_points": (_Entry, False),
+    }
+    return _with_parameters(run, command, "sources", added)
+
+
+def with_user(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say for whom, as its first argument, a `Whose`. Outside of `with_sources`."""
+
+    @functools.wraps(command)
+    def run(
+        *args: Any, user: str, groups: str, admin: bool, server: str, options: list[str] | None, **kwargs: Any
+    ) -> Any:
+        whose = Whose(user, _words(groups), admin, server, parse_options(options or ()))
+        return command(*args, whose=whose, **kwargs)
+
+    added = {
+        "user": (_User, "user"),
+        "groups": (_Groups, ""),
+        "admin": (_Admin, False),
+        "server": (_Server, ""),
+        "options": (_Options, None),
+    }
+    return _with_parameters(run, command, "whose", added)
+
+
+def _with_parameters(
+    run: Callable[..., Any], command: Callable[..., Any], replaced: str, added: Mapping[str, tuple[Any, Any]]
+) -> Callable[..., Any]:
+    """Let `run` show `command`'s parameters, with `added` instead of `replaced`; typer reads the signature."""
+    signature = inspect.signature(command)
+    hints = {**get_type_hints(command, include_extras=True), **{name: hint for name, (hint, _) in added.items()}}
+    hints.pop(replaced, None)
+    others = [p for p in signature.parameters.values() if p.name != replaced]
+    kept = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in others]
+    new = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        for name, (hint, default) in added.items()
+    ]
+    run.__signature__ = inspect.Signature(_in_order([*kept, *new]))  # type: ignore[attr-defined]
+    run.__annotations__ = hints
+    run.__dict__.pop("__wrapped__", None)  # else its signature would be taken
+    return run
+
+
+def _in_order(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
+    return sorted(parameters, key=lambda p: p.kind)
+
+
+def parse_options(given: Sequence[str]) -> dict[str, Any]:
+    """Read `--options`: `OPTION=CHOICE` each, where several for one option make a list, or one JSON object.
+
+    Raises:
+        typer.BadParameter: when it is neither.
+    """
+    result: dict[str, Any] = {}
+    for text in given:
+        if text.lstrip().startswith("{"):
+            try:
+                result.update(json.loads(text))
+            except ValueError as e:
+                raise typer.BadParameter(f"--options {text!r} is no JSON: {e}") from None
+            continue
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"--options {text!r}: expected OPTION=CHOICE")
+        if name in result:
+            before = result[name]
+            result[name] = [*(before if isinstance(before, list) else [before]), value]
+        else:
+            result[name] = value
+    return result
+
+
+# ------------------------------------------------------------------------------------------------ loading
+
+
+class Loaded:
+    """Profiles, as a hub with this configuration would offer them.
+
+    Attributes:
+        config: The hub's configuration.
+        snapshot: The profiles.
+    """
+
+    def __init__(self, config: Config, spawner_class: type, snapshot: Snapshot) -> None:
+        self.config = config
+        self.snapshot = snapshot
+        self._spawner_class = spawner_class
+
+    def spawner(self, whose: Whose, slug: str | None = None) -> Any:
+        """Return a spawner for this user, as the hub would make it; `slug` is the profile that is chosen."""
+        return make_spawner(self._spawner_class, self.config, whose, slug)
+
+
+def make_spawner(spawner_class: type, config: Config, whose: Whose, slug: str | None = None) -> Any:
+    """Return a spawner without a hub: enough for everything up to the pod."""
+    groups = [SimpleNamespace(name=name, properties={}) for name in whose.groups]
+    user = SimpleNamespace(
+        name=whose.user, id=1, admin=whose.admin, groups=groups, url=f"/user/{whose.user}/", escaped_name=whose.user
+    )
+    options = {**({"profile": slug} if slug else {}), **whose.options}
+    orm_spawner = SimpleNamespace(name=whose.server, state={}, user_options=options, server=None)
+    spawner = spawner_class(
+        _mock=True, config=config, user=user, hub=_hub(), orm_spawner=orm_spawner, user_options=options
+    )
+    spawner.api_token = "***"  # what the hub would put in  # noqa: S105
+    return spawner
+
+
+def _hub() -> SimpleNamespace:
+    return SimpleNamespace(
+        url="http://hub:8081/hub/", base_url="/hub/", api_url="http://hub:8081/hub/api", public_host=""
+    )
+
+
+@contextlib.contextmanager
+def _without_cluster() -> Iterator[None]:
+    """KubeSpawner wants to know a cluster when it is made, if only to build a manifest: here is one out of reach."""
+    # kubernetes_asyncio reads KUBECONFIG once, when it is imported.
+    from kubernetes_asyncio.config import kube_config
+
+    before = kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
+        path = Path(folder) / "kubeconfig"
+        path.write_text(json.dumps(_UNREACHABLE))
+        kube_config.KUBE_CONFIG_DEFAULT_LOCATION = str(path)
+        try:
+            yield
+        finally:
+            kube_config.KUBE_CONFIG_DEFAULT_LOCATION = before
+
+
+@contextlib.asynccontextmanager
+async def loaded(sources: Sources, *, whose: Whose | None = None) -> AsyncIterator[Loaded]:
+    """Load the profiles, and end everything that this needed with the block.
+
+    Args:
+        sources: Where they come from.
+        whose: For whom; a `profile_list` may be a function of the user.
+
+    Raises:
+        SourceError: when a configuration file cannot be read.
+    """
+    from profile_spawner.registry import profile_registry
+
+    profile_registry.clear()
+    config = read_config(sources)
+    spawner_class = _spawner_class(config)
+    log = logging.getLogger("profile_spawner.commands")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    with _without_cluster():
+        spawner = make_spawner(spawner_class, config, whose or Whose())
+        spawner.log = log
+        hub = spawner.profiles
+        hub.log = hub.service.log = log
+        try:
+            snapshot = await spawner.catalogue()
+            if snapshot is None:
+                from profile_spawner.registry import Snapshot
+
+                snapshot = Snapshot()
+            yield Loaded(config, spawner_class, snapshot)
+        finally:
+            await hub.service.stop()
+            profile_registry.clear()
+
+
+def read_config(sources: Sources) -> Config:
+    """Read the configuration files, and put what the command line names on top."""
+    from traitlets.config import Config
+
+    config = Config()
+    paths = [path for given in sources.config for path in _files(given)]
+    if not sources.named:
+        paths = [Path(name) for name in CONFIG_NAMES if Path(name).is_file()][:1]
+        if not paths:
+            sources = replace(sources, profiles=("all",))
+    for path in paths:
+        config.merge(_read_file(path))
+    ours = config.ProfileSpawner
+    for name, given in (("profiles_dirs", sources.profiles_dirs), ("profile_documents", sources.documents)):
+        if given:
+            ours[name] = [*_listed(config, name), *(str(p.absolute()) for p in given)]
+    if sources.profiles is not None:
+        ours.builtin_profiles = list(sources.profiles)
+    if sources.configurator:
+        ours.configurator_compat = True
+    if sources.entry_points:
+        ours.profile_entry_points = True
+    # What is in the cluster is not looked at: commands work without one.
+    for section in ("ProfileSpawner", "KubeSpawner", "Spawner"):
+        config[section].pop("profile_config_maps", None)
+    return config
+
+
+def _listed(config: Config, name: str) -> list[str]:
+    for section in ("ProfileSpawner", "KubeSpawner", "Spawner"):
+        if name in config[section]:
+            return list(config[section][name])
+    return []
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.glob("*.py")) if path.is_dir() else [path]
+
+
+def _read_file(path: Path) -> Config:
+    from traitlets.config.loader import PyFileConfigLoader
+
+    from profile_spawner.sources.failing import describe
+
+    try:
+        return PyFileConfigLoader(path.name, path=str(path.parent)).load_config()
+    except (Exception, SystemExit) as e:  # noqa: BLE001 - a configuration may raise anything
+        raise describe(e, path) from None
+
+
+def _spawner_class(config: Config) -> type:
+    from profile_spawner.spawner import ProfileSpawner
+
+    configured = config.JupyterHub.get("spawner_class")
+    if isinstance(configured, str) and configured.count("."):
+        from traitlets.utils.importstring import import_item
+
+        with contextlib.suppress(ImportError):
+            configured = import_item(configured)
+    if isinstance(configured, type) and issubclass(configured, ProfileSpawner):
+        return configured
+    return ProfileSpawner
+
+
+def find_entry(snapshot: Snapshot, slug: str) -> Entry:
+    """Return a profile by its slug or alias.
+
+    Raises:
+        NotAvailableError: naming the nearest slugs, and why the profile could not be loaded if it could not.
+    """
+    import difflib
+
+    entry = snapshot.find(slug)
+    if entry is not None:
+        return entry
+    broken = [p for p in snapshot.problems if p.profile == slug]
+    if broken:
+        raise broken[0]
+    near = difflib.get_close_matches(slug, list(snapshot.entries), 3, 0.5) or list(snapshot.entries)[:10]
+    raise NotAvailableError(
+        "there is no such profile",
+        field="SLUG",
+        value=slug,
+        expected=f"one of {', '.join(near)}" if near else "profiles, but none could be loaded",
+        hint="`profile-spawner list` shows all of them",
+    )
+
+
+def run(work: Any) -> Any:
+    """Run a coroutine to its end."""
+    return asyncio.run(work)

@@ -1,0 +1,141 @@
+"""How commands print: as a table for people, as JSON or YAML for programs."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from profile_spawner.errors import ProfileSpawnerError
+
+__all__ = [
+    "Format",
+    "OutputOption",
+    "as_yaml",
+    "make_table",
+    "masked",
+    "place",
+    "plain",
+    "print_data",
+    "print_documents",
+    "report_problems",
+]
+
+
+_WIDE = 160
+
+
+class Format(str, enum.Enum):
+    """How the result is printed."""
+
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+
+
+OutputOption = Annotated[Format, typer.Option("--output", help="How the result is printed.")]
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as plain JSON: mappings as dictionaries, sequences as lists, everything else as text."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+        return [plain(v) for v in items]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)
+
+
+def place(origin: object) -> str:
+    """Return file and line; a file below the working directory is named relative to it."""
+    text = str(origin)
+    prefix = f"{Path.cwd()}{os.sep}"
+    return text.removeprefix(prefix)
+
+
+def masked(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Kubernetes object with the values of a Secret as `***`."""
+    result: dict[str, Any] = plain(manifest)
+    if result.get("kind") == "Secret":
+        for key in ("data", "stringData"):
+            if result.get(key):
+                result[key] = dict.fromkeys(result[key], "***")
+    return result
+
+
+def as_yaml(data: Any) -> str:
+    """Return `data` as YAML: texts of several lines as blocks, keys in their order.
+
+    What YAML 1.1 and 1.2 read differently (`yes`, `12:30`) is quoted, so that every reader gets the same.
+    """
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            del data
+            return True
+
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+            del indentless
+            super().increase_indent(flow, False)
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in value and not any(line.endswith(" ") for line in value.split("\n")) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    return str(yaml.dump(plain(data), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+def print_data(data: Any, output: Format, table: Any = None) -> None:
+    """Print data; `table` is what people see, anything that rich can print."""
+    if output is Format.json:
+        typer.echo(json.dumps(plain(data), indent=2, ensure_ascii=False))
+    elif output is Format.yaml or table is None:
+        typer.echo(as_yaml(data), nl=False)
+    else:
+        from rich.console import Console
+
+        console = Console()
+        # In a pipe or a file there is no width to keep to.
+        (console if console.is_terminal else Console(width=_WIDE)).print(table)
+
+
+def print_documents(documents: Iterable[Any], output: Format = Format.yaml) -> None:
+    """Print Kubernetes objects: YAML documents, or one JSON list that `kubectl` takes too."""
+    found = list(documents)
+    if output is Format.json:
+        typer.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": plain(found)}, indent=2))
+        return
+    typer.echo("---\n".join(as_yaml(document) for document in found), nl=False)
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> Any:
+    """Return a table whose cells are texts, never markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    return table
+
+
+def report_problems(problems: Iterable[ProfileSpawnerError]) -> int:
+    """Print what is wrong with the sources on standard error; return how many there are."""
+    count = 0
+    for problem in problems:
+        typer.secho(f"Warning: {problem}", fg=typer.colors.YELLOW, err=True)
+        count += 1
+    return count

@@ -1,0 +1,59 @@
+"""The way to the API server: the pod's service account, or a kubeconfig."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from kubernetes_asyncio import client, config
+
+from profile_spawner.errors import ClusterError
+
+__all__ = ["close", "default_api_client", "default_namespace"]
+
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+async def default_api_client(kubeconfig: Path | None = None) -> client.ApiClient:
+    """Return a client with this kubeconfig; without one with the pod's service account, or kubectl's own kubeconfig.
+
+    Raises:
+        ClusterError: when there is no way to an API server.
+    """
+    configuration = client.Configuration()
+    try:
+        if kubeconfig is not None:
+            await config.load_kube_config(str(kubeconfig), client_configuration=configuration)
+        else:
+            try:
+                config.load_incluster_config(client_configuration=configuration)
+            except config.ConfigException:
+                await config.load_kube_config(client_configuration=configuration)
+    except (config.ConfigException, OSError, TypeError, ValueError) as e:
+        raise ClusterError(
+            f"there is neither a service account nor a kubeconfig that can be used ({e})",
+            reason="unreachable",
+            user_message="",
+            blame="admin",
+            hint="Set KUBECONFIG, or name the file",
+        ) from None
+    return client.ApiClient(configuration)
+
+
+def default_namespace(kubeconfig: Path | None = None) -> str:
+    """Return the namespace of the pod, or of the kubeconfig's current context; `default` where none is named."""
+    if kubeconfig is None and _SERVICE_ACCOUNT.exists():
+        return _SERVICE_ACCOUNT.read_text(encoding="utf-8").strip()
+    try:
+        _, current = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG"))
+    except (config.ConfigException, OSError):
+        return "default"
+    return str((current.get("context") or {}).get("namespace") or "default")
+
+
+async def close(api_client: Any) -> None:
+    """Close a client's connections, whatever state they are in."""
+    with contextlib.suppress(Exception):
+        await api_client.close()
