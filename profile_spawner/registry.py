@@ -23,7 +23,7 @@ from .errors import DuplicateSlugError, Origin, ProfileDefinitionError, ProfileS
 from .names import content_hash, slugify
 from .options import Choice, Offer, Option, Problem, Rejection, Selection, form_field, parse_options, select
 from .params import SENSITIVE, Param, ParamRef, thaw
-from .precedence import Collection, Resolved, Resolver
+from .precedence import Ceiling, Collection, Resolved, Resolver
 from .profile import (
     ATTRIBUTES,
     BaseAppProfile,
@@ -472,6 +472,30 @@ class Snapshot:
             return {}
         return self.resolve(profile, selection, **layers).record()
 
+    async def personal(self, entry: Entry, **layers: Any) -> Entry:
+        """Return a profile as it is for a server with further layers of params: defaults, bounds, effective values.
+
+        A profile whose params cannot be resolved with them is returned as unavailable, with the reason.
+
+        Args:
+            entry: One of this snapshot.
+            layers: As `Resolver.resolve` takes them.
+        """
+        cls, resolver = entry.profile, self.resolver
+        if cls is None or resolver is None or entry.offer.unavailable:
+            return entry
+        own = tuple(o for o in entry.offer.options if o.param is None)
+        try:
+            params = resolver.resolve(profile=cls.slug, **layers)
+            enforced = layers.get("enforced") or {}
+            chosen = _param_options(cls, resolver, params, {o.name for o in own})
+            options = (*own, *(_within(o, enforced[o.param]) if o.param in enforced else o for o in chosen))
+            offer = replace(entry.offer, options=options)
+            build = await cls(ServerContext.specimen(), params=params, selection=default_selection(offer)).build()
+        except ProfileSpawnerError as e:
+            return with_availability(entry, str(e))
+        return replace(entry, offer=offer, effective=_effective(build))
+
     def resolve(self, profile: type[BaseAppProfile], selection: Selection | None, **layers: Any) -> Resolved:
         """Return the values of the params for one server."""
         if self.resolver is None:
@@ -574,6 +598,21 @@ def _param_options(
         )
 
 
+def _within(option: Option, enforced: Any) -> Option:
+    """Return an option as the administrator's ceiling leaves it; a value that is fixed is only shown."""
+    ceiling = Ceiling.of(enforced)
+    if ceiling is None:
+        return replace(option, read_only=True)
+    if option.kind == "number":
+        upper = [m for m in (option.maximum, ceiling.maximum) if m is not None]
+        lower = [m for m in (option.minimum, ceiling.minimum) if m is not None]
+        return replace(option, maximum=min(upper, default=None), minimum=max(lower, default=None))
+    if ceiling.allowed is not None and option.choices:
+        allowed = {to_text(thaw(a)) for a in ceiling.allowed}
+        return replace(option, choices=tuple(c for c in option.choices if c.name in allowed))
+    return option
+
+
 def default_selection(offer: Offer) -> Selection:
     """Return the choice of a user who may everything and chooses nothing."""
     values: dict[str, Any] = {}
@@ -645,8 +684,13 @@ def _raw_entry(raw: RawProfile, source: str) -> Entry:
     )
 
 
-def make_resolver(collectors: Sequence[Collector]) -> Resolver | None:
-    """Join the params and collections of all sources; `None` when there are none."""
+def make_resolver(collectors: Sequence[Collector], *, strict: bool = True) -> Resolver | None:
+    """Join the params and collections of all sources; `None` when there are none.
+
+    Args:
+        collectors: What was loaded.
+        strict: Whether a value of a param that nobody defined is an error.
+    """
     definitions = {name: param for c in collectors for name, param in c.params.items()}
     collections = {name: collection for c in collectors for name, collection in c.collections.items()}
     for collector in collectors:
@@ -661,11 +705,15 @@ def make_resolver(collectors: Sequence[Collector]) -> Resolver | None:
             )
     if not definitions and not collections:
         return None
-    return Resolver(definitions, collections)
+    return Resolver(definitions, collections, strict=strict)
 
 
 async def make_snapshot(
-    collectors: Sequence[Collector], *, generation: int, problems: Sequence[ProfileSpawnerError] = ()
+    collectors: Sequence[Collector],
+    *,
+    generation: int,
+    problems: Sequence[ProfileSpawnerError] = (),
+    strict: bool = True,
 ) -> Snapshot:
     """Validate everything collected and freeze it.
 
@@ -674,7 +722,7 @@ async def make_snapshot(
     """
     found: list[ProfileSpawnerError] = list(problems)
     entries: dict[str, Entry] = {}
-    resolver = make_resolver(collectors)
+    resolver = make_resolver(collectors, strict=strict)
     for collector in collectors:
         for slug, registered in collector.profiles.items():
             if slug in entries:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from profile_spawner.errors import NotAvailableError, ParamError, SourceError
 from .cluster import Kubeconfig, Namespace, read_object
 from .listing import _cell
 from .loading import Sources, Whose, find_entry, loaded, run, with_sources, with_user
-from .output import Format, OutputOption, make_table, print_data
+from .output import Format, OutputOption, make_table, place, print_data
 
 __all__ = ["explain"]
 
@@ -77,7 +78,43 @@ async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, An
         selection = found.snapshot.select({"profile": entry.slug, **whose.options}, spawner.user_info)
         if isinstance(selection, Rejection):
             raise NotAvailableError(selection.message, profile=entry.slug)
-        return found.snapshot.record(selection, **spawner.param_layers())
+        record = found.snapshot.record(selection, **spawner.param_layers())
+    written = dict(kv for path in found.config_files for kv in _written(path))
+    for name, one in record.items():
+        for value in (one, *one["shadowed"]):
+            if value["origin"] is None:
+                value["origin"] = _configured_at(written, whose, name, value["layer"], value["source"])
+    return record
+
+
+def _written(path: Path) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield where the values of `param_values` stand in a configuration file, by their path in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Assign) and any(ast.unparse(t).endswith("param_values") for t in node.targets):
+            yield from _keys(node.value, (), str(path))
+
+
+def _keys(node: ast.AST, path: tuple[str, ...], file: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    if not isinstance(node, ast.Dict):
+        return
+    for key, value in zip(node.keys, node.values, strict=True):
+        if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            yield (*path, key.value), f"{file}:{key.lineno}"
+            yield from _keys(value, (*path, key.value), file)
+
+
+def _configured_at(
+    written: Mapping[tuple[str, ...], str], whose: Whose, name: str, layer: str, source: str
+) -> str | None:
+    """Return the file and line of a configured value; `None` for what was chosen, or comes from a hook."""
+    paths: dict[str, list[tuple[str, ...]]] = {
+        "enforced": [("enforced", name)],
+        "hub": [("hub", name)],
+        "user": [("users", whose.user, name)],
+        "server": [("servers", f"{whose.user}/{whose.server}", name)],
+        "groups": [("groups", source, name), ("groups", source, "params", name)],
+    }
+    return next((written[p] for p in paths.get(layer, ()) if p in written), None)
 
 
 async def _of_pod(name: str, kubeconfig: Path | None, namespace: str | None) -> dict[str, Any]:
@@ -124,4 +161,4 @@ def _rows(found: Mapping[str, Any]) -> list[list[Any]]:
 
 def _where(one: Mapping[str, Any]) -> str:
     text = one["source"] if one["source"] != one["layer"] else one["layer"]
-    return f"{text} ({one['origin']})" if one["origin"] else str(text)
+    return f"{text} ({place(one['origin'])})" if one["origin"] else str(text)

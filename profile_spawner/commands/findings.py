@@ -56,10 +56,10 @@ class Finding:
 
 
 def finding_of(error: ProfileSpawnerError, rule: str, *, origin: Origin | None = None) -> Finding:
-    """Return an error as a finding. Its own origin counts before `origin`."""
+    """Return an error as a finding. Its own line counts before `origin`."""
     from profile_spawner.errors import shorten
 
-    place = error.origin or origin
+    place = error.origin if error.origin is not None and (error.origin.line or origin is None) else origin
     message = error.message
     if error.value is not None:
         message += f" (got {shorten(error.value)})"

@@ -265,11 +265,13 @@ class Loaded:
 
     Attributes:
         config: The hub's configuration.
+        config_files: Where it stands.
         snapshot: The profiles.
     """
 
-    def __init__(self, config: Config, spawner_class: type, snapshot: Snapshot) -> None:
+    def __init__(self, config: Config, config_files: Sequence[Path], spawner_class: type, snapshot: Snapshot) -> None:
         self.config = config
+        self.config_files = tuple(config_files)
         self.snapshot = snapshot
         self._spawner_class = spawner_class
 
@@ -346,7 +348,7 @@ async def loaded(sources: Sources, *, whose: Whose | None = None) -> AsyncIterat
                 from profile_spawner.registry import Snapshot
 
                 snapshot = Snapshot()
-            yield Loaded(config, spawner_class, snapshot)
+            yield Loaded(config, config_files(sources), spawner_class, snapshot)
         finally:
             await hub.service.stop()
             profile_registry.clear()
@@ -357,11 +359,9 @@ def read_config(sources: Sources) -> Config:
     from traitlets.config import Config
 
     config = Config()
-    paths = [path for given in sources.config for path in _files(given)]
-    if not sources.named:
-        paths = [Path(name) for name in CONFIG_NAMES if Path(name).is_file()][:1]
-        if not paths:
-            sources = replace(sources, profiles=("all",))
+    paths = config_files(sources)
+    if not paths and not sources.named:
+        sources = replace(sources, profiles=("all",))
     for path in paths:
         config.merge(_read_file(path))
     ours = config.ProfileSpawner
@@ -378,6 +378,13 @@ def read_config(sources: Sources) -> Config:
     for section in ("ProfileSpawner", "KubeSpawner", "Spawner"):
         config[section].pop("profile_config_maps", None)
     return config
+
+
+def config_files(sources: Sources) -> list[Path]:
+    """Return the configuration files that are read, in their order."""
+    if not sources.named:
+        return [Path(name) for name in CONFIG_NAMES if Path(name).is_file()][:1]
+    return [path for given in sources.config for path in _files(given)]
 
 
 def _listed(config: Config, name: str) -> list[str]:

@@ -100,11 +100,15 @@ async def _validate(
     async with loaded(sources) as found:
         findings += [finding_of(problem, _rule_of(problem)) for problem in found.snapshot.problems]
         findings += _unreachable(found)
-        traits = found.spawner(Whose()).trait_names()
+        traits = type(found.spawner(Whose())).class_trait_names(config=True)
         places = _Places(sources)
         for entry in found.snapshot.entries.values():
             if entry.raw is not None:
                 findings += lint_entry(entry.raw, traits, places.of(entry))
+        # What the policy refuses has not become a profile, but may be wrong besides.
+        linted = [f for path in _documents(sources) for f in _lint_document(path, traits)]
+        known = {(f.file, f.line, f.field) for f in linted if f.level == "error"}
+        findings = [f for f in findings if f.rule != "policy" or (f.file, f.line, f.field) not in known] + linted
         async with contextlib.AsyncExitStack() as stack:
             judges = [await stack.enter_async_context(_local_judge())]
             if server:
@@ -112,6 +116,34 @@ async def _validate(
             for entry in found.snapshot.entries.values():
                 findings += [f async for f in _built(found, entry, judges, places)]
         return findings, len(found.snapshot.entries)
+
+
+def _documents(sources: Sources) -> list[Path]:
+    from profile_spawner.sources.documents import SUFFIXES
+
+    files = [f for p in sources.documents for f in (sorted(p.iterdir()) if p.is_dir() else [p])]
+    return [f for f in files if f.name.endswith(SUFFIXES)]
+
+
+def _lint_document(path: Path, traits: Sequence[str]) -> Iterator[Finding]:
+    """Check the plain entries of a document, wherever a chart's values or a document may have them."""
+    from profile_spawner.sources.yaml_text import line_at, parse_yaml
+
+    try:
+        documents = parse_yaml(path.read_bytes(), str(path))
+    except ProfileSpawnerError:
+        return  # loading it has told so
+    for document in documents:
+        if not isinstance(document, Mapping):
+            continue
+        values = document.get("singleuser")
+        listed = values.get("profileList") if isinstance(values, Mapping) else document.get("profile_list")
+        for entry in listed if isinstance(listed, list) else ():
+            yield from lint_entry(
+                entry,
+                traits,
+                lambda at, entry=entry: Origin(str(path), line_at(entry, at) or getattr(entry, "line", 0)),
+            )
 
 
 def _rule_of(problem: ProfileSpawnerError) -> str:

@@ -30,11 +30,15 @@ class DemoUser:
 
 
 def make_users() -> tuple[DemoUser, ...]:
-    """Return the users of one run: a plain one, one in the group `gpu`, and an administrator."""
+    """Return the users of one run: a plain one, one in the groups `gpu` and `research`, and an administrator."""
     shared = secrets.token_urlsafe(9)
     # JupyterHub asks for 32 characters here.
     own = secrets.token_urlsafe(24)
-    return (DemoUser("ada", shared), DemoUser("grace", shared, ("gpu",)), DemoUser("admin", own, admin=True))
+    return (
+        DemoUser("ada", shared),
+        DemoUser("grace", shared, ("gpu", "research")),
+        DemoUser("admin", own, admin=True),
+    )
 
 
 @dataclass(frozen=True)

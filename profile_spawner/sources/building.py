@@ -255,7 +255,9 @@ class Builder:
         signature = [v.signature for v in versions.values() if v.signature is not None]
         if signature != self._signature:
             self._signature = signature
-            self._next_resolver = make_resolver([v.collector for v in versions.values()]) if signature else None
+            collectors = [v.collector for v in versions.values()]
+            strict = not self._settings.permissive_params
+            self._next_resolver = make_resolver(collectors, strict=strict) if signature else None
         return self._next_resolver
 
     def _resolve_again(self, keys: Sequence[str], resolver: Resolver | None, maker: EntryMaker) -> None:

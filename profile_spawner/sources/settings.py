@@ -36,6 +36,7 @@ class SourceSettings:
             modules switch it off.
         settle: How long files must have been left alone before they are read, in seconds.
         rehash_interval: How often all files are read again even if they look unchanged, in seconds.
+        permissive_params: Whether values of params that nobody defined are accepted.
         configurator_compat: Whether `from configurator.apps import ...` works in Python modules.
     """
 
@@ -54,3 +55,4 @@ class SourceSettings:
     settle: float = 0.2
     rehash_interval: float = 300.0
     configurator_compat: bool = False
+    permissive_params: bool = False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,17 @@ from profile_spawner.page.handlers import SEARCH_LIMIT, add_routes, static_url
 from profile_spawner.page.render import PageRenderer, PageRequest, language_of, search_text
 from profile_spawner.registry import Entry, Snapshot
 
+from .layers import layers_key
 from .upstream import display_entry
 
 __all__ = ["FormMixin"]
 
 LINK_PREFIX = "opt-" if jupyterhub.version_info[0] >= 6 else ""
 """What stands before the name of a choice in a link."""
+
+
+MOST_AUDIENCES = 256
+"""For how many different sets of groups and params the cards are kept."""
 
 
 class FormMixin:
@@ -55,9 +63,10 @@ class FormMixin:
             self.profiles.rejected.pop(self.user.name, None)  # type: ignore[attr-defined]
             listed = [display_entry(e, user) for e in snapshot.visible_to(user)]
             return str(self._render_options_form(listed))  # type: ignore[attr-defined]
-        return renderer_of(self.profiles).render(self._page_request(snapshot))  # type: ignore[attr-defined]
+        entries = await personal_entries(self, snapshot)
+        return renderer_of(self.profiles).render(self._page_request(snapshot, entries))  # type: ignore[attr-defined]
 
-    def _page_request(self, snapshot: Snapshot) -> PageRequest:
+    def _page_request(self, snapshot: Snapshot, entries: Personal) -> PageRequest:
         spawner: Any = self
         user = spawner.user_info
         admin = self._viewed_by_admin()
@@ -73,10 +82,10 @@ class FormMixin:
         entry = snapshot.find(selected) if isinstance(selected, str) else None
         base = static_url(spawner.hub.base_url) if self._routes_exist() else ""
         server = f"?{urlencode({'server': spawner.name})}" if spawner.name else ""
-        cards = cards_for(spawner.profiles, snapshot, user, admin=admin)
+        cards = cards_for(spawner.profiles, snapshot, user, admin=admin, personal=entries)
         return PageRequest(
             cards=cards,
-            audience=audience_of(spawner.profiles, snapshot, user, cards, admin=admin),
+            audience=audience_of(spawner.profiles, snapshot, user, cards, admin=admin, personal=entries),
             selected=entry.slug if entry is not None else snapshot.default_for(user),
             values=values,
             problems=rejection.problems if isinstance(rejection, Rejection) else (),
@@ -140,36 +149,81 @@ def renderer_of(profiles: Any) -> PageRenderer:
     return renderer
 
 
-def cards_for(profiles: Any, snapshot: Snapshot, user: Any, *, admin: bool) -> list[Card]:
-    """Return the cards that `user` may see; made once per snapshot where nothing depends on the user."""
-    entries = snapshot.visible_to(user)
-    kept = profiles.cards
+@dataclass(frozen=True)
+class Personal:
+    """The profiles that a user may see, as the params of the user, the groups and the hub make them.
+
+    Attributes:
+        entries: In order.
+        key: Equal for users with equal params; empty where nobody has any.
+    """
+
+    entries: tuple[Entry, ...]
+    key: str = ""
+
+
+async def personal_entries(spawner: Any, snapshot: Snapshot) -> Personal:
+    """Return the profiles for a spawner's user; made once for all users with equal params."""
+    entries = snapshot.visible_to(spawner.user_info)
+    layers = spawner.param_layers() if snapshot.resolver is not None else {}
+    key = layers_key(layers)
+    if not key:
+        return Personal(entries)
+    made = _kept(spawner.profiles, snapshot).setdefault("personal", OrderedDict()).setdefault(key, {})
+    for number, entry in enumerate(entries):
+        if entry.slug not in made:
+            made[entry.slug] = await snapshot.personal(entry, **layers)
+            if number % 8 == 7:
+                await asyncio.sleep(0)  # hooks run in between: the loop must not wait for all of them
+    return Personal(tuple(made[e.slug] for e in entries), key)
+
+
+def _kept(profiles: Any, snapshot: Snapshot) -> dict[Any, Any]:
+    """Return what is kept for a snapshot; a new one begins with nothing."""
+    kept: dict[Any, Any] = profiles.cards
     if kept.get("snapshot") is not snapshot:
         kept.clear()
         kept["snapshot"] = snapshot
         # Stands for the snapshot in the renderer's keys: an id could be used again, the snapshot would be kept alive.
         kept["token"] = object()
-    key = (snapshot.audience(user), admin)
-    if key[0] is not None and key in kept:
+    for few in ("personal", "cards"):
+        while len(kept.setdefault(few, OrderedDict())) > MOST_AUDIENCES:
+            kept[few].popitem(last=False)
+    return kept
+
+
+def cards_for(
+    profiles: Any, snapshot: Snapshot, user: Any, *, admin: bool, personal: Personal | None = None
+) -> list[Card]:
+    """Return the cards that `user` may see; made once per snapshot where nothing depends on the user."""
+    personal = personal or Personal(snapshot.visible_to(user))
+    kept = _kept(profiles, snapshot)["cards"]
+    audience = snapshot.audience(user)
+    key = (audience, admin, personal.key)
+    if audience is not None and key in kept:
         result: list[Card] = kept[key]
         return result
-    result = [_card(e, offer_for(e.offer, user), admin) for e in entries]
+    offers = [offer_for(e.offer, user) for e in personal.entries]
+    result = [_card(e, offer, admin) for e, offer in zip(personal.entries, offers, strict=True)]
     # Choices can be restricted by rules that the profiles' own rules do not know of: such cards are the user's alone.
-    if key[0] is not None and all(c.offer is e.offer for c, e in zip(result, entries, strict=True)):
+    if audience is not None and all(o is e.offer for o, e in zip(offers, personal.entries, strict=True)):
         kept[key] = result
     return result
 
 
-def audience_of(profiles: Any, snapshot: Snapshot, user: Any, cards: list[Card], *, admin: bool) -> Any:
+def audience_of(
+    profiles: Any, snapshot: Snapshot, user: Any, cards: list[Card], *, admin: bool, personal: Personal | None = None
+) -> Any:
     """Return what the markup of `cards` may be shared under; `None` when it is this user's alone.
 
     Users who see the same profiles may still see different choices in them: only cards that `cards_for` keeps
     are shared.
     """
-    key = (snapshot.audience(user), admin)
-    if key[0] is None or profiles.cards.get(key) is not cards:
+    kept = _kept(profiles, snapshot)
+    key = (snapshot.audience(user), admin, personal.key if personal else "")
+    if key[0] is None or kept["cards"].get(key) is not cards:
         return None
-    return (profiles.cards["token"], *key)
+    return (kept["token"], *key)
 
 
 def _card(entry: Entry, offer: Offer, admin: bool) -> Card:
@@ -189,7 +243,8 @@ async def search_profiles(handler: Any, server: str, words: str, fragment: bool)
     if snapshot is None:
         return "", 0
     wanted = words.lower().split()
-    cards = cards_for(spawner.profiles, snapshot, spawner.user_info, admin=user.admin)
+    personal = await personal_entries(spawner, snapshot)
+    cards = cards_for(spawner.profiles, snapshot, spawner.user_info, admin=user.admin, personal=personal)
     found = [c for c in cards if all(w in search_text(c) for w in wanted)]
     if not fragment:
         link = f"{spawner.hub.base_url}spawn/{user.escaped_name}{'/' + server if server else ''}"

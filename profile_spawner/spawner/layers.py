@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from profile_spawner.access import UserInfo
+from profile_spawner.names import content_hash
 
-__all__ = ["group_properties", "layers_for"]
+__all__ = ["group_properties", "layers_for", "layers_key"]
 
 PROPERTY = "profile_spawner"
 """The key of a JupyterHub group's `properties` that holds its `params` and `profiles`."""
@@ -64,6 +65,12 @@ def layers_for(
         else:
             layers[layer] = [*value, *layers.get(layer, ())]
     return layers
+
+
+def layers_key(layers: Mapping[str, Any]) -> str:
+    """Return what is equal for servers with equal layers; empty when there is nothing in them."""
+    said = {name: value for name, value in layers.items() if value and name != "order"}
+    return content_hash(repr(sorted(said.items()))) if said else ""
 
 
 def _as_group(value: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kubernetes_asyncio.client import V1Container, V1Volume
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubespawner.utils import get_k8s_model
 
-from profile_spawner.errors import ClusterError, ProfileSpawnerError
+from profile_spawner.errors import BuildError, ClusterError, ProfileSpawnerError
 from profile_spawner.kube.failures import KubeFailure, classify
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.kube.kinds import plain
@@ -134,6 +134,22 @@ class LifecycleMixin:
         if self.storage_pvc_ensure:
             manifests.insert(0, plain(self.api.api_client.sanitize_for_serialization(self.get_pvc_manifest())))
         return Preview(body, tuple(manifests), tuple(objects))
+
+    async def get_pod_manifest(self: Any) -> Any:
+        """Return the pod as KubeSpawner makes it.
+
+        Raises:
+            tornado.web.HTTPError: when the profile has something that KubeSpawner cannot make a pod of.
+        """
+        try:
+            return await super().get_pod_manifest()  # type: ignore[misc]
+        except (TypeError, ValueError, KeyError, AttributeError) as e:
+            entry = self._chosen.entry if self._chosen is not None else None
+            if entry is None:
+                raise
+            text = f"{type(e).__name__}: {e}"
+            error = BuildError(f"KubeSpawner cannot make a pod of it: {text}", profile=entry.slug, origin=entry.origin)
+            raise self._answer_to(error) from error
 
     def _hub_parts(self: Any) -> list[Any]:
         """Return the containers and volumes that the hub's own configuration gives to every server."""

@@ -208,5 +208,6 @@ def source_settings(traits: HubTraits) -> SourceSettings:
         "trial_memory": traits.trial_memory,
         "data_policy": dict(traits.data_policy),
         "configurator_compat": traits.configurator_compat,
+        "permissive_params": traits.permissive_params,
     }
     return SourceSettings(**settings)

@@ -10,15 +10,17 @@ class SmallLab(SmallJupyterLabProfile):
     slug = "small-lab"
     display_name = "Small lab"
     default = True
-    pod_env_vars = {"COURSE": "Introduction to Python"}
+    pod_env_vars = {"COURSE": "{{ course/name }}", "OMP_NUM_THREADS": "{{ lab/threads }}"}
 
 
 @profile_registry.register
 class GpuLab(GpuJupyterLabProfile):
-    """The built-in GPU lab, for one group. Its user chooses the number of GPUs."""
+    """The built-in GPU lab, for one group. Its user chooses the number of GPUs and of threads."""
 
     slug = "gpu-lab"
     display_name = "GPU lab"
     description = "PyTorch on an NVIDIA GPU, for the group `gpu`. Please stop it when you are done."
     allowed_groups = ["gpu"]
-    pod_env_vars = {"COURSE": "Deep learning", "OMP_NUM_THREADS": "4"}
+    profiles = ["accelerated"]
+    params = {"course/name": "Deep learning"}
+    pod_env_vars = {"COURSE": "{{ course/name }}", "OMP_NUM_THREADS": "{{ lab/threads }}"}

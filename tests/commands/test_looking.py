@@ -1,0 +1,194 @@
+"""`list`, `show`, `images`, `schema`, `explain`: what there is, and why."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from .conftest import DEMO
+
+PROGRAM = Path(sys.executable).with_name("profile-spawner")
+DEMO_SLUGS = ["small-lab", "gpu-lab", "data-science", "editor", "gpu-editor", "desktop"]
+CONFIG = f"""
+c.JupyterHub.spawner_class = "profile-spawner"
+c.ProfileSpawner.profiles_dirs = [{str(DEMO)!r}]
+c.ProfileSpawner.param_values = {{
+    "enforced": {{"lab/threads": {{"$maximum": 6}}}},
+    "groups": {{
+        "gpu": {{"lab/threads": 6}},
+        "research": {{"course/name": "Research seminar"}},
+    }},
+    "users": {{"ada": {{"lab/threads": 3}}}},
+}}
+"""
+
+
+def test_list_has_every_profile_with_what_one_gets_and_for_whom(run):
+    """All profiles of the demo, in the page's order."""
+    rows = run.json("list", "--profiles-dir", DEMO)
+    assert [row["slug"] for row in rows] == DEMO_SLUGS
+    gpu = rows[1]
+    assert gpu["resources"] == "4 CPU, 16G, 1 nvidia.com/gpu"
+    assert gpu["for"] == "groups: gpu"
+    assert gpu["origin"] == "profile_spawner/demo/profiles/labs.py:17"
+    assert gpu["options"] == ["gpus", "lab/threads"]
+    table = run("list", "--profiles-dir", DEMO)
+    assert all(slug in table for slug in DEMO_SLUGS)
+    assert yaml.safe_load(run("list", "--profiles-dir", DEMO, "--output", "yaml")) == rows
+
+
+def test_list_for_a_user_has_what_the_user_may_use(run):
+    """Groups decide, as on the page."""
+    rows = run.json("list", "--profiles-dir", DEMO, "--user", "ada", "--groups", "students")
+    assert [row["slug"] for row in rows] == ["small-lab", "data-science", "editor", "desktop"]
+    assert len(run.json("list", "--profiles-dir", DEMO, "--user", "grace", "--groups", "gpu,x")) == 6
+
+
+def test_a_broken_module_is_told_and_the_rest_is_listed(run, write):
+    """The exit code is 1, file and line stand on standard error."""
+    write("good.py", (DEMO / "my_first.py").read_text())
+    broken = write("broken.py", "x = 1\nraise RuntimeError('no')\n")
+    result = run.result("list", "--profiles-dir", broken.parent, "--output", "json")
+    assert result.exit_code == 1
+    assert [row["slug"] for row in json.loads(result.stdout)] == ["data-science"]
+    assert "broken.py:2: RuntimeError: no" in result.stderr
+
+
+def test_without_any_source_the_configuration_here_counts_or_the_built_in_profiles(run, write, monkeypatch, tmp_path):
+    """As the help says."""
+    monkeypatch.chdir(tmp_path)
+    assert "gpu_coder_app" in run("list") or "coder" in run("list")
+    everything = {row["slug"] for row in run.json("list")}
+    write("jupyterhub_config.py", "c.ProfileSpawner.builtin_profiles = ['jupyterlab_small']\n")
+    assert [row["slug"] for row in run.json("list")] == ["jupyterlab_small"]
+    assert len(everything) > 3
+    assert [row["slug"] for row in run.json("list", "--profiles", "coder_app")] == ["coder_app"]
+
+
+def test_show_has_every_effective_value_with_its_origin(run):
+    """Inherited ones, those of hooks, of params and of objects too."""
+    values = {row["field"]: row for row in run.json("show", "gpu-lab", "--profiles-dir", DEMO)["values"]}
+    assert values["display_name"]["origin"] == "profile_spawner/demo/profiles/labs.py:21"
+    assert values["cpu_limit"]["value"] == 4
+    assert values["cpu_limit"]["origin"].startswith("profile_spawner/apps/jupyterlab/jupyterlab_profiles.py:")
+    assert values["environment.OMP_NUM_THREADS"]["value"] == "4"
+    assert values["param.lab/threads"]["origin"] == ("profile accelerated (profile_spawner/demo/profiles/params.py:26)")
+    assert any(field.startswith("ConfigMap gpu-lab-files-") for field in values)
+    assert values["option.gpus"]["value"] == "choice: one (default), two"
+    assert "GPU lab" in run("show", "gpu-lab", "--profiles-dir", DEMO)
+
+
+def test_show_of_a_plain_entry_has_what_stands_in_it(run, write):
+    """A `profile_list` is shown as it is written."""
+    config = write(
+        "jupyterhub_config.py",
+        "c.KubeSpawner.profile_list = [{'display_name': 'Plain', 'slug': 'plain',\n"
+        "    'kubespawner_override': {'image': 'a/b:1', 'environment': {'A': 'b'}}}]\n",
+    )
+    values = {row["field"]: row["value"] for row in run.json("show", "plain", "-f", config)["values"]}
+    assert values["kubespawner_override.image"] == "a/b:1"
+    assert values["kubespawner_override.environment.A"] == "b"
+
+
+def test_an_unknown_slug_names_the_nearest(run):
+    """And the command ends with 1."""
+    assert "gpu-lab" in run("show", "gpu-lap", "--profiles-dir", DEMO, code=1)
+
+
+def test_images_has_all_images_once(run, write):
+    """Those of choices and of further containers too; and in the form of the chart's pre-puller."""
+    config = write(
+        "config.py",
+        """
+c.KubeSpawner.profile_list = [
+    {"display_name": "A", "kubespawner_override": {"image": "r.example:5000/a", "init_containers": [
+        {"name": "i", "image": "init:1"}]},
+     "profile_options": {"image": {"display_name": "I", "choices": {
+        "x": {"display_name": "X", "kubespawner_override": {"image": "x@sha256:0123"}},
+        "y": {"display_name": "Y", "kubespawner_override": {"image": "init:1"}}}}}},
+]
+""",
+    )
+    assert run("images", "-f", config).splitlines() == ["r.example:5000/a", "init:1", "x@sha256:0123"]
+    values = yaml.safe_load(run("images", "-f", config, "--output", "extra-images"))
+    pulled = [f"{i['name']}:{i['tag']}" for i in values["prePuller"]["extraImages"].values()]
+    assert pulled == ["r.example:5000/a:latest", "init:1", "x@sha256:0123"]
+    assert len(run("images", "--profiles-dir", DEMO).splitlines()) == 6
+
+
+def test_the_schema_is_one_and_takes_a_document(run):
+    """JSON Schema 2020-12."""
+    schema = json.loads(run("schema"))
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate({"slug": "a", "display_name": "A", "description": "", "image": "a:1"})
+
+
+def test_explain_says_layer_file_and_line_and_what_is_hidden(run, write):
+    """For a server that would be started now, with the lines of the configuration."""
+    config = write("config.py", CONFIG)
+    words = ("explain", "-f", config, "--user", "grace", "--groups", "gpu,research", "--profile", "small-lab")
+    found = {one["name"]: one for one in run.json(*words)}
+    threads = found["lab/threads"]
+    assert (threads["value"], threads["layer"], threads["source"]) == (6, "groups", "gpu")
+    assert threads["origin"] == f"{config}:7"
+    assert [(s["layer"], s["value"]) for s in threads["shadowed"]] == [("global", 2), ("default", 1)]
+    assert found["course/name"]["origin"] == f"{config}:8"
+    (ceiled,) = run.json(*words, "-o", "lab/threads=8", "--param", "lab/threads")
+    assert (ceiled["value"], ceiled["layer"], ceiled["origin"]) == (6, "enforced", f"{config}:5")
+    (own,) = run.json("explain", "-f", config, "-u", "ada", "-p", "gpu-lab", "-g", "gpu", "--param", "lab/threads")
+    assert (own["value"], own["layer"], own["origin"]) == (3, "user", f"{config}:10")
+    assert "Research seminar" in run(*words)
+    assert "did you mean 'lab/threads'" in run(*words, "--param", "lab/thread", code=1)
+
+
+def test_explain_reads_the_record_of_a_running_server(run, write):
+    """From its pod, as `kubectl get pod -o yaml` prints it, whatever the profiles say now."""
+    config = write("config.py", CONFIG)
+    pod = run("pod", "small-lab", "-f", config, "--user", "ada")
+    found = run.json("explain", "--record", write("pod.yaml", pod), "--param", "lab/threads")
+    assert found[0]["value"] == 3
+    assert "no record" in run("explain", "--record", write("no.yaml", "kind: Pod\n"), code=1)
+
+
+def test_a_secure_param_is_shown_as_stars(run, write):
+    """Not even the name of its Secret is printed."""
+    write(
+        "profiles/secret.py",
+        """
+from profile_spawner import BaseAppProfile, Param, profile_registry
+
+profile_registry.register_param(Param("db/password", secure=True))
+
+@profile_registry.register
+class Db(BaseAppProfile):
+    slug = "db"
+    display_name = description = "Db"
+    image = "a:1"
+    params = {"db/password": {"secret": "the-secret", "key": "the-key"}}
+    pod_env_vars = {"PASSWORD": "{{ db/password }}"}
+""",
+    )
+    words = ("--profiles-dir", write("x", "").parent / "profiles")
+    shown = run("explain", *words) + run("show", "db", *words) + json.dumps(run.json("explain", *words))
+    assert "***" in shown
+    assert "the-key" not in run("explain", *words)
+    pod = yaml.safe_load(run("pod", "db", *words))
+    variables = {v["name"]: v for v in pod["spec"]["containers"][0]["env"]}
+    assert variables["PASSWORD"]["valueFrom"] == {"secretKeyRef": {"name": "the-secret", "key": "the-key"}}
+    assert "the-secret" not in json.dumps(pod["metadata"])
+
+
+COMMANDS = ["list", "show", "new", "validate", "explain", "pod", "manifests", "rbac", "images"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_a_command_does(command):
+    """With examples of its options; without loading a hub."""
+    done = subprocess.run([PROGRAM, command, "--help"], capture_output=True, text=True, check=True)
+    assert "Usage: profile-spawner " + command in done.stdout

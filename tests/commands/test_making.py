@@ -1,0 +1,152 @@
+"""`pod`, `manifests`, `rbac`, `new`: what would be made, and what the hub may do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from profile_spawner.kube.rbac import required_rules
+
+from .conftest import DEMO
+
+PROFILE = """
+from profile_spawner import BaseAppProfile, Manifest, Role, RoleBinding, Subject, profile_registry
+
+
+@profile_registry.register
+class Jobs(BaseAppProfile):
+    slug = "jobs"
+    display_name = description = "Jobs"
+    image = "a:1"
+    allowed_groups = ["staff"]
+
+    def get_role_bindings(self):
+        role = Role(name="jobs", api_groups=["batch"], resources=["jobs"], verbs=["create", "get"])
+        return [RoleBinding(name="jobs", subjects=[Subject(name="default", kind="ServiceAccount")], role=role)]
+
+    def get_manifests(self):
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"token": "canary"}}
+        return [Manifest(name="secret", key="secret", content=[secret], persist=False)]
+"""
+
+
+def test_the_pod_has_what_the_profile_and_the_choices_say(run):
+    """It is the installed KubeSpawner's, for this user."""
+    pod = run.json("pod", "gpu-lab", "--profiles-dir", DEMO, "-u", "grace", "-g", "gpu", "-o", "gpus=two")
+    container = pod["spec"]["containers"][0]
+    assert pod["metadata"]["name"] == "jupyter-grace"
+    assert container["image"].startswith("quay.io/jupyter/pytorch-notebook:")
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    env = {v["name"]: v.get("value") for v in container["env"]}
+    assert env["COURSE"] == "Deep learning"
+    assert env["OMP_NUM_THREADS"] == "4"
+    assert env["JPY_API_TOKEN"] == "***"
+    named = run.json("pod", "small-lab", "--profiles-dir", DEMO, "--server", "second", "-o", '{"lab/threads": 5}')
+    assert named["metadata"]["annotations"]["hub.jupyter.org/servername"] == "second"
+
+
+def test_a_wrong_choice_and_a_foreign_profile_are_refused_as_on_the_page(run):
+    """With the sentence that the user would read."""
+    wrong = run("pod", "gpu-lab", "--profiles-dir", DEMO, "-g", "gpu", "-o", "gpus=nine", code=1)
+    assert "“GPUs” cannot be nine; choose one of: one, two." in wrong
+    assert "There is no profile gpu-lab for you" in run("pod", "gpu-lab", "--profiles-dir", DEMO, code=1)
+    result = run.result("pod", "gpu-lab", "--profiles-dir", DEMO, "-o", "gpus")
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("slug", ["small-lab", "gpu-lab", "data-science", "editor", "gpu-editor", "desktop"])
+async def test_an_api_server_takes_every_manifest(run, control_plane, namespace, slug):
+    """What `manifests` prints is accepted by `kubectl apply --dry-run=server`, on a real API server too."""
+    command = [sys.executable, "-m", "profile_spawner", "manifests", slug, "--profiles-dir", str(DEMO)]
+    words = ["--user", "Ada Ünïcode", "--groups", "gpu", "--output", "json"]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
+    items = json.loads(done.stdout)["items"]
+    assert {"Pod", "ConfigMap"} <= {item["kind"] for item in items}
+    for item in items:
+        item["metadata"]["namespace"] = namespace
+        plural = {"Pod": "pods", "ConfigMap": "configmaps", "PersistentVolumeClaim": "persistentvolumeclaims"}
+        path = f"/api/v1/namespaces/{namespace}/{plural[item['kind']]}?dryRun=All"
+        await control_plane.ok("POST", path, item)
+
+
+def test_manifests_of_all_profiles_show_no_secret_unless_asked(run, write):
+    """Values of Secrets are ***; everything else is there, the pod of every profile included."""
+    folder = write("jobs.py", PROFILE).parent
+    config = write(
+        "etc/config.py",
+        f"c.ProfileSpawner.profiles_dirs = [{str(folder)!r}]\n"
+        "c.ProfileSpawner.allowed_kinds = ['Role', 'RoleBinding']\n",
+    )
+    words = ("manifests", "jobs", "-f", config, "-g", "staff")
+    found = {d["kind"]: d for d in yaml.safe_load_all(run(*words))}
+    assert set(found) == {"Role", "RoleBinding", "Secret", "Pod"}
+    assert found["Secret"]["stringData"] == {"token": "***"}
+    assert "canary" not in run(*words)
+    assert "canary" in run(*words, "--show-secrets")
+    pods = [d for d in yaml.safe_load_all(run("manifests", "--profiles-dir", DEMO, "-g", "gpu")) if d["kind"] == "Pod"]
+    assert len(pods) == 6
+
+
+def test_what_the_policy_forbids_is_told_with_the_rule(run, write):
+    """Before anything is made."""
+    folder = write("jobs.py", PROFILE).parent
+    message = run("manifests", "jobs", "--profiles-dir", folder, "-g", "staff", code=1)
+    assert "rule 'allowed kinds'" in message
+    assert "Role" in message
+
+
+def test_rbac_prints_the_smallest_role(run, write):
+    """Only what the loaded profiles need, with the rights that they hand on."""
+    role, binding = yaml.safe_load_all(run("rbac", "--profiles-dir", DEMO, "-n", "servers", "--hub-namespace", "hub"))
+    assert role["rules"] == required_rules(["ConfigMap", "PersistentVolumeClaim"])
+    assert role["metadata"] == {"name": "profile-spawner", "namespace": "servers"}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "hub", "namespace": "hub"}]
+    folder = write("jobs.py", PROFILE).parent
+    config = write(
+        "etc/config.py",
+        f"c.ProfileSpawner.profiles_dirs = [{str(folder)!r}]\n"
+        "c.ProfileSpawner.allowed_kinds = ['Role', 'RoleBinding']\nc.KubeSpawner.namespace = 'jhub'\n",
+    )
+    role, _ = yaml.safe_load_all(run("rbac", "-f", config))
+    assert role["metadata"]["namespace"] == "jhub"
+    assert {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get"]} in role["rules"]
+
+
+async def test_rbac_check_asks_the_api_server(control_plane, namespace, tmp_path):
+    """Under the printed Role nothing is missing; without it, everything is, and the exit code says so."""
+    command = [sys.executable, "-m", "profile_spawner", "rbac", "--profiles-dir", str(DEMO)]
+    printing = [*command, "-n", namespace, "--output", "json"]
+    printed = subprocess.run(printing, capture_output=True, text=True, check=True)
+    kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", "hub-of-check", namespace=namespace)
+    check = [*command, "--check", "--kubeconfig", str(kubeconfig), "--output", "json"]
+
+    async def checked() -> tuple[int, list[object]]:
+        process = await asyncio.create_subprocess_exec(*check, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        return process.returncode or 0, json.loads(out)
+
+    code, missing = await checked()
+    assert code == 1
+    assert {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]} in missing
+    role = json.loads(printed.stdout)["items"][0]
+    await control_plane.grant(namespace, "hub-of-check", role["rules"])
+    assert await checked() == (0, [])
+
+
+@pytest.mark.parametrize("family", ["jupyterlab", "coder", "remote_desktop"])
+def test_new_writes_a_profile_that_is_right_and_its_test_passes(run, tmp_path, family):
+    """A package with its files; nothing is overwritten."""
+    run("new", "my-lab", "--family", family, "--dir", tmp_path)
+    assert run("validate", tmp_path).strip() == "1 profile: 0 errors, 0 warnings"
+    test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "tests")]
+    done = subprocess.run(test, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "exists already" in run("new", "my-lab", "--dir", tmp_path, code=1)
+    assert "this is no slug" in run("new", "My Lab!", "--dir", tmp_path, code=1)
+    assert not Path(tmp_path / "My Lab!").exists()
