@@ -351,6 +351,48 @@ async def test_a_plain_user_does_not_see_the_gpu_lab(page: Any, demo: Demo) -> N
     assert set(values) == {"small-lab", "data-science", "editor", "desktop"}
 
 
+@pytest.mark.browser
+async def test_a_number_on_the_page_is_a_param_of_the_server(page: Any, demo: Demo, cluster: Cluster) -> None:
+    """The field shows what this user would get and may have; the server gets what is chosen, and its pod says why."""
+    await log_in(page, demo, "ada")
+    field = page.locator('[name="profile-option-small-lab--lab/threads"]')
+    assert await field.get_attribute("max") == "6", "the administrator's ceiling"
+    assert await field.input_value() == "2", "the value of `global`"
+    await page.locator("input[name=profile][value=small-lab]").check(force=True)
+    await field.fill("3")
+    await start_server(page, "small-lab", "ada")
+    shown = await in_terminal(page, 'echo "course=$COURSE threads=$OMP_NUM_THREADS"')
+    assert "course=Introduction to Python threads=3" in shown
+    (pod,) = await cluster.items("pods")
+    record = json.loads(pod["metadata"]["annotations"]["profile-spawner/params"])
+    assert (record["lab/threads"]["value"], record["lab/threads"]["layer"]) == (3, "spawn")
+    assert record["course/name"]["source"] == "global"
+    assert record["lab/threads"]["shadowed"][0]["source"] == "global"
+    explained = await _explained(demo, pod["metadata"]["name"])
+    assert {one["name"]: one["value"] for one in explained} == {name: one["value"] for name, one in record.items()}
+    await stop_server(page, demo)
+    await cluster.until_empty("pods")
+
+
+async def _explained(demo: Demo, pod: str) -> list[dict[str, Any]]:
+    """Ask the command line about a running server, with the demo's kubeconfig."""
+    argv = [str(PROGRAM), "explain", "--pod", pod, "--kubeconfig", demo.info["kubeconfig"], "--output", "json"]
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 0
+    found: list[dict[str, Any]] = json.loads(printed)
+    return found
+
+
+@pytest.mark.browser
+async def test_groups_and_mixins_show_in_the_fields(page: Any, demo: Demo) -> None:
+    """A group's value is the default of its members; a mixin of the profile stands above it."""
+    await log_in(page, demo, "grace")
+    for slug, threads in (("small-lab", "6"), ("gpu-lab", "4")):
+        field = page.locator(f'[name="profile-option-{slug}--lab/threads"]')
+        assert await field.input_value() == threads, slug
+
+
 async def test_a_file_dropped_into_the_folder_is_a_profile(demo: Demo) -> None:
     """A profile of ten lines appears on the page without a restart, and starts."""
     async with Client(demo, "ada") as ada:
