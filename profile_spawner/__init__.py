@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .errors import ProfileDefinitionError, ProfileSpawnerError
     from .options import Choice, Option, Unlisted
     from .params import Param
-    from .profile import BaseAppProfile, ProfileBuild
+    from .profile import BaseAppProfile, PlainProfile, ProfileBuild
     from .registry import profile_registry
     from .resources import (
         ConfigMap,
@@ -71,6 +71,7 @@ __all__ = [
     "Manifest",
     "Option",
     "Param",
+    "PlainProfile",
     "ProfileBuild",
     "ProfileDefinitionError",
     "ProfileSpawnerError",
@@ -107,6 +108,7 @@ _HOME = {
     "GpuJupyterLabProfile": "apps",
     "Option": "options",
     "Param": "params",
+    "PlainProfile": "profile",
     "ProfileBuild": "profile",
     "ProfileDefinitionError": "errors",
     "ProfileSpawnerError": "errors",

@@ -24,6 +24,7 @@ from .resources import (
     ConfigMap,
     ImagePullSecret,
     InitContainer,
+    InlineText,
     KubeObject,
     Lifetime,
     Manifest,
@@ -316,6 +317,8 @@ class Assembly:
         return rendered if isinstance(rendered, str) else _plain(rendered)
 
     def _read(self, field: str, path: Any) -> str:
+        if isinstance(path, InlineText):
+            return str(path)
         try:
             return Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeError) as e:

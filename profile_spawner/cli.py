@@ -14,7 +14,10 @@ import typer
 
 from .commands.building import manifests, pod
 from .commands.demo import demo
+from .commands.diffing import diff
+from .commands.dumping import dump
 from .commands.explaining import explain
+from .commands.importing import app as importing
 from .commands.listing import images, list_profiles, schema, show
 from .commands.rights import rbac
 from .commands.scaffolding import new
@@ -47,8 +50,9 @@ def _options(
 
 
 app.command("list")(list_profiles)
-for _command in (show, new, validate, explain, pod, manifests, rbac, images, schema, demo):
+for _command in (show, new, validate, explain, pod, manifests, rbac, images, dump, diff, schema, demo):
     app.command()(_command)
+app.add_typer(importing)
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ from .resources import (
 __all__ = [
     "ATTRIBUTES",
     "BaseAppProfile",
+    "PlainProfile",
     "ProfileBuild",
     "access_of",
     "check_profile_class",
@@ -367,6 +368,23 @@ def _literal(override: Mapping[str, Any]) -> dict[str, Any]:
     return {trait: escape_braces(v) if trait in EXPANDED_TRAITS else v for trait, v in override.items()}
 
 
+class PlainProfile(BaseAppProfile):
+    """An entry of KubeSpawner's `profile_list`, as a class: nothing is merged or checked beyond what KubeSpawner does.
+
+    For lists that move in. `kubespawner_override` and `profile_options` mean exactly what they mean there; the other
+    attributes of profiles, and hooks, have no effect.
+    """
+
+    @classmethod
+    def definition(cls) -> dict[str, Any]:
+        """Return the entry."""
+        found: dict[str, Any] = {}
+        for owner in reversed(cls.__mro__):
+            if issubclass(owner, PlainProfile) and owner is not PlainProfile:
+                found.update({k: v for k, v in vars(owner).items() if not k.startswith("_")})
+        return found
+
+
 def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:
     """Return the options of a profile class, read once."""
     cached = cls.__dict__.get("_parsed_profile_options")
@@ -434,8 +452,8 @@ def _cores(value: Any) -> float | None:
 
 
 def _path(value: Any) -> Any:
-    if value is None:
-        return None
+    if value is None or isinstance(value, resources.InlineText):
+        return value
     if not isinstance(value, str | Path):
         raise ValueError("must be the path of a file")
     path = Path(value)

@@ -27,6 +27,7 @@ from .precedence import Ceiling, Collection, Resolved, Resolver
 from .profile import (
     ATTRIBUTES,
     BaseAppProfile,
+    PlainProfile,
     ProfileBuild,
     access_of,
     check_profile_class,
@@ -132,6 +133,8 @@ class Collector:
             ProfileDefinitionError: when it is written wrongly.
             DuplicateSlugError: naming both places.
         """
+        if isinstance(added, type) and issubclass(added, PlainProfile):
+            (added,) = raw_profiles([added.definition()], origin_of(added))
         if not isinstance(added, RawProfile):
             check_profile_class(added)
         present = self.profiles.get(added.slug)

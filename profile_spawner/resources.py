@@ -26,6 +26,7 @@ __all__ = [
     "ImagePullSecret",
     "InitContainer",
     "InitContainerVolumeMount",
+    "InlineText",
     "KubeObject",
     "Lifetime",
     "Manifest",
@@ -151,6 +152,12 @@ ContainerPath = Annotated[str, AfterValidator(_absolute)]
 SubPath = Annotated[str, AfterValidator(_relative)]
 FileKey = Annotated[str, AfterValidator(_file_key)]
 FileMode = Annotated[str | None, BeforeValidator(_octal)]
+
+
+class InlineText(str):
+    """The text of a file, where a profile would otherwise name a file by its path."""
+
+    __slots__ = ()
 
 
 class _Model(BaseModel):

@@ -9,7 +9,7 @@ import typer
 from profile_spawner.errors import NotAvailableError, ProfileSpawnerError
 
 from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_sources, with_user
-from .output import Format, masked, print_documents, report_problems
+from .output import Format, masked, print_documents, progress, report_problems
 
 __all__ = ["manifests", "pod", "preview"]
 
@@ -83,7 +83,7 @@ async def _manifests(sources: Sources, whose: Whose, slug: str | None, secrets: 
         slugs = [find_entry(found.snapshot, slug).slug] if slug else list(found.snapshot.entries)
         documents: dict[tuple[str, str], Any] = {}
         failures = []
-        for one in slugs:
+        for one in progress(slugs, "Building the pods"):
             try:
                 seen = await preview(found, one, whose)
             except ProfileSpawnerError as e:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from .cluster import Kubeconfig, Namespace, read_object
 from .listing import _cell
 from .loading import Sources, Whose, find_entry, loaded, run, with_sources, with_user
 from .output import Format, OutputOption, make_table, place, print_data
+from .places import literal_keys
 
 __all__ = ["explain"]
 
@@ -79,28 +79,12 @@ async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, An
         if isinstance(selection, Rejection):
             raise NotAvailableError(selection.message, profile=entry.slug)
         record = found.snapshot.record(selection, **spawner.param_layers())
-    written = dict(kv for path in found.config_files for kv in _written(path))
+    written = {k: str(v) for path in found.config_files for k, v in literal_keys(path, "param_values").items()}
     for name, one in record.items():
         for value in (one, *one["shadowed"]):
             if value["origin"] is None:
                 value["origin"] = _configured_at(written, whose, name, value["layer"], value["source"])
     return record
-
-
-def _written(path: Path) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield where the values of `param_values` stand in a configuration file, by their path in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Assign) and any(ast.unparse(t).endswith("param_values") for t in node.targets):
-            yield from _keys(node.value, (), str(path))
-
-
-def _keys(node: ast.AST, path: tuple[str, ...], file: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    if not isinstance(node, ast.Dict):
-        return
-    for key, value in zip(node.keys, node.values, strict=True):
-        if isinstance(key, ast.Constant) and isinstance(key.value, str):
-            yield (*path, key.value), f"{file}:{key.lineno}"
-            yield from _keys(value, (*path, key.value), file)
 
 
 def _configured_at(

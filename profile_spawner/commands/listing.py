@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .loading import Loaded, Sources, find_entry, loaded, run, with_sources
-from .output import Format, OutputOption, make_table, place, plain, print_data, report_problems
+from profile_spawner.errors import ProfileSpawnerError
+
+from .building import preview
+from .choices import every_choice, somebody
+from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_reader, with_sources
+from .output import Format, OutputOption, make_table, place, plain, print_data, progress, report_problems
 
 if TYPE_CHECKING:
     from profile_spawner.registry import Entry
+
+    from .places import Where
 
 __all__ = ["images", "list_profiles", "schema", "show"]
 
@@ -32,24 +38,32 @@ def list_profiles(sources: Sources, user: _FOR = None, groups: _IN = "", output:
 
     Profiles that cannot be loaded are reported on standard error; then the exit code is 1.
     """
-    raise typer.Exit(run(_list(sources, user, groups, output)))
+    whose = None if user is None else Whose(user, tuple(g.strip() for g in groups.split(",") if g.strip()))
+    raise typer.Exit(run(_list(sources, whose, output)))
 
 
-async def _list(sources: Sources, user: str | None, groups: str, output: Format) -> int:
+async def _list(sources: Sources, whose: Whose | None, output: Format) -> int:
     from profile_spawner.access import UserInfo
 
-    async with loaded(sources) as found:
+    async with loaded(sources, whose=whose) as found:
         entries = list(found.snapshot.entries.values())
-        if user is not None:
-            names = frozenset(g.strip() for g in groups.split(",") if g.strip())
-            entries = list(found.snapshot.visible_to(UserInfo(user, names)))
-        rows = [_summary(e) for e in entries]
+        if whose is not None:
+            entries = list(found.snapshot.visible_to(UserInfo(whose.user, frozenset(whose.groups))))
+        elif found.per_user:
+            tell_per_user(Whose())
+        rows = [_summary(found, e) for e in entries]
         shown = [[r["slug"], r["display_name"], r["image"], r["resources"], r["for"], r["origin"]] for r in rows]
         print_data(rows, output, make_table(["slug", "name", "image", "resources", "for", "written at"], shown))
         return 1 if report_problems(found.snapshot.problems) else 0
 
 
-def _summary(entry: Entry) -> dict[str, Any]:
+def tell_per_user(whose: Whose) -> None:
+    """Say on standard error that other users may have other profiles."""
+    groups = f" in the groups {', '.join(whose.groups)}" if whose.groups else ", who is in no group"
+    typer.echo(f"Note: profile_list is a function. This is about user {whose.user!r}{groups}: --user, --groups", err=True)
+
+
+def _summary(found: Loaded, entry: Entry) -> dict[str, Any]:
     offer, effective = entry.offer, entry.effective
     result = {
         "slug": offer.slug,
@@ -62,7 +76,7 @@ def _summary(entry: Entry) -> dict[str, Any]:
         "tags": list(entry.tags),
         "default": offer.default,
         "options": [o.name for o in offer.options],
-        "origin": place(entry.origin),
+        "origin": place(found.places.of(entry)(()) if entry.raw is not None else entry.origin),
     }
     if offer.unavailable:
         result["unavailable"] = offer.unavailable
@@ -85,14 +99,15 @@ def resources_of(effective: Mapping[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------------ show
 
 
+@with_reader
 @with_sources
-def show(sources: Sources, slug: _SLUG, output: OutputOption = Format.table) -> None:
+def show(sources: Sources, whose: Whose, slug: _SLUG, output: OutputOption = Format.table) -> None:
     """Show every effective value of a profile, and the file and line that it comes from."""
-    raise typer.Exit(run(_show(sources, slug, output)))
+    raise typer.Exit(run(_show(sources, whose, slug, output)))
 
 
-async def _show(sources: Sources, slug: str, output: Format) -> int:
-    async with loaded(sources) as found:
+async def _show(sources: Sources, whose: Whose, slug: str, output: Format) -> int:
+    async with loaded(sources, whose=whose) as found:
         entry = find_entry(found.snapshot, slug)
         data = await describe_profile(found, entry)
         shown = [[row["field"], _cell(row["value"]), row["origin"]] for row in data["values"]]
@@ -111,29 +126,29 @@ async def describe_profile(found: Loaded, entry: Entry) -> dict[str, Any]:
     The keys are those of `list`, and `values`: rows of `field`, `value` and `origin`.
     """
     if entry.profile is None:
-        rows = list(_raw_rows(entry))
+        rows = list(_raw_rows(entry, found.places.of(entry)))
     elif entry.offer.unavailable:
         rows = []
     else:
         rows = await _class_rows(found, entry)
     return {
-        **_summary(entry),
+        **_summary(found, entry),
         "values": [{"field": f, "value": plain(v), "origin": place(o)} for f, v, o in rows],
     }
 
 
-def _raw_rows(entry: Entry) -> Iterator[tuple[str, Any, Any]]:
-    definition = entry.raw or {}
-    for key, value in definition.items():
-        if key == "kubespawner_override" and isinstance(value, Mapping):
-            for name, item in value.items():
-                if name == "environment" and isinstance(item, Mapping):
-                    for variable, text in item.items():
-                        yield f"kubespawner_override.environment.{variable}", _environment_value(text), entry.origin
-                else:
-                    yield f"kubespawner_override.{name}", item, entry.origin
-        else:
-            yield key, value, entry.origin
+def _raw_rows(entry: Entry, where: Where) -> Iterator[tuple[str, Any, Any]]:
+    for key, value in (entry.raw or {}).items():
+        inner = value if key == "kubespawner_override" and isinstance(value, Mapping) else None
+        if inner is None:
+            yield key, value, where((key,))
+        for name, item in (inner or {}).items():
+            path = (key, name)
+            if name == "environment" and isinstance(item, Mapping):
+                for variable, text in item.items():
+                    yield ".".join((*path, str(variable))), _environment_value(text), where((*path, variable))
+            else:
+                yield ".".join(map(str, path)), item, where(path)
 
 
 def _environment_value(value: Any) -> Any:
@@ -215,21 +230,29 @@ class ImageFormat(str, enum.Enum):
     extra_images = "extra-images"
 
 
+@with_reader
 @with_sources
 def images(
     sources: Sources,
+    whose: Whose,
     output: Annotated[
         ImageFormat,
         typer.Option("--output", help="extra-images: for the values of Zero to JupyterHub (prePuller.extraImages)."),
     ] = ImageFormat.lines,
 ) -> None:
-    """Print all images of all profiles and their choices, each once, for a pre-puller."""
-    raise typer.Exit(run(_images(sources, output)))
+    """Print all images of all profiles and their choices, each once, for a pre-puller.
+
+    Those of init containers, of further containers and of what is started beside a server are among them. What users
+    may type themselves is not known before.
+    """
+    raise typer.Exit(run(_images(sources, whose, output)))
 
 
-async def _images(sources: Sources, output: ImageFormat) -> int:
-    async with loaded(sources) as found:
-        names = await all_images(found)
+async def _images(sources: Sources, whose: Whose, output: ImageFormat) -> int:
+    async with loaded(sources, whose=whose) as found:
+        names, failures = await all_images(found, whose)
+        if found.per_user:
+            tell_per_user(whose)
         if output is ImageFormat.lines:
             for name in names:
                 typer.echo(name)
@@ -238,7 +261,7 @@ async def _images(sources: Sources, output: ImageFormat) -> int:
         else:
             extra = {_chart_key(n, i): dict(zip(("name", "tag"), _split(n), strict=True)) for i, n in enumerate(names)}
             print_data({"prePuller": {"extraImages": extra}}, Format.yaml)
-        return 1 if report_problems(found.snapshot.problems) else 0
+        return 1 if report_problems([*failures, *found.snapshot.problems]) else 0
 
 
 def _split(image: str) -> tuple[str, str]:
@@ -257,43 +280,33 @@ def _chart_key(image: str, number: int) -> str:
     return f"profile-{number}-{slugify(image.rpartition('/')[2])[:40]}".rstrip("-")
 
 
-async def all_images(found: Loaded) -> list[str]:
-    """Return all images of all profiles: of the profile, of its choices and of the containers that run before."""
+async def all_images(found: Loaded, whose: Whose) -> tuple[list[str], list[ProfileSpawnerError]]:
+    """Return the images of everything that a start of any profile with any choice would create, and what went wrong."""
     seen: dict[str, None] = {}
-    for entry in found.snapshot.entries.values():
-        for override in await _overrides(found, entry):
-            for name in _images_in(override):
-                seen.setdefault(name)
-    return list(seen)
+    failures: dict[str, ProfileSpawnerError] = {}
+    for entry in progress(found.snapshot.entries.values(), "Building the pods"):
+        for options in every_choice(entry) if not entry.offer.unavailable else ():
+            try:
+                made = await preview(found, entry.slug, somebody(entry, whose, options))
+            except ProfileSpawnerError as e:
+                failures.setdefault(str(e), e)
+                continue
+            for document in (made.pod, *made.manifests):
+                seen.update(dict.fromkeys(_images_in(document.get("spec"))))
+    return list(seen), list(failures.values())
 
 
-async def _overrides(found: Loaded, entry: Entry) -> list[Mapping[str, Any]]:
-    """Return everything that may override the image: the profile's own values, and those of every choice."""
-    from profile_spawner.context import ServerContext
-    from profile_spawner.registry import default_selection
-
-    overrides: list[Mapping[str, Any]] = []
-    if entry.raw is not None:
-        overrides.append(entry.raw.get("kubespawner_override") or {})
-    elif entry.profile is not None and not entry.offer.unavailable:
-        params = found.snapshot.resolve(entry.profile, None)
-        profile = entry.profile(ServerContext.specimen(), params=params, selection=default_selection(entry.offer))
-        overrides.append((await profile.build()).kubespawner_override)
-    for option in entry.offer.options:
-        overrides += [c.override for c in option.choices if c.override]
-    default = (found.config.KubeSpawner.get("image") or "") if not any("image" in o for o in overrides[:1]) else ""
-    return [*overrides, {"image": default}] if default else overrides
-
-
-def _images_in(override: Mapping[str, Any]) -> Iterator[str]:
-    image = override.get("image")
-    if isinstance(image, str) and image and "{" not in image:
-        yield image
-    for key in ("init_containers", "extra_containers"):
-        containers = override.get(key) or ()
-        for container in containers.values() if isinstance(containers, Mapping) else containers:
-            if isinstance(container, Mapping) and isinstance(container.get("image"), str):
+def _images_in(spec: Any) -> Iterator[str]:
+    """Yield the images of a pod's spec, or of the pods that a Deployment or the like makes."""
+    if not isinstance(spec, Mapping):
+        return
+    for key in ("initContainers", "containers"):
+        for container in spec.get(key) or ():
+            if container.get("image"):
                 yield container["image"]
+    for inner in ("template", "jobTemplate"):
+        if isinstance(spec.get(inner), Mapping):
+            yield from _images_in(spec[inner].get("spec"))
 
 
 def schema() -> None:

@@ -12,7 +12,9 @@ import functools
 import inspect
 import json
 import logging
+import re
 import tempfile
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,14 +23,19 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from profile_spawner.errors import NotAvailableError
+from profile_spawner.errors import NotAvailableError, Origin, ProfileSpawnerError, SourceError
+
+from .output import working
 
 if TYPE_CHECKING:
     from traitlets.config import Config
 
     from profile_spawner.registry import Entry, Snapshot
 
-__all__ = ["Loaded", "Sources", "Whose", "find_entry", "loaded", "with_sources", "with_user"]
+    from .chart import Values
+    from .places import Places
+
+__all__ = ["Loaded", "Sources", "Whose", "find_entry", "loaded", "with_reader", "with_sources", "with_user"]
 
 CONFIG_NAMES = ("jupyterhub_config.py", "/srv/jupyterhub/jupyterhub_config.py", "/etc/jupyterhub/jupyterhub_config.py")
 
@@ -47,7 +54,7 @@ class Sources:
     """Where the profiles come from.
 
     Attributes:
-        config: Configuration files of a hub, or folders of them, read in this order.
+        config: Configuration files of a hub, folders of them, or values of Zero to JupyterHub, read in this order.
         profiles_dirs: Folders of Python modules, added to those of the configuration.
         documents: YAML files or folders of them, added to those of the configuration.
         profiles: The slugs of built-in profiles, or `all`; `None` leaves it to the configuration.
@@ -96,8 +103,8 @@ _Config = Annotated[
     typer.Option(
         "--config",
         "-f",
-        help="A jupyterhub_config.py, or a folder of such files; may be repeated. Without any source, the one in this "
-        "folder is taken, and without one all built-in profiles.",
+        help="A jupyterhub_config.py, a folder of such files, or values of Zero to JupyterHub (YAML); may be repeated. "
+        "Without any source, the jupyterhub_config.py in this folder is taken, and without one all built-in profiles.",
         exists=True,
         envvar="PROFILE_SPAWNER_CONFIG",
         metavar="PATH",
@@ -209,6 +216,19 @@ def with_user(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with_parameters(run, command, "whose", added)
 
 
+def with_reader(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say for which user a list of profiles is made, as its first argument, a `Whose`.
+
+    They matter where `profile_list` is a function, and for the names in what is made. Outside of `with_sources`.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, user: str, groups: str, **kwargs: Any) -> Any:
+        return command(*args, whose=Whose(user, _words(groups)), **kwargs)
+
+    return _with_parameters(run, command, "whose", {"user": (_User, "user"), "groups": (_Groups, "")})
+
+
 def _with_parameters(
     run: Callable[..., Any], command: Callable[..., Any], replaced: str, added: Mapping[str, tuple[Any, Any]]
 ) -> Callable[..., Any]:
@@ -267,13 +287,31 @@ class Loaded:
         config: The hub's configuration.
         config_files: Where it stands.
         snapshot: The profiles.
+        per_user: Whether `profile_list` is a function, so that these are the profiles of one user.
     """
 
-    def __init__(self, config: Config, config_files: Sequence[Path], spawner_class: type, snapshot: Snapshot) -> None:
+    def __init__(
+        self, config: Config, config_files: Sequence[Path], spawner_class: type, snapshot: Snapshot, *, per_user: bool
+    ) -> None:
         self.config = config
         self.config_files = tuple(config_files)
         self.snapshot = snapshot
+        self.per_user = per_user
         self._spawner_class = spawner_class
+
+    @functools.cached_property
+    def places(self) -> Places:
+        """Where plain entries of `profile_list` stand in the configuration files."""
+        from .places import Places
+
+        values = [v for path in self.config_files if not _is_python(path) for v in _values(path)]
+        listed = [(entry, v.file, v.before) for v in values for entry in v.profile_list if isinstance(entry, Mapping)]
+        return Places([path for path in self.config_files if _is_python(path)], listed)
+
+    @property
+    def spawner_class(self) -> type:
+        """The configured class, or `ProfileSpawner`."""
+        return self._spawner_class
 
     def spawner(self, whose: Whose, slug: str | None = None) -> Any:
         """Return a spawner for this user, as the hub would make it; `slug` is the profile that is chosen."""
@@ -284,7 +322,13 @@ def make_spawner(spawner_class: type, config: Config, whose: Whose, slug: str | 
     """Return a spawner without a hub: enough for everything up to the pod."""
     groups = [SimpleNamespace(name=name, properties={}) for name in whose.groups]
     user = SimpleNamespace(
-        name=whose.user, id=1, admin=whose.admin, groups=groups, url=f"/user/{whose.user}/", escaped_name=whose.user
+        name=whose.user,
+        id=1,
+        admin=whose.admin,
+        groups=groups,
+        url=f"/user/{whose.user}/",
+        escaped_name=whose.user,
+        get_auth_state=_no_auth_state,
     )
     options = {**({"profile": slug} if slug else {}), **whose.options}
     orm_spawner = SimpleNamespace(name=whose.server, state={}, user_options=options, server=None)
@@ -293,6 +337,10 @@ def make_spawner(spawner_class: type, config: Config, whose: Whose, slug: str | 
     )
     spawner.api_token = "***"  # what the hub would put in  # noqa: S105
     return spawner
+
+
+async def _no_auth_state() -> None:
+    """Stand for the user's: functions in a configuration ask for it."""
 
 
 def _hub() -> SimpleNamespace:
@@ -319,39 +367,73 @@ def _without_cluster() -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def loaded(sources: Sources, *, whose: Whose | None = None) -> AsyncIterator[Loaded]:
+async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool = False) -> AsyncIterator[Loaded]:
     """Load the profiles, and end everything that this needed with the block.
 
     Args:
         sources: Where they come from.
         whose: For whom; a `profile_list` may be a function of the user.
+        trusted: Whether documents may ask for anything, as they may when they are only looked at.
 
     Raises:
-        SourceError: when a configuration file cannot be read.
+        SourceError: when a configuration file cannot be read, or has a value that its setting does not take.
     """
-    from profile_spawner.registry import profile_registry
+    from profile_spawner.registry import Snapshot, profile_registry
 
     profile_registry.clear()
     config = read_config(sources)
+    if trusted:
+        config.ProfileSpawner.data_policy = {"unrestricted": True}
     spawner_class = _spawner_class(config)
     log = logging.getLogger("profile_spawner.commands")
     log.addHandler(logging.NullHandler())
     log.propagate = False
-    with _without_cluster():
+    files = config_files(sources)
+    with _without_cluster(), _blamed_on(files):
         spawner = make_spawner(spawner_class, config, whose or Whose())
         spawner.log = log
         hub = spawner.profiles
-        hub.log = hub.service.log = log
+    listed, _ = spawner._own_profile_list()  # noqa: SLF001 - the trait's value may be the registry's stand-in
+    per_user = callable(listed)
+    hub.log = hub.service.log = log
+    with _without_cluster():
         try:
-            snapshot = await spawner.catalogue()
-            if snapshot is None:
-                from profile_spawner.registry import Snapshot
-
-                snapshot = Snapshot()
-            yield Loaded(config, config_files(sources), spawner_class, snapshot)
+            with working("Loading the profiles"), _blamed_on(files, anything=per_user):
+                snapshot = await spawner.catalogue()
+            yield Loaded(config, files, spawner_class, snapshot or Snapshot(), per_user=per_user)
         finally:
             await hub.service.stop()
             profile_registry.clear()
+
+
+@contextlib.contextmanager
+def _blamed_on(files: Sequence[Path], *, anything: bool = False) -> Iterator[None]:
+    """Turn what traitlets refuses into an error with the line of the setting.
+
+    With `anything`, also what a function of the configuration raises.
+    """
+    from traitlets import TraitError
+
+    from profile_spawner.sources.failing import describe
+
+    from .places import setting_origin
+
+    try:
+        yield
+    except ProfileSpawnerError:
+        raise
+    except TraitError as e:
+        name = re.search(r"'(\w+)' trait", str(e))
+        origin = setting_origin(files, name[1]) if name else None
+        raise SourceError(str(e).rstrip("."), field=name[1] if name else None, origin=origin) from None
+    except Exception as e:
+        if not anything:
+            raise
+        raise describe(e, next((f for f in files if _raised_in(e, f)), Path("profile_list"))) from None
+
+
+def _raised_in(error: BaseException, path: Path) -> bool:
+    return any(Path(frame.filename) == path for frame in traceback.extract_tb(error.__traceback__))
 
 
 def read_config(sources: Sources) -> Config:
@@ -398,11 +480,42 @@ def _files(path: Path) -> list[Path]:
     return sorted(path.glob("*.py")) if path.is_dir() else [path]
 
 
+def _is_python(path: Path) -> bool:
+    return path.suffix not in (".yaml", ".yml", ".json")
+
+
+def _values(path: Path) -> list[Values]:
+    """Return the values of a chart.
+
+    Raises:
+        SourceError: when the file holds none.
+    """
+    from .chart import chart_values
+
+    found = chart_values(path)
+    if not found:
+        raise SourceError(
+            "these are no values of Zero to JupyterHub",
+            origin=Origin(str(path)),
+            expected="singleuser or hub.config, at any depth",
+            hint="Documents with profiles are named with --documents",
+        )
+    return found
+
+
 def _read_file(path: Path) -> Config:
+    from traitlets.config import Config
     from traitlets.config.loader import PyFileConfigLoader
 
     from profile_spawner.sources.failing import describe
 
+    from .chart import config_of
+
+    if not _is_python(path):
+        result = Config()
+        for values in _values(path):
+            result.merge(config_of(values))
+        return result
     try:
         return PyFileConfigLoader(path.name, path=str(path.parent)).load_config()
     except (Exception, SystemExit) as e:  # noqa: BLE001 - a configuration may raise anything

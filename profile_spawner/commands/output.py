@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -24,11 +25,14 @@ __all__ = [
     "plain",
     "print_data",
     "print_documents",
+    "progress",
     "report_problems",
+    "working",
 ]
 
-
-_WIDE = 160
+_WIDE = 100_000
+_MANY = 10
+_T = TypeVar("_T")
 
 
 class Format(str, enum.Enum):
@@ -105,8 +109,15 @@ def print_data(data: Any, output: Format, table: Any = None) -> None:
         from rich.console import Console
 
         console = Console()
-        # In a pipe or a file there is no width to keep to.
-        (console if console.is_terminal else Console(width=_WIDE)).print(table)
+        if console.is_terminal:
+            console.print(table)
+            return
+        # In a pipe or a file there is no width to keep to, unless one is asked for.
+        if "COLUMNS" not in os.environ:
+            console = Console(width=_WIDE)
+        with console.capture() as captured:
+            console.print(table)
+        typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_documents(documents: Iterable[Any], output: Format = Format.yaml) -> None:
@@ -139,3 +150,26 @@ def report_problems(problems: Iterable[ProfileSpawnerError]) -> int:
         typer.secho(f"Warning: {problem}", fg=typer.colors.YELLOW, err=True)
         count += 1
     return count
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show that something takes a while, on a terminal only, and on standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(f"{what} …") if console.is_terminal else contextlib.nullcontext():
+        yield
+
+
+def progress(items: Iterable[_T], what: str) -> Iterator[_T]:
+    """Yield the items; where there are many, show on a terminal how far it is, on standard error."""
+    from rich.console import Console
+    from rich.progress import track
+
+    found = list(items)
+    console = Console(stderr=True)
+    if not console.is_terminal or len(found) < _MANY:
+        yield from found
+    else:
+        yield from track(found, description=f"{what} …", console=console, transient=True)

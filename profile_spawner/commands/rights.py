@@ -11,9 +11,10 @@ import typer
 from profile_spawner.errors import ProfileSpawnerError
 
 from .building import preview
+from .choices import every_choice, somebody
 from .cluster import Kubeconfig, Namespace, client
 from .loading import Loaded, Sources, Whose, loaded, run, with_sources
-from .output import Format, make_table, print_data, print_documents, report_problems
+from .output import Format, make_table, print_data, print_documents, progress, report_problems
 
 __all__ = ["rbac"]
 
@@ -90,19 +91,18 @@ async def rules_of(found: Loaded) -> list[dict[str, Any]]:
     spawner = found.spawner(Whose())
     kinds: set[str] = set()
     granted: list[Mapping[str, Any]] = []
-    for entry in found.snapshot.entries.values():
+    for entry in progress(found.snapshot.entries.values(), "Building the pods"):
         if entry.profile is None or entry.offer.unavailable:
             continue
-        groups = tuple(sorted(entry.offer.access.groups or ()))
-        name = next(iter(sorted(entry.offer.access.users or ())), "user")
-        try:
-            seen = await preview(found, entry.slug, Whose(user=name, groups=groups))
-        except ProfileSpawnerError:
-            continue  # it cannot be started, whatever the hub may do
-        for item in seen.objects:
-            kinds.add(item.kind)
-            if item.kind == "Role":
-                granted += item.body.get("rules") or ()
+        for options in every_choice(entry):
+            try:
+                seen = await preview(found, entry.slug, somebody(entry, Whose(), options))
+            except ProfileSpawnerError:
+                continue  # it cannot be started, whatever the hub may do
+            for item in seen.objects:
+                kinds.add(item.kind)
+                if item.kind == "Role":
+                    granted += item.body.get("rules") or ()
     if spawner.internal_ssl:
         kinds.add("Secret")
     if spawner.internal_ssl or spawner.services_enabled:

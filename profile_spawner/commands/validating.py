@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,7 @@ from .loading import Loaded, Sources, Whose, loaded, run, with_sources
 if TYPE_CHECKING:
     from profile_spawner.registry import Entry
 
-__all__ = ["validate"]
+__all__ = ["validate", "with_paths"]
 
 
 class Report(str, enum.Enum):
@@ -58,14 +58,14 @@ def validate(
     Every profile is built as at a start, with the installed KubeSpawner, for every one of its choices, and judged by a
     small API server in this process. Exit code 1: errors were found (with --strict also warnings). 2: a wrong call.
     """
-    work = _validate(_with_paths(sources, paths or ()), server_dry_run, kubeconfig, namespace)
+    work = _validate(with_paths(sources, paths or ()), server_dry_run, kubeconfig, namespace)
     findings, checked = run(work)
     print_findings(findings, output.value, checked)
     failed = any(f.level == "error" or strict for f in findings)
     raise typer.Exit(1 if failed else 0)
 
 
-def _with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
+def with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
     """Sort paths by what they are: a hub's configuration, modules of profiles, or documents."""
     config, folders, documents = list(sources.config), list(sources.profiles_dirs), list(sources.documents)
     for path in paths:
@@ -139,11 +139,11 @@ def _lint_document(path: Path, traits: Sequence[str]) -> Iterator[Finding]:
         values = document.get("singleuser")
         listed = values.get("profileList") if isinstance(values, Mapping) else document.get("profile_list")
         for entry in listed if isinstance(listed, list) else ():
-            yield from lint_entry(
-                entry,
-                traits,
-                lambda at, entry=entry: Origin(str(path), line_at(entry, at) or getattr(entry, "line", 0)),
-            )
+            yield from lint_entry(entry, traits, _line_finder(path, entry, line_at))
+
+
+def _line_finder(path: Path, entry: Any, line_at: Callable[[Any, tuple[Any, ...]], int]) -> Callable[..., Origin]:
+    return lambda at: Origin(str(path), line_at(entry, at) or getattr(entry, "line", 0))
 
 
 def _rule_of(problem: ProfileSpawnerError) -> str:

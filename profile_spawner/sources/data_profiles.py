@@ -25,6 +25,7 @@ from profile_spawner.resources import (
     ConfigMap,
     ImagePullSecret,
     InitContainer,
+    InlineText,
     Manifest,
     RoleBinding,
     SecretMount,
@@ -445,6 +446,14 @@ class _Reading:
         for name in _ASSETS:
             if isinstance(attributes.get(name), str):
                 attributes[name] = self._asset_path(attributes[name], Origin(self._place, line_at(item, (name,))))
+            text = item.get(name.removesuffix("_path"))
+            if text is not None:
+                if not isinstance(text, str) or name in item:
+                    field_name = name.removesuffix("_path")
+                    where = Origin(self._place, line_at(item, (field_name,)))
+                    message = f"must be a text, and {name} must not be given too"
+                    raise ProfileDefinitionError(message, origin=where, field=field_name)
+                attributes[name] = InlineText(text)
         lines = item.lines
         attributes |= {
             "_parts": self._parts_of(spec, item).on_top_of(getattr(base, "_parts", _Parts())),
@@ -457,7 +466,7 @@ class _Reading:
         return type(f"Document_{slug}", bases, attributes)
 
     def _parts_of(self, spec: ProfileSpec, item: YamlMap) -> _Parts:
-        config_maps = []
+        config_maps = list(spec.config_maps)
         for number, file in enumerate(spec.files):
             content = file.content
             if content is None:
@@ -502,7 +511,11 @@ class _LineOf:
 
     def __init__(self, lines: Mapping[str, int]) -> None:
         self._lines = {**lines}
-        for ours, theirs in (("env", "pod_env_vars"), ("options", "profile_options")):
+        for ours, theirs in (
+            ("env", "pod_env_vars"),
+            ("options", "profile_options"),
+            *((a.removesuffix("_path"), a) for a in _ASSETS),
+        ):
             if ours in lines:
                 self._lines.setdefault(theirs, lines[ours])
 

@@ -1,0 +1,76 @@
+"""Every server that a profile can make, and a user who may start it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from profile_spawner.options import Option
+    from profile_spawner.registry import Entry
+
+    from .loading import Whose
+
+__all__ = ["every_choice", "somebody"]
+
+
+def somebody(entry: Entry, whose: Whose, options: Mapping[str, Any] | None = None) -> Whose:
+    """Return a user who may use the profile and all of its choices: `whose`, with the groups that this needs.
+
+    Args:
+        entry: The profile.
+        whose: For whom the command looks; another name is taken where the profile is for certain users only.
+        options: What this user chooses.
+    """
+    groups = set(whose.groups) | (entry.offer.access.groups or frozenset())
+    users = entry.offer.access.users or frozenset()
+    for option in entry.offer.options:
+        for rule in (option.access, *(c.access for c in option.choices)):
+            groups |= rule.groups or frozenset()
+    user = whose.user if not users or whose.user in users else min(users)
+    return replace(whose, user=user, groups=tuple(sorted(groups)), options=dict(options or {}))
+
+
+def every_choice(entry: Entry) -> Iterator[dict[str, Any]]:
+    """Yield what users can choose so that every choice occurs once, the other options at their defaults.
+
+    Numbers occur with their bounds. An option that is only there when others have certain values comes with those.
+    Free text is left out.
+    """
+    by_name = {option.name: option for option in entry.offer.options}
+    seen = set()
+    for options in _choices(by_name):
+        key = repr(sorted(options.items()))
+        if key not in seen:
+            seen.add(key)
+            yield options
+
+
+def _choices(by_name: Mapping[str, Option]) -> Iterator[dict[str, Any]]:
+    yield {}
+    for option in by_name.values():
+        needed = _needed(option, by_name)
+        yield needed
+        if not option.read_only:
+            yield from ({**needed, option.name: value} for value in _values(option))
+
+
+def _needed(option: Option, by_name: Mapping[str, Option]) -> dict[str, Any]:
+    """Return what must be chosen before so that this option is there; an option refers to earlier ones only."""
+    needed: dict[str, Any] = {}
+    for other, allowed in option.when.items():
+        needed.update(_needed(by_name[other], by_name))
+        needed[other] = allowed[0]
+    return needed
+
+
+def _values(option: Option) -> Iterator[Any]:
+    if option.kind == "choice":
+        yield from (c.name for c in option.choices if not c.default)
+    elif option.kind == "multi":
+        yield from ([c.name] for c in option.choices)
+    elif option.kind == "switch":
+        yield not option.default
+    elif option.kind == "number":
+        yield from (value for value in (option.minimum, option.maximum) if value is not None)

@@ -1,0 +1,198 @@
+"""`diff`: what changes for whom between two states of the profiles."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from profile_spawner.errors import ProfileSpawnerError, SourceError
+
+from .building import masked_for_kubectl, preview
+from .cluster import Kubeconfig, Namespace, read_object
+from .loading import Sources, Whose, loaded, run, with_user
+from .output import Format, OutputOption, make_table, print_data, report_problems
+from .validating import with_paths
+
+__all__ = ["diff"]
+
+_NOISE = ("profile-spawner/spawn", "profile-spawner/generation", "profile-spawner/digest", "profile-spawner/params")
+_STATE = (
+    "A folder or file of profiles, a dump, a jupyterhub_config.py; in a git repository REVISION:PATH; or "
+    "configmap/NAME of a cluster."
+)
+
+
+@with_user
+def diff(
+    whose: Whose,
+    old: Annotated[str, typer.Argument(help=_STATE, metavar="OLD")],
+    new: Annotated[str, typer.Argument(help="The same.", metavar="NEW")],
+    kubeconfig: Kubeconfig = None,
+    namespace: Namespace = None,
+    output: OutputOption = Format.table,
+) -> None:
+    """Say what changes for a user, profile by profile and object by object, field by field.
+
+    Every profile of both states is built as at a start. The values of Secrets are not shown. Exit code 1: something
+    changes.
+    """
+    with contextlib.ExitStack() as stack:
+        states = [run(_state(_path_of(spec, kubeconfig, namespace, stack), whose)) for spec in (old, new)]
+    changes = list(_changes(*states))
+    shown = [[c["profile"], c["change"], c["for"], c["object"], c["field"], c["old"], c["new"]] for c in changes]
+    table = make_table(["profile", "change", "for", "object", "field", "old", "new"], shown)
+    print_data(changes, output, table if changes else "Nothing changes.")
+    raise typer.Exit(1 if changes else 0)
+
+
+def _path_of(spec: str, kubeconfig: Path | None, namespace: str | None, stack: contextlib.ExitStack) -> Path:
+    """Return where a state lies in the file system, put there if need be."""
+    if Path(spec).exists():
+        return Path(spec)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="profile-spawner-")))
+    if spec.startswith("configmap/"):
+        found = run(read_object("configmaps", spec.partition("/")[2], kubeconfig, namespace))
+        for key, text in (found.get("data") or {}).items():
+            name = key if key.endswith((".yaml", ".yml", ".json")) else f"{key}.yaml"
+            (folder / name).write_text(text, encoding="utf-8")
+        return folder
+    revision, colon, path = spec.partition(":")
+    if colon:
+        return _from_git(revision, path or ".", folder)
+    raise SourceError("there is no such file or folder", field="OLD or NEW", value=spec, expected=_STATE)
+
+
+def _from_git(revision: str, path: str, folder: Path) -> Path:
+    """Unpack a path of a revision of the repository here."""
+    if revision.startswith("-"):
+        raise SourceError("this is no revision", value=revision)
+    archive = subprocess.run(["git", "archive", "--format=tar", revision, "--", path], capture_output=True, check=False)
+    if archive.returncode:
+        text = archive.stderr.decode(errors="replace").strip()
+        raise SourceError(f"git cannot give that state: {text}", value=f"{revision}:{path}")
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
+    return folder / path
+
+
+async def _state(path: Path, whose: Whose) -> dict[str, dict[str, Any]]:
+    """Return every profile of a state: for whom it is, and the objects that a start would create, by kind and name."""
+    result: dict[str, dict[str, Any]] = {}
+    async with loaded(with_paths(Sources(), [path]), whose=whose, trusted=True) as found:
+        report_problems(found.snapshot.problems)
+        for entry in found.snapshot.entries.values():
+            groups = {*whose.groups, *(entry.offer.access.groups or ())}
+            user = next(iter(sorted(entry.offer.access.users or ())), whose.user)
+            somebody = Whose(user, tuple(sorted(groups)), whose.admin, whose.server, whose.options)
+            offered = {
+                "display_name": entry.offer.display_name,
+                "description": entry.offer.description,
+                "category": entry.category,
+                "default": entry.offer.default,
+                "options": {o.name: _option(o) for o in entry.offer.options},
+            }
+            objects: dict[str, Any] = {"page": offered}
+            try:
+                made = await preview(found, entry.slug, somebody)
+            except ProfileSpawnerError as e:
+                objects["error"] = {"message": e.message}
+            else:
+                for manifest in (made.pod, *made.manifests):
+                    objects[_name(manifest)] = _quiet(masked_for_kubectl(manifest))
+            result[entry.slug] = {"for": entry.offer.access.describe(), "objects": objects}
+    return result
+
+
+def _option(option: Any) -> dict[str, Any]:
+    shown = {"kind": option.kind, "display_name": option.display_name, "default": option.default}
+    shown |= {"minimum": option.minimum, "maximum": option.maximum}
+    shown["choices"] = {c.name: c.display_name for c in option.choices}
+    return {k: v for k, v in shown.items() if v not in (None, {}, ())}
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    """Return what an object is called in both states: the name of a shared one changes with its content."""
+    name = str(manifest["metadata"]["name"])
+    head, dash, tail = name.rpartition("-")
+    hashed = dash and len(tail) == 20 and all(c in "0123456789abcdef" for c in tail)
+    return f"{manifest['kind']} {head if hashed else name}"
+
+
+def _quiet(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest without what differs at every start."""
+    metadata = {**manifest["metadata"]}
+    metadata.pop("name", None)
+    for key in ("labels", "annotations"):
+        if key in metadata:
+            metadata[key] = {k: v for k, v in metadata[key].items() if k not in _NOISE}
+    return {**manifest, "metadata": metadata}
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for slug in dict.fromkeys([*old, *new]):
+        if slug not in new:
+            yield _change(slug, "removed", old[slug]["for"])
+        elif slug not in old:
+            yield _change(slug, "added", new[slug]["for"])
+        else:
+            if old[slug]["for"] != new[slug]["for"]:
+                yield _change(slug, "changed", new[slug]["for"], "page", "for", old[slug]["for"], new[slug]["for"])
+            before, after = old[slug]["objects"], new[slug]["objects"]
+            for name in dict.fromkeys([*before, *after]):
+                if name not in before or name not in after:
+                    what = "added" if name not in before else "removed"
+                    yield _change(slug, "changed", new[slug]["for"], name, "", *_sides(what))
+                    continue
+                for field, was, now in _fields(before[name], after[name], ""):
+                    yield _change(slug, "changed", new[slug]["for"], name, field, was, now)
+
+
+def _sides(what: str) -> tuple[str, str]:
+    return ("", "added") if what == "added" else ("present", "removed")
+
+
+def _change(
+    slug: str, change: str, audience: str, name: str = "", field: str = "", old: Any = "", new: Any = ""
+) -> dict[str, Any]:
+    return {
+        "profile": slug,
+        "change": change,
+        "for": audience,
+        "object": name,
+        "field": field,
+        "old": _shown(old),
+        "new": _shown(new),
+    }
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+
+
+def _fields(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            inner = f"{path}.{key}" if path else str(key)
+            yield from _fields(old.get(key, ""), new.get(key, ""), inner)
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _items(old, new, path)
+    elif old != new:
+        yield path, old, new
+
+
+def _items(old: list[Any], new: list[Any], path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Compare lists of named things by their names, other lists by position."""
+    named = all(isinstance(i, Mapping) and "name" in i for i in (*old, *new))
+    if not named or len({i["name"] for i in old}) < len(old) or len({i["name"] for i in new}) < len(new):
+        if old != new:
+            yield path, old, new
+        return
+    before, after = ({str(i["name"]): i for i in side} for side in (old, new))
+    for name in dict.fromkeys([*before, *after]):
+        yield from _fields(before.get(name, ""), after.get(name, ""), f"{path}[{name}]")

@@ -1,0 +1,261 @@
+"""`dump`: profiles as a document, or as the file that the EOEPCA ApplicationHub reads."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError
+
+from .loading import Sources, find_entry, loaded, run, with_sources
+from .output import Format, as_yaml, plain, report_problems
+
+if TYPE_CHECKING:
+    from profile_spawner.profile import BaseAppProfile
+    from profile_spawner.registry import Snapshot
+
+__all__ = ["dump"]
+
+
+class Form(str, enum.Enum):
+    """What is written."""
+
+    document = "document"
+    configurator = "configurator"
+
+
+_DEFAULT_GROUP = "developers"
+
+
+@with_sources
+def dump(
+    sources: Sources,
+    form: Annotated[
+        Form, typer.Option("--format", help="configurator: the file that the EOEPCA ApplicationHub reads.")
+    ] = Form.document,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            "--groups", help="Who may use all of them: groups separated by commas.", envvar="GROUPS", metavar="GROUPS"
+        ),
+    ] = None,
+    storage_class_rwo: Annotated[
+        str | None,
+        typer.Option("--storage-class-rwo", help="For volumes of one node.", envvar="STORAGE_CLASS_RWO"),
+    ] = None,
+    storage_class_rwx: Annotated[
+        str | None,
+        typer.Option("--storage-class-rwx", help="For volumes of several nodes.", envvar="STORAGE_CLASS_RWX"),
+    ] = None,
+    node_selector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--node-selector", help="A label of a profile's nodes; may be repeated.", metavar="SLUG:KEY=VALUE"
+        ),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override", help="A field of a profile; may be repeated.", metavar="SLUG:FIELD=VALUE"),
+    ] = None,
+    output_file: Annotated[
+        Path | None,
+        typer.Option("--output-file", help="Write to this file instead.", envvar="OUTPUT_FILE", dir_okay=False),
+    ] = None,
+    output: Annotated[Format, typer.Option("--output", help="yaml or json.")] = Format.yaml,
+) -> None:
+    """Write the profiles as one document that gives the same profiles when it is loaded.
+
+    --profiles chooses among all profiles, built-in or not. What a document cannot say (code in hooks, the values of
+    Secrets) is told on standard error.
+    """
+    changes = Changes(groups, storage_class_rwo, storage_class_rwx, node_selector or (), override or ())
+    text = run(_dump(sources, form, changes, output))
+    if output_file is None:
+        typer.echo(text, nl=False)
+        return
+    temporary = output_file.with_name(f".{output_file.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(output_file)  # a reader sees the old one or the new one, never a half
+    typer.echo(f"wrote {output_file}")
+
+
+async def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> str:
+    from profile_spawner.moving.applicationhub import write_config
+    from profile_spawner.moving.dumping import dump_snapshot
+
+    wanted = sources.profiles
+    if wanted is not None:
+        sources = replace(sources, profiles=("all",))
+    async with loaded(sources, trusted=True) as found:
+        snapshot = found.snapshot
+        slugs = list(snapshot.entries)
+        if wanted is not None and wanted != ("all",):
+            slugs = [find_entry(snapshot, slug).slug for slug in wanted]
+        snapshot = await changes.apply(snapshot, slugs)
+        if form is Form.configurator:
+            written = await write_config(snapshot, slugs, [_DEFAULT_GROUP])
+        else:
+            written = await dump_snapshot(snapshot, slugs)
+        report_problems([*found.snapshot.problems, *(ProfileSpawnerError(w) for w in written.warnings)])
+    if output is Format.json:
+        import json
+
+        return json.dumps(plain(written.document), indent=2, ensure_ascii=False) + "\n"
+    return as_yaml(written.document)
+
+
+class Changes:
+    """What the command line changes of profiles before they are written.
+
+    Args:
+        groups: Who may use all of them.
+        storage_class_rwo: For volumes of one node.
+        storage_class_rwx: For volumes of several nodes.
+        node_selector: `SLUG:KEY=VALUE` each; the first `:` ends the slug, the first `=` the key.
+        override: `SLUG:FIELD=VALUE` each.
+    """
+
+    def __init__(
+        self,
+        groups: str | None,
+        storage_class_rwo: str | None,
+        storage_class_rwx: str | None,
+        node_selector: Sequence[str],
+        override: Sequence[str],
+    ) -> None:
+        self._all: dict[str, Any] = {}
+        if groups is not None:
+            self._all["allowed_groups"] = _groups("groups", groups)
+        for name, value in (("storage_class_rwo", storage_class_rwo), ("storage_class_rwx", storage_class_rwx)):
+            if value:
+                self._all[name] = value
+        self._selectors: dict[str, dict[str, str]] = {}
+        self._fields: dict[str, dict[str, str]] = {}
+        for text in node_selector:
+            slug, key, value = _split("--node-selector", text, "KEY")
+            self._selectors.setdefault(slug, {})[key] = value
+        for text in override:
+            slug, key, value = _split("--override", text, "FIELD")
+            self._fields.setdefault(slug, {})[key] = value
+
+    async def apply(self, snapshot: Snapshot, slugs: Sequence[str]) -> Snapshot:
+        """Return the snapshot with the changes.
+
+        Raises:
+            ProfileDefinitionError: for an unknown slug or field, and for a value that does not fit, naming the field.
+        """
+        for slug in {**self._selectors, **self._fields}:
+            if slug not in slugs:
+                raise ProfileDefinitionError(
+                    "there is no such profile in this dump", profile=slug, expected=f"one of {', '.join(slugs)}"
+                )
+        if not (self._all or self._selectors or self._fields):
+            return snapshot
+        from profile_spawner.registry import Snapshot, make_entry
+
+        entries = []
+        for slug, entry in snapshot.entries.items():
+            changed = entry
+            if slug in slugs and entry.profile is not None:
+                cls = self._changed(entry.profile)
+                changed = await make_entry(cls, entry.source, snapshot.resolver)
+            elif slug in slugs and (slug in self._fields or slug in self._selectors):
+                raise ProfileDefinitionError("an entry of a profile_list cannot be changed here", profile=slug)
+            elif slug in slugs and "allowed_groups" in self._all:
+                raw = {**(entry.raw or {}), "allowed_groups": self._all["allowed_groups"]}
+                changed = replace(entry, raw=raw)
+            entries.append(changed)
+        return Snapshot(entries, generation=snapshot.generation, resolver=snapshot.resolver, problems=snapshot.problems)
+
+    def _changed(self, cls: type[BaseAppProfile]) -> type[BaseAppProfile]:
+        from profile_spawner.profile import check_profile_class, origin_of
+
+        attributes = dict(self._all)
+        for name, text in self._fields.get(cls.slug, {}).items():
+            known = "allowed_groups" if name == "groups" else name
+            attributes[known] = _typed(cls, name, text)
+        if cls.slug in self._selectors:
+            attributes["node_selector"] = {**dict(cls.node_selector), **self._selectors[cls.slug]}
+        if not attributes:
+            return cls
+        where = Origin(str(origin_of(cls)))
+        made = type(cls.__name__, (cls,), {**attributes, "__module__": cls.__module__, "__profile_origin__": where})
+        check_profile_class(made)
+        return made
+
+
+def _split(option: str, text: str, what: str) -> tuple[str, str, str]:
+    slug, colon, rest = text.partition(":")
+    key, equals, value = rest.partition("=")
+    if not (slug and colon and key and equals):
+        raise typer.BadParameter(f"{option} {text!r}: expected SLUG:{what}=VALUE")
+    return slug, key, value
+
+
+def _groups(name: str, text: str) -> list[str]:
+    found = [g.strip() for g in text.split(",") if g.strip()]
+    if not found:
+        raise typer.BadParameter(f"{name} {text!r}: at least one group is needed")
+    return found
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+_TYPED: Mapping[str, Callable[[str], Any]] = {
+    "default": lambda t: t.lower() in ("true", "1", "yes", "on"),
+    "order": int,
+    "tags": _words,
+    "aliases": _words,
+    "profiles": _words,
+    "allowed_users": _words,
+}
+_MAPPINGS = (
+    "pod_env_vars",
+    "node_selector",
+    "extra_resource_limits",
+    "extra_resource_guarantees",
+    "extra_labels",
+    "extra_annotations",
+    "kubespawner_override",
+    "params",
+    "tolerations",
+    "profile_options",
+)
+
+
+def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
+    """Return the value for a field, of the field's type.
+
+    Raises:
+        ProfileDefinitionError: for a field that profiles do not have, with the nearest name.
+    """
+    import difflib
+
+    from profile_spawner.profile import ATTRIBUTES
+
+    known = [*(a for a in ATTRIBUTES if a != "slug"), "groups"]
+    if name not in known and not (hasattr(cls, name) and isinstance(getattr(cls, name), str | int | float)):
+        near = difflib.get_close_matches(name, known, 1, 0.6)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ProfileDefinitionError(f"profiles have no such field{hint}", profile=cls.slug, field=name)
+    try:
+        if name in ("groups", "allowed_groups"):
+            return _groups(name, text)
+        if name in ("cpu_limit", "cpu_guarantee"):
+            return float(text) if "." in text else int(text)
+        if name in _MAPPINGS:
+            import yaml
+
+            return yaml.safe_load(text)
+        if name not in ATTRIBUTES:
+            return type(getattr(cls, name))(text)
+        return _TYPED.get(name, str)(text)
+    except ValueError:
+        raise ProfileDefinitionError("the value does not fit", profile=cls.slug, field=name, value=text) from None

@@ -1,0 +1,167 @@
+"""Finds the lines at which a plain `profile_list` and settings stand in configuration files and in a chart's values.
+
+A hub sees the values only. Whoever has to mend them wants to know where they were written.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profile_spawner.errors import Origin
+
+if TYPE_CHECKING:
+    from profile_spawner.registry import Entry
+
+__all__ = ["Places", "literal_keys", "setting_origin"]
+
+Path_ = tuple[Any, ...]
+Where = Callable[[Path_], Origin]
+
+
+class Places:
+    """Where the plain entries of a hub stand.
+
+    Args:
+        config_files: Python files, in which the entries are looked for as literals.
+        listed: Entries that were read from YAML, with their file and the number of lines before their text.
+    """
+
+    def __init__(self, config_files: Sequence[Path] = (), listed: Iterable[tuple[Any, str, int]] = ()) -> None:
+        self._found: dict[str, Where] = {}
+        for definition, file, before in listed:
+            self._add(definition, _in_yaml(definition, file, before))
+        for path in config_files:
+            for node in _dicts(path):
+                self._add(_constants(node), _in_python(node, str(path)))
+
+    def _add(self, definition: Mapping[str, Any], where: Where) -> None:
+        for key in _names(definition):
+            self._found.setdefault(key, where)
+
+    def of(self, entry: Entry) -> Where:
+        """Return a function from a path in the entry to file and line."""
+        raw = entry.raw or {}
+        if hasattr(raw, "lines") and entry.origin.line:
+            return _in_yaml(raw, entry.origin.source, 0)
+        return self.of_definition({**raw, "slug": entry.slug}, entry.origin)
+
+    def of_definition(self, definition: Mapping[str, Any], otherwise: Origin) -> Where:
+        """Return the same for a dictionary; `otherwise` is the answer for what is not found."""
+        if otherwise.line:
+            return lambda path: otherwise
+        found = (self._found[key] for key in _names(definition) if key in self._found)
+        return next(found, lambda path: otherwise)
+
+    def of_slug(self, slug: str) -> Origin | None:
+        """Return where the plain entry with this slug begins."""
+        where = self._found.get(f"slug {slug}")
+        return where(()) if where is not None else None
+
+
+def _names(definition: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what an entry can be found by: its slug, also the one that KubeSpawner makes, and its name."""
+    from profile_spawner.registry import slugify_like_kubespawner
+
+    slug, name = definition.get("slug"), definition.get("display_name")
+    if isinstance(slug, str):
+        yield f"slug {slug}"
+    if isinstance(name, str):
+        if slug is None:
+            yield f"slug {slugify_like_kubespawner(name)}"
+        yield f"name {name}"
+
+
+def _in_yaml(definition: Any, file: str, before: int) -> Where:
+    from profile_spawner.sources.yaml_text import line_at
+
+    return lambda path: Origin(file, before + (line_at(definition, path) or getattr(definition, "line", 0)))
+
+
+# ------------------------------------------------------------------------------------------------ Python files
+
+
+def _parsed(path: Path) -> ast.AST | None:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError, OSError):
+        return None  # reading it as configuration has told so
+
+
+def _dicts(path: Path) -> Iterator[ast.Dict]:
+    """Yield the literals that look like entries of a list of profiles."""
+    tree = _parsed(path)
+    if tree is None:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict) and "display_name" in _constants(node) and "choices" not in _keys(node):
+            yield node
+
+
+def _keys(node: ast.Dict) -> set[str]:
+    return {k.value for k in node.keys if isinstance(k, ast.Constant) and isinstance(k.value, str)}
+
+
+def _constants(node: ast.Dict) -> dict[str, Any]:
+    pairs = zip(node.keys, node.values, strict=True)
+    return {
+        k.value: v.value
+        for k, v in pairs
+        if isinstance(k, ast.Constant) and isinstance(k.value, str) and isinstance(v, ast.Constant)
+    }
+
+
+def _in_python(node: ast.Dict, file: str) -> Where:
+    def where(path: Path_) -> Origin:
+        line, inner = node.lineno, node
+        for step in path:
+            found = _step(inner, step)
+            if found is None:
+                break
+            line, inner = found  # type: ignore[assignment]
+        return Origin(file, line)
+
+    return where
+
+
+def _step(node: ast.AST, step: Any) -> tuple[int, ast.AST] | None:
+    if isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant) and key.value == step:
+                return key.lineno, value
+    elif isinstance(node, ast.List | ast.Tuple) and isinstance(step, int) and step < len(node.elts):
+        return node.elts[step].lineno, node.elts[step]
+    return None
+
+
+def literal_keys(path: Path, setting: str) -> dict[tuple[str, ...], Origin]:
+    """Return where the keys of the dictionaries that are assigned to a setting stand, by their path in it."""
+    tree = _parsed(path)
+    result: dict[tuple[str, ...], Origin] = {}
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Assign) and any(ast.unparse(t).split(".")[-1] == setting for t in node.targets):
+            result.update(_below(node.value, (), str(path)))
+    return result
+
+
+def _below(node: ast.AST, path: tuple[str, ...], file: str) -> Iterator[tuple[tuple[str, ...], Origin]]:
+    if not isinstance(node, ast.Dict):
+        return
+    for key, value in zip(node.keys, node.values, strict=True):
+        if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            yield (*path, key.value), Origin(file, key.lineno)
+            yield from _below(value, (*path, key.value), file)
+
+
+def setting_origin(files: Iterable[Path], name: str) -> Origin | None:
+    """Return the last line that sets this setting, in Python (`c.Class.name = …`) or in YAML (`name: …`)."""
+    pattern = re.compile(rf"^[^#]*(?:\.{re.escape(name)}\b\s*=|^\s*{re.escape(name)}\s*:)")
+    found = None
+    for path in files:
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if pattern.search(line):
+                found = Origin(str(path), number)
+    return found

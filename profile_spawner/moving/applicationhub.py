@@ -1,0 +1,406 @@
+"""The file that the EOEPCA configurator writes and the ApplicationHub reads: `config.yml`.
+
+Its models and their defaults are those of app-hub-configurator 0.1.1. Reading it is generous: unknown keys are told and
+left out, as the ApplicationHub ignores them. What its runtime does only by accident is not repeated: a profile without
+volumes keeps its role bindings, pull secrets and init containers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
+from profile_spawner.names import slugify
+from profile_spawner.registry import Entry, Snapshot
+from profile_spawner.resources import Volume
+
+from .dumping import Dump, hook_values, plain_model, text_of
+
+__all__ = ["read_config", "write_config"]
+
+_HOME = "/workspace"
+_INIT_MOUNT = "/opt/init/.init.sh"
+_INIT_NAME = "init-file-on-volume"
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequence[str]) -> Dump:
+    """Return these profiles as the ApplicationHub's configuration.
+
+    Args:
+        snapshot: What is loaded.
+        slugs: Which profiles, in this order.
+        groups: Who may use a profile that is for everybody here: there, every profile needs a group.
+    """
+    dump = Dump()
+    profiles = []
+    for slug in slugs:
+        entry = snapshot.entries[slug]
+        if entry.profile is None:
+            dump.warnings.append(f"{slug} is left out: it is an entry of a profile_list")
+            continue
+        if entry.offer.options:
+            dump.warnings.append(f"{slug}: the ApplicationHub has no options; their defaults are not written")
+        profiles.append(await _profile(snapshot, entry, groups, dump))
+    dump.document = {"profiles": profiles}
+    return dump
+
+
+async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
+    cls = entry.profile
+    assert cls is not None
+    instance = cls(params=snapshot.resolve(cls, None))
+    values = await hook_values(snapshot, entry)
+    dashed = cls.slug.replace("_", "-")
+    shell, init = _assets(instance, dashed)
+    override: dict[str, Any] = {
+        "cpu_guarantee": _whole(instance.cpu_guarantee, cls.slug, dump),
+        "cpu_limit": _whole(instance.cpu_limit, cls.slug, dump),
+        "extra_resource_guarantees": dict(instance.extra_resource_guarantees),
+        "extra_resource_limits": {k: str(v) for k, v in values["extra_resource_limits"].items()},
+        "image": instance.image,
+        "mem_guarantee": instance.mem_guarantee,
+        "mem_limit": instance.mem_limit,
+    }
+    volumes = [_volume(v) for v in values["volumes"]]
+    containers = [plain_model(c) for c in values["init_containers"]]
+    if init:
+        mounts = [v["volume_mount"] for v in volumes]
+        mounts.append({"mount_path": _INIT_MOUNT, "name": init["name"], "sub_path": "init"})
+        command = ["sh", "-c", f"sh {_INIT_MOUNT}"]
+        first = {"name": _INIT_NAME, "image": instance.image, "command": command, "volume_mounts": mounts}
+        containers.insert(0, first)
+    for container in containers:
+        container.setdefault("image", instance.image)
+    maps = [_config_map(c) for c in values["config_maps"]]
+    if any("key" not in m for m in maps):
+        dump.warnings.append(f"{cls.slug}: a ConfigMap with several files is left out")
+    result: dict[str, Any] = {
+        "config_maps": [*shell, *([init] if init else []), *(m for m in maps if "key" in m)],
+        "default_url": instance.default_url,
+        "definition": {
+            "default": bool(cls.default),
+            "description": cls.description,
+            "display_name": cls.display_name,
+            "kubespawner_override": {k: v for k, v in override.items() if v is not None},
+            "slug": cls.slug,
+        },
+        "env_from_config_maps": list(values["env_from_config_maps"]),
+        "env_from_secrets": list(values["env_from_secrets"]),
+        "groups": sorted(cls.allowed_groups) if cls.allowed_groups else list(groups),
+        "id": f"profile_{cls.slug}",
+        "image_pull_secrets": [
+            {"name": s, "persist": True} if isinstance(s, str) else {"persist": s.persist, **plain_model(s)}
+            for s in values["image_pull_secrets"]
+        ],
+        "init_containers": containers,
+        "manifests": [{"key": m.key or m.name, "persist": m.persist, **plain_model(m)} for m in values["manifests"]],
+        "node_selector": dict(instance.node_selector),
+        "pod_env_vars": {k: _env(v) for k, v in values["pod_env_vars"].items()},
+        "role_bindings": [_binding(b) for b in values["role_bindings"]],
+        "secret_mounts": [plain_model(m) for m in values["secret_mounts"]],
+        "volumes": volumes,
+    }
+    return {k: _theirs(v) for k, v in result.items() if v is not None}
+
+
+def _assets(instance: Any, dashed: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    home = instance.home_dir or _HOME
+    shell = []
+    for name, key, path, mount in (
+        (f"bash-login-{dashed}", f"bash-login-{dashed}", instance.bash_login_path, ".bash_login"),
+        (f"bash-rc-{dashed}", "bash-rc", instance.bashrc_path, ".bashrc"),
+    ):
+        if path is not None:
+            shell.append(_file(name, key, text_of(path), f"{home.rstrip('/')}/{mount}"))
+    init = instance.init_script_path
+    return shell, None if init is None else _file(f"init-{dashed}", "init", text_of(init), _INIT_MOUNT)
+
+
+def _file(name: str, key: str, content: str, mount_path: str) -> dict[str, Any]:
+    more = {"default_mode": "0660", "mount_path": mount_path, "persist": False, "readonly": True}
+    return {"content": content, "key": key, "name": name, **more}
+
+
+def _whole(value: Any, slug: str, dump: Dump) -> int | None:
+    if value is None:
+        return None
+    cores = float(value)
+    if cores != int(cores):
+        dump.warnings.append(f"{slug}: the ApplicationHub has whole cores only; {value} becomes {max(1, round(cores))}")
+        return max(1, round(cores))
+    return int(cores)
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "access_modes": list(volume.access_modes),
+        "claim_name": volume.claim_name,
+        "name": volume.name,
+        "persist": volume.persist,
+        "size": volume.size,
+        "storage_class": volume.storage_class or "standard",
+        "volume_mount": {"mount_path": volume.volume_mount.mount_path, "name": volume.name},
+    }
+    if volume.annotations:
+        result["annotations"] = dict(volume.annotations)
+    return result
+
+
+def _config_map(config_map: Any) -> dict[str, Any]:
+    if config_map.key is None:
+        files = config_map.files()
+        if len(files) != 1:
+            return {"name": config_map.name}
+        ((key, content),) = files.items()
+    else:
+        key, content = config_map.key, config_map.content
+    result = {"content": content, "key": key, "name": config_map.name, "persist": config_map.persist}
+    result["readonly"] = config_map.readonly
+    for name in ("mount_path", "default_mode"):
+        if getattr(config_map, name):
+            result[name] = getattr(config_map, name)
+    return result
+
+
+def _binding(binding: Any) -> dict[str, Any]:
+    result = plain_model(binding)
+    result["persist"] = binding.persist
+    result["role"]["api_groups"] = list(binding.role.api_groups)
+    for subject, model in zip(result["subjects"], binding.subjects, strict=True):
+        subject["kind"] = model.kind.value
+    return result
+
+
+def _env(value: Any) -> Any:
+    return plain_model(value) if hasattr(value, "model_fields") else value if isinstance(value, Mapping) else str(value)
+
+
+_OUT = (
+    (re.compile(r"\{\{\s*username\s*\}\}"), "{{ spawner.user.name }}"),
+    (re.compile(r"\{\{\s*servername\s*\}\}"), "{{ spawner.name }}"),
+    (re.compile(r"\{\{\s*(?:user_slug)\s*\}\}"), "{{ spawner.user.escaped_name }}"),
+)
+
+
+def _theirs(value: Any) -> Any:
+    """Return `value` with the references of this project as the templates of theirs."""
+    if isinstance(value, str):
+        for pattern, text in _OUT:
+            value = pattern.sub(text, value)
+        return value
+    if isinstance(value, Mapping):
+        return {k: _theirs(v) for k, v in value.items()}
+    return [_theirs(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+_KNOWN = {
+    "": (
+        "id groups definition config_maps volumes pod_env_vars default_url node_selector role_bindings "
+        "image_pull_secrets init_containers manifests env_from_config_maps env_from_secrets secret_mounts"
+    ),
+    "definition": "display_name description slug default kubespawner_override",
+    "kubespawner_override": (
+        "cpu_limit cpu_guarantee mem_limit mem_guarantee image extra_resource_limits extra_resource_guarantees"
+    ),
+    "volumes": "name claim_name size storage_class access_modes volume_mount persist annotations",
+    "config_maps": "name key mount_path default_mode readonly content persist",
+    "init_containers": "name image command volume_mounts",
+    "role_bindings": "name subjects role persist",
+    "manifests": "name key content persist",
+    "image_pull_secrets": "name persist data",
+    "secret_mounts": "name mount_path sub_path",
+}
+_IN = {
+    "namespace": "namespace",
+    "spawner.namespace": "namespace",
+    "spawner.user.name": "username",
+    "spawner.user.escaped_name": "user_slug",
+    "spawner.escaped_name": "user_slug",
+    "spawner.name": "servername",
+    "spawner.pod_name": "pod_name",
+}
+_TEMPLATE = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+
+
+def read_config(config: Any, place: str) -> Dump:
+    """Return the ApplicationHub's configuration as a document of this project.
+
+    Args:
+        config: The decoded `config.yml`.
+        place: The file, for messages.
+
+    Raises:
+        SourceError: when it is no such configuration.
+        ProfileDefinitionError: when a profile lacks what it needs.
+    """
+    if not isinstance(config, Mapping) or not isinstance(config.get("profiles"), list):
+        raise SourceError(
+            "this is no configuration of the ApplicationHub", origin=Origin(place), expected="a list under 'profiles'"
+        )
+    dump = Dump()
+    for key in config:
+        if key != "profiles":
+            dump.warnings.append(f"{key!r} is not known and left out")
+    profiles = [_read_profile(p, n, place, dump) for n, p in enumerate(config["profiles"])]
+    slugs = [p["slug"] for p in profiles]
+    for slug in sorted({s for s in slugs if slugs.count(s) > 1}):
+        raise ProfileDefinitionError("the slug is used twice", profile=slug, origin=Origin(place))
+    dump.document = {"profiles": profiles}
+    return dump
+
+
+def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str, Any]:
+    line = getattr(profile, "line", 0)
+    origin = Origin(place, line)
+    if not isinstance(profile, Mapping) or not isinstance(profile.get("definition"), Mapping):
+        raise ProfileDefinitionError("has no definition", origin=origin, field=f"profiles[{number}]")
+    definition = profile["definition"]
+    override = definition.get("kubespawner_override") or {}
+    name = str(definition.get("display_name") or "")
+    slug = str(definition.get("slug") or str(profile.get("id") or "").removeprefix("profile_") or slugify(name))
+    if not slug or not name:
+        raise ProfileDefinitionError("slug and display_name are needed", origin=origin, field=f"profiles[{number}]")
+    if not override.get("image"):
+        raise ProfileDefinitionError("has no image", profile=slug, origin=origin, field="kubespawner_override.image")
+    _tell_unknown(profile, definition, override, slug, dump)
+    result: dict[str, Any] = {"slug": slug, "display_name": name}
+    result["description"] = str(definition.get("description") or "")
+    if definition.get("default"):
+        result["default"] = True
+    for key in ("image", "cpu_guarantee", "cpu_limit", "mem_guarantee", "mem_limit"):
+        if override.get(key) is not None:
+            result[key] = override[key]
+    for key in ("extra_resource_limits", "extra_resource_guarantees"):
+        if override.get(key):
+            result[key] = {str(k): str(v) for k, v in override[key].items()}
+    # There nobody sees a profile without a group, so an empty list stays one.
+    result["allowed_groups"] = [str(g) for g in profile.get("groups") or ()]
+    if profile.get("default_url"):
+        result["default_url"] = profile["default_url"]
+    if profile.get("node_selector"):
+        result["node_selector"] = {str(k): _scalar(v) for k, v in profile["node_selector"].items()}
+    if profile.get("pod_env_vars"):
+        result["pod_env_vars"] = {
+            k: v if isinstance(v, Mapping) else _scalar(v) for k, v in profile["pod_env_vars"].items()
+        }
+    _read_parts(profile, result, slug, dump)
+    ours: dict[str, Any] = _ours(result, slug, dump)
+    return ours
+
+
+def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], slug: str, dump: Dump) -> None:
+    maps = [_read_config_map(item) for item in profile.get("config_maps") or ()]
+    containers = []
+    for item in profile.get("init_containers") or ():
+        mounts = [_mount(m) for m in item.get("volume_mounts") or ()]
+        script = next((m for m in maps if any(x["name"] == m["name"] for x in mounts)), None)
+        if item.get("name") == _INIT_NAME and script is not None:
+            # What the configurator makes of an init script: here the script alone says it.
+            result["init_script"] = script["content"]
+            maps.remove(script)
+            continue
+        image = {"image": item["image"]} if item.get("image") else {}
+        containers.append({"name": item["name"], **image, "command": list(item["command"]), "volume_mounts": mounts})
+    if maps:
+        result["config_maps"] = maps
+    if containers:
+        result["init_containers"] = containers
+    volumes = [_read_volume(v) for v in profile.get("volumes") or ()]
+    if volumes:
+        result["volumes"] = volumes
+    for key in ("secret_mounts", "role_bindings", "manifests", "image_pull_secrets"):
+        known = _KNOWN[key].split()
+        items = [{k: v for k, v in i.items() if k in known and v is not None} for i in profile.get(key) or ()]
+        if items:
+            result[key] = items
+    for binding in result.get("role_bindings", ()):
+        binding["role"] = {k: v for k, v in binding["role"].items() if v is not None}
+    for key in ("env_from_config_maps", "env_from_secrets"):
+        if profile.get(key):
+            result[key] = [str(n) for n in profile[key]]
+    if any("data" in s for s in result.get("image_pull_secrets", ())):
+        dump.warnings.append(f"{slug}: a pull secret's value stands in the file; name an existing Secret instead")
+
+
+def _read_config_map(item: Mapping[str, Any]) -> dict[str, Any]:
+    result = {"name": item["name"], "key": item["key"], "content": str(item.get("content") or "")}
+    if item.get("mount_path"):
+        result["mount_path"] = item["mount_path"]
+    if item.get("default_mode") is not None:
+        result["default_mode"] = str(item["default_mode"])
+    return result
+
+
+def _read_volume(volume: Mapping[str, Any]) -> dict[str, Any]:
+    mount = _mount(volume["volume_mount"])
+    result = {"name": volume["name"], "claim_name": volume["claim_name"], "size": str(volume["size"])}
+    result["mount_path"] = mount["mount_path"]
+    for key in ("sub_path", "storage_class", "access_modes", "annotations"):
+        value = mount.get(key) or volume.get(key)
+        if value:
+            result[key] = value
+    result["persist"] = bool(volume.get("persist", True))
+    return result
+
+
+def _mount(mount: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mount; the runtime reads camel case too."""
+    path = mount.get("mount_path", mount.get("mountPath"))
+    result = {"name": mount["name"], "mount_path": path}
+    sub_path = mount.get("sub_path", mount.get("subPath"))
+    if sub_path:
+        result["sub_path"] = sub_path
+    return result
+
+
+def _scalar(value: Any) -> str:
+    """Return a scalar as the text that was meant: YAML 1.1 has made truth values of `yes` and `no`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _tell_unknown(
+    profile: Mapping[str, Any], definition: Mapping[str, Any], override: Mapping[str, Any], slug: str, dump: Dump
+) -> None:
+    import difflib
+
+    parts: list[tuple[str, Any]] = [("", profile), ("definition", definition), ("kubespawner_override", override)]
+    for key in ("volumes", "config_maps", "init_containers", "role_bindings", "manifests", "secret_mounts"):
+        items = profile.get(key)
+        if items is not None and not isinstance(items, list):
+            raise ProfileDefinitionError("must be a list", profile=slug, field=key, value=type(items).__name__)
+        for number, item in enumerate(items or ()):
+            if not isinstance(item, Mapping):
+                raise ProfileDefinitionError("must be a mapping", profile=slug, field=f"{key}[{number}]", value=item)
+            parts.append((key, item))
+    for where, found in parts:
+        known = _KNOWN[where].split()
+        for key in found:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, 1, 0.7)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                dump.warnings.append(f"{slug}: {where + ': ' if where else ''}{key!r} is not known and left out{hint}")
+
+
+def _ours(value: Any, slug: str, dump: Dump) -> Any:
+    """Return `value` with their templates as references of this project; what has no counterpart stays text."""
+    if isinstance(value, str):
+        return _TEMPLATE.sub(lambda m: _reference(m, slug, dump), value)
+    if isinstance(value, Mapping):
+        return {k: _ours(v, slug, dump) for k, v in value.items()}
+    return [_ours(v, slug, dump) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:
+    expression = match.group(1)
+    if expression in _IN:
+        return "{{ " + _IN[expression] + " }}"
+    dump.warnings.append(f"{slug}: {{{{ {expression} }}}} has no counterpart and stays as it is")
+    return "{{{{" + match.group(0)[2:]
