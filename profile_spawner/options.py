@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from .access import EVERYBODY, Access, UserInfo
 from .errors import ProfileDefinitionError, shorten
+from .texts import Text, joined
 
 __all__ = [
     "EXPANDED_TRAITS",
@@ -263,7 +264,7 @@ class Rejection:
     @property
     def message(self) -> str:
         """All problems as one text."""
-        return " ".join(p.message for p in self.problems)
+        return joined(p.message for p in self.problems)
 
 
 # ------------------------------------------------------------------------------------------------ declaration
@@ -446,13 +447,18 @@ def _check_choice(option: Option, value: Any, user: UserInfo) -> _Checked:
     allowed = option.choices_for(user)
     if isinstance(value, str) and any(c.name == value for c in allowed):
         return value, ""
-    return None, f"“{_name(option)}” cannot be {shorten(value)}; choose one of: {_one_of(allowed)}."
+    return None, Text(
+        "“%(name)s” cannot be %(value)s; choose one of: %(choices)s.",
+        name=_name(option),
+        value=shorten(value),
+        choices=_one_of(allowed),
+    )
 
 
 def _check_multi(option: Option, value: Any, user: UserInfo) -> _Checked:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or len(values) > 256:
-        return None, f"“{_name(option)}” must be a list of choices."
+        return None, Text("“%(name)s” must be a list of choices.", name=_name(option))
     for one in values:
         checked, problem = _check_choice(option, one, user)
         if checked is None:
@@ -462,15 +468,19 @@ def _check_multi(option: Option, value: Any, user: UserInfo) -> _Checked:
 
 
 def _bounds(option: Option) -> str:
-    what = "a whole number" if option.integer else "a number"
-    if option.minimum is not None and option.maximum is not None:
-        what += f" from {option.minimum:g} to {option.maximum:g}"
-    elif option.minimum is not None:
-        what += f" of at least {option.minimum:g}"
-    elif option.maximum is not None:
-        what += f" of at most {option.maximum:g}"
+    low, high = (f"{n:g}" if n is not None else "" for n in (option.minimum, option.maximum))
+    whole = option.integer
+    if low and high:
+        pattern = "a whole number from %(low)s to %(high)s" if whole else "a number from %(low)s to %(high)s"
+        what = Text(pattern, low=low, high=high)
+    elif low:
+        what = Text("a whole number of at least %(low)s" if whole else "a number of at least %(low)s", low=low)
+    elif high:
+        what = Text("a whole number of at most %(high)s" if whole else "a number of at most %(high)s", high=high)
+    else:
+        what = Text("a whole number" if whole else "a number")
     if option.step is not None and option.step != 1:
-        what += f" in steps of {option.step:g}"
+        return Text("%(number)s in steps of %(step)s", number=what, step=f"{option.step:g}")
     return what
 
 
@@ -478,7 +488,7 @@ def _check_number(option: Option, value: Any, user: UserInfo) -> _Checked:
     del user
     number = _to_number(value)
     if number is None or not _fits(option, number):
-        return None, f"“{_name(option)}” must be {_bounds(option)}."
+        return None, Text("“%(name)s” must be %(number)s.", name=_name(option), number=_bounds(option))
     return (int(number) if number == int(number) else number), ""
 
 
@@ -512,20 +522,20 @@ def _check_switch(option: Option, value: Any, user: UserInfo) -> _Checked:
         return True, ""
     if isinstance(value, str) and value.lower() in ("off", "false", "0", "no"):
         return False, ""
-    return None, f"“{_name(option)}” must be on or off."
+    return None, Text("“%(name)s” must be on or off.", name=_name(option))
 
 
 def _check_typed(label: str, value: Any, limit: int, pattern: str | None, message: str) -> _Checked:
     if not isinstance(value, str):
-        return None, f"“{label}” must be a text."
+        return None, Text("“%(name)s” must be a text.", name=label)
     text = value.strip()
     # The length comes first, so that no pattern is ever tried on a long text.
     if len(text) > limit:
-        return None, f"“{label}” may have at most {limit} characters."
+        return None, Text("“%(name)s” may have at most %(limit)s characters.", name=label, limit=limit)
     if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in text):
-        return None, f"“{label}” must be one line without control characters."
+        return None, Text("“%(name)s” must be one line without control characters.", name=label)
     if pattern is not None and re.fullmatch(pattern, text) is None:
-        return None, message or f"“{label}” must match {pattern}."
+        return None, message or Text("“%(name)s” must match %(pattern)s.", name=label, pattern=pattern)
     return text, ""
 
 
@@ -582,7 +592,8 @@ class _Reader:
             self.read_typed(option, unlisted, text)
             return
         if unlisted is not None and given == UNLISTED_CHOICE:
-            self.problem(option, f"Fill in “{unlisted.display_name}”, or choose another value for “{_name(option)}”.")
+            message = "Fill in “%(typed)s”, or choose another value for “%(name)s”."
+            self.problem(option, Text(message, typed=unlisted.display_name, name=_name(option)))
             return
         if given is None or given == "" or (given == [] and option.kind != "multi"):
             self.take_default(option)
@@ -598,7 +609,8 @@ class _Reader:
 
     def read_typed(self, option: Option, unlisted: Unlisted | None, text: Any) -> None:
         if unlisted is None:
-            self.problem(option, f"“{_name(option)}” takes only: {_one_of(option.choices_for(self.user))}.")
+            choices = _one_of(option.choices_for(self.user))
+            self.problem(option, Text("“%(name)s” takes only: %(choices)s.", name=_name(option), choices=choices))
             return
         value, problem = _check_typed(
             unlisted.display_name, text, unlisted.max_length, unlisted.pattern, unlisted.message
@@ -618,7 +630,7 @@ class _Reader:
         if value is not None and value != ():
             self.values[option.name] = value
         elif option.required or (option.kind == "choice" and (option.choices or option.unlisted)):
-            self.problem(option, f"“{_name(option)}” is needed: choose or fill in a value.")
+            self.problem(option, Text("“%(name)s” is needed: choose or fill in a value.", name=_name(option)))
 
     def reject_unknown(self) -> None:
         known = {"profile"}
@@ -630,9 +642,8 @@ class _Reader:
         if unknown:
             allowed = sorted(known - {n for n in known if n.endswith(UNLISTED)})
             names = ", ".join(shorten(k, 40) for k in unknown[:5])
-            self.problems.append(
-                Problem("profile", f"Unknown options: {names}. This profile takes: {', '.join(allowed)}.")
-            )
+            message = "Unknown options: %(names)s. This profile takes: %(known)s."
+            self.problems.append(Problem("profile", Text(message, names=names, known=", ".join(allowed))))
 
 
 def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: str | None) -> Selection | Rejection:
@@ -647,30 +658,29 @@ def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: s
     if request is None:
         request = {}
     if not isinstance(request, Mapping) or not all(isinstance(k, str) for k in request):
-        return Rejection((Problem("profile", "The options must be a JSON object."),))
+        return Rejection((Problem("profile", Text("The options must be a JSON object.")),))
     slug = request.get("profile")
     if slug is None or slug == "":
         slug = default
     if not isinstance(slug, str) or len(slug) > 253 or slug not in offers:
         if not offers:
-            groups = ", ".join(sorted(user.groups)) or "none"
-            return Rejection(
-                (Problem("profile", f"No profile is available to you. Your groups: {shorten(groups, 200)}."),)
-            )
+            groups = shorten(", ".join(sorted(user.groups)), 200) or Text("none")
+            message = Text("No profile is available to you. Your groups: %(groups)s.", groups=groups)
+            return Rejection((Problem("profile", message),))
         names = ", ".join(sorted({o.slug for o in offers.values()})[:20])
         if slug is None:
-            return Rejection((Problem("profile", f"Choose a profile: {names}."),))
-        return Rejection(
-            (Problem("profile", f"There is no profile {shorten(slug)} for you. You can choose: {names}."),)
+            return Rejection((Problem("profile", Text("Choose a profile: %(names)s.", names=names)),))
+        message = Text(
+            "There is no profile %(slug)s for you. You can choose: %(names)s.", slug=shorten(slug), names=names
         )
+        return Rejection((Problem("profile", message),))
     offer = offers[slug]
     if offer.unavailable:
-        return Rejection(
-            (Problem("profile", f"“{offer.display_name}” cannot be started now: {offer.unavailable}"),), offer.slug
-        )
+        message = Text("“%(name)s” cannot be started now: %(why)s", name=offer.display_name, why=offer.unavailable)
+        return Rejection((Problem("profile", message),), offer.slug)
     result = _Reader(offer, request, user).read()
     if isinstance(result, Selection) and slug != offer.slug:
-        notice = f"“{shorten(slug)}” is now “{offer.display_name}”."
+        notice = Text("“%(old)s” is now “%(new)s”.", old=shorten(slug), new=offer.display_name)
         return Selection(result.slug, result.values, result.typed, result.user_options, (*result.notices, notice))
     return result
 

@@ -17,21 +17,27 @@ from typing import Any
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from profile_spawner.errors import ClusterError, shorten
+from profile_spawner.texts import Text, marked
 
 __all__ = ["KubeFailure", "classify"]
 
 _MESSAGES = {
-    "quota": "There is no room for this server: {detail}. Stop another server, choose a smaller one, or ask your "
-    "administrator for more.",
-    "forbidden": "The hub is not allowed to make this server. Please tell your administrator.",
-    "invalid": "The profile describes a server that Kubernetes refuses. Choose another one, and tell "
-    "your administrator.",
-    "conflict": "Something else already has the name of your server. Try again in a minute; if it stays, tell your "
-    "administrator.",
-    "unreachable": "The cluster cannot be reached at the moment. Try again in a few minutes.",
-    "throttled": "The cluster is too busy at the moment. Try again in a few minutes.",
-    "timeout": "The cluster did not answer in time. Try again in a few minutes.",
-    "server_error": "The cluster has a problem at the moment. Try again in a few minutes.",
+    "quota": marked(
+        "There is no room for this server: %(detail)s. Stop another server, choose a smaller one, or ask your "
+        "administrator for more."
+    ),
+    "forbidden": marked("The hub is not allowed to make this server. Please tell your administrator."),
+    "invalid": marked(
+        "The profile describes a server that Kubernetes refuses. Choose another one, and tell your administrator."
+    ),
+    "conflict": marked(
+        "Something else already has the name of your server. Try again in a minute; if it stays, tell your "
+        "administrator."
+    ),
+    "unreachable": marked("The cluster cannot be reached at the moment. Try again in a few minutes."),
+    "throttled": marked("The cluster is too busy at the moment. Try again in a few minutes."),
+    "timeout": marked("The cluster did not answer in time. Try again in a few minutes."),
+    "server_error": marked("The cluster has a problem at the moment. Try again in a few minutes."),
 }
 _QUOTA = re.compile(
     r"exceeded quota: (?P<name>[^,]+), requested: (?P<requested>.+), used: .+, limited: (?P<limited>.+)"
@@ -104,7 +110,7 @@ def _failure(
     ambiguous: bool = False,
     retry_after: float | None = None,
 ) -> KubeFailure:
-    user_message = _MESSAGES[reason].replace("{detail}", detail or "a limit is reached")
+    user_message = Text(_MESSAGES[reason], detail=detail or Text("a limit is reached"))
     failure = KubeFailure(message, reason=reason, user_message=user_message, blame=blame, profile=profile, hint=hint)
     failure.retryable, failure.ambiguous, failure.retry_after = retryable, ambiguous, retry_after
     return failure
