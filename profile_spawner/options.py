@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from .access import EVERYBODY, Access, UserInfo
 from .errors import ProfileDefinitionError, shorten
-from .texts import Text, joined
+from .texts import Text, joined, marked
 
 __all__ = [
     "EXPANDED_TRAITS",
@@ -467,18 +467,24 @@ def _check_multi(option: Option, value: Any, user: UserInfo) -> _Checked:
     return tuple(c.name for c in option.choices if c.name in chosen), ""
 
 
+_NUMBERS = {
+    (True, True): marked("a number from %(low)s to %(high)s"),
+    (True, False): marked("a number of at least %(low)s"),
+    (False, True): marked("a number of at most %(high)s"),
+    (False, False): marked("a number"),
+}
+_WHOLE_NUMBERS = {
+    (True, True): marked("a whole number from %(low)s to %(high)s"),
+    (True, False): marked("a whole number of at least %(low)s"),
+    (False, True): marked("a whole number of at most %(high)s"),
+    (False, False): marked("a whole number"),
+}
+
+
 def _bounds(option: Option) -> str:
     low, high = (f"{n:g}" if n is not None else "" for n in (option.minimum, option.maximum))
-    whole = option.integer
-    if low and high:
-        pattern = "a whole number from %(low)s to %(high)s" if whole else "a number from %(low)s to %(high)s"
-        what = Text(pattern, low=low, high=high)
-    elif low:
-        what = Text("a whole number of at least %(low)s" if whole else "a number of at least %(low)s", low=low)
-    elif high:
-        what = Text("a whole number of at most %(high)s" if whole else "a number of at most %(high)s", high=high)
-    else:
-        what = Text("a whole number" if whole else "a number")
+    patterns = _WHOLE_NUMBERS if option.integer else _NUMBERS
+    what = Text(patterns[bool(low), bool(high)], **{n: v for n, v in (("low", low), ("high", high)) if v})
     if option.step is not None and option.step != 1:
         return Text("%(number)s in steps of %(step)s", number=what, step=f"{option.step:g}")
     return what
@@ -592,7 +598,7 @@ class _Reader:
             self.read_typed(option, unlisted, text)
             return
         if unlisted is not None and given == UNLISTED_CHOICE:
-            message = "Fill in “%(typed)s”, or choose another value for “%(name)s”."
+            message = marked("Fill in “%(typed)s”, or choose another value for “%(name)s”.")
             self.problem(option, Text(message, typed=unlisted.display_name, name=_name(option)))
             return
         if given is None or given == "" or (given == [] and option.kind != "multi"):
@@ -642,7 +648,7 @@ class _Reader:
         if unknown:
             allowed = sorted(known - {n for n in known if n.endswith(UNLISTED)})
             names = ", ".join(shorten(k, 40) for k in unknown[:5])
-            message = "Unknown options: %(names)s. This profile takes: %(known)s."
+            message = marked("Unknown options: %(names)s. This profile takes: %(known)s.")
             self.problems.append(Problem("profile", Text(message, names=names, known=", ".join(allowed))))
 
 

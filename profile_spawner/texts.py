@@ -26,7 +26,7 @@ class Text(str):
     pattern: str
     values: Mapping[str, Any]
 
-    def __new__(cls, pattern: str, **values: Any) -> Text:
+    def __new__(cls, pattern: str, /, **values: Any) -> Text:  # noqa: D102 - see the class
         self = super().__new__(cls, pattern % values if values else pattern)
         self.pattern = pattern
         self.values = values
@@ -49,6 +49,7 @@ class _Joined(Text):
     parts: tuple[str, ...] = ()
 
     def said(self, gettext: Gettext) -> str:
+        """Return the parts as `gettext` translates them."""
         return " ".join(str(said(part, gettext)) for part in self.parts)
 
 
