@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin
 
 from .findings import Finding, Level
 
-__all__ = ["lint_entry"]
+if TYPE_CHECKING:
+    from .loading import Loaded
+
+__all__ = ["lint_entry", "unknown_settings"]
 
 ENTRY_KEYS = frozenset(
     {
@@ -123,6 +126,33 @@ def lint_entry(entry: Any, traits: Iterable[str], where: Where) -> Iterator[Find
     if not isinstance(entry, Mapping):
         return
     yield from _Linter(entry, frozenset(traits), where).all()
+
+
+def unknown_settings(found: Loaded) -> Iterator[Finding]:
+    """Yield settings of the hub's configuration that neither JupyterHub nor the spawner has."""
+    from jupyterhub.app import JupyterHub
+
+    from .places import setting_origin
+
+    spawner = found.spawner_class
+    classes = {cls.__name__: spawner for cls in spawner.__mro__ if hasattr(cls, "class_trait_names")}
+    classes["JupyterHub"] = JupyterHub
+    for section, cls in classes.items():
+        known = cls.class_trait_names(config=True)  # type: ignore[attr-defined]
+        for name in found.config.get(section, {}):
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1, 0.6)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                origin = setting_origin(found.config_files, name) or Origin("configuration")
+                yield Finding(
+                    "error" if near else "warning",
+                    "unknown-setting",
+                    f"{section} has no such setting{hint}",
+                    "",
+                    origin.source,
+                    origin.line,
+                    f"{section}.{name}",
+                )
 
 
 class _Linter:

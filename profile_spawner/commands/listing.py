@@ -60,7 +60,9 @@ async def _list(sources: Sources, whose: Whose | None, output: Format) -> int:
 def tell_per_user(whose: Whose) -> None:
     """Say on standard error that other users may have other profiles."""
     groups = f" in the groups {', '.join(whose.groups)}" if whose.groups else ", who is in no group"
-    typer.echo(f"Note: profile_list is a function. This is about user {whose.user!r}{groups}: --user, --groups", err=True)
+    typer.echo(
+        f"Note: profile_list is a function. This is about user {whose.user!r}{groups}: --user, --groups", err=True
+    )
 
 
 def _summary(found: Loaded, entry: Entry) -> dict[str, Any]:
@@ -300,7 +302,7 @@ def _images_in(spec: Any) -> Iterator[str]:
     """Yield the images of a pod's spec, or of the pods that a Deployment or the like makes."""
     if not isinstance(spec, Mapping):
         return
-    for key in ("initContainers", "containers"):
+    for key in ("containers", "initContainers"):
         for container in spec.get(key) or ():
             if container.get("image"):
                 yield container["image"]

@@ -400,7 +400,9 @@ async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool 
         try:
             with working("Loading the profiles"), _blamed_on(files, anything=per_user):
                 snapshot = await spawner.catalogue()
-            yield Loaded(config, files, spawner_class, snapshot or Snapshot(), per_user=per_user)
+            if snapshot is None:
+                snapshot = Snapshot()
+            yield Loaded(config, files, spawner_class, snapshot, per_user=per_user)
         finally:
             await hub.service.stop()
             profile_registry.clear()

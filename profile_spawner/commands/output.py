@@ -112,9 +112,8 @@ def print_data(data: Any, output: Format, table: Any = None) -> None:
         if console.is_terminal:
             console.print(table)
             return
-        # In a pipe or a file there is no width to keep to, unless one is asked for.
-        if "COLUMNS" not in os.environ:
-            console = Console(width=_WIDE)
+        # In a pipe or a file there is no width to keep to.
+        console = Console(width=_WIDE)
         with console.capture() as captured:
             console.print(table)
         typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

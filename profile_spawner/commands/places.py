@@ -16,7 +16,7 @@ from profile_spawner.errors import Origin
 if TYPE_CHECKING:
     from profile_spawner.registry import Entry
 
-__all__ = ["Places", "literal_keys", "setting_origin"]
+__all__ = ["Places", "Where", "literal_keys", "setting_origin"]
 
 Path_ = tuple[Any, ...]
 Where = Callable[[Path_], Origin]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +15,14 @@ import typer
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 
 from .building import preview
+from .chart import chart_values
+from .choices import every_choice, somebody
 from .cluster import Kubeconfig, Namespace, client
 from .findings import Finding, finding_of, print_findings
-from .linting import lint_entry
-from .loading import Loaded, Sources, Whose, loaded, run, with_sources
+from .linting import lint_entry, unknown_settings
+from .listing import tell_per_user
+from .loading import Loaded, Sources, Whose, loaded, run, with_reader, with_sources
+from .output import progress
 
 if TYPE_CHECKING:
     from profile_spawner.registry import Entry
@@ -34,13 +38,16 @@ class Report(str, enum.Enum):
     sarif = "sarif"
 
 
+@with_reader
 @with_sources
 def validate(
     sources: Sources,
+    whose: Whose,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Modules, documents, configuration files (*config*.py), values of Zero to JupyterHub, or folders.",
+            help="Modules of profiles, documents, configuration files of a hub, values of Zero to JupyterHub, "
+            "or folders of them.",
             exists=True,
             metavar="[PATH]...",
         ),
@@ -58,7 +65,7 @@ def validate(
     Every profile is built as at a start, with the installed KubeSpawner, for every one of its choices, and judged by a
     small API server in this process. Exit code 1: errors were found (with --strict also warnings). 2: a wrong call.
     """
-    work = _validate(with_paths(sources, paths or ()), server_dry_run, kubeconfig, namespace)
+    work = _validate(with_paths(sources, paths or ()), whose, server_dry_run, kubeconfig, namespace)
     findings, checked = run(work)
     print_findings(findings, output.value, checked)
     failed = any(f.level == "error" or strict for f in findings)
@@ -70,22 +77,25 @@ def with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
     config, folders, documents = list(sources.config), list(sources.profiles_dirs), list(sources.documents)
     for path in paths:
         modules = [p for p in (path.glob("*.py") if path.is_dir() else [path]) if p.suffix == ".py"]
+        written = [p for p in (sorted(path.iterdir()) if path.is_dir() else [path]) if p.name.endswith(_YAML)]
+        values = [p for p in written if _is_chart(p)]
+        config += values
+        documents += [path] if written and not values else [p for p in written if p not in values]
         if path.is_dir():
             if modules and all(map(_is_config, modules)):
                 config.append(path)
             elif modules or any(path.glob("*/__init__.py")):
                 folders.append(path)
-            if any(p.suffix in (".yaml", ".yml", ".json") for p in path.iterdir()):
-                documents.append(path)
         elif modules:
             (config if _is_config(path) else folders).append(path if _is_config(path) else path.parent)
-        else:
+        elif not written:
             documents.append(path)
     return replace(
         sources, config=tuple(config), profiles_dirs=tuple(dict.fromkeys(folders)), documents=tuple(documents)
     )
 
 
+_YAML = (".yaml", ".yml", ".json")
 _CONFIG = re.compile(r"^\s*(?:c\.\w+\.|c\s*=\s*get_config\(\))", re.MULTILINE)
 
 
@@ -93,29 +103,56 @@ def _is_config(path: Path) -> bool:
     return bool(_CONFIG.search(path.read_text(encoding="utf-8", errors="replace")))
 
 
+def _is_chart(path: Path) -> bool:
+    try:
+        return bool(chart_values(path))
+    except SourceError:
+        return False  # it will be told when it is loaded
+
+
 async def _validate(
-    sources: Sources, server: bool, kubeconfig: Path | None, namespace: str | None
+    sources: Sources, whose: Whose, server: bool, kubeconfig: Path | None, namespace: str | None
 ) -> tuple[list[Finding], int]:
-    findings: list[Finding] = []
-    async with loaded(sources) as found:
-        findings += [finding_of(problem, _rule_of(problem)) for problem in found.snapshot.problems]
-        findings += _unreachable(found)
-        traits = type(found.spawner(Whose())).class_trait_names(config=True)
-        places = _Places(sources)
-        for entry in found.snapshot.entries.values():
-            if entry.raw is not None:
-                findings += lint_entry(entry.raw, traits, places.of(entry))
-        # What the policy refuses has not become a profile, but may be wrong besides.
-        linted = [f for path in _documents(sources) for f in _lint_document(path, traits)]
-        known = {(f.file, f.line, f.field) for f in linted if f.level == "error"}
-        findings = [f for f in findings if f.rule != "policy" or (f.file, f.line, f.field) not in known] + linted
-        async with contextlib.AsyncExitStack() as stack:
-            judges = [await stack.enter_async_context(_local_judge())]
-            if server:
-                judges.append(await stack.enter_async_context(_real_judge(kubeconfig, namespace)))
-            for entry in found.snapshot.entries.values():
-                findings += [f async for f in _built(found, entry, judges, places)]
-        return findings, len(found.snapshot.entries)
+    try:
+        async with loaded(sources, whose=whose) as found:
+            if found.per_user:
+                tell_per_user(whose)
+            findings = [*_problems(found), *unknown_settings(found), *_unreachable(found), *_linted(sources, found)]
+            async with contextlib.AsyncExitStack() as stack:
+                judges = [await stack.enter_async_context(_local_judge())]
+                if server:
+                    judges.append(await stack.enter_async_context(_judge(kubeconfig, namespace)))
+                for entry in progress(found.snapshot.entries.values(), "Building the pods"):
+                    findings += [f async for f in _built(found, entry, whose, judges)]
+            return _without_echoes(findings), len(found.snapshot.entries)
+    except SourceError as e:
+        if e.origin is None:
+            raise  # nothing that stands in a file: the cluster cannot be asked
+        return [finding_of(e, "configuration")], 0
+
+
+def _problems(found: Loaded) -> Iterator[Finding]:
+    """Yield what could not be loaded."""
+    for problem in found.snapshot.problems:
+        yield finding_of(problem, _rule_of(problem), origin=found.places.of_slug(problem.profile or ""))
+
+
+def _linted(sources: Sources, found: Loaded) -> Iterator[Finding]:
+    """Yield what is wrong with plain entries as they are written."""
+    traits = found.spawner_class.class_trait_names(config=True)  # type: ignore[attr-defined]
+    for entry in found.snapshot.entries.values():
+        if entry.raw is not None:
+            yield from lint_entry({**entry.raw, "slug": entry.slug}, traits, found.places.of(entry))
+    # What the policy refuses has not become a profile, but may be wrong besides.
+    for path in _documents(sources):
+        yield from _lint_document(path, traits)
+
+
+def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
+    """Leave out what the policy says of a line at which something is wrong anyway."""
+    found = list(findings)
+    known = {(f.file, f.line, f.field) for f in found if f.level == "error" and f.rule != "policy"}
+    return [f for f in found if f.rule != "policy" or (f.file, f.line, f.field) not in known]
 
 
 def _documents(sources: Sources) -> list[Path]:
@@ -150,32 +187,6 @@ def _rule_of(problem: ProfileSpawnerError) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", type(problem).__name__.removesuffix("Error")).lower()
 
 
-class _Places:
-    """Finds the lines of plain entries."""
-
-    def __init__(self, sources: Sources) -> None:
-        self._configs = [p for c in sources.config for p in (sorted(c.glob("*.py")) if c.is_dir() else [c])]
-
-    def of(self, entry: Entry) -> Any:
-        """Return a function from a path in the entry to file and line."""
-        raw = entry.raw or {}
-        if hasattr(raw, "lines"):
-            from profile_spawner.sources.yaml_text import line_at
-
-            return lambda path: Origin(entry.origin.source, line_at(raw, path) or entry.origin.line)
-        origin = entry.origin
-        if not origin.line:
-            origin = self._in_configs(str(raw.get("display_name") or "")) or origin
-        return lambda path: origin
-
-    def _in_configs(self, text: str) -> Origin | None:
-        for path in self._configs:
-            for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-                if text and text in line:
-                    return Origin(str(path), number)
-        return None
-
-
 def _unreachable(found: Loaded) -> Iterator[Finding]:
     """Yield groups that the hub's own configuration does not have, where it has any."""
     known = found.config.JupyterHub.get("load_groups")
@@ -200,23 +211,22 @@ def _unreachable(found: Loaded) -> Iterator[Finding]:
                 )
 
 
-async def _built(found: Loaded, entry: Entry, judges: Sequence[Any], places: _Places) -> AsyncIterator[Finding]:
+async def _built(found: Loaded, entry: Entry, whose: Whose, judges: Sequence[Any]) -> AsyncIterator[Finding]:
     """Build the profile for every choice, and let the API servers judge what comes out."""
+    where = found.places.of(entry) if entry.raw is not None else lambda path: entry.origin
+    origin = where(())
     if entry.offer.unavailable:
-        origin = entry.origin
         yield Finding("error", "unavailable", entry.offer.unavailable, entry.slug, origin.source, origin.line)
         return
-    origin = places.of(entry)(())
     seen: set[str] = set()
-    for options in _every_choice(entry):
-        whose = _somebody(entry, options)
+    for options in every_choice(entry):
         field = ", ".join(f"{k} = {v}" for k, v in options.items())
         try:
-            made = await preview(found, entry.slug, whose)
+            made = await preview(found, entry.slug, somebody(entry, whose, options))
         except ProfileSpawnerError as e:
             if str(e) not in seen:
                 seen.add(str(e))
-                yield finding_of(e, _rule_of(e), origin=origin)
+                yield finding_of(e, _rule_of(e), origin=where(tuple((e.field or "").split("."))))
             continue
         for judge in judges:
             for document in (*made.manifests, made.pod):
@@ -225,31 +235,6 @@ async def _built(found: Loaded, entry: Entry, judges: Sequence[Any], places: _Pl
                     seen.add(problem)
                     what = f"{document['kind']} {document['metadata']['name']}" + (f" ({field})" if field else "")
                     yield Finding("error", "kubernetes", problem, entry.slug, origin.source, origin.line, what)
-
-
-def _somebody(entry: Entry, options: Mapping[str, Any]) -> Whose:
-    """Return a user who may use the profile and all of its choices."""
-    access = entry.offer.access
-    groups = set(access.groups or ())
-    for option in entry.offer.options:
-        for rule in (option.access, *(c.access for c in option.choices)):
-            groups |= rule.groups or frozenset()
-    user = next(iter(sorted(access.users or ())), "user") if access.users else "user"
-    return Whose(user=user, groups=tuple(sorted(groups)), options=options)
-
-
-def _every_choice(entry: Entry) -> Iterator[dict[str, Any]]:
-    """Yield choices so that each of them occurs once, the others being their defaults."""
-    yield {}
-    for option in entry.offer.options:
-        if option.when or option.read_only:
-            continue
-        if option.kind == "choice":
-            yield from ({option.name: c.name} for c in option.choices if not c.default)
-        elif option.kind == "switch":
-            yield {option.name: not option.default}
-        elif option.kind == "number":
-            yield from ({option.name: v} for v in (option.minimum, option.maximum) if v is not None)
 
 
 # ------------------------------------------------------------------------------------------------ judges
@@ -273,12 +258,6 @@ async def _local_judge() -> AsyncIterator[Any]:
                 yield judge
     finally:
         await server.stop()
-
-
-@contextlib.asynccontextmanager
-async def _real_judge(kubeconfig: Path | None, namespace: str | None) -> AsyncIterator[Any]:
-    async with _judge(kubeconfig, namespace) as judge:
-        yield judge
 
 
 @contextlib.asynccontextmanager

@@ -101,25 +101,58 @@ def test_an_unknown_slug_names_the_nearest(run):
     assert "gpu-lab" in run("show", "gpu-lap", "--profiles-dir", DEMO, code=1)
 
 
-def test_images_has_all_images_once(run, write):
-    """Those of choices and of further containers too; and in the form of the chart's pre-puller."""
-    config = write(
-        "config.py",
-        """
+IMAGES = """
+c.KubeSpawner.init_containers = [{"name": "hub", "image": "hub-init:1"}]
 c.KubeSpawner.profile_list = [
     {"display_name": "A", "kubespawner_override": {"image": "r.example:5000/a", "init_containers": [
-        {"name": "i", "image": "init:1"}]},
-     "profile_options": {"image": {"display_name": "I", "choices": {
-        "x": {"display_name": "X", "kubespawner_override": {"image": "x@sha256:0123"}},
-        "y": {"display_name": "Y", "kubespawner_override": {"image": "init:1"}}}}}},
+        {"name": "i", "image": "init:1"}]}},
+    {"display_name": "B", "kubespawner_override": {"image": "never:1"},
+     "profile_options": {
+        "image": {"display_name": "I", "choices": {
+            "x": {"display_name": "X", "kubespawner_override": {"image": "x@sha256:0123"}},
+            "y": {"display_name": "Y", "kubespawner_override": {"image": "init:1"}}}},
+        "build": {"display_name": "Z", "when": {"image": "y"}, "choices": {
+            "old": {"display_name": "Old", "default": True},
+            "new": {"display_name": "New", "kubespawner_override": {"image": "z:1"}}}}}},
 ]
-""",
-    )
-    assert run("images", "-f", config).splitlines() == ["r.example:5000/a", "init:1", "x@sha256:0123"]
+"""
+BESIDE = """
+from profile_spawner import BaseAppProfile, Manifest, profile_registry
+
+@profile_registry.register
+class Beside(BaseAppProfile):
+    slug = "beside"
+    display_name = description = "Beside"
+    image = "a:1"
+
+    def get_manifests(self):
+        container = {"name": "redis", "image": "redis:7"}
+        pods = {"metadata": {"labels": {"app": "redis"}}, "spec": {"containers": [container]}}
+        body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "redis"},
+                "spec": {"selector": {"matchLabels": {"app": "redis"}}, "template": pods}}
+        return [Manifest(name="redis", key="redis", content=[body], persist=False)]
+"""
+
+
+def test_images_has_every_image_that_a_start_can_pull_once(run, write):
+    """Those of choices and of further containers too, and none that no start can have; also as the chart wants it."""
+    config = write("config.py", IMAGES)
+    expected = ["r.example:5000/a", "init:1", "x@sha256:0123", "hub-init:1", "z:1"]
+    assert run("images", "-f", config).splitlines() == expected
     values = yaml.safe_load(run("images", "-f", config, "--output", "extra-images"))
     pulled = [f"{i['name']}:{i['tag']}" for i in values["prePuller"]["extraImages"].values()]
-    assert pulled == ["r.example:5000/a:latest", "init:1", "x@sha256:0123"]
+    assert pulled == ["r.example:5000/a:latest", *expected[1:]]
     assert len(run("images", "--profiles-dir", DEMO).splitlines()) == 6
+
+
+def test_images_has_those_of_what_stands_beside_a_server(run, write):
+    """A Deployment of a profile pulls images too."""
+    folder = write("profiles/beside.py", BESIDE).parent
+    config = write(
+        "config.py",
+        f"c.ProfileSpawner.profiles_dirs = [{str(folder)!r}]\nc.ProfileSpawner.allowed_kinds = ['Deployment']\n",
+    )
+    assert run("images", "-f", config).splitlines() == ["a:1", "redis:7"]
 
 
 def test_the_schema_is_one_and_takes_a_document(run):
