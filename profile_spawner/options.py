@@ -331,7 +331,8 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{what} must be a mapping, not {type(value).__name__}")
+        kind = "list" if isinstance(value, list | tuple) else type(value).__name__
+        raise ValueError(f"{what} must be a mapping, not {kind}")
     return value
 
 

@@ -24,7 +24,7 @@ from profile_spawner.spawner.traits import HubTraits
 from tests.documentation import PAGES, ROOT, code_blocks, readme_profile
 
 AUTHORS, ADMINS = ROOT / "docs" / "authors.md", ROOT / "docs" / "admins.md"
-OWN_PAGES = ["README.md", "docs/authors.md", "docs/admins.md", "docs/operators.md"]
+OWN_PAGES = ["README.md", "docs/authors.md", "docs/admins.md", "docs/operators.md", "docs/moving.md"]
 PYTHON = [(page, n, block) for page in OWN_PAGES for n, block in enumerate(code_blocks(ROOT / page, "python"))]
 
 
@@ -86,6 +86,8 @@ def test_every_command_exists_with_its_options():
     assert shown
     for words in shown:
         command = group.commands[words[0]]
+        if hasattr(command, "commands"):
+            command = command.commands[words[1]]
         known = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in words[1:] if word.startswith("--")} <= known, words
 

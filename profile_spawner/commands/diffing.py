@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from .validating import with_paths
 __all__ = ["diff"]
 
 _NOISE = ("profile-spawner/spawn", "profile-spawner/generation", "profile-spawner/digest", "profile-spawner/params")
+_HASH = re.compile(r"-[0-9a-f]{20}\b")
 _STATE = (
     "A folder or file of profiles, a dump, a jupyterhub_config.py; in a git repository REVISION:PATH; or "
     "configmap/NAME of a cluster."
@@ -110,7 +112,7 @@ async def _state(path: Path, whose: Whose) -> dict[str, dict[str, Any]]:
 
 
 def _option(option: Any) -> dict[str, Any]:
-    shown = {"kind": option.kind, "display_name": option.display_name, "default": option.default}
+    shown = {"kind": option.kind, "display_name": option.display_name or option.name, "default": option.default}
     shown |= {"minimum": option.minimum, "maximum": option.maximum}
     shown["choices"] = {c.name: c.display_name for c in option.choices}
     return {k: v for k, v in shown.items() if v not in (None, {}, ())}
@@ -119,19 +121,25 @@ def _option(option: Any) -> dict[str, Any]:
 def _name(manifest: Mapping[str, Any]) -> str:
     """Return what an object is called in both states: the name of a shared one changes with its content."""
     name = str(manifest["metadata"]["name"])
-    head, dash, tail = name.rpartition("-")
-    hashed = dash and len(tail) == 20 and all(c in "0123456789abcdef" for c in tail)
-    return f"{manifest['kind']} {head if hashed else name}"
+    return f"{manifest['kind']} {_HASH.sub('', name)}"
 
 
 def _quiet(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest without what differs at every start."""
+    """Return a manifest without what differs at every start, the hashes in names included."""
     metadata = {**manifest["metadata"]}
     metadata.pop("name", None)
     for key in ("labels", "annotations"):
         if key in metadata:
             metadata[key] = {k: v for k, v in metadata[key].items() if k not in _NOISE}
-    return {**manifest, "metadata": metadata}
+    return dict(_without_hashes({**manifest, "metadata": metadata}))
+
+
+def _without_hashes(value: Any) -> Any:
+    if isinstance(value, str):
+        return _HASH.sub("-*", value)
+    if isinstance(value, Mapping):
+        return {k: _without_hashes(v) for k, v in value.items()}
+    return [_without_hashes(v) for v in value] if isinstance(value, list) else value
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -319,6 +319,8 @@ def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], slug: str, d
         items = [{k: v for k, v in i.items() if k in known and v is not None} for i in profile.get(key) or ()]
         if items:
             result[key] = items
+    for manifest in result.get("manifests", ()):
+        manifest["content"] = [d for d in manifest.get("content") or () if d is not None]
     for binding in result.get("role_bindings", ()):
         binding["role"] = {k: v for k, v in binding["role"].items() if v is not None}
     for key in ("env_from_config_maps", "env_from_secrets"):

@@ -270,8 +270,8 @@ def _options(options: Sequence[Option]) -> dict[str, Any]:
 
 def _option(option: Option) -> dict[str, Any]:
     result: dict[str, Any] = {} if option.kind == "choice" else {"type": option.kind}
+    result["display_name"] = option.display_name or option.name
     names = {
-        "display_name": "display_name",
         "description": "description",
         "minimum": "min",
         "maximum": "max",

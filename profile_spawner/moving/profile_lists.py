@@ -112,10 +112,12 @@ def _take(items: Any, where: str, place: str) -> FoundList:
         entries = list(items)
     else:
         entries = [items]
+    lines = getattr(items, "lines", ())
+    lines = lines if isinstance(lines, list | tuple) else ()
     found = FoundList([], where, place)
     kept: list[Any] = []
     for number, entry in enumerate(entries):
-        line = getattr(entry, "line", 0)
+        line = getattr(entry, "line", 0) or (lines[number] if number < len(lines) else 0)
         try:
             raw_profiles([entry], Origin(place, line))
         except ProfileSpawnerError as e:

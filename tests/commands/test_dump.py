@@ -1,0 +1,251 @@
+"""`dump` and `diff`: a state as a document, and what changes between two."""
+
+from __future__ import annotations
+
+import subprocess
+
+import yaml
+
+from .conftest import DEMO, ROOT
+
+HOOKS = """
+from pathlib import Path
+from profile_spawner import (
+    BaseAppProfile, ConfigMap, ImagePullSecret, InitContainer, Manifest, Option, Param, Role, RoleBinding, SecretMount,
+    Subject, Volume, VolumeMount, profile_registry,
+)
+
+profile_registry.register_param(Param("a/b", schema={"type": "integer"}, default=1, user_settable=True))
+profile_registry.register_collection("mixin", {"a/b": 3})
+
+
+@profile_registry.register
+class All(BaseAppProfile):
+    slug = "all"
+    display_name = "All"
+    description = "Everything that a class can say"
+    image = "a:1"
+    home_dir = "/home/x"
+    cpu_limit, mem_limit = 2, "4G"
+    profiles = ["mixin"]
+    allowed_groups = ["staff"]
+    tolerations = [{"key": "gpu", "operator": "Exists"}]
+    extra_annotations = {"note": "yes"}
+    profile_options = [
+        Option(name="size", kind="number", minimum=1, maximum=4, default=2, override={"cpu_limit": "{value}"}),
+        Option(name="debug", kind="switch", override={"environment": {"DEBUG": "on"}}, advanced=True),
+    ]
+
+    def get_pod_env_vars(self):
+        return {"WHO": f"user-{self.user.name}", "N": "{{ a/b }}", "ON": "yes", "AT": "12:30:45"}
+
+    def get_default_volumes(self):
+        return [Volume(name="w", claim_name="w", size="1Gi", persist=False, volume_mount=VolumeMount(mount_path="/w"))]
+
+    def get_config_maps(self):
+        return [
+            ConfigMap(name="motd", key="motd", content="Hello {{ username }}\\n", mount_path="/etc/motd.d/x"),
+            ConfigMap(name="many", data={"a": "1", "b": "2"}, mount_path="/etc/many", default_mode="0600"),
+        ]
+
+    def get_init_containers(self):
+        return [InitContainer(name="first", command=("true",), env={"A": "b"})]
+
+    def get_secret_mounts(self):
+        return [SecretMount(name="s", mount_path="/s", optional=True)]
+
+    def get_role_bindings(self):
+        role = Role(name="r", resources=["pods"], verbs=["get"])
+        return [RoleBinding(name="r", subjects=[Subject(name="default")], role=role)]
+
+    def get_image_pull_secrets(self):
+        return ["pull"]
+
+    def get_manifests(self):
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"s-{self.context.server_slug}"},
+                   "spec": {"ports": [{"port": 1}]}}
+        return [Manifest(name="service", content=[service])]
+"""
+CONFIG = "c.ProfileSpawner.profiles_dirs = [{folder!r}]\nc.ProfileSpawner.allowed_kinds = ['Role', 'RoleBinding']\n"
+
+
+def test_a_dump_that_is_loaded_and_dumped_again_is_the_same(run, write):
+    """For the demo, for all built-in profiles, and for everything that a class can say."""
+    write("hooks/hooks.py", HOOKS)
+    for words in (("--profiles-dir", DEMO), ("--profiles", "all"), ("--profiles-dir", write("x", "").parent / "hooks")):
+        first = run("dump", *words)
+        document = write("dump.yaml", first)
+        assert run("dump", "--documents", document) == first
+        assert yaml.safe_load(first) == run.json("dump", *words)
+
+
+def test_a_dump_makes_the_same_pods(run, write):
+    """For another user than the one that hooks were asked for: what they put into texts is a reference in the dump."""
+    folder = write("hooks/hooks.py", HOOKS).parent
+    document = write("dumped/dump.yaml", run("dump", "--profiles-dir", folder))
+    kinds = "['ConfigMap', 'PersistentVolumeClaim', 'Service', 'Role', 'RoleBinding']"
+    before = write("before.py", CONFIG.format(folder=str(folder)))
+    after = write(
+        "after.py",
+        f"c.ProfileSpawner.profile_documents = [{str(document)!r}]\n"
+        "c.ProfileSpawner.allowed_kinds = ['Role', 'RoleBinding']\n"
+        f"c.ProfileSpawner.data_policy = {{'kinds': {kinds}, 'secrets': ['s', 'pull']}}\n",
+    )
+    assert run("diff", before, after, "-u", "Zoë", "--server", "second").strip() == "Nothing changes."
+    pod = run.json("pod", "all", "-f", after, "-u", "ada", "-g", "staff", "-o", "size=3")
+    env = {v["name"]: v.get("value") for v in pod["spec"]["containers"][0]["env"]}
+    assert (env["WHO"], env["N"], env["ON"], env["AT"]) == ("user-ada", "3", "yes", "12:30:45")
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] == 3
+
+
+def test_what_a_document_cannot_say_is_told(run, write):
+    """Code that decides, functions and the values of Secrets."""
+    folder = write(
+        "p/p.py",
+        """
+from profile_spawner import BaseAppProfile, Manifest, profile_registry
+
+
+@profile_registry.register
+class P(BaseAppProfile):
+    slug = "p"
+    display_name = description = "P"
+    image = "a:1"
+    kubespawner_override = {"uid": lambda spawner: 1}
+
+    @classmethod
+    def is_available_to(cls, user):
+        return user.name != "eve"
+
+    def get_manifests(self):
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "canary"}}
+        return [Manifest(name="s", content=[secret])]
+""",
+    ).parent
+    result = run.result("dump", "--profiles-dir", folder)
+    for told in ("is_available_to() is code", "kubespawner_override.uid is a function", "manifest s are ***"):
+        assert told in result.stderr
+    assert "canary" not in result.stdout + result.stderr
+
+
+def test_profiles_groups_classes_selectors_and_overrides_change_what_is_dumped(run, write, monkeypatch):
+    """With the configurator's grammar: the first colon ends the slug, the first equals sign the key."""
+    words = (
+        "dump", "--profiles", "coder_app,jupyterlab_small", "--groups", "a, b", "--storage-class-rwo", "fast",
+        "--node-selector", "coder_app:pool=yes", "--override", "coder_app:display_name=A=b:c",
+        "--override", "coder_app:cpu_limit=3", "--override", "jupyterlab_small:groups=c",
+        "--override", "jupyterlab_small:workspace_volume_size=99Gi",
+    )  # fmt: skip
+    coder, lab = run.json(*words)["profiles"]
+    assert (coder["slug"], lab["slug"]) == ("coder_app", "jupyterlab_small")
+    assert (coder["allowed_groups"], lab["allowed_groups"]) == (["a", "b"], ["c"])
+    assert (coder["display_name"], coder["cpu_limit"], coder["node_selector"]) == ("A=b:c", 3, {"pool": "yes"})
+    assert lab["volumes"][0]["size"] == "99Gi"
+    assert lab["volumes"][0]["storage_class"] == "fast"
+    monkeypatch.setenv("ENABLED_PROFILES", "coder_app")
+    monkeypatch.setenv("GROUPS", "x")
+    monkeypatch.setenv("STORAGE_CLASS_RWO", "slow")
+    monkeypatch.setenv("OUTPUT_FILE", str(write("out.yaml", "")))
+    run("dump")
+    (written,) = yaml.safe_load((write("x", "").parent / "out.yaml").read_text())["profiles"]
+    assert (written["slug"], written["allowed_groups"]) == ("coder_app", ["x"])
+
+
+def test_wrong_changes_name_the_field(run):
+    """And nothing is written."""
+    for word, message in (
+        ("coder_app:cpu_limt=1", "did you mean 'cpu_limit'"),
+        ("coder_app:cpu_limit=many", "cpu_limit"),
+        ("coder_app:mem_limit=banana", "mem_limit"),
+        ("coder_ap:cpu_limit=1", "no such profile"),
+    ):
+        assert message in run("dump", "--profiles", "coder_app", "--override", word, code=1)
+    for words in (("--override", "nonsense"), ("--node-selector", "a:b"), ("--groups", " , ")):
+        assert run.result("dump", "--profiles", "coder_app", *words).exit_code == 2
+
+
+def test_the_application_hubs_file_has_its_shape(run):
+    """Sorted by nothing but its models, texts that YAML 1.1 would take for something else in quotes."""
+    words = ("dump", "--profiles", "coder_app", "--format", "configurator", "--node-selector", "coder_app:pool=yes")
+    text = run(*words)
+    (profile,) = yaml.safe_load(text)["profiles"]
+    assert profile["id"] == "profile_coder_app"
+    assert profile["groups"] == ["developers"]
+    assert profile["node_selector"] == {"pool": "yes"}
+    assert set(profile["definition"]) == {"default", "description", "display_name", "kubespawner_override", "slug"}
+    assert {c["mount_path"] for c in profile["config_maps"]} >= {"/opt/init/.init.sh"}
+    (init,) = [c for c in profile["init_containers"] if c["name"] == "init-file-on-volume"]
+    assert init["command"] == ["sh", "-c", "sh /opt/init/.init.sh"]
+    assert all(isinstance(v, str | dict) for v in profile["pod_env_vars"].values())
+    assert profile["volumes"][0]["volume_mount"]["name"] == profile["volumes"][0]["name"]
+
+
+# ------------------------------------------------------------------------------------------------ diff
+
+
+def test_diff_says_what_changes_for_whom_object_by_object(run, write):
+    """Fields of the pod and of files, options, audiences, added and removed profiles."""
+    old = write("old/labs.py", (DEMO / "my_first.py").read_text())
+    new = write(
+        "new/labs.py",
+        (DEMO / "my_first.py")
+        .read_text()
+        .replace("cpu_limit, mem_limit = 2", "allowed_groups = ['x']\n    cpu_limit, mem_limit = 3")
+        .replace('"GREETING": "hello"', '"GREETING": "bye", "MORE": "1"'),
+    )
+    write("new/more.yaml", "slug: more\ndisplay_name: More\ndescription: ''\nimage: a:1\n")
+    changes = run.json("diff", old.parent, new.parent, code=1)
+    assert changes[0] == {
+        "profile": "data-science",
+        "change": "changed",
+        "for": "groups: x",
+        "object": "page",
+        "field": "for",
+        "old": "everybody",
+        "new": "groups: x",
+    }
+    fields = {(c["object"], c["field"]): (c["old"], c["new"]) for c in changes if c["profile"] == "data-science"}
+    assert fields["Pod jupyter-user", "spec.containers[notebook].resources.limits.cpu"] == ("2.0", "3.0")
+    assert fields["Pod jupyter-user", "spec.containers[notebook].env[GREETING].value"] == ("hello", "bye")
+    assert ("Pod jupyter-user", "spec.containers[notebook].env[MORE]") in fields
+    assert changes[-1]["profile"] == "more"
+    assert changes[-1]["change"] == "added"
+    assert run("diff", old.parent, old.parent).strip() == "Nothing changes."
+    assert run.json("diff", new.parent, old.parent, code=1)[-1]["change"] == "removed"
+
+
+def test_diff_reads_revisions_of_a_repository(run, tmp_path, monkeypatch):
+    """REVISION:PATH, as git writes it."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    (folder / "one.py").write_text((DEMO / "my_first.py").read_text())
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True)
+    (folder / "one.py").write_text((DEMO / "my_first.py").read_text().replace('"4G"', '"8G"'))
+    (change, *_) = run.json("diff", "HEAD:profiles", "profiles", code=1)
+    assert "memory" in change["field"] or "MEM" in change["field"]
+    assert "git cannot give that state" in run("diff", "no-such-revision:profiles", "profiles", code=1)
+    assert "no such file" in run("diff", "missing", "profiles", code=1)
+    assert ROOT.exists()
+
+
+async def test_diff_reads_the_config_map_of_a_running_hub(control_plane, namespace, tmp_path):
+    """configmap/NAME, by a kubeconfig."""
+    import asyncio
+    import sys
+
+    text = "slug: one\ndisplay_name: One\ndescription: ''\nimage: a:1\n"
+    body = {"metadata": {"name": "profiles"}, "data": {"one.yaml": text}}
+    await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/configmaps", body)
+    kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", namespace=namespace)
+    (tmp_path / "new.yaml").write_text(text.replace("a:1", "a:2"))
+    command = [sys.executable, "-m", "profile_spawner", "diff", "configmap/profiles", str(tmp_path / "new.yaml")]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--kubeconfig", str(kubeconfig), "--output", "json", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    fields = {c["field"]: c["new"] for c in yaml.safe_load(out)}
+    assert process.returncode == 1
+    assert fields["spec.containers[notebook].image"] == "a:2"

@@ -1,0 +1,367 @@
+"""Moving in: plain lists and the ApplicationHub's file, kept exactly or refused with the reason."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+
+from profile_spawner.commands.output import as_yaml
+from tests.spawner.test_upstream_parity import CORPUS, profiles
+
+from .conftest import CommandLine
+
+LISTS = {name: entries for name, entries in CORPUS.items() if name != "callables"}
+FORMS = {
+    "values": lambda entries: {"singleuser": {"profileList": entries}, "hub": {"config": {}}},
+    "umbrella": lambda entries: {"basehub": {"jupyterhub": {"singleuser": {"profileList": entries}}}},
+    "helm-release": lambda entries: {
+        "apiVersion": "helm.toolkit.fluxcd.io/v2",
+        "kind": "HelmRelease",
+        "spec": {"values": {"jupyterhub": {"singleuser": {"profileList": entries}}}},
+    },
+    "argo": lambda entries: {
+        "kind": "Application",
+        "spec": {"source": {"helm": {"values": as_yaml({"singleuser": {"profileList": entries}})}}},
+    },
+    "config-map": lambda entries: {
+        "kind": "ConfigMap",
+        "metadata": {"name": "jupyterhub-values"},
+        "data": {"values.yaml": as_yaml({"singleuser": {"profileList": entries}})},
+    },
+    "extra-config": lambda entries: {"hub": {"config": {"KubeSpawner": {"profile_list": entries}}}},
+    "bare": lambda entries: list(entries.values()) if isinstance(entries, dict) else entries,
+}
+
+
+@pytest.mark.parametrize("target", ["yaml", "python"])
+@pytest.mark.parametrize("name", LISTS)
+def test_every_feature_of_a_list_makes_the_same_pods(run, write, name, target):
+    """The corpus of KubeSpawner's documentation, all combinations of choices, into both forms."""
+    path = write("values.yaml", as_yaml(FORMS["values"](LISTS[name])))
+    result = run.result("import", "profile-list", path, "--as", target, "--verify")
+    assert result.exit_code == 0, result.output
+    assert "all are the same" in result.stderr
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_list_is_found_wherever_it_is_kept(run, write, form):
+    """In values at any depth, in the custom resources of GitOps, as text in a ConfigMap, on its own."""
+    path = write("file.yaml", as_yaml(FORMS[form](LISTS["options"])))
+    imported = yaml.safe_load(run.result("import", "profile-list", path).stdout)
+    assert imported == {"profile_list": json.loads(json.dumps(LISTS["options"]))}
+
+
+def test_a_configuration_with_a_static_list_moves_in_with_its_other_settings(run, write):
+    """Pods are compared under the hub's own volumes and environment."""
+    path = write(
+        "jupyterhub_config.py",
+        "c.KubeSpawner.volumes = [{'name': 'home', 'emptyDir': {}}]\n"
+        "c.KubeSpawner.environment = {'A': 'hub'}\n"
+        f"c.KubeSpawner.profile_list = {LISTS['everything']!r}\n",
+    )
+    for target in ("yaml", "python"):
+        result = run.result("import", "profile-list", path, "--verify", "--as", target)
+        assert result.exit_code == 0, result.output
+
+
+def test_a_function_is_refused_with_the_way_out_and_the_rest_is_kept(run, write):
+    """Never half an entry."""
+    path = write(
+        "jupyterhub_config.py",
+        "c.KubeSpawner.profile_list = [\n"
+        "    {'display_name': 'Fixed', 'slug': 'fixed', 'kubespawner_override': {'image': 'a:1'}},\n"
+        "    {'display_name': 'Made', 'kubespawner_override': {'image': lambda spawner: 'b:1'}},\n"
+        "]\n",
+    )
+    result = run.result("import", "profile-list", path)
+    assert result.exit_code == 1
+    assert [e["slug"] for e in yaml.safe_load(result.stdout)["profile_list"]] == ["fixed"]
+    assert f"{path}:3" in result.stderr
+    assert "kubespawner_override.image is a function" in result.stderr
+    whole = write("whole.py", "c.KubeSpawner.profile_list = lambda spawner: []\n")
+    assert "only a static list" in run("import", "profile-list", whole, code=1)
+
+
+WRONG = """\
+singleuser:
+  profileList:
+    - display_name: Good
+      kubespawner_override: {image: a:1}
+    - slug: nameless
+      kubespawner_override: {image: a:1}
+    - just a text
+    - display_name: Bad choices
+      slug: bad
+      profile_options:
+        size: {display_name: Size, choices: [a, b]}
+    - display_name: Suspicious
+      slug: suspicious
+      kubespawner_override: {image: a:1, mem_limit: 2, cpu_limt: 1}
+      image: b:1
+"""
+
+
+def test_wrong_entries_are_refused_and_suspicious_ones_told_with_their_lines(run, write):
+    """What cannot be kept exactly is named; what looks wrong is kept as it is."""
+    path = write("values.yaml", WRONG)
+    result = run.result("import", "profile-list", path)
+    assert result.exit_code == 1
+    kept = yaml.safe_load(result.stdout)["profile_list"]
+    assert [e["display_name"] for e in kept] == ["Good", "Suspicious"]
+    assert kept[1] == yaml.safe_load(WRONG)["singleuser"]["profileList"][4]
+    for line, word in ((5, "display_name"), (7, "must be a dictionary"), (8, "choices")):
+        assert any(f"{path}:{line}" in row and word in row for row in result.stderr.splitlines()), (line, result.stderr)
+    assert f"{path}:14: warning: profile 'suspicious': kubespawner_override.mem_limit" in result.stderr
+    assert f"{path}:15: warning: profile 'suspicious': image: has no effect here" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("singleuser: {}\n", "there is no profile list in it"),
+        ("a: [1, 2\n", "values.yaml:2"),
+        ("a: 1\na: 2\n", "twice"),
+        ("singleuser:\n\tprofileList: []\n", "values.yaml:2"),
+        ("!!python/object:os.system {}\n", "tag"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_with_the_line(run, write, text, message):
+    """Nothing is guessed."""
+    assert message in run("import", "profile-list", write("values.yaml", text), code=1)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(entries=profiles)
+def test_any_list_that_kubespawner_takes_moves_in(tmp_path_factory, entries):
+    """Whatever the list: as a document and as classes the pods are KubeSpawner's own."""
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "values.yaml").write_text(as_yaml({"singleuser": {"profileList": entries}}))
+    for target in ("yaml", "python"):
+        words = ("import", "profile-list", folder / "values.yaml", "--verify", "--as", target)
+        result = CommandLine().result(*words)
+        assert result.exit_code == 0, (entries, result.output)
+
+
+# ------------------------------------------------------------------------------------------------ ApplicationHub
+
+HUB: dict[str, Any] = {
+    "profiles": [
+        {
+            "id": "profile_coder_app",
+            "groups": ["group-a", "group-b"],
+            "definition": {
+                "display_name": "Code Server",
+                "description": "For development",
+                "slug": "coder_app",
+                "default": False,
+                "kubespawner_override": {
+                    "cpu_guarantee": 1,
+                    "cpu_limit": 2,
+                    "mem_guarantee": "4G",
+                    "mem_limit": "6G",
+                    "image": "example/coder:1",
+                    "extra_resource_limits": {"nvidia.com/gpu": 1},
+                    "extra_resource_guarantees": {},
+                },
+            },
+            "default_url": "/coder",
+            "node_selector": {"pool": True, "gpu": "yes"},
+            "pod_env_vars": {
+                "HOME": "/workspace",
+                "WHO": "{{ spawner.user.name }}",
+                "WHERE": "{{ namespace }}",
+                "ODD": "{{ spawner.environment }}",
+                "FROM": {"from_config_map": {"name": "settings", "key": "url"}},
+            },
+            "volumes": [
+                {
+                    "name": "workspace-volume",
+                    "claim_name": "workspace-claim",
+                    "size": "20Gi",
+                    "storage_class": "standard",
+                    "access_modes": ["ReadWriteOnce"],
+                    "volume_mount": {"name": "workspace-volume", "mount_path": "/workspace"},
+                    "persist": True,
+                },
+                {
+                    "name": "scratch-volume",
+                    "claim_name": "scratch-claim",
+                    "size": "50Gi",
+                    "storage_class": "nfs",
+                    "access_modes": ["ReadWriteMany"],
+                    "volume_mount": {"name": "scratch-volume", "mountPath": "/scratch"},
+                    "persist": False,
+                },
+            ],
+            "config_maps": [
+                {
+                    "name": "bash-rc-coder-app",
+                    "key": "bash-rc",
+                    "mount_path": "/workspace/.bashrc",
+                    "default_mode": "0660",
+                    "readonly": True,
+                    "content": "alias ll='ls -l'\n",
+                    "persist": False,
+                },
+                {
+                    "name": "init-coder-app",
+                    "key": "init",
+                    "mount_path": "/opt/init/.init.sh",
+                    "default_mode": "0660",
+                    "readonly": True,
+                    "content": "mkdir -p /workspace/x\n",
+                    "persist": False,
+                },
+            ],
+            "init_containers": [
+                {
+                    "name": "init-file-on-volume",
+                    "image": "example/coder:1",
+                    "command": ["sh", "-c", "sh /opt/init/.init.sh"],
+                    "volume_mounts": [
+                        {"name": "workspace-volume", "mount_path": "/workspace"},
+                        {"name": "init-coder-app", "mount_path": "/opt/init/.init.sh", "sub_path": "init"},
+                    ],
+                },
+                {"name": "second", "image": "busybox:1", "command": ["true"], "volume_mounts": []},
+            ],
+            "role_bindings": [
+                {
+                    "name": "pods",
+                    "subjects": [{"name": "default", "kind": "ServiceAccount"}],
+                    "role": {"name": "pods", "resources": ["pods"], "verbs": ["get", "list"], "api_groups": [""]},
+                    "persist": False,
+                }
+            ],
+            "image_pull_secrets": [{"name": "registry", "persist": True}],
+            "manifests": [
+                {
+                    "name": "service",
+                    "key": "service",
+                    "persist": False,
+                    "content": [
+                        {
+                            "apiVersion": "v1",
+                            "kind": "Service",
+                            "metadata": {"name": "s-{{ spawner.user.escaped_name }}"},
+                            "spec": {"ports": [{"port": 80}]},
+                        },
+                        None,
+                    ],
+                }
+            ],
+            "env_from_config_maps": ["shared-settings"],
+            "env_from_secrets": ["shared-secret"],
+            "secret_mounts": [{"name": "keys", "mount_path": "/keys", "sub_path": "id"}],
+        },
+        {
+            "id": "profile_bare",
+            "groups": ["group-a"],
+            "definition": {
+                "display_name": "Without volumes",
+                "slug": "bare",
+                "default": True,
+                "kubespawner_override": {"cpu_limit": 1, "mem_limit": "1G", "image": "example/bare:1"},
+            },
+            "node_selector": {},
+            "image_pull_secrets": [{"name": "registry"}],
+            "configMaps": [],
+        },
+    ]
+}
+POLICY = (
+    "c.ProfileSpawner.allowed_kinds = ['Role', 'RoleBinding']\n"
+    "c.ProfileSpawner.data_policy = {'secrets': ['registry', 'shared-secret', 'keys'],\n"
+    "    'kinds': ['ConfigMap', 'PersistentVolumeClaim', 'Service', 'Role', 'RoleBinding']}\n"
+)
+
+
+def test_the_application_hubs_file_moves_in_complete(run, write):
+    """Every field of it is in the pod or among its objects."""
+    path = write("config.yml", yaml.safe_dump(HUB))
+    document = write("profiles.yaml", "").parent / "profiles.yaml"
+    result = run.result("import", "configurator", path, "-o", document)
+    assert result.exit_code == 0, result.output
+    assert "'configMaps' is not known and left out; did you mean 'config_maps'" in result.stderr
+    assert "{{ spawner.environment }} has no counterpart" in result.stderr
+    config = write("config.py", f"c.ProfileSpawner.profile_documents = [{str(document)!r}]\n{POLICY}")
+    assert "0 errors" in run("validate", "-f", config)
+    found = list(
+        yaml.safe_load_all(run("manifests", "coder_app", "-f", config, "-u", "ada", "-g", "group-b", "--show-secrets"))
+    )
+    pod = next(d for d in found if d["kind"] == "Pod")
+    spec, (container,) = pod["spec"], pod["spec"]["containers"]
+    env = {v["name"]: v for v in container["env"]}
+    assert env["WHO"]["value"] == "ada"
+    assert env["WHERE"]["value"] == "default"
+    assert env["ODD"]["value"] == "{{ spawner.environment }}"
+    assert env["FROM"]["valueFrom"]["configMapKeyRef"] == {"name": "settings", "key": "url"}
+    assert container["image"] == "example/coder:1"
+    assert container["resources"]["limits"] == {"cpu": 2.0, "memory": 6 * 2**30, "nvidia.com/gpu": "1"}
+    assert container["resources"]["requests"] == {"cpu": 1.0, "memory": 4 * 2**30}
+    assert spec["nodeSelector"] == {"pool": "true", "gpu": "yes"}
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert {"configMapRef": {"name": "shared-settings"}} in container["envFrom"]
+    assert {"secretRef": {"name": "shared-secret"}} in container["envFrom"]
+    mounts = {m["mountPath"]: m for m in container["volumeMounts"]}
+    assert {"/workspace", "/scratch", "/workspace/.bashrc", "/keys"} <= set(mounts)
+    assert mounts["/keys"]["subPath"] == "id"
+    assert [c["name"] for c in spec["initContainers"]] == ["init-file-on-volume", "second"]
+    kinds = sorted(d["kind"] for d in found)
+    assert kinds == [
+        "ConfigMap",
+        "PersistentVolumeClaim",
+        "PersistentVolumeClaim",
+        "Pod",
+        "Role",
+        "RoleBinding",
+        "Service",
+    ]
+    (files,) = [d for d in found if d["kind"] == "ConfigMap"]
+    assert {"alias ll='ls -l'\n", "mkdir -p /workspace/x\n"} <= set(files["data"].values())
+    assert next(d for d in found if d["kind"] == "Service")["metadata"]["name"] == "s-ada"
+    # The ApplicationHub itself forgets these for a profile without volumes.
+    bare = run.json("pod", "bare", "-f", config, "-g", "group-a")
+    assert bare["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    assert "There is no profile bare for you" in run("pod", "bare", "-f", config, "-g", "group-b", code=1)
+
+
+def test_what_is_written_for_the_application_hub_reads_the_same(run, write):
+    """`dump --format configurator` and `import configurator` are each other's inverse for what that file can say."""
+    first = write("config.yml", run("dump", "--profiles", "jupyterlab_small,coder_app", "--format", "configurator"))
+    document = first.parent / "profiles.yaml"
+    run("import", "configurator", first, "-o", document)
+    again = run("dump", "--documents", document, "--format", "configurator")
+    one, two = yaml.safe_load(first.read_text()), yaml.safe_load(again)
+    for before, after in zip(one["profiles"], two["profiles"], strict=True):
+        before.pop("config_maps"), after.pop("config_maps")
+        for side in (before, after):
+            side["pod_env_vars"].pop("HOME", None)
+            side.pop("init_containers")
+        assert before == after
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"profiles": {}}, "this is no configuration of the ApplicationHub"),
+        ({"profiles": [{"id": "x"}]}, "has no definition"),
+        (
+            {"profiles": [{"definition": {"display_name": "A", "slug": "a", "kubespawner_override": {}}}]},
+            "has no image",
+        ),
+        ({"profiles": [{**HUB["profiles"][1], "volumes": {}}]}, "must be a list"),
+        ({"profiles": [HUB["profiles"][1]] * 2}, "the slug is used twice"),
+        ({"profiles": [{**HUB["profiles"][1], "volumes": [{"name": "x"}]}]}, "a part is not what it should be"),
+    ],
+)
+def test_a_wrong_file_of_the_application_hub_is_refused(run, write, change, message):
+    """With what is wrong; nothing is written."""
+    path = write("config.yml", yaml.safe_dump(change))
+    target = path.parent / "out.yaml"
+    assert message in run("import", "configurator", path, "-o", target, code=1)
+    assert not target.exists()
