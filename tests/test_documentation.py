@@ -39,7 +39,7 @@ async def test_every_python_snippet_works(page, number, block):
     assert snapshot.problems == ()
     assert len(snapshot) == block.count("@profile_registry.register")
     for section, values in namespace["c"].items():
-        assert section in ("JupyterHub", "ProfileSpawner")
+        assert section in ("JupyterHub", "KubeSpawner", "ProfileSpawner")
         if section == "ProfileSpawner":
             HubTraits(**values)
             assert set(values) <= set(HubTraits.class_trait_names(config=True))
