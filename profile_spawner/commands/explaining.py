@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,8 @@ def explain(
         Path | None,
         typer.Option(
             "--record",
-            help="Instead: what stands in this file, a pod as JSON or YAML (kubectl get pod -o json).",
+            help="Instead: what stands in this file: a pod (kubectl get pod -o json), or a server's state from "
+            "JupyterHub's database or API, as JSON or YAML.",
             exists=True,
             dir_okay=False,
             metavar="FILE",
@@ -63,6 +65,8 @@ def explain(
 
             raise ParamError(f"has no value here{nearest(param, list(found))}", field=f"param {param}")
         found = {param: found[param]}
+    if not found:
+        typer.echo("Note: the profile uses no params", err=True)
     print_data(list(found.values()), output, make_table(["param", "value", "layer", "from", "hides"], _rows(found)))
 
 
@@ -82,8 +86,8 @@ async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, An
     written = {k: str(v) for path in found.config_files for k, v in literal_keys(path, "param_values").items()}
     for name, one in record.items():
         for value in (one, *one["shadowed"]):
-            if value["origin"] is None:
-                value["origin"] = _configured_at(written, whose, name, value["layer"], value["source"])
+            origin = value["origin"] or _configured_at(written, whose, name, value["layer"], value["source"])
+            value["origin"] = place(origin) if origin else None
     return record
 
 
@@ -105,27 +109,36 @@ async def _of_pod(name: str, kubeconfig: Path | None, namespace: str | None) -> 
     return record_of(await read_object("pods", name, kubeconfig, namespace), f"pod {name}")
 
 
-def record_of(pod: Any, where: str) -> dict[str, Any]:
-    """Return the record of a pod's params.
+def record_of(server: Any, where: str) -> dict[str, Any]:
+    """Return the record of a server's params: of a pod, or of a server's state as JupyterHub keeps it.
+
+    Args:
+        server: A pod, a state, or JupyterHub's model of a server with its state.
+        where: What it is, for messages.
 
     Raises:
         SourceError: when there is none.
     """
     from profile_spawner.names import ANNOTATION_PARAMS
 
-    metadata = pod.get("metadata") if isinstance(pod, Mapping) else None
-    text = ((metadata or {}).get("annotations") or {}).get(ANNOTATION_PARAMS)
-    try:
-        found = json.loads(text or "null")
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found = _within(server, "profile_spawner", "params") or _within(server, "state", "profile_spawner", "params")
+    if found is None:
+        text = _within(server, "metadata", "annotations", ANNOTATION_PARAMS)
+        with contextlib.suppress(ValueError, TypeError):
+            found = json.loads(text or "null")
+    if not isinstance(found, Mapping):
         raise SourceError(
             f"{where} has no record of params",
             field=ANNOTATION_PARAMS,
-            expected="a pod of a profile with params; a very long record stands in the hub's database only",
+            expected="a pod of a profile with params; a very long record stands in the server's state only",
         )
-    return found
+    return dict(found)
+
+
+def _within(value: Any, *steps: str) -> Any:
+    for step in steps:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
 
 
 def _read(path: Path) -> Any:

@@ -172,7 +172,9 @@ async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]
     rows: list[tuple[str, Any, Any]] = []
     for name in ATTRIBUTES:
         declared, value = getattr(cls, name), getattr(profile, name)
-        if name == "pod_env_vars" or (value == getattr(BaseAppProfile, name) and not isinstance(declared, ParamRef)):
+        if name in ("params", "pod_env_vars") or (
+            value == getattr(BaseAppProfile, name) and not isinstance(declared, ParamRef)
+        ):
             continue
         origin: Any = line_of(cls, name)
         if isinstance(declared, ParamRef) and declared.name in params:
@@ -199,7 +201,11 @@ async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]
         hook = item.field.partition("(")[0].partition(",")[0]
         origin = line_of(cls, hook) if hasattr(cls, hook) else entry.origin
         rows.append((f"{item.kind} {item.name}", f"{item.lifetime.value}, for {item.field}", origin))
-    rows += [(f"option.{o.name}", _option(o), line_of(cls, "profile_options")) for o in entry.offer.options]
+    definitions = found.snapshot.resolver.definitions if found.snapshot.resolver is not None else {}
+    for option in entry.offer.options:
+        param = definitions.get(option.param or "")
+        written = line_of(cls, "profile_options") if param is None else param.origin or entry.origin
+        rows.append((f"option.{option.name}", _option(option), written))
     rows += [(f"param.{n}", params.explain(n).value, _why(params.explain(n))) for n in sorted(params)]
     return rows
 

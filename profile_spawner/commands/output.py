@@ -121,11 +121,17 @@ def print_data(data: Any, output: Format, table: Any = None) -> None:
 
 def print_documents(documents: Iterable[Any], output: Format = Format.yaml) -> None:
     """Print Kubernetes objects: YAML documents, or one JSON list that `kubectl` takes too."""
-    found = list(documents)
+    found = [_in_order(document) for document in documents]
     if output is Format.json:
         typer.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": plain(found)}, indent=2))
         return
     typer.echo("---\n".join(as_yaml(document) for document in found), nl=False)
+
+
+def _in_order(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with its keys as people write them: what it is, its name, and then what is in it."""
+    first = {key: document[key] for key in ("apiVersion", "kind", "metadata") if key in document}
+    return {**first, **{key: value for key, value in document.items() if key not in first}}
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> Any:

@@ -27,6 +27,8 @@ from .output import progress
 if TYPE_CHECKING:
     from profile_spawner.registry import Entry
 
+    from .places import Where
+
 __all__ = ["validate", "with_paths"]
 
 
@@ -194,26 +196,34 @@ def _unreachable(found: Loaded) -> Iterator[Finding]:
         return
     names = {str(g).casefold() for g in known}
     for entry in found.snapshot.entries.values():
-        rules = [("allowed_groups", entry.offer.access)]
+        where = _where(found, entry)
+        rules: list[tuple[tuple[str, ...], Any]] = [(("allowed_groups",), entry.offer.access)]
         for option in entry.offer.options:
-            rules.append((f"profile_options.{option.name}.allowed_groups", option.access))
-            rules += [(f"profile_options.{option.name}.choices.{c.name}", c.access) for c in option.choices]
+            path = ("profile_options", option.name)
+            rules.append(((*path, "allowed_groups"), option.access))
+            rules += [((*path, "choices", c.name, "allowed_groups"), c.access) for c in option.choices]
         for field, access in rules:
+            origin = where(field)
             for group in sorted((access.groups or frozenset()) - names):
                 yield Finding(
                     "warning",
                     "unreachable-group",
                     f"the hub's load_groups has no group {group!r}; expected one of {', '.join(sorted(names))}",
                     entry.slug,
-                    entry.origin.source,
-                    entry.origin.line,
-                    field,
+                    origin.source,
+                    origin.line,
+                    ".".join(field),
                 )
+
+
+def _where(found: Loaded, entry: Entry) -> Where:
+    """Return a function from a path in the entry to file and line; for a class it is the class's line."""
+    return found.places.of(entry) if entry.raw is not None else lambda path: entry.origin
 
 
 async def _built(found: Loaded, entry: Entry, whose: Whose, judges: Sequence[Any]) -> AsyncIterator[Finding]:
     """Build the profile for every choice, and let the API servers judge what comes out."""
-    where = found.places.of(entry) if entry.raw is not None else lambda path: entry.origin
+    where = _where(found, entry)
     origin = where(())
     if entry.offer.unavailable:
         yield Finding("error", "unavailable", entry.offer.unavailable, entry.slug, origin.source, origin.line)

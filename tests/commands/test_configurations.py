@@ -1,0 +1,305 @@
+"""Configurations of hubs, as files and as values of a chart: read generously, and told exactly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from profile_spawner.commands.choices import every_choice
+from profile_spawner.registry import Origin, make_entry, raw_profiles
+
+from .conftest import DEMO
+from .test_looking import PROGRAM
+
+DEEP = """\
+basehub:
+  jupyterhub:
+    hub:
+      config:
+        JupyterHub:
+          load_groups: {staff: [ada]}
+        KubeSpawner:
+          working_dir: /work
+    singleuser:
+      image: {name: r.example/base, tag: "7"}
+      memory: {limit: 3G, guarantee: 1G}
+      nodeSelector: {pool: users}
+      storage:
+        extraVolumes:
+          - {name: shared, persistentVolumeClaim: {claimName: shared}}
+        extraVolumeMounts:
+          - {name: shared, mountPath: /shared}
+      profileList:
+        - display_name: Plain
+          slug: plain
+        - display_name: Other image
+          allowed_groups: [stuff]
+          kubespawner_override:
+            image: o:1
+            cpu_limt: 2
+"""
+
+
+def test_values_are_found_at_any_depth_and_make_the_hubs_pod(run, write):
+    """What the chart would set counts: image, limits, volumes, and settings below `hub.config`."""
+    path = write("values.yaml", DEEP)
+    assert [row["slug"] for row in run.json("list", "-f", path)] == ["plain", "other-image"]
+    pod = run.json("pod", "plain", "-f", path, "--user", "ada")
+    (container,) = pod["spec"]["containers"]
+    assert container["image"] == "r.example/base:7"
+    assert container["resources"]["limits"]["memory"] == 3 * 2**30
+    assert container["workingDir"] == "/work"
+    assert {"name": "shared", "mountPath": "/shared"} in container["volumeMounts"]
+    assert pod["spec"]["nodeSelector"] == {"pool": "users"}
+    assert run("images", "-f", path).splitlines() == ["r.example/base:7", "o:1"]
+
+
+def test_values_are_judged_with_their_lines(run, write):
+    """Groups of the same values count, and every finding names its line."""
+    path = write("values.yaml", DEEP)
+    found = {(f["line"], f["rule"]) for f in run.json("validate", path, code=1)}
+    assert found == {(22, "unreachable-group"), (25, "unknown-trait")}
+
+
+def test_values_in_a_config_map_are_found_with_the_lines_of_its_file(run, write):
+    """As the chart itself keeps them."""
+    text = "".join(f"    {line}\n" for line in DEEP.splitlines())
+    head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  values.yaml: |\n"
+    path = write("cm.yaml", head + text)
+    findings = run.json("validate", path, code=1)
+    assert (25 + 5, "unknown-trait") in {(f["line"], f["rule"]) for f in findings}
+
+
+def test_the_policy_for_documents_is_not_for_the_administrators_values(run, write):
+    """A chart's list may do whatever KubeSpawner does; a document may not."""
+    entry = "- {display_name: A, kubespawner_override: {image: 'a:1', volumes: [{name: x, hostPath: {path: /}}]}}"
+    values = write("values.yaml", f"singleuser:\n  profileList:\n    {entry}\n")
+    assert run("validate", values).strip() == "1 profile: 0 errors, 0 warnings"
+    document = write("list.yaml", f"profile_list:\n  {entry}\n")
+    assert {f["rule"] for f in run.json("validate", document, code=1)} == {"policy"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("singleuser:\n  profileList: text\n", "values.yaml:2: singleuser.profileList: must be a list of profiles"),
+        ("a: 1\n", "these are no values of Zero to JupyterHub"),
+        ("a: [\n", "values.yaml:2: this is no YAML"),
+    ],
+)
+def test_other_files_are_no_values(run, write, text, message):
+    """The message says what was expected."""
+    assert message in run("list", "-f", write("values.yaml", text), code=1)
+
+
+def test_a_list_as_a_mapping_is_taken_in_the_order_of_its_keys(run, write):
+    """As KubeSpawner takes it."""
+    path = write("values.yaml", "singleuser:\n  profileList:\n    b: {display_name: B}\n    a: {display_name: A}\n")
+    assert [row["slug"] for row in run.json("list", "-f", path)] == ["a", "b"]
+
+
+CONFIG = """\
+c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
+COMMON = {"image": "a:1"}
+c.KubeSpawner.profile_list = [
+    {
+        "display_name": "One",
+        "kubespawner_override": {
+            "cpu_limt": 2,
+            "image": "a:1",
+        },
+        "profile_options": {
+            "size": {
+                "display_name": "Size",
+                "choices": {
+                    "s": {"display_name": "S", "kubespawner_override": {"mem_limit": 4}},
+                    "l": {
+                        "display_name": "L",
+                        "mem_limit": "4G",
+                    },
+                },
+            },
+        },
+    },
+    {"display_name": "Two", "kubespawner_override": {**COMMON, "mem_limit": "4GB"}},
+]
+"""
+
+
+def test_entries_of_a_configuration_are_judged_with_the_lines_of_their_keys(run, write):
+    """Though the hub sees the values only."""
+    path = write("jupyterhub_config.py", CONFIG)
+    findings = run.json("validate", path, code=1)
+    assert {(f["line"], f["rule"]) for f in findings} == {
+        (7, "unknown-trait"),
+        (14, "memory-in-bytes"),
+        (17, "misplaced-key"),
+        (23, "build"),
+    }
+    assert {f["file"] for f in findings} == {str(path)}
+    values = {row["field"]: row["origin"] for row in run.json("show", "one", "-f", path)["values"]}
+    assert values["kubespawner_override.image"] == f"{path}:8"
+
+
+def test_settings_that_nobody_has_are_found(run, write):
+    """Misspelt names of the hub's and of the spawner's settings."""
+    path = write(
+        "jupyterhub_config.py",
+        "c.ProfileSpawner.builtin_profiles = ['coder_app']\n"
+        "c.KubeSpawner.mem_limitt = '4G'\nc.JupyterHub.nonsense_of_ours = 1\n",
+    )
+    findings = run.json("validate", path, code=1)
+    assert [(f["line"], f["level"], f["field"]) for f in findings] == [
+        (2, "error", "KubeSpawner.mem_limitt"),
+        (3, "warning", "JupyterHub.nonsense_of_ours"),
+    ]
+    assert "did you mean 'mem_limit'" in findings[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("x = 1\nc.ProfileSpawner.sweep_interval = 'soon'\n", 2, "expected a float"),
+        ("c.ProfileSpawner.profiles_dirs = [\n", 1, "SyntaxError"),
+        ("import os\nimport no_such_module\n", 2, "No module named 'no_such_module'"),
+        ("c.KubeSpawner.profile_list = lambda spawner: [\n  spawner.nonsense]\n", 2, "AttributeError"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_a_finding_with_its_line(run, write, text, line, message):
+    """For `validate` in every form of output, and one sentence without a traceback for other commands."""
+    path = write("jupyterhub_config.py", text)
+    (finding,) = run.json("validate", path, code=1)
+    assert (finding["file"], finding["line"]) == (str(path), line)
+    assert message in finding["message"]
+    done = subprocess.run([PROGRAM, "list", "-f", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{path}:{line}" in done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+PER_USER = """\
+async def profiles(spawner):
+    auth_state = await spawner.user.get_auth_state()
+    groups = {g.name for g in spawner.user.groups}
+    everybody = {"display_name": "All", "kubespawner_override": {"image": "a:1"}}
+    staff = {"display_name": "Staff", "kubespawner_override": {"image": "b:1", "cpu_limt": 1}}
+    return [everybody, staff] if "staff" in groups else [everybody]
+
+c.KubeSpawner.profile_list = profiles
+"""
+
+
+def test_a_list_that_is_a_function_is_asked_for_the_user(run, write):
+    """The profiles, images and mistakes are those of the user; whose they are is said."""
+    path = write("jupyterhub_config.py", PER_USER)
+    assert [row["slug"] for row in run.json("list", "-f", path, "--user", "ada")] == ["all"]
+    assert [row["slug"] for row in run.json("list", "-f", path, "-u", "ada", "-g", "staff")] == ["all", "staff"]
+    result = run.result("validate", path)
+    assert result.exit_code == 0
+    assert "profile_list is a function" in result.stderr
+    (finding,) = run.json("validate", path, "--groups", "staff", code=1)
+    assert (finding["profile"], finding["line"]) == ("staff", 5)
+    assert run("images", "-f", path, "-g", "staff").splitlines() == ["a:1", "b:1"]
+    assert "Staff" in run("show", "staff", "-f", path, "-g", "staff")
+
+
+async def test_every_choice_occurs_once_with_what_it_depends_on():
+    """Bounds of numbers, both sides of a switch, and options that appear only with another one."""
+    options = {
+        "kind": {
+            "display_name": "K",
+            "choices": {"cpu": {"display_name": "C", "default": True}, "gpu": {"display_name": "G"}},
+        },
+        "count": {"display_name": "N", "type": "number", "min": 1, "max": 4, "default": 2, "when": {"kind": ["gpu"]}},
+        "extra": {"display_name": "E", "type": "switch"},
+        "note": {"display_name": "T", "type": "text"},
+    }
+    (raw,) = raw_profiles([{"display_name": "A", "profile_options": options}], Origin("test"))
+    entry = await make_entry(raw, "test")
+    assert list(every_choice(entry)) == [
+        {},
+        {"kind": "gpu"},
+        {"kind": "gpu", "count": 1},
+        {"kind": "gpu", "count": 4},
+        {"extra": True},
+    ]
+
+
+async def test_an_api_server_judges_too(control_plane, namespace, tmp_path: Path):
+    """`validate --server-dry-run` tells what a cluster refuses, here by its quota, and makes nothing."""
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    path = f"/api/v1/namespaces/{namespace}"
+    await control_plane.ok("POST", f"{path}/resourcequotas", {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
+    kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", "judge", namespace=namespace)
+    rule = {"apiGroups": [""], "resources": ["pods", "configmaps", "persistentvolumeclaims"], "verbs": ["create"]}
+    await control_plane.grant(namespace, "judge", [rule])
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "first.py").write_text((DEMO / "my_first.py").read_text())
+    command = [PROGRAM, "validate", "--profiles-dir", tmp_path / "profiles", "--output", "json"]
+    alone = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(alone.stdout) == []
+    judged = await _run(*command, "--server-dry-run", "--kubeconfig", kubeconfig)
+    (finding,) = json.loads(judged)
+    assert finding["rule"] == "kubernetes"
+    assert "quota" in finding["message"]
+    assert finding["field"].startswith("Pod ")
+    for plural in ("pods", "configmaps", "persistentvolumeclaims"):
+        names = [o["metadata"]["name"] for o in (await control_plane.ok("GET", f"{path}/{plural}"))["items"]]
+        assert set(names) <= {"kube-root-ca.crt"}
+
+
+async def test_explain_reads_the_record_of_a_pod_in_the_cluster(control_plane, namespace, tmp_path: Path):
+    """With the rights to read pods and nothing else."""
+    pod = await _run(PROGRAM, "pod", "small-lab", "--profiles-dir", DEMO, "-o", "lab/threads=5")
+    body = yaml.safe_load(pod)
+    body["metadata"]["namespace"] = namespace
+    await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods", body)
+    kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", "reader", namespace=namespace)
+    await control_plane.grant(namespace, "reader", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}])
+    words = ("explain", "--pod", body["metadata"]["name"], "--kubeconfig", kubeconfig, "--param", "lab/threads")
+    (threads,) = json.loads(await _run(PROGRAM, *words, "--output", "json"))
+    assert (threads["value"], threads["layer"]) == (5, "spawn")
+    assert "there is no pod 'nobody'" in await _run(PROGRAM, "explain", "--pod", "nobody", "--kubeconfig", kubeconfig)
+
+
+async def _run(*command: object) -> str:
+    """Run a command without blocking the loop, which may be that of the API server; return what it prints."""
+    import asyncio
+
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    out, _ = await process.communicate()
+    return out.decode()
+
+
+def test_explain_reads_the_state_that_the_hub_keeps(run, write):
+    """From the database or from JupyterHub's API."""
+    record = {"lab/threads": {"name": "lab/threads", "value": 3, "layer": "user", "source": "ada", "origin": None,
+                              "merged": False, "shadowed": []}}  # fmt: skip
+    state = {"pod_name": "jupyter-ada", "profile_spawner": {"params": record}}
+    for content in (state, {"name": "", "state": state}):
+        (found,) = run.json("explain", "--record", write("state.json", json.dumps(content)))
+        assert found["value"] == 3
+
+
+def test_a_profile_without_params_has_nothing_to_explain(run, write):
+    """And the command says so, instead of an empty table alone."""
+    config = write("c.py", "c.KubeSpawner.profile_list = [{'display_name': 'A', 'kubespawner_override': {}}]\n")
+    result = run.result("explain", "-f", config)
+    assert result.exit_code == 0
+    assert "uses no params" in result.stderr
+
+
+def test_tables_in_a_pipe_are_not_folded():
+    """A line is a row, for grep and awk."""
+    command = [PROGRAM, "list", "--profiles-dir", DEMO]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 2 + 6
+    assert lines[2].split()[0] == "small-lab"
+    assert not any(line.endswith(" ") for line in lines)
