@@ -411,6 +411,9 @@ class Snapshot:
         key = self.audience(user)
         if key is not None and key in self._visible:
             return self._visible[key]
+        if self._all_open:
+            visible = self._visible[()] = tuple(self.entries.values())
+            return visible
         visible = tuple(e for e in self.entries.values() if e.offer.access.allows(user))
         if key is not None:
             self._visible[key] = visible
@@ -636,10 +639,21 @@ def _open_default(option: Option) -> Any:
     return option.default
 
 
+_DISPLAYED = (
+    "image",
+    "cpu_limit",
+    "cpu_guarantee",
+    "mem_limit",
+    "mem_guarantee",
+    "extra_resource_limits",
+    "node_selector",
+    "working_dir",
+)
+
+
 def _effective(build: ProfileBuild) -> Mapping[str, Any]:
     override = build.kubespawner_override
-    shown = ("image", "cpu_limit", "cpu_guarantee", "mem_limit", "mem_guarantee", "extra_resource_limits")
-    result = {name: override[name] for name in shown if name in override}
+    result = {name: override[name] for name in _DISPLAYED if name in override}
     sizes = {
         o.name: o.body["spec"]["resources"]["requests"]["storage"]
         for o in build.objects
@@ -661,7 +675,6 @@ def _effective(build: ProfileBuild) -> Mapping[str, Any]:
 def _raw_entry(raw: RawProfile, source: str) -> Entry:
     definition = raw.definition
     override = definition.get("kubespawner_override") or {}
-    shown = ("image", "cpu_limit", "cpu_guarantee", "mem_limit", "mem_guarantee", "extra_resource_limits")
     offer = Offer(
         slug=raw.slug,
         display_name=str(definition["display_name"]),
@@ -679,7 +692,7 @@ def _raw_entry(raw: RawProfile, source: str) -> Entry:
         source=source,
         origin=raw.origin,
         digest=content_hash(repr(definition)),
-        effective=MappingProxyType({k: override[k] for k in shown if k in override and not callable(override[k])}),
+        effective=MappingProxyType({k: override[k] for k in _DISPLAYED if k in override and not callable(override[k])}),
         icon=str(definition.get("icon") or ""),
         category=str(definition.get("category") or ""),
         tags=tuple(definition.get("tags") or ()),

@@ -95,6 +95,8 @@ class ProfileService:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = False
+        self.before_swap: Callable[[Snapshot], Awaitable[None]] | None = None
+        """Awaited with each new snapshot before it is served, so that nobody waits for what can be made beforehand."""
 
     # ---------------------------------------------------------------------------------------------- what is served
 
@@ -171,6 +173,11 @@ class ProfileService:
         built = await asyncio.get_running_loop().run_in_executor(
             self._pool, lambda: self._builder.build(full=hand, retry=hand, hints=request.hints)
         )
+        if self.before_swap is not None and built.changes:
+            try:
+                await self.before_swap(built.snapshot)
+            except Exception:  # nothing that is made beforehand may keep the profiles back
+                self.log.exception("Profiles: preparing generation %d failed", built.snapshot.generation)
         return self._swap(built, request.reason, time.monotonic() - start)
 
     def _swap(self, built: Built, reason: str, seconds: float) -> ReloadReport:

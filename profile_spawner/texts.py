@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["Text", "joined", "marked", "said"]
+__all__ = ["Gettext", "Text", "joined", "marked", "said"]
 
 Gettext = Callable[[str], str]
+"""Finds the translation of an English text."""
 
 
 class Text(str):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from profile_spawner.options import Offer, Option
 from profile_spawner.registry import Entry
+from profile_spawner.texts import Gettext, Text, marked, said
 
-__all__ = ["ICONS", "Badge", "Card", "badges_for", "card_of", "icon_url", "option_badges"]
+__all__ = ["ICONS", "Badge", "Card", "Wants", "badges_for", "card_of", "icon_url", "in_language", "option_badges"]
 
 BadgeKind = Literal["cpu", "memory", "gpu", "image", "volume"]
 
@@ -19,7 +20,26 @@ ICONS = ("chart", "code", "cube", "data", "desktop", "gpu", "notebook", "python"
 
 _DATA_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/]{1,65536}={0,2}")
 _LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~%/-]{1,512}")
-_GPU = re.compile(r"gpu|mig-|\bamd\.com/|habana|tpu", re.IGNORECASE)
+_GPU = re.compile(r"gpu|mig-|\bamd\.com/|habana|gaudi|tpu", re.IGNORECASE)
+_MIG = re.compile(r"/mig-([\w.]+)$")
+_MODEL_LABELS = (
+    "nvidia.com/gpu.product",
+    "amd.com/gpu.product-name",
+    "gpu.intel.com/product",
+    "cloud.google.com/gke-accelerator",
+    "cloud.google.com/gke-tpu-accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+    "k8s.amazonaws.com/accelerator",
+    "kubernetes.azure.com/accelerator",
+    "gpu.nvidia.com/model",
+    "nvidia.com/gpu.family",
+    "accelerator",
+)
+"""Labels of nodes that say which accelerator they have, the most telling first."""
+
+_MAKERS = {"amd.com": "AMD GPU", "intel.com": "Intel GPU", "habana.ai": "Gaudi", "google.com": "TPU"}
+_ONE_OF_MODEL = marked("1 GPU, %(model)s")
+_SOME_OF_MODEL = marked("%(amount)s GPUs, %(model)s")
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,29 @@ class Badge:
 
 
 @dataclass(frozen=True)
+class Wants:
+    """What a profile needs that a cluster may have run out of.
+
+    Attributes:
+        resource: Such as `nvidia.com/gpu`.
+        amount: How many a server takes.
+        selector: Labels that the node must have, sorted.
+    """
+
+    resource: str
+    amount: int
+    selector: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, effective: Mapping[str, Any]) -> Wants | None:
+        """Return what a profile with these effective values needs; `None` when it is nothing scarce."""
+        for name, amount in _gpus(effective):
+            if amount.isdigit() and int(amount) > 0:
+                return cls(name, int(amount), _selector(effective))
+        return None
+
+
+@dataclass(frozen=True)
 class Card:
     """One profile on the page.
 
@@ -48,7 +91,9 @@ class Card:
         tags: Words to find it by.
         badges: What one gets by default.
         audience: For administrators: for whom it is.
-        availability: What is free now, such as `2 of 4 GPUs free, 20 s ago`; empty when nothing is known.
+        availability: What is known about it beforehand; empty when nothing is.
+        wants: What it needs that may be used up, so that the page can say how many there are; `None` when nothing.
+        changes: Which badges a choice changes, by option: see `option_badges`.
     """
 
     offer: Offer
@@ -58,7 +103,8 @@ class Card:
     badges: tuple[Badge, ...] = ()
     audience: str = ""
     availability: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    wants: Wants | None = None
+    changes: Mapping[str, Mapping[str, list[list[str]]]] = field(default_factory=dict)
 
 
 def card_of(entry: Entry, offer: Offer | None = None, *, audience: str = "", availability: str = "") -> Card:
@@ -70,15 +116,32 @@ def card_of(entry: Entry, offer: Offer | None = None, *, audience: str = "", ava
         audience: See `Card`.
         availability: See `Card`.
     """
+    offer = offer or entry.offer
+    changes = {option.name: option_badges(option, entry.effective) for option in offer.options}
     return Card(
-        offer=offer or entry.offer,
+        offer=offer,
         icon=entry.icon,
         category=entry.category,
         tags=entry.tags,
         badges=badges_for(entry.effective),
         audience=audience,
         availability=availability,
+        wants=Wants.of(entry.effective),
+        changes={name: change for name, change in changes.items() if change},
     )
+
+
+def in_language(card: Card, gettext: Gettext) -> Card:
+    """Return the card with all texts that are not the author's in the language of `gettext`."""
+    badges = tuple(Badge(b.kind, said(b.label, gettext), said(b.title, gettext)) for b in card.badges)
+    changes = {
+        option: {choice: [[kind, said(label, gettext)] for kind, label in badges] for choice, badges in change.items()}
+        for option, change in card.changes.items()
+    }
+    offer = card.offer
+    if isinstance(offer.unavailable, Text):
+        offer = replace(offer, unavailable=said(offer.unavailable, gettext))
+    return replace(card, offer=offer, badges=badges, changes=changes, availability=said(card.availability, gettext))
 
 
 def icon_url(icon: str, static: str) -> str:
@@ -99,32 +162,115 @@ def badges_for(effective: Mapping[str, Any]) -> tuple[Badge, ...]:
     badges = []
     cpu = _cores(effective)
     if cpu:
-        badges.append(Badge("cpu", f"{cpu} CPU", f"{cpu} CPU cores"))
+        badges.append(Badge("cpu", Text("%(cores)s CPU", cores=cpu), Text("%(cores)s CPU cores", cores=cpu)))
     memory = _memory(effective)
     if memory:
-        badges.append(Badge("memory", memory, f"{memory} of memory"))
-    for name, amount in (effective.get("extra_resource_limits") or {}).items():
-        if _GPU.search(str(name)) and str(amount) not in ("", "0", "None"):
-            label = f"{amount} GPU" + ("" if str(amount) == "1" else "s")
-            badges.append(Badge("gpu", label, f"{amount} x {name}"))
-    for volume in effective.get("volumes") or ():
-        where = volume.get("mount_path") or volume.get("name") or "volume"
-        label = f"{_size(volume.get('size'))} {where}".strip()
-        badges.append(Badge("volume", label, f"A volume of {_size(volume.get('size'))} at {where}"))
+        badges.append(Badge("memory", memory, Text("%(size)s of memory", size=memory)))
+    badges += [_gpu_badge(name, amount, effective) for name, amount in _gpus(effective)]
+    badges += [_volume_badge(volume, effective) for volume in effective.get("volumes") or ()]
     image = effective.get("image")
     if isinstance(image, str) and image:
-        badges.append(Badge("image", image.rsplit("/", 1)[-1][:48], f"Image {image}"))
+        badges.append(Badge("image", _short_image(image), Text("Image %(name)s", name=image)))
     return tuple(badges)
 
 
-def option_badges(option: Option) -> dict[str, list[list[str]]]:
-    """Return which badges each choice of an option changes: `[kind, label]` pairs by choice."""
+def option_badges(option: Option, effective: Mapping[str, Any] | None = None) -> dict[str, list[list[str]]]:
+    """Return which badges an option changes: `[kind, label]` pairs by the value that is chosen.
+
+    A switch has the values `true` and `false`. For what is typed the key is `*`, and `{value}` stands for the text.
+
+    Args:
+        option: The option.
+        effective: The profile's own values, which the choice is laid over.
+    """
+    overrides: dict[str, Mapping[str, Any]] = {c.name: c.override for c in option.choices}
+    if option.kind == "switch":
+        overrides = {"true": option.override, "false": option.override_off}
+    elif option.kind in ("number", "text"):
+        overrides = {"*": option.override}
+    effective = effective or {}
+    before = {(b.kind, b.label) for b in badges_for(effective)}
     changes = {}
-    for choice in option.choices:
-        badges = [[b.kind, b.label] for b in badges_for({k: v for k, v in choice.override.items() if not callable(v)})]
+    for value, override in overrides.items():
+        plain = {k: v for k, v in override.items() if not callable(v)}
+        if not plain:
+            continue
+        after = badges_for({**_without_counterparts(effective, plain), **plain})
+        named = {b.kind for b in badges_for(plain)} | ({"gpu"} if "node_selector" in plain else set())
+        badges = [[b.kind, b.label] for b in after if (b.kind, b.label) not in before or b.kind in named]
         if badges:
-            changes[choice.name] = badges
+            changes[value] = badges
     return changes
+
+
+def _without_counterparts(effective: Mapping[str, Any], override: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the guarantees that a chosen limit stands beside: the choice is what the badge is about."""
+    partners = {"cpu_limit": "cpu_guarantee", "mem_limit": "mem_guarantee"}
+    dropped = {partners[name] for name in override if name in partners} - override.keys()
+    return {name: value for name, value in effective.items() if name not in dropped}
+
+
+def _gpus(effective: Mapping[str, Any]) -> list[tuple[str, str]]:
+    limits = effective.get("extra_resource_limits")
+    if not isinstance(limits, Mapping):
+        return []
+    found = [(str(name), str(amount)) for name, amount in limits.items() if _GPU.search(str(name))]
+    return [(name, amount) for name, amount in found if amount not in ("", "0", "None")]
+
+
+def _selector(effective: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    selector = effective.get("node_selector")
+    return tuple(sorted((str(k), str(v)) for k, v in selector.items())) if isinstance(selector, Mapping) else ()
+
+
+def _gpu_badge(name: str, amount: str, effective: Mapping[str, Any]) -> Badge:
+    model = _gpu_model(effective)
+    title = Text("%(amount)s x %(name)s", amount=amount, name=f"{name}, {model}" if model else name)
+    other = _other_name(name)
+    if other:
+        label: str = f"{amount} {other}" + (f", {model}" if model else "")
+    elif model:
+        pattern = _ONE_OF_MODEL if amount == "1" else _SOME_OF_MODEL
+        label = Text(pattern, amount=amount, model=model)
+    else:
+        label = Text("1 GPU") if amount == "1" else Text("%(amount)s GPUs", amount=amount)
+    return Badge("gpu", label, title)
+
+
+def _gpu_model(effective: Mapping[str, Any]) -> str:
+    """Return the accelerator's name as the selected node's label says it; empty when none does."""
+    labels = dict(_selector(effective))
+    for label in _MODEL_LABELS:
+        if labels.get(label):
+            text = re.sub(r"^(?:nvidia|amd|intel)[-_ ]", "", labels[label], flags=re.IGNORECASE)
+            text = re.sub(r"^(?:tesla|geforce|instinct)[-_ ]", "", text, flags=re.IGNORECASE)
+            return re.sub(r"[-_]+", " ", text).strip()[:32]
+    return ""
+
+
+def _other_name(resource: str) -> str:
+    """Return how an accelerator is called that is not just a GPU."""
+    if match := _MIG.search(resource):
+        return f"MIG {match[1]}"
+    host = resource.split("/")[0]
+    return next((name for domain, name in _MAKERS.items() if host.endswith(domain)), "")
+
+
+def _volume_badge(volume: Mapping[str, Any], effective: Mapping[str, Any]) -> Badge:
+    path = str(volume.get("mount_path") or "")
+    name = str(volume.get("name") or "")
+    size = _size(volume.get("size"))
+    title = Text("A volume of %(size)s at %(path)s", size=size, path=path or name or "?")
+    if "workspace" in f"{name}{path}".lower():
+        return Badge("volume", Text("%(size)s workspace", size=size), title)
+    if path.startswith("/home/") or (path and path == effective.get("working_dir")) or name == "home":
+        return Badge("volume", Text("%(size)s home", size=size), title)
+    return Badge("volume", f"{size} {path or name}".strip(), title)
+
+
+def _short_image(image: str) -> str:
+    """Return the image's name and tag without registry, folders and digest."""
+    return image.split("@", 1)[0].rsplit("/", 1)[-1][:48]
 
 
 def _number(value: Any) -> str:
@@ -154,5 +300,5 @@ def _size(value: Any) -> str:
             if value >= factor:
                 return f"{value / factor:.3g} {unit}"
         return f"{value} B"
-    match = re.fullmatch(r"([\d.]+)\s*([KMGTP])(i?)B?", str(value))
+    match = re.fullmatch(r"([\d.]+|\{value\})\s*([KMGTP])(i?)B?", str(value))
     return f"{match[1]} {match[2]}iB" if match else str(value)

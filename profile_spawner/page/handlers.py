@@ -5,20 +5,50 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
-__all__ = ["SearchHandler", "add_routes", "static_url"]
+from .translations import language_of
+
+__all__ = ["Asked", "SearchHandler", "add_routes", "static_url"]
 
 STATIC = Path(__file__).resolve().parent / "static"
 SEARCH_LIMIT = 50
 """How many cards one answer to a search holds."""
 
-Search = Callable[[Any, str, str, bool], Awaitable[tuple[str, int]]]
-"""Given the handler, the server name, the words and whether a fragment is wanted: markup and number of matches."""
+
+@dataclass(frozen=True)
+class Asked:
+    """A search.
+
+    Attributes:
+        user: Whose page it is (JupyterHub's user).
+        admin: Whether an administrator looks at it.
+        server: The name of the server that is to be started.
+        words: What is searched for.
+        fragment: Whether the script asks, which wants cards; otherwise a page of links.
+        language: One of the page's languages.
+    """
+
+    user: Any
+    admin: bool
+    server: str
+    words: str
+    fragment: bool
+    language: str
+
+
+Search = Callable[[Asked], Awaitable[tuple[str, int]]]
+"""Returns markup and the number of matches."""
+
+_PAGE = """\
+{%- extends "page.html" -%}
+{%- block main -%}<div class="container">{{ markup | safe }}</div>{%- endblock -%}
+"""
 
 
 @functools.cache
@@ -59,18 +89,33 @@ class SearchHandler(BaseHandler):
 
     @web.authenticated
     async def get(self) -> None:
-        """Answer `?q=WORDS&server=NAME`, with `fragment=1` for the script."""
-        words = self.get_argument("q", "")[:200]
-        server = self.get_argument("server", "")[:100]
-        fragment = self.get_argument("fragment", "") == "1"
-        markup, total = await self._search(self, server, words, fragment)
+        """Answer `?q=WORDS&server=NAME&user=NAME`, with `fragment=1` for the script."""
+        asked = Asked(
+            user=self._user(self.get_argument("user", "")[:255]),
+            admin=bool(self.current_user.admin),
+            server=self.get_argument("server", "")[:100],
+            words=self.get_argument("q", "")[:200],
+            fragment=self.get_argument("fragment", "") == "1",
+            language=language_of(self.request.headers.get("Accept-Language", "")),
+        )
+        markup, total = await self._search(asked)
         self.set_header("X-Total-Count", str(total))
         self.set_header("Cache-Control", "no-store")
-        if fragment:
+        if asked.fragment:
             self.finish(markup)
-        else:
-            title = "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Profiles</title>"
-            self.finish(f"{title}<h1>{total} profiles</h1>{markup}</html>")
+            return
+        template = self.settings["jinja2_env"].from_string(_PAGE)
+        names = {**self.template_namespace, "xsrf_token": self.xsrf_token.decode("ascii"), "markup": markup}
+        self.finish(await template.render_async(**names))
+
+    def _user(self, name: str) -> Any:
+        """Return whose page is searched; somebody else's only with the right to start servers for them."""
+        if not name or name == self.current_user.name:
+            return self.current_user
+        user = self.find_user(name) if self.has_scope(f"servers!user={name}") else None
+        if user is None:
+            raise web.HTTPError(404)
+        return user
 
 
 def add_routes(application: Any, hub_base_url: str, search: Search) -> None:

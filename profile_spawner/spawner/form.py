@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import jupyterhub
+from jupyterhub.utils import url_escape_path
 from traitlets import default
 
-from profile_spawner.options import Offer, Rejection, offer_for
-from profile_spawner.page.cards import Card, card_of
-from profile_spawner.page.handlers import SEARCH_LIMIT, add_routes, static_url
-from profile_spawner.page.render import PageRenderer, PageRequest, language_of, search_text
-from profile_spawner.registry import Entry, Snapshot
+from profile_spawner.options import Rejection
+from profile_spawner.page.handlers import SEARCH_LIMIT, Asked, add_routes, static_url
+from profile_spawner.page.render import PageRequest
+from profile_spawner.registry import Snapshot
+from profile_spawner.texts import Text
 
-from .layers import layers_key
+from .pages import HubPages, Viewer
 from .upstream import display_entry
 
-__all__ = ["FormMixin"]
+__all__ = ["FormMixin", "Rejected"]
 
 LINK_PREFIX = "opt-" if jupyterhub.version_info[0] >= 6 else ""
 """What stands before the name of a choice in a link."""
 
+LINKS_LIMIT = 200
+"""How many profiles the page of links shows at most."""
 
-MOST_AUDIENCES = 256
-"""For how many different sets of groups and params the cards are kept."""
+HIDDEN_SHOWN = 10
+"""How many of the profiles that a user does not see an administrator is told of."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What was asked for and is shown again.
+
+    Attributes:
+        request: What was typed or linked, in the shape of `user_options`.
+        rejection: What is wrong with it; `None` when it is only to be confirmed.
+        server: The name of the server it was for.
+    """
+
+    request: Mapping[str, Any]
+    rejection: Rejection | None
+    server: str
 
 
 class FormMixin:
@@ -45,9 +60,12 @@ class FormMixin:
 
     def remember_rejected(self, request: Mapping[str, Any], rejection: Rejection | None) -> None:
         """Keep what was typed or linked until the form is shown again, which happens in the same request."""
-        self.profiles.rejected[self.user.name] = (request, rejection)  # type: ignore[attr-defined]
+        spawner: Any = self
+        # By user: after a mistake JupyterHub shows the form of the user's default server, whichever was to be started.
+        spawner.profiles.rejected[spawner.user.name] = Rejected(request, rejection, spawner.name)
 
-    def _uses_own_template(self) -> bool:
+    @property
+    def uses_own_template(self) -> bool:
         """Whether the administrator has set a KubeSpawner template: then it is used, with upstream's variables."""
         paths = self.additional_profile_form_template_paths  # type: ignore[attr-defined]
         return bool(self.profile_form_template) or any((Path(p) / "form.html").is_file() for p in paths)  # type: ignore[attr-defined]
@@ -58,46 +76,105 @@ class FormMixin:
         snapshot: Snapshot | None = await self.catalogue()  # type: ignore[attr-defined]
         if snapshot is None:
             return ""
-        user = self.user_info  # type: ignore[attr-defined]
-        if self._uses_own_template():
-            self.profiles.rejected.pop(self.user.name, None)  # type: ignore[attr-defined]
-            listed = [display_entry(e, user) for e in snapshot.visible_to(user)]
-            return str(self._render_options_form(listed))  # type: ignore[attr-defined]
-        entries = await personal_entries(self, snapshot)
-        return renderer_of(self.profiles).render(self._page_request(snapshot, entries))  # type: ignore[attr-defined]
+        failed: list[str] = []
+        if self.uses_own_template:
+            form = self._own_form(snapshot, failed)
+            if form is not None:
+                return form
+        request = await self._page_request(snapshot, failed)
+        return self.pages.renderer.render(request)
 
-    def _page_request(self, snapshot: Snapshot, entries: Personal) -> PageRequest:
+    @property
+    def pages(self) -> HubPages:
+        """What the hub keeps for its pages."""
+        pages: HubPages = self.profiles.pages  # type: ignore[attr-defined]
+        return pages
+
+    def _own_form(self, snapshot: Snapshot, failed: list[str]) -> str | None:
+        """Return the form of the administrator's KubeSpawner template; `None` when that cannot be rendered."""
         spawner: Any = self
         user = spawner.user_info
-        admin = self._viewed_by_admin()
-        request, rejection = spawner.profiles.rejected.pop(user.name, (None, None))
-        stored = dict(spawner.user_options or {})
+        listed = [display_entry(entry, user) for entry in snapshot.visible_to(user)]
+        try:
+            form = str(spawner._render_options_form(listed))  # noqa: SLF001 - KubeSpawner's own way to its template
+        except Exception as e:  # an administrator's template may raise anything; users get a page
+            spawner.log.exception("The configured template of the form fails; the shipped one is used instead")
+            why = f"{type(e).__name__}: {e}"
+            failed.append(
+                Text("The configured template of the form fails, and this one is used instead: %(why)s", why=why)
+            )
+            return None
+        spawner.profiles.rejected.pop(user.name, None)
+        return form
+
+    async def _page_request(self, snapshot: Snapshot, failed: list[str]) -> PageRequest:
+        spawner: Any = self
+        user = spawner.user_info
+        rejected: Rejected | None = spawner.profiles.rejected.pop(user.name, None)
+        viewer = Viewer(user, spawner.viewed_by_admin, self.page_layers(snapshot, failed), spawner.language)
+        deck = await self.pages.deck(snapshot, viewer)
         notices: list[str] = []
-        values = dict(request) if request is not None else stored
-        selected = values.get("profile")
-        if isinstance(rejection, Rejection):
-            selected = rejection.slug or selected
-        elif request is None and stored:
-            selected, values = self._still_valid(snapshot, stored, notices)
+        problems = rejected.rejection.problems if rejected is not None and rejected.rejection is not None else ()
+        stored = dict(spawner.user_options or {})
+        if rejected is not None:
+            values = dict(rejected.request)
+            selected = (rejected.rejection.slug if rejected.rejection is not None else None) or values.get("profile")
+        else:
+            selected, values = self._still_valid(snapshot, stored, notices) if stored else (None, {})
         entry = snapshot.find(selected) if isinstance(selected, str) else None
-        base = static_url(spawner.hub.base_url) if self._routes_exist() else ""
-        server = f"?{urlencode({'server': spawner.name})}" if spawner.name else ""
-        cards = cards_for(spawner.profiles, snapshot, user, admin=admin, personal=entries)
+        position = deck.index_of(entry.slug if entry is not None else deck.default)
+        await deck.prepare([position] if position is not None else [])
+        server = rejected.server if rejected is not None else spawner.name
+        served = self._routes_exist()
         return PageRequest(
-            cards=cards,
-            audience=audience_of(spawner.profiles, snapshot, user, cards, admin=admin, personal=entries),
-            selected=entry.slug if entry is not None else snapshot.default_for(user),
+            cards=deck,
+            selected=entry.slug if entry is not None else None,
             values=values,
-            problems=rejection.problems if isinstance(rejection, Rejection) else (),
+            problems=problems,
             notices=tuple(notices),
-            admin_notices=tuple(str(p) for p in snapshot.problems) if admin else (),
-            static=base,
-            search=f"{spawner.hub.base_url}profile-spawner/profiles{server}" if base else "",
-            link=self._spawn_url(),
+            admin_notices=self._admin_notices(snapshot, failed) if viewer.admin else (),
+            static=static_url(spawner.hub.base_url) if served else "",
+            search=self._search_url(server) if served else "",
+            link=_spawn_url(spawner.hub.base_url, self._link_user(), server),
             link_prefix=LINK_PREFIX,
             groups=tuple(sorted(user.groups)),
-            language=self._language(),
+            language=viewer.language,
+            admin=viewer.admin,
+            capacity=self.pages.capacity,
         )
+
+    def page_layers(self, snapshot: Snapshot, failed: list[str]) -> Mapping[str, Any]:
+        """Return the layers of params; none when the administrator's hook fails, so that users get a page."""
+        spawner: Any = self
+        if snapshot.resolver is None:
+            return {}
+        try:
+            layers: Mapping[str, Any] = spawner.param_layers()
+        except Exception as e:  # an administrator's hook may raise anything
+            spawner.log.exception("The params of %s cannot be read", spawner.user.name)
+            failed.append(Text("The params of this user cannot be read: %(why)s", why=f"{type(e).__name__}: {e}"))
+            return {}
+        return layers
+
+    def _admin_notices(self, snapshot: Snapshot, failed: list[str]) -> tuple[str, ...]:
+        """Return what an administrator should know: what could not be loaded, and what this user does not see."""
+        spawner: Any = self
+        notices = [*failed, *(str(problem) for problem in snapshot.problems)]
+        viewer, user = spawner.viewer, spawner.user_info
+        if viewer is None or viewer.name == user.name:
+            return tuple(notices)
+        groups = ", ".join(sorted(user.groups)) or Text("none")
+        notices.append(
+            Text("You see this page as %(user)s sees it. Groups: %(groups)s.", user=user.name, groups=groups)
+        )
+        visible = {entry.slug for entry in snapshot.visible_to(user)}
+        hidden = [entry for entry in snapshot.entries.values() if entry.slug not in visible]
+        if hidden:
+            names = [f"{e.offer.display_name} ({e.offer.access.describe()})" for e in hidden[:HIDDEN_SHOWN]]
+            more = f" + {len(hidden) - HIDDEN_SHOWN}" if len(hidden) > HIDDEN_SHOWN else ""
+            listed = ", ".join(names) + more
+            notices.append(Text("Not offered to %(user)s: %(names)s.", user=user.name, names=listed))
+        return tuple(notices)
 
     def _still_valid(
         self, snapshot: Snapshot, stored: dict[str, Any], notices: list[str]
@@ -110,25 +187,25 @@ class FormMixin:
             return result.slug, dict(result.user_options)
         if result.slug is None:
             if stored.get("profile"):
-                notices.append("The profile that you used last is not available any more.")
+                notices.append(Text("The profile that you used last is not available any more."))
             return None, {}
-        notices.extend(f"Your last choice does not fit any more. {p.message}" for p in result.problems)
+        notices.extend(Text("Your last choice does not fit any more. %(why)s", why=p.message) for p in result.problems)
         wrong = {p.field.rpartition("--")[2] for p in result.problems}
         return result.slug, {k: v for k, v in stored.items() if k.removesuffix("--unlisted-choice") not in wrong}
 
-    def _viewed_by_admin(self) -> bool:
-        handler = getattr(self, "handler", None)
-        viewer = getattr(handler, "current_user", None) or self.user  # type: ignore[attr-defined]
-        return bool(getattr(viewer, "admin", False))
-
-    def _language(self) -> str:
-        handler = getattr(self, "handler", None)
-        return language_of(handler.request.headers.get("Accept-Language", "")) if handler is not None else "en"
-
-    def _spawn_url(self) -> str:
+    def _link_user(self) -> str:
+        """Return the user's name for the link; empty when it is whoever opens it."""
         spawner: Any = self
-        name = f"/{spawner.name}" if spawner.name else ""
-        return f"{spawner.hub.base_url}spawn/{getattr(spawner.user, 'escaped_name', spawner.user.name)}{name}"
+        own = spawner.viewer is not None and spawner.viewer.name == spawner.user.name
+        return "" if own else str(getattr(spawner.user, "escaped_name", spawner.user.name))
+
+    def _search_url(self, server: str) -> str:
+        spawner: Any = self
+        viewer = spawner.viewer
+        query = {"server": server} if server else {}
+        if viewer is not None and viewer.name != spawner.user.name:
+            query["user"] = spawner.user.name
+        return f"{spawner.hub.base_url}profile-spawner/profiles" + (f"?{urlencode(query)}" if query else "")
 
     def _routes_exist(self) -> bool:
         """Add the page's routes to the hub that this spawner runs in; false outside of a hub."""
@@ -141,120 +218,40 @@ class FormMixin:
         return True
 
 
-def renderer_of(profiles: Any) -> PageRenderer:
-    """Return the hub's one renderer."""
-    if profiles.renderer is None:
-        profiles.renderer = PageRenderer(profiles.settings.page_template_paths)
-    renderer: PageRenderer = profiles.renderer
-    return renderer
+def _spawn_url(base_url: str, user: str, server: str) -> str:
+    """Return the URL of a spawn page: for everybody's own default server where it can be, so that it can be shared."""
+    if not user and not server:
+        return f"{base_url}spawn"
+    return f"{base_url}spawn/{user}" + (f"/{url_escape_path(server)}" if server else "")
 
 
-@dataclass(frozen=True)
-class Personal:
-    """The profiles that a user may see, as the params of the user, the groups and the hub make them.
-
-    Attributes:
-        entries: In order.
-        key: Equal for users with equal params; empty where nobody has any.
-    """
-
-    entries: tuple[Entry, ...]
-    key: str = ""
-
-
-async def personal_entries(spawner: Any, snapshot: Snapshot) -> Personal:
-    """Return the profiles for a spawner's user; made once for all users with equal params."""
-    entries = snapshot.visible_to(spawner.user_info)
-    layers = spawner.param_layers() if snapshot.resolver is not None else {}
-    key = layers_key(layers)
-    if not key:
-        return Personal(entries)
-    made = _kept(spawner.profiles, snapshot).setdefault("personal", OrderedDict()).setdefault(key, {})
-    for number, entry in enumerate(entries):
-        if entry.slug not in made:
-            made[entry.slug] = await snapshot.personal(entry, **layers)
-            if number % 8 == 7:
-                await asyncio.sleep(0)  # hooks run in between: the loop must not wait for all of them
-    return Personal(tuple(made[e.slug] for e in entries), key)
-
-
-def _kept(profiles: Any, snapshot: Snapshot) -> dict[Any, Any]:
-    """Return what is kept for a snapshot; a new one begins with nothing."""
-    kept: dict[Any, Any] = profiles.cards
-    if kept.get("snapshot") is not snapshot:
-        kept.clear()
-        kept["snapshot"] = snapshot
-        # Stands for the snapshot in the renderer's keys: an id could be used again, the snapshot would be kept alive.
-        kept["token"] = object()
-    for few in ("personal", "cards"):
-        while len(kept.setdefault(few, OrderedDict())) > MOST_AUDIENCES:
-            kept[few].popitem(last=False)
-    return kept
-
-
-def cards_for(
-    profiles: Any, snapshot: Snapshot, user: Any, *, admin: bool, personal: Personal | None = None
-) -> list[Card]:
-    """Return the cards that `user` may see; made once per snapshot where nothing depends on the user."""
-    personal = personal or Personal(snapshot.visible_to(user))
-    kept = _kept(profiles, snapshot)["cards"]
-    audience = snapshot.audience(user)
-    key = (audience, admin, personal.key)
-    if audience is not None and key in kept:
-        result: list[Card] = kept[key]
-        return result
-    offers = [offer_for(e.offer, user) for e in personal.entries]
-    result = [_card(e, offer, admin) for e, offer in zip(personal.entries, offers, strict=True)]
-    # Choices can be restricted by rules that the profiles' own rules do not know of: such cards are the user's alone.
-    if audience is not None and all(o is e.offer for o, e in zip(offers, personal.entries, strict=True)):
-        kept[key] = result
-    return result
-
-
-def audience_of(
-    profiles: Any, snapshot: Snapshot, user: Any, cards: list[Card], *, admin: bool, personal: Personal | None = None
-) -> Any:
-    """Return what the markup of `cards` may be shared under; `None` when it is this user's alone.
-
-    Users who see the same profiles may still see different choices in them: only cards that `cards_for` keeps
-    are shared.
-    """
-    kept = _kept(profiles, snapshot)
-    key = (snapshot.audience(user), admin, personal.key if personal else "")
-    if key[0] is None or kept["cards"].get(key) is not cards:
-        return None
-    return (kept["token"], *key)
-
-
-def _card(entry: Entry, offer: Offer, admin: bool) -> Card:
-    audience = entry.offer.access.describe() if admin and not entry.offer.access.is_open else ""
-    return card_of(entry, offer, audience=audience)
-
-
-async def search_profiles(handler: Any, server: str, words: str, fragment: bool) -> tuple[str, int]:
-    """Answer a search of the logged-in user for one of their own servers.
+async def search_profiles(asked: Asked) -> tuple[str, int]:
+    """Answer a search in the profiles of one server.
 
     Returns:
         The markup and the number of matches.
     """
-    user = handler.current_user
-    spawner = user.spawners[server if server in user.spawners else ""]
+    spawner = asked.user.spawners[asked.server if asked.server in asked.user.spawners else ""]
     snapshot = await spawner.catalogue()
     if snapshot is None:
         return "", 0
-    wanted = words.lower().split()
-    personal = await personal_entries(spawner, snapshot)
-    cards = cards_for(spawner.profiles, snapshot, spawner.user_info, admin=user.admin, personal=personal)
-    found = [c for c in cards if all(w in search_text(c) for w in wanted)]
-    if not fragment:
-        link = f"{spawner.hub.base_url}spawn/{user.escaped_name}{'/' + server if server else ''}"
-        items = "".join(
-            f'<li><a href="{escape(link)}?{escape(urlencode({LINK_PREFIX + "profile": c.offer.slug}))}">'
-            f"{escape(c.offer.display_name)}</a></li>"
-            for c in found
-        )
-        return f"<ul>{items}</ul>", len(found)
-    base = static_url(spawner.hub.base_url)
-    language = language_of(handler.request.headers.get("Accept-Language", ""))
-    request = PageRequest(cards=(), static=base, language=language)
-    return renderer_of(spawner.profiles).render_cards(request, found[:SEARCH_LIMIT]), len(found)
+    pages: HubPages = spawner.pages
+    viewer = Viewer(spawner.user_info, asked.admin, spawner.page_layers(snapshot, []), asked.language)
+    deck = await pages.deck(snapshot, viewer)
+    found = await pages.decks(snapshot).search(deck, asked.words.lower().split())
+    shown = found[: SEARCH_LIMIT if asked.fragment else LINKS_LIMIT]
+    await deck.prepare(shown)
+    cards = [deck[n] for n in shown]
+    base = spawner.hub.base_url
+    request = PageRequest(
+        cards=(),
+        static=static_url(base),
+        language=asked.language,
+        link=_spawn_url(base, asked.user.escaped_name, asked.server),
+        link_prefix=LINK_PREFIX,
+        capacity=pages.capacity,
+    )
+    if asked.fragment:
+        return pages.renderer.render_cards(request, cards), len(found)
+    fields = {"server": asked.server, "user": asked.user.name}
+    return pages.renderer.render_all(request, cards, len(found), asked.words, fields), len(found)

@@ -24,6 +24,7 @@ from profile_spawner.registry import Entry, RawProfile, Snapshot, make_entry, pr
 from profile_spawner.reload import ProfileService
 
 from .housekeeping import Housekeeping, Servers, known_servers
+from .pages import HubPages
 from .traits import HubTraits, source_settings
 
 __all__ = ["HubProfiles", "hub_profiles"]
@@ -75,9 +76,10 @@ class HubProfiles:
         self._housekeeping: dict[int, Housekeeping] = {}
         self._static: dict[int, tuple[Any, Snapshot]] = {}
         self._combined: tuple[Any, Any, Snapshot] | None = None
-        self.rejected: dict[str, tuple[Mapping[str, Any], Any]] = {}
-        self.renderer: Any = None
-        self.cards: dict[Any, Any] = {}
+        self.rejected: dict[str, Any] = {}
+        self.languages: dict[str, str] = {}
+        self.pages = HubPages(self.settings, log)
+        self.service.before_swap = self.pages.warm
 
     @property
     def has_sources(self) -> bool:
@@ -89,7 +91,7 @@ class HubProfiles:
             or s.profile_documents
             or s.entry_points
             or s.config_map_selector
-            or profile_registry.all()
+            or profile_registry.collector.profiles
         )
 
     def cluster(self, api_client: Any, request_timeout: float, retry_budget: float) -> Cluster:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
 from sqlalchemy.orm import object_session
 from tornado import web
-from traitlets import default
+from traitlets import default, observe
 
 from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
@@ -36,8 +37,14 @@ from .lifecycle import LifecycleMixin
 from .refusals import from_error, refusal, uncounted
 from .traits import HubTraits
 from .upstream import registry_profile_list
+from .viewing import ViewMixin
 
 __all__ = ["ProfileSpawner"]
+
+
+@functools.cache
+def _sections_of(cls: type) -> tuple[str, ...]:
+    return tuple(cls.section_names())  # type: ignore[attr-defined]
 
 
 _config_traits: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()
@@ -56,7 +63,7 @@ class _Chosen:
     spawn_id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
 
 
-class ProfileSpawner(FormMixin, LifecycleMixin, HubTraits, KubeSpawner):
+class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawner):
     """A KubeSpawner whose profiles come from classes, YAML documents, ConfigMaps and packages.
 
     Everything that works with KubeSpawner works unchanged: `c.KubeSpawner.*` applies, and a plain `profile_list` makes
@@ -94,6 +101,10 @@ class ProfileSpawner(FormMixin, LifecycleMixin, HubTraits, KubeSpawner):
             _config_traits[cls] = super().traits(**metadata)
         return dict(_config_traits[cls])
 
+    @observe("handler")
+    def _handler_set(self, change: Any) -> None:
+        self.remember_handler(change["new"])
+
     @default("profile_list")
     def _default_profile_list(self) -> Any:
         configured = self._configured_profile_list
@@ -102,7 +113,7 @@ class ProfileSpawner(FormMixin, LifecycleMixin, HubTraits, KubeSpawner):
     @property
     def profiles(self) -> HubProfiles:
         """What all spawners of this hub share."""
-        return hub_profiles(self.config, tuple(type(self).section_names()), self.log)
+        return hub_profiles(self.config, _sections_of(type(self)), self.log)  # type: ignore[arg-type]
 
     @property
     def user_info(self) -> UserInfo:

@@ -148,6 +148,14 @@ class HubTraits(LoggingConfigurable):
         `{% extends "shipped/form.html" %}`. See docs/spawn-page.md for the blocks.
         """,
     )
+    category_order = List(
+        Unicode(),
+        config=True,
+        help="""
+        Categories of profiles in the order in which their sections stand on the spawn page. Others follow as their
+        first profile does; profiles without a category stand on top.
+        """,
+    )
     linked_start = Enum(
         ["confirm", "profiles", "choices"],
         default_value="confirm",

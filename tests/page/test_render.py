@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import html5lib
@@ -13,9 +12,9 @@ import pytest
 from profile_spawner.access import UserInfo
 from profile_spawner.options import Offer, Problem, Selection, form_field, from_form, parse_options, select
 from profile_spawner.page.cards import Badge, Card
+from profile_spawner.page.decks import Decks
 from profile_spawner.page.render import PageRenderer, PageRequest
 from profile_spawner.registry import Entry, Snapshot
-from profile_spawner.spawner.form import audience_of, cards_for
 
 ADA = UserInfo("ada", frozenset())
 PAYLOADS = (
@@ -200,34 +199,31 @@ def entry(o: Offer) -> Entry:
     return Entry(offer=o)
 
 
-def test_cards_are_made_once_per_snapshot() -> None:
+async def test_cards_are_made_once_per_snapshot() -> None:
     """A second user of the same audience gets the same cards; a new snapshot shows its own texts."""
-    profiles = SimpleNamespace(cards={})
     renderer = PageRenderer()
     pages = []
     for title in ("Before", "After"):
         shown = (Offer("one", "One"), Offer("two", title))
         snapshot = Snapshot([entry(o) for o in shown])
-        cards = cards_for(profiles, snapshot, ADA, admin=False)
-        assert cards_for(profiles, snapshot, UserInfo("bob", frozenset()), admin=False) is cards
-        audience = audience_of(profiles, snapshot, ADA, cards, admin=False)
-        assert audience is not None
-        pages.append(renderer.render(PageRequest(cards=cards, audience=audience)))
+        decks = Decks(snapshot)
+        deck = await decks.deck(snapshot, ADA)
+        assert await decks.deck(snapshot, UserInfo("bob", frozenset())) is deck
+        pages.append(renderer.render(PageRequest(cards=deck)))
+        assert renderer.render(PageRequest(cards=deck)) is not None
     assert "Before" in pages[0]
     assert "After" in pages[1]
     assert "Before" not in pages[1]
 
 
-def test_restricted_choices_are_never_shared_through_the_cache() -> None:
+async def test_restricted_choices_are_never_shared_through_the_cache() -> None:
     """A choice for one group is not on the page of a user outside of it who sees the same profiles."""
     options = {"image": {"choices": {"open": {}, "secret-image": {"allowed_groups": ["board"]}}}}
     snapshot = Snapshot([entry(Offer("first", "First")), entry(offer("second", options))])
-    profiles = SimpleNamespace(cards={})
+    decks = Decks(snapshot)
     renderer = PageRenderer()
     pages = {}
     for user in (UserInfo("eve", frozenset({"board"})), ADA):
-        cards = cards_for(profiles, snapshot, user, admin=False)
-        audience = audience_of(profiles, snapshot, user, cards, admin=False)
-        pages[user.name] = renderer.render(PageRequest(cards=cards, audience=audience))
+        pages[user.name] = renderer.render(PageRequest(cards=await decks.deck(snapshot, user)))
     assert "secret-image" in pages["eve"]
     assert "secret-image" not in pages["ada"]

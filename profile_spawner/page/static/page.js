@@ -42,7 +42,7 @@
       if (field.hidden) continue;
       const changes = JSON.parse(field.dataset.badges);
       const values = [fieldValue(field)].flat();
-      for (const [kind, label] of values.flatMap((v) => changes[v] ?? [])) {
+      for (const [kind, label] of values.flatMap((v) => changes[v] ?? (changes["*"] ?? []).map(([k, l]) => [k, l.replace("{value}", v)]))) {
         let badge = card.querySelector(`.ps-badge[data-kind="${kind}"]`);
         if (!badge) {
           badge = document.createElement("span");

@@ -1,0 +1,55 @@
+"""Who looks at a page, and in which language.
+
+JupyterHub puts the handler of a view on the spawner and leaves it there: what is found there may belong to an earlier
+view, perhaps an administrator's. So the handler is remembered in the context of the request that set it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from profile_spawner.page.translations import LANGUAGES, gettext_for, language_of
+from profile_spawner.texts import said
+
+__all__ = ["ViewMixin"]
+
+_handler: ContextVar[Any] = ContextVar("profile_spawner_handler", default=None)
+
+
+class ViewMixin:
+    """The part of `ProfileSpawner` that knows whom it talks to."""
+
+    def remember_handler(self, handler: Any) -> None:
+        """Take note of the handler that JupyterHub has just put on the spawner; `None` when it takes it away."""
+        _handler.set(handler)
+        viewer = getattr(handler, "current_user", None)
+        if viewer is not None and getattr(viewer, "name", None) == self.user.name:  # type: ignore[attr-defined]
+            self.profiles.languages[viewer.name] = _language(handler)  # type: ignore[attr-defined]
+
+    @property
+    def viewer(self) -> Any:
+        """The user who sends the request that is being answered; `None` when that is not known."""
+        return getattr(_handler.get(), "current_user", None)
+
+    @property
+    def viewed_by_admin(self) -> bool:
+        """Whether an administrator is known to send the request that is being answered."""
+        return bool(getattr(self.viewer, "admin", False))
+
+    @property
+    def language(self) -> str:
+        """The language of the request that is being answered, else of the user's last view."""
+        handler = _handler.get()
+        if handler is not None:
+            return _language(handler)
+        known: dict[str, str] = self.profiles.languages  # type: ignore[attr-defined]
+        return known.get(getattr(self.user, "name", ""), LANGUAGES[0])  # type: ignore[attr-defined]
+
+    def say(self, text: str) -> str:
+        """Return a text in the user's language."""
+        return str(said(text, gettext_for(self.language)))
+
+
+def _language(handler: Any) -> str:
+    return language_of(handler.request.headers.get("Accept-Language", ""))
