@@ -30,7 +30,7 @@ async def _restart(modules: Path, repeats: int) -> Sample:
             browser = await hub.browser("ada")
             reply = await browser.get("/hub/spawn")
             if 'value="p0"' not in reply.text:
-                raise AssertionError("the page has no profiles")
+                raise AssertionError(f"the page has no profiles: {reply.status} {reply.text[-3000:]} {hub.log[-2000:]}")
             sample.values.append(time.perf_counter() - start)
             await browser.close()
             await hub.close()

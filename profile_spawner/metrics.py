@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Literal
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-__all__ = ["ReloadMetrics", "reload_metrics"]
+__all__ = ["Metrics", "SpawnResult", "hub_metrics"]
+
+SpawnResult = Literal["success", "failure", "refused"]
+"""How a start ended; `refused` is a mistake of the user's."""
 
 
-class ReloadMetrics:
-    """What is told about reloads.
+class Metrics:
+    """What is told about reloads and starts.
 
     Args:
         registry: Where the metrics are registered.
@@ -56,6 +60,22 @@ class ReloadMetrics:
             "profile_spawner_reloads", "Reloads, by whether all sources were fine", ["result"], registry=registry
         )
 
+        self._spawns = Counter(
+            "profile_spawner_spawns",
+            "Starts of servers by profile and by how they ended: success, failure, or refused for a user's mistake",
+            ["profile", "result"],
+            registry=registry,
+        )
+
+    def spawned(self, profile: str, result: SpawnResult) -> None:
+        """Note how a start ended.
+
+        Args:
+            profile: The slug of a profile on offer, never what a user sent; empty without one.
+            result: How.
+        """
+        self._spawns.labels(profile, result).inc()
+
     def reloaded(
         self,
         *,
@@ -88,6 +108,6 @@ class ReloadMetrics:
 
 
 @functools.cache
-def reload_metrics() -> ReloadMetrics:
-    """Return this process's metrics of reloads."""
-    return ReloadMetrics()
+def hub_metrics() -> Metrics:
+    """Return this process's metrics."""
+    return Metrics()

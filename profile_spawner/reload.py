@@ -18,7 +18,7 @@ from typing import Any
 from .errors import ClusterError, Origin, ProfileSpawnerError, SourceError
 from .kube import connecting
 from .kube.watching import ConfigMapWatch
-from .metrics import reload_metrics
+from .metrics import hub_metrics
 from .registry import Snapshot
 from .sources.building import Builder, Built
 from .sources.changes import Change, describe_changes
@@ -197,7 +197,7 @@ class ProfileService:
         if built.changes or (before and not problems):
             fine = "; all sources are fine again" if before and not problems else ""
             self.log.info("Profiles: generation %d (%s): %s%s", report.generation, reason, report, fine)
-        reload_metrics().reloaded(
+        hub_metrics().reloaded(
             successful=report.successful,
             timestamp=self._loaded_at,
             generation=report.generation,

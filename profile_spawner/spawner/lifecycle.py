@@ -15,11 +15,13 @@ from typing import Any
 from kubernetes_asyncio.client import V1Container, V1Volume
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubespawner.utils import get_k8s_model
+from tornado import web
 
 from profile_spawner.errors import BuildError, ClusterError, ProfileSpawnerError
 from profile_spawner.kube.failures import KubeFailure, classify
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.kube.kinds import plain
+from profile_spawner.metrics import SpawnResult, hub_metrics
 from profile_spawner.resources import KubeObject, Lifetime
 
 from .refusals import from_error, refusal, uncounted
@@ -81,6 +83,21 @@ class LifecycleMixin:
             self.profiles.housekeeping(self.api.api_client).watch(self.namespace)
 
     # ---------------------------------------------------------------------------------------------- starting
+
+    async def _start(self: Any) -> Any:
+        """Start as KubeSpawner does, and note how it ended."""
+        result: SpawnResult = "failure"
+        try:
+            address = await super()._start()  # type: ignore[misc]
+            result = "success"
+        except web.HTTPError as e:
+            if e.status_code < 500:
+                result = "refused"
+            raise
+        else:
+            return address
+        finally:
+            hub_metrics().spawned(self._chosen.entry.slug if self._chosen is not None else "", result)
 
     async def _make_create_pod_request(self: Any, pod: Any, request_timeout: float) -> bool:
         """Make the pod and everything that belongs to it; safe to be repeated.

@@ -166,5 +166,5 @@ async def test_metrics(folder: Path, make_service: Callable[..., ProfileService]
     assert value("sources", state="stale") == 1
     assert value("sources", state="broken") == 1
     assert (value("last_reload_timestamp_seconds") or 0) > 1e9
-    assert metrics.reload_metrics() is metrics.reload_metrics()
+    assert metrics.hub_metrics() is metrics.hub_metrics()
     assert b"profile_spawner_reload_seconds_bucket" in generate_latest()
