@@ -47,6 +47,7 @@ __all__ = [
     "check_profile_class",
     "chosen_overrides",
     "line_of",
+    "line_pattern",
     "options_of",
     "origin_of",
 ]
@@ -732,6 +733,12 @@ def origin_of(cls: Any) -> Origin:
         return Origin(getattr(cls, "__module__", "unknown") or "unknown")
 
 
+def line_pattern(name: str) -> str:
+    """Return a pattern for the line that begins attribute or hook `name`, also as one of several (`a, b = 1, 2`)."""
+    word = re.escape(name)
+    return rf"\s+(?:(?:async\s+)?(?:def\s+)?{word}\b\s*[:=(]|(?:\w+,\s*)*{word}(?:,\s*\w+)*\s*=)"
+
+
 def line_of(cls: type, name: str) -> Origin:
     """Return where attribute or hook `name` of `cls` was written; the class's own place when it cannot be told."""
     for owner in cls.__mro__:
@@ -746,7 +753,7 @@ def line_of(cls: type, name: str) -> Origin:
             source = inspect.getsourcefile(owner) or "unknown"
         except (OSError, TypeError):
             break
-        pattern = re.compile(rf"\s+(?:async\s+)?(?:def\s+)?{re.escape(name)}\b\s*[:=(]")
+        pattern = re.compile(line_pattern(name))
         for offset, line in enumerate(lines):
             if pattern.match(line):
                 return Origin(source, start + offset)

@@ -59,10 +59,11 @@ def plain(value: Any) -> Any:
 
 
 def place(origin: object) -> str:
-    """Return file and line; a file below the working directory is named relative to it."""
+    """Return file and line; a file below the working directory or in this package is named relative to it."""
     text = str(origin)
-    prefix = f"{Path.cwd()}{os.sep}"
-    return text.removeprefix(prefix)
+    for folder in (Path.cwd(), Path(__file__).parents[2]):
+        text = text.removeprefix(f"{folder}{os.sep}")
+    return text
 
 
 def masked(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError
+from profile_spawner.profile import line_pattern
 from profile_spawner.registry import Collector, RawProfile, collecting
 
 from .failing import describe
@@ -228,7 +229,7 @@ def _line_of_class(source: bytes, name: bytes) -> int:
 def _line_in_class(source: bytes, start: int, name: str) -> int:
     """Return the line of an attribute or hook of the class that begins in line `start`; 0 when it is not found."""
     lines = source.splitlines()
-    pattern = re.compile(rb"\s+(?:async\s+)?(?:def\s+)?" + re.escape(name.encode()) + rb"\b\s*[:=(]")
+    pattern = re.compile(line_pattern(name).encode())
     for number in range(start, len(lines)):
         if lines[number][:1].strip():
             break  # the class has ended

@@ -77,6 +77,10 @@ def test_show_has_every_effective_value_with_its_origin(run):
     assert values["display_name"]["origin"] == "profile_spawner/demo/profiles/labs.py:21"
     assert values["cpu_limit"]["value"] == 4
     assert values["cpu_limit"]["origin"].startswith("profile_spawner/apps/jupyterlab/jupyterlab_profiles.py:")
+    several = {
+        row["field"]: row["origin"] for row in run.json("show", "data-science", "--profiles-dir", DEMO)["values"]
+    }
+    assert several["mem_limit"] == "profile_spawner/demo/profiles/my_first.py:12", "one of several names in one line"
     assert values["environment.OMP_NUM_THREADS"]["value"] == "4"
     assert values["param.lab/threads"]["origin"] == ("profile accelerated (profile_spawner/demo/profiles/params.py:26)")
     assert any(field.startswith("ConfigMap gpu-lab-files-") for field in values)
