@@ -75,7 +75,7 @@ def test_the_demo_has_the_readmes_profile():
 
 def _commands(page: Path) -> list[list[str]]:
     lines = "\n".join(code_blocks(page, "bash")).replace("\\\n", " ").splitlines()
-    words = [shlex.split(line, comments=True) for line in lines]
+    words = [shlex.split(line.partition(" | ")[0], comments=True) for line in lines]
     return [line[1:] for line in words if line and line[0] == "profile-spawner"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
+from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, shorten
 
 from .building import preview
 from .chart import chart_values
@@ -244,7 +245,38 @@ async def _built(found: Loaded, entry: Entry, whose: Whose, judges: Sequence[Any
                 if problem and problem not in seen:
                     seen.add(problem)
                     what = f"{document['kind']} {document['metadata']['name']}" + (f" ({field})" if field else "")
-                    yield Finding("error", "kubernetes", problem, entry.slug, origin.source, origin.line, what)
+                    at = _blamed(entry, problem, where) or origin
+                    yield Finding("error", "kubernetes", problem, entry.slug, at.source, at.line, what)
+
+
+_FIELDS = (
+    ("volumeMounts", "volume_mounts"),
+    ("spec.volumes", "volumes"),
+    ("initContainers", "init_containers"),
+    ("spec.containers[1", "extra_containers"),
+    ("containers[0].env", "environment"),
+    ("containers[0].image", "image"),
+    ("metadata.labels", "extra_labels"),
+    ("metadata.annotations", "extra_annotations"),
+    ("spec.nodeSelector", "node_selector"),
+    ("spec.tolerations", "tolerations"),
+)
+"""What an API server names, and the settings that it is made of."""
+
+
+def _blamed(entry: Entry, problem: str, where: Where) -> Origin | None:
+    """Return where the setting stands that an API server's words are about, as far as it can be told."""
+    from profile_spawner.profile import ATTRIBUTES, BaseAppProfile, line_of
+
+    for part, name in _FIELDS:
+        if part not in problem:
+            continue
+        if entry.raw is not None and name in (entry.raw.get("kubespawner_override") or {}):
+            return where(("kubespawner_override", name))
+        cls = entry.profile
+        if cls is not None and name in ATTRIBUTES and getattr(cls, name) != getattr(BaseAppProfile, name):
+            return line_of(cls, name)
+    return None
 
 
 # ------------------------------------------------------------------------------------------------ judges
@@ -253,7 +285,6 @@ async def _built(found: Loaded, entry: Entry, whose: Whose, judges: Sequence[Any
 @contextlib.asynccontextmanager
 async def _local_judge() -> AsyncIterator[Any]:
     """Ask the local cluster's API server, in this process and on loopback only."""
-    import json
     import tempfile
 
     from profile_spawner.localcluster.server import ApiServer
@@ -293,9 +324,23 @@ async def _judge(kubeconfig: Path | None, namespace: str | None) -> AsyncIterato
             except KubeFailure as failure:
                 if failure.status == 409:
                     return ""  # it exists already, and dry run says so before anything else
+                if failure.status == 400 and document["kind"] != "Secret":
+                    return await _said(transport, path, body, query) or str(failure.message)
                 if failure.status in (400, 403, 404, 422):
-                    return str(failure.message)
+                    return str(failure.message).removeprefix(f"checking {what}: ")
                 raise SourceError(f"the API server cannot be asked: {failure.message}") from None
             return ""
 
         yield judge
+
+
+async def _said(transport: Any, path: str, body: Any, query: Any) -> str:
+    """Return in the API server's own words why it cannot read an object: the field and the type that it expects."""
+    from kubernetes_asyncio.client.exceptions import ApiException
+
+    try:
+        await transport.once("POST", path, body, query, "application/json", 10)
+    except ApiException as e:
+        with contextlib.suppress(ValueError, TypeError):
+            return shorten(json.loads(e.body or b"")["message"], 500)
+    return ""

@@ -102,6 +102,23 @@ def test_a_list_as_a_mapping_is_taken_in_the_order_of_its_keys(run, write):
     assert [row["slug"] for row in run.json("list", "-f", path)] == ["a", "b"]
 
 
+def test_what_an_api_server_cannot_read_is_said_in_its_words_at_the_settings_line(run, write):
+    """Field and type, in a list and in a class."""
+    entry = "{display_name: A, kubespawner_override: {image: 'a:1',\n      volumes: [{name: x, hostPath: /data}]}}"
+    path = write("values.yaml", f"singleuser:\n  profileList:\n    - {entry}\n")
+    (finding,) = run.json("validate", path, code=1)
+    assert (finding["rule"], finding["line"], finding["field"]) == ("kubernetes", 4, "Pod jupyter-user")
+    assert "spec.volumes[0].hostPath: expects an object" in finding["message"]
+    module = write(
+        "one/one.py",
+        "from profile_spawner import BaseAppProfile, profile_registry\n\n\n@profile_registry.register\n"
+        "class One(BaseAppProfile):\n    slug = 'one'\n    display_name = description = 'One'\n    image = 'a:1'\n"
+        "    extra_labels = {'a': 'not a label!'}\n",
+    )
+    (finding,) = run.json("validate", module, code=1)
+    assert (finding["rule"], finding["line"]) == ("kubernetes", 9)
+
+
 CONFIG = """\
 c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
 COMMON = {"image": "a:1"}

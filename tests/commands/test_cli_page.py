@@ -1,0 +1,102 @@
+"""The reference of the command line, with its examples run in the order of the page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from profile_spawner.cli import app
+from tests.documentation import ROOT, code_blocks
+
+from .conftest import DEMO
+
+PAGE = ROOT / "docs" / "cli.md"
+ELSEWHERE = {"demo", "dump", "diff", "import"}
+"""Commands whose options other pages explain, or that take one sentence together."""
+
+
+def _examples() -> list[tuple[str, str]]:
+    """Return the commands of the page with the output that it shows."""
+    found = []
+    for block in code_blocks(PAGE, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            found.append((command, output))
+    return found
+
+
+def _matches(shown: str, printed: str) -> bool:
+    """Whether the output is the one shown, where `...` stands for anything."""
+    pattern = "".join(".*?" if piece == "..." else re.escape(piece) for piece in re.split(r"(\.\.\.)", shown.strip()))
+    return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder as the page describes it."""
+    shutil.copytree(DEMO, tmp_path / "profiles", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "jupyterhub_config.py").write_text(code_blocks(PAGE, "python")[0])
+    (tmp_path / "values.yaml").write_text(code_blocks(PAGE, "yaml")[0])
+    return tmp_path
+
+
+def test_every_example_prints_what_the_page_shows(folder):
+    """In one shell, so that `$?` is that of the command before."""
+    examples = _examples()
+    assert len(examples) > 10
+    script = "\n".join(f"{command}\nstatus=$?; printf '\\036\\n'; (exit $status)" for command, _ in examples)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "KUBECONFIG": os.environ["KUBECONFIG"],
+    }
+    done = subprocess.run(
+        ["bash", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment,
+    )
+    printed = done.stdout.split("\036\n")
+    assert len(printed) == len(examples) + 1, printed[-1]
+    for (command, shown), output in zip(examples, printed[:-1], strict=True):
+        assert _matches(shown, output), f"{command}\n{output}"
+
+
+def test_every_option_of_every_command_is_explained():
+    """In the command's section, or among the options that commands have in common."""
+    text = PAGE.read_text()
+    sections = {
+        name: body
+        for title, body in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        for name in re.findall(r"[a-z]+", title)
+    }
+    common = sections["profiles"]
+    for name, command in typer.main.get_command(app).commands.items():
+        if name in ELSEWHERE:
+            continue
+        for parameter in command.params:
+            for option in parameter.opts[:1]:
+                if option.startswith("--") and option != "--help":
+                    assert re.search(rf"{option}\b", sections[name] + common), (name, option)
+
+
+def test_every_rule_of_validate_is_in_its_table():
+    """Whoever reads a finding can look its rule up."""
+    sources = [ROOT / "profile_spawner" / "commands" / f"{name}.py" for name in ("linting", "validating")]
+    texts = [path.read_text() for path in sources]
+    rules = {r for t in texts for r in re.findall(r'_?[fF]o?u?i?nd(?:ing)?\(\s*"(?:error|warning)",\s*"([a-z-]+)"', t)}
+    rules |= {r for t in texts for r in re.findall(r'_found\(level, "([a-z-]+)"', t)}
+    assert len(rules) > 10
+    page = PAGE.read_text()
+    assert [rule for rule in sorted(rules) if f"`{rule}`" not in page] == []
