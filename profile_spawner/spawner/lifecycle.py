@@ -23,7 +23,9 @@ from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.kube.kinds import plain
 from profile_spawner.metrics import SpawnResult, hub_metrics
 from profile_spawner.resources import KubeObject, Lifetime
+from profile_spawner.texts import Text, joined
 
+from .progress import explain
 from .refusals import from_error, refusal, uncounted
 from .waiting import NotifyingPodReflector, server_answers
 
@@ -55,6 +57,9 @@ class LifecycleMixin:
     _chosen: Any
     _record: dict[str, Any]
     _traits_before: Any
+
+    _begun: float = 0.0
+    """When this start began, by the clock of the loop."""
 
     def _identity(self: Any, spawn_id: str = "") -> ServerIdentity:
         chosen = self._chosen
@@ -182,7 +187,8 @@ class LifecycleMixin:
         if not (isinstance(error, ClusterError) and error.blame == "cluster"):
             uncounted(self)
         chosen = self._chosen
-        return from_error(error, chosen.entry.offer.display_name if chosen is not None else "The server")
+        name = chosen.entry.offer.display_name if chosen is not None else self.say(Text("The server"))
+        return from_error(error, name, self.say)
 
     def _remember(self: Any, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
         chosen = self._chosen
@@ -244,7 +250,9 @@ class LifecycleMixin:
         """
         key = f"{self.namespace}/{self.pod_name}"
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.start_timeout
+        # A little before JupyterHub, which counts from the beginning: then it can be said why.
+        deadline = (self._begun or loop.time()) + self.start_timeout - min(1.0, self.start_timeout / 10)
+        pod = None
         shared = [item for item in objects if item.lifetime is Lifetime.shared]
         seen = False
         while loop.time() < deadline:
@@ -259,7 +267,8 @@ class LifecycleMixin:
                     break
             elif seen:
                 uncounted(self)
-                raise refusal("The server was stopped while it was starting.", reason="stopped", status=409)
+                message = Text("The server was stopped while it was starting.")
+                raise refusal(self.say(message), reason="stopped", status=409)
             if not isinstance(reflector, NotifyingPodReflector):
                 return
             if shared and self._misses_one_of(shared):
@@ -269,6 +278,7 @@ class LifecycleMixin:
             pause = 1.0 if shared else _LONGEST_PAUSE
             await reflector.changed(min(pause, max(0.1, deadline - loop.time())))
         else:
+            self._raise_explained(pod)
             return
         path = (self.server.base_url if self.server else "/") + "api"
         timeout = min(float(self.http_timeout), max(0.0, deadline - loop.time()))
@@ -278,6 +288,20 @@ class LifecycleMixin:
 
         if not await server_answers(self._get_pod_url(pod), path, timeout=timeout, gone=gone) and gone():
             raise self._early_end(self.pod_reflector.pods.get(key))
+
+    def _raise_explained(self: Any, pod: Mapping[str, Any] | None) -> None:
+        """Say why the server does not start, where Kubernetes says so; otherwise JupyterHub's own time-out follows.
+
+        Raises:
+            tornado.web.HTTPError: with what happened and what to try.
+        """
+        why = explain(pod, self.events)
+        if why is None:
+            return
+        uncounted(self)
+        happened = Text("The server did not start within %(seconds)s seconds.", seconds=self.start_timeout)
+        log_message = f"pod {self.namespace}/{self.pod_name} did not start in {self.start_timeout} seconds: {why}"
+        raise refusal(self.say(joined((happened, why))), reason="not_started", status=504, log_message=log_message)
 
     def _misses_one_of(self: Any, shared: Sequence[KubeObject]) -> bool:
         """Tell whether an event of the pod says that one of these objects does not exist."""
@@ -296,9 +320,12 @@ class LifecycleMixin:
         statuses = ((pod or {}).get("status") or {}).get("containerStatuses") or ()
         codes = [s["state"]["terminated"].get("exitCode") for s in statuses if "terminated" in (s.get("state") or {})]
         code = f" (exit code {codes[0]})" if codes else ""
+        happened = Text("The server ended right after its start (exit code %(code)s).", code=codes[0] if codes else "?")
+        why = explain(pod, ()) or Text(
+            "Try again, or choose another profile; your administrator finds the reason in the log of the pod."
+        )
         return refusal(
-            f"The server ended right after its start{code}. Try again, or choose another profile; "
-            "your administrator finds the reason in the log of the pod.",
+            self.say(joined((happened, why))),
             reason="server_ended",
             status=502,
             log_message=f"pod {self.namespace}/{self.pod_name} ended while it was starting{code}",

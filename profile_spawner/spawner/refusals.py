@@ -7,18 +7,20 @@ counter is set back by one before it is raised by one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tornado import web
 
 from profile_spawner.errors import ClusterError, ProfileSpawnerError
+from profile_spawner.texts import Text
 
 try:
     from jupyterhub.spawner import SpawnException
 except ImportError:  # JupyterHub 5
     SpawnException = None
 
-__all__ = ["from_error", "refusal", "uncounted"]
+__all__ = ["from_error", "refusal", "silent", "uncounted"]
 
 
 def uncounted(spawner: Any) -> None:
@@ -59,6 +61,18 @@ def refusal(message: str, *, reason: str, status: int = 400, log_message: str = 
     return _answer(status, message)
 
 
+def silent(status: int, log_message: str) -> web.HTTPError:
+    """Return an exception after which JupyterHub shows the form without a message of its own.
+
+    Args:
+        status: The HTTP status.
+        log_message: What the administrator reads in the log.
+    """
+    error = web.HTTPError(status, "%s", log_message)
+    error.jupyterhub_message = ""  # type: ignore[attr-defined]
+    return error
+
+
 def _answer(status: int, message: str) -> web.HTTPError:
     error = web.HTTPError(status, message)
     # What JupyterHub shows on its pages.
@@ -66,16 +80,26 @@ def _answer(status: int, message: str) -> web.HTTPError:
     return error
 
 
-def from_error(error: ProfileSpawnerError, display_name: str) -> web.HTTPError:
-    """Return the exception for an error of this project; only a fault of the cluster counts as a failure of the hub."""
+def from_error(error: ProfileSpawnerError, display_name: str, say: Callable[[str], str] = str) -> web.HTTPError:
+    """Return the exception for an error of this project; only a fault of the cluster counts as a failure of the hub.
+
+    Args:
+        error: What happened.
+        display_name: The profile's.
+        say: Puts a text into the user's language.
+    """
     if isinstance(error, ClusterError):
         if error.blame == "cluster":
-            return _answer(503, error.user_message)
+            return _answer(503, say(error.user_message))
         status = {"user": 400, "profile": 422, "admin": 403}.get(error.blame, 400)
-        return refusal(error.user_message, reason=error.reason, status=status, log_message=str(error))
+        return refusal(say(error.user_message), reason=error.reason, status=status, log_message=str(error))
+    message = Text(
+        "“%(name)s” cannot be started because of a mistake in its definition. Your administrator finds the details in "
+        "the hub's log. You can choose another profile.",
+        name=display_name,
+    )
     return refusal(
-        f"“{display_name}” cannot be started because of a mistake in its definition. "
-        "Your administrator finds the details in the hub's log. You can choose another profile.",
+        say(message),
         reason="profile_error",
         status=422,
         log_message=str(error),

@@ -26,15 +26,18 @@ from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.options import Rejection, Selection, from_form
+from profile_spawner.page.translations import gettext_for
 from profile_spawner.profile import ProfileBuild
 from profile_spawner.registry import Entry, Snapshot
+from profile_spawner.texts import Text
 
 from .applying import TraitKeeper, apply_build, apply_raw
 from .form import FormMixin
 from .hub import HubProfiles, hub_profiles, start_with_hub
 from .layers import group_properties, layers_for
 from .lifecycle import LifecycleMixin
-from .refusals import from_error, refusal, uncounted
+from .progress import step_text, translated
+from .refusals import from_error, refusal, silent, uncounted
 from .traits import HubTraits
 from .upstream import registry_profile_list
 from .viewing import ViewMixin
@@ -159,7 +162,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             self._forget_bad_options()
             self.log.info("Refused options of %s: %s", self._log_name, result.message)
             uncounted(self)
-            raise refusal(result.message, reason="invalid_options")
+            raise refusal(self.say(result.message), reason="invalid_options", log_message=result.message)
         self._good_options = dict(result.user_options)
         self._chosen = _Chosen(request, snapshot, result, snapshot.entries[result.slug])
 
@@ -195,8 +198,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         request = from_form(form, snapshot.offers_for(user))
         result = snapshot.select(request, user)
         if isinstance(result, Rejection):
-            self.remember_rejected(request, result)
-            raise refusal(result.message, reason="invalid_options")
+            raise self._back_to_form(request, result)
         return dict(result.user_options)
 
     async def options_from_query(self, query: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,17 +216,21 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         request = from_form(query, snapshot.offers_for(user))
         result = snapshot.select(request, user)
         if isinstance(result, Rejection):
-            self.remember_rejected(request, result)
-            raise refusal(result.message, reason="invalid_options")
+            raise self._back_to_form(request, result)
         chosen = set(result.user_options) - {"profile"}
         listed = self.linked_start == "choices" and not result.typed
         if self.linked_start == "confirm" or (chosen and not listed) or "profile" not in request:
+            # JupyterHub shows the form when reading a link fails; here nothing is wrong.
             self.remember_rejected(request, None)
-            # JupyterHub shows the form when reading a link fails; here nothing is wrong, so the page says nothing.
-            show = web.HTTPError(200, "the link's choice is shown and not started")
-            show.jupyterhub_message = ""  # type: ignore[attr-defined]
-            raise show
+            raise silent(200, "the link's choice is shown and not started")
         return dict(result.user_options)
+
+    def _back_to_form(self, request: Mapping[str, Any], rejection: Rejection) -> web.HTTPError:
+        """Return the exception that shows the form again. The form itself says what is wrong, field by field."""
+        if self.uses_own_template:
+            return refusal(self.say(rejection.message), reason="invalid_options", log_message=rejection.message)
+        self.remember_rejected(request, rejection)
+        return silent(400, rejection.message)
 
     # ---------------------------------------------------------------------------------------------- building
 
@@ -246,6 +252,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         Raises:
             tornado.web.HTTPError: the answer to a mistake of the user or of the profile.
         """
+        self._begun = asyncio.get_running_loop().time()
         self._traits_before.restore()
         chosen = self._chosen
         if chosen is None or chosen.request != self.user_options:
@@ -267,7 +274,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             self._traits_before.restore()
             self.log.error("%s cannot be started: %s", self._log_name, e)
             uncounted(self)
-            raise from_error(e, entry.offer.display_name) from e
+            raise from_error(e, entry.offer.display_name, self.say) from e
         self._tell_steps(chosen)
 
     def param_layers(self) -> dict[str, Any]:
@@ -288,7 +295,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     def _tell_steps(self, chosen: _Chosen) -> None:
         name = chosen.entry.offer.display_name
         steps = chosen.build.steps if chosen.build is not None else ()
-        self._steps = [f"{step} for {name}" for step in steps] or [f"Preparing {name}"]
+        self._steps = [step_text(step, name) for step in steps] or [Text("Preparing %(name)s", name=name)]
         self._step_known.set()
 
     # ---------------------------------------------------------------------------------------------- state
@@ -319,13 +326,14 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     # ---------------------------------------------------------------------------------------------- progress
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield what the profile does, then the events of the pod."""
+        """Yield what the profile does, then the events of the pod in plain words."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._step_known.wait(), 5)
         for number, step in enumerate(self._steps):
-            yield {"progress": min(5 + 5 * number, 25), "message": step}
-        async for event in super().progress():
-            yield event
+            yield {"progress": min(5 + 5 * number, 25), "message": self.say(step)}
+        async with contextlib.aclosing(super().progress()) as events:
+            async for event in translated(events, gettext_for(self.language)):
+                yield event
 
 
 start_with_hub(ProfileSpawner)
