@@ -90,7 +90,9 @@ class FaultProxy:
         """Listen on a free port of the loopback."""
         context = ssl.create_default_context(cafile=str(self._ca)) if self._ca else False
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=0), auto_decompress=False
+            connector=aiohttp.TCPConnector(ssl=context, limit=0),
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},  # a large list would come compressed, and is only passed on here
         )
         app = web.Application(client_max_size=8 * 2**20)
         app.router.add_route("*", "/{path:.*}", self._handle)

@@ -30,7 +30,7 @@ from tests.control_plane import ControlPlane
 from .conftest import HUB_USER, kept_claim, owned, pod, shared_map
 from .test_crashes import everything, settled
 
-STEPS = int(os.environ.get("STEPS", "500"))
+STEPS = 3000 if os.environ.get("CI") else 500
 USERS = ("alice", "Ünal/ß", "a-b", "a_b")
 SERVERS = ("", "gpu")
 HUBS = ("hub-a", "hub-b")

@@ -16,8 +16,8 @@ from .stress import CANARY, COLLECTIONS, World
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 
-AT_ONCE = int(os.environ.get("STORM_SERVERS", "30"))
-STEPS = int(os.environ.get("STORM_STEPS", "25"))
+AT_ONCE = 100 if os.environ.get("CI") else 30
+STEPS = 150 if os.environ.get("CI") else 25
 
 
 async def test_many_at_once(local_world: World) -> None:
