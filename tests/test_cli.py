@@ -37,3 +37,25 @@ def test_a_mistake_is_a_message_and_no_traceback(tmp_path):
     assert done.returncode == 2
     assert "does not exist" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_a_shell_completes_commands_and_options(monkeypatch):
+    """What `--install-completion` installs asks the program itself."""
+    monkeypatch.setenv("_PROFILE_SPAWNER_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "profile-spawner ")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert {"list", "show", "validate", "explain", "demo"} <= set(run().stdout.split())
+    monkeypatch.setenv("COMP_WORDS", "profile-spawner new x --fam")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert run().stdout.split() == ["--family"]
+    monkeypatch.setenv("COMP_WORDS", "profile-spawner new x --family ")
+    monkeypatch.setenv("COMP_CWORD", "4")
+    assert set(run().stdout.split()) == {"jupyterlab", "coder", "remote_desktop"}
+
+
+def test_a_reader_that_goes_away_is_no_fault():
+    """`profile-spawner schema | head -1` ends quietly."""
+    command = f"{PROGRAM} schema | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "{\n"
+    assert "Traceback" not in done.stderr
