@@ -91,6 +91,7 @@ class Entry:
         category: The heading on the page.
         tags: Words to find it by.
         order: See `BaseAppProfile.order`.
+        kinds: The kinds of objects that it brings besides the pod.
         keep: What has to live as long as the entry: its class's modules stay importable.
     """
 
@@ -105,6 +106,7 @@ class Entry:
     category: str = ""
     tags: tuple[str, ...] = ()
     order: int = 0
+    kinds: frozenset[str] = frozenset()
     keep: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -556,7 +558,13 @@ async def make_entry(
         ]
     )
     entry = Entry(
-        offer=offer, profile=cls, source=source, origin=origin_of(cls), digest=digest, effective=_effective(build)
+        offer=offer,
+        profile=cls,
+        source=source,
+        origin=origin_of(cls),
+        digest=digest,
+        effective=_effective(build),
+        kinds=frozenset(o.kind for o in build.objects),
     )
     return _described(entry, cls)
 

@@ -63,7 +63,6 @@ class Policy:
             chart's privileged `block-cloud-metadata`). Whoever equals one as a whole is not checked.
         service_accounts: The service accounts that pods may run as, besides `default` and those that the profile
             brings; `None` leaves the server's pod unchecked (but not the pods of Deployments and the like).
-        allow_token: `False` refuses a pod that mounts a service account's token.
         protected: Names of Secrets, ConfigMaps and service accounts that no pod may use, such as the hub's own.
         static_volumes: Whether claims may name a volume or copy another claim, which may be another user's data.
         adopt_unlabelled_claims: Whether a claim that was there before, without any label of ours, may be mounted.
@@ -78,7 +77,6 @@ class Policy:
     host_ports: frozenset[int] = frozenset()
     trusted: tuple[Mapping[str, Any], ...] = ()
     service_accounts: frozenset[str] | None = None
-    allow_token: bool = True
     protected: frozenset[str] = frozenset({"hub"})
     static_volumes: bool = False
     adopt_unlabelled_claims: bool = True
@@ -185,8 +183,6 @@ class Policy:
             rule = f"Pod Security {level}: {finding.rule}" if level else finding.rule
             report.refuse(rule, finding.field, finding.value, finding.expected)
         spec = pod.get("spec") or {}
-        if not self.allow_token and spec.get("automountServiceAccountToken") is True:
-            report.refuse("service account token", f"{path}spec.automountServiceAccountToken", True, "false")
         account = spec.get("serviceAccountName") or spec.get("serviceAccount")
         if account in self.protected:
             report.refuse("protected names", f"{path}spec.serviceAccountName", account, "another service account")

@@ -8,7 +8,7 @@ volumes keeps its role bindings, pull secrets and init containers.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
@@ -296,17 +296,7 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
 
 def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], slug: str, dump: Dump) -> None:
     maps = [_read_config_map(item) for item in profile.get("config_maps") or ()]
-    containers = []
-    for item in profile.get("init_containers") or ():
-        mounts = [_mount(m) for m in item.get("volume_mounts") or ()]
-        script = next((m for m in maps if any(x["name"] == m["name"] for x in mounts)), None)
-        if item.get("name") == _INIT_NAME and script is not None:
-            # What the configurator makes of an init script: here the script alone says it.
-            result["init_script"] = script["content"]
-            maps.remove(script)
-            continue
-        image = {"image": item["image"]} if item.get("image") else {}
-        containers.append({"name": item["name"], **image, "command": list(item["command"]), "volume_mounts": mounts})
+    containers = list(_read_containers(profile.get("init_containers") or (), maps, result))
     if maps:
         result["config_maps"] = maps
     if containers:
@@ -328,6 +318,21 @@ def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], slug: str, d
             result[key] = [str(n) for n in profile[key]]
     if any("data" in s for s in result.get("image_pull_secrets", ())):
         dump.warnings.append(f"{slug}: a pull secret's value stands in the file; name an existing Secret instead")
+
+
+def _read_containers(
+    items: Sequence[Mapping[str, Any]], maps: list[dict[str, Any]], result: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield the init containers; the one that the configurator makes of an init script becomes the script alone."""
+    for item in items:
+        mounts = [_mount(m) for m in item.get("volume_mounts") or ()]
+        script = next((m for m in maps if any(x["name"] == m["name"] for x in mounts)), None)
+        if item.get("name") == _INIT_NAME and script is not None:
+            result["init_script"] = script["content"]
+            maps.remove(script)
+            continue
+        image = {"image": item["image"]} if item.get("image") else {}
+        yield {"name": item["name"], **image, "command": list(item["command"]), "volume_mounts": mounts}
 
 
 def _read_config_map(item: Mapping[str, Any]) -> dict[str, Any]:

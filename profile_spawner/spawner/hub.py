@@ -25,6 +25,7 @@ from profile_spawner.reload import ProfileService
 
 from .housekeeping import Housekeeping, Servers, known_servers
 from .pages import HubPages
+from .rights import Rights
 from .traits import HubTraits, source_settings
 
 __all__ = ["HubProfiles", "hub_profiles"]
@@ -72,6 +73,7 @@ class HubProfiles:
             pod_security=self.settings.pod_security,
             service_accounts=frozenset(self.settings.data_policy.get("service_accounts") or ()),
         )
+        self.rights = Rights(log)
         self._clusters: dict[int, Cluster] = {}
         self._housekeeping: dict[int, Housekeeping] = {}
         self._static: dict[int, tuple[Any, Snapshot]] = {}
@@ -143,7 +145,7 @@ class HubProfiles:
         Returns:
             `None` when neither a source nor a list is configured: then the spawner is a plain KubeSpawner.
         """
-        registered = await self.service.ready() if self.has_sources else None
+        registered = self.rights.available(await self.service.ready()) if self.has_sources else None
         if profile_list is None or (not profile_list and registered is not None):
             return registered
         if not shared:
@@ -283,5 +285,8 @@ async def _start_when_configured(spawner_class: Any) -> None:
         # What an earlier run has left is looked for even when nobody starts a server. The object without a user only
         # knows the configured namespace and the way to the API server.
         spawner = configured(_mock=True, config=app.config)
+        if hub.pages.capacity is not None and spawner.api is not None:
+            hub.pages.capacity.start(lambda: spawner.api.api_client)
         if not spawner.enable_user_namespaces:
             spawner.keep_house()
+            hub.rights.watch(spawner.api.api_client, spawner.namespace, lambda: hub.service.snapshot)

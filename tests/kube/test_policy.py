@@ -235,14 +235,12 @@ def test_rules_of_every_level(case: str, level: Any) -> None:
     assert caught.value.rule == rule or level == "restricted"
 
 
-def test_the_hub_decides_about_accounts_and_tokens() -> None:
-    """A pod may run only as an account of the hub's configuration, and mount a token only if the hub allows it."""
-    policy = Policy(service_accounts=frozenset({"users"}), allow_token=False)
+def test_the_hub_decides_about_accounts() -> None:
+    """A pod may run only as an account of the hub's configuration."""
+    policy = Policy(service_accounts=frozenset({"users"}))
     policy.check_pod(pod({"serviceAccountName": "users", "automountServiceAccountToken": False}), "x")
     with pytest.raises(PolicyViolation, match="service account"):
         policy.check_pod(pod({"serviceAccountName": "admin"}), "x")
-    with pytest.raises(PolicyViolation, match="service account token"):
-        policy.check_pod(pod({"automountServiceAccountToken": True}), "x")
 
 
 def test_what_the_hubs_own_configuration_says_is_trusted() -> None:
