@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,7 +14,9 @@ pytest_plugins = ["tests.control_plane", "tests.hub"]
 
 def _unused_kubeconfig() -> str:
     """Write a kubeconfig that leads nowhere; KubeSpawner loads one whenever it is made, if only to build a manifest."""
-    path = Path(tempfile.mkdtemp(prefix="profile-spawner-tests-")) / "kubeconfig"
+    folder = tempfile.mkdtemp(prefix="profile-spawner-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "kubeconfig"
     config = {
         "apiVersion": "v1",
         "kind": "Config",
