@@ -6,9 +6,12 @@ holds them as a text. Only what is written counts: the chart's own defaults are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
@@ -84,6 +87,19 @@ class Values:
             )
         return list(listed or ())
 
+    @property
+    def snippets(self) -> list[tuple[str, str, int]]:
+        """The Python code of `hub.extraConfig` in the chart's order: name, text, and how many lines stand before it."""
+        extra = _at(self.data, "hub.extraConfig")
+        if isinstance(extra, str):
+            return [("hub.extraConfig", extra, self.at("hub", "extraConfig").line)]
+        pairs = sorted(extra.items()) if isinstance(extra, Mapping) else ()
+        return [
+            (f"hub.extraConfig.{key}", text, self.at("hub", "extraConfig", key).line)
+            for key, text in pairs
+            if isinstance(text, str)
+        ]
+
     def at(self, *path: Any) -> Origin:
         """Return where something in it was written."""
         from profile_spawner.sources.yaml_text import line_at
@@ -111,7 +127,7 @@ def _found(value: Any, file: str, before: int, depth: int) -> Iterator[Values]:
         return
     if value.get("kind") in ("ConfigMap", "Secret") and "apiVersion" in value:
         yield from _in_object(value, file, before)
-    elif isinstance(value.get("singleuser"), Mapping) or isinstance(_at(value, "hub.config"), Mapping):
+    elif any(isinstance(_at(value, key), Mapping) for key in ("singleuser", "hub.config", "hub.extraConfig")):
         yield Values(value, file, before)
     else:
         for inner in value.values():
@@ -131,8 +147,12 @@ def _in_object(value: Mapping[str, Any], file: str, before: int) -> Iterator[Val
                     yield from _found(document, file, first, 0)
 
 
-def config_of(values: Values) -> Config:
-    """Return the part of the hub's configuration that these values set.
+def config_of(values: Values, warn: Callable[[str], None]) -> Config:
+    """Return the part of the hub's configuration that these values set; the code of `hub.extraConfig` is run.
+
+    Args:
+        values: The values.
+        warn: Called with a sentence for each snippet of code that cannot be run here.
 
     Raises:
         ProfileDefinitionError: when `singleuser.profileList` is no list.
@@ -151,7 +171,39 @@ def config_of(values: Values) -> Config:
     for section, settings in (_at(values.data, "hub.config") or {}).items():
         if isinstance(settings, Mapping):
             config[section].update(_plain(settings))
+    with _chart_module(values, config) as names:
+        for name, text, _ in values.snippets:
+            try:
+                exec(compile(text, f"{values.file}: {name}", "exec"), names)  # noqa: S102 - as the hub does
+            except (Exception, SystemExit) as e:  # noqa: BLE001 - code for a hub may want anything of a cluster
+                warn(f"{values.file}: {name} cannot be run here and is left out: {type(e).__name__}: {e}")
     return config
+
+
+@contextlib.contextmanager
+def _chart_module(values: Values, config: Config) -> Iterator[dict[str, Any]]:
+    """Yield the names that code in a chart's values finds, its module `z2jh` included."""
+
+    def get_config(key: str, default: Any = None) -> Any:
+        value = _at(values.data, key)
+        return default if value is None else _plain(value)
+
+    def set_config_if_not_none(section: Any, trait: str, key: str) -> None:
+        value = get_config(key)
+        if value is not None:
+            setattr(section, trait, value)
+
+    module = ModuleType("z2jh")
+    module.__dict__.update(get_config=get_config, set_config_if_not_none=set_config_if_not_none)
+    before = sys.modules.get("z2jh")
+    sys.modules["z2jh"] = module
+    try:
+        yield {**module.__dict__, "__name__": "jupyterhub_config", "c": config}
+    finally:
+        if before is None:
+            del sys.modules["z2jh"]
+        else:
+            sys.modules["z2jh"] = before
 
 
 def _at(value: Any, path: str) -> Any:

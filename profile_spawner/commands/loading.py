@@ -20,6 +20,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from profile_spawner.errors import NotAvailableError, Origin, ProfileSpawnerError, SourceError
 
 from .arguments import Sources, Whose, with_reader, with_sources, with_user
@@ -90,7 +92,8 @@ class Loaded:
 
         values = [v for path in self.config_files if not _is_python(path) for v in _values(path)]
         listed = [(entry, v.file, v.before) for v in values for entry in v.profile_list if isinstance(entry, Mapping)]
-        return Places([path for path in self.config_files if _is_python(path)], listed)
+        snippets = [(text, v.file, before) for v in values for _, text, before in v.snippets]
+        return Places([path for path in self.config_files if _is_python(path)], listed, snippets)
 
     @property
     def spawner_class(self) -> type:
@@ -283,7 +286,7 @@ def _values(path: Path) -> list[Values]:
         raise SourceError(
             "these are no values of Zero to JupyterHub",
             origin=Origin(str(path)),
-            expected="singleuser or hub.config, at any depth",
+            expected="singleuser, hub.config or hub.extraConfig, at any depth",
             hint="Documents with profiles are named with --documents",
         )
     return found
@@ -300,7 +303,7 @@ def _read_file(path: Path) -> Config:
     if not _is_python(path):
         result = Config()
         for values in _values(path):
-            result.merge(config_of(values))
+            result.merge(config_of(values, lambda message: typer.echo(f"Note: {message}", err=True)))
         return result
     try:
         return PyFileConfigLoader(path.name, path=str(path.parent)).load_config()

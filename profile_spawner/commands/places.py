@@ -28,15 +28,21 @@ class Places:
     Args:
         config_files: Python files, in which the entries are looked for as literals.
         listed: Entries that were read from YAML, with their file and the number of lines before their text.
+        snippets: Python code that stands in YAML, as text, file and the number of lines before it.
     """
 
-    def __init__(self, config_files: Sequence[Path] = (), listed: Iterable[tuple[Any, str, int]] = ()) -> None:
+    def __init__(
+        self,
+        config_files: Sequence[Path] = (),
+        listed: Iterable[tuple[Any, str, int]] = (),
+        snippets: Iterable[tuple[str, str, int]] = (),
+    ) -> None:
         self._found: dict[str, Where] = {}
         for definition, file, before in listed:
             self._add(definition, _in_yaml(definition, file, before))
-        for path in config_files:
-            for node in _dicts(path):
-                self._add(_constants(node), _in_python(node, str(path)))
+        for text, file, before in (*((_read(path), str(path), 0) for path in config_files), *snippets):
+            for node in _dicts(text):
+                self._add(_constants(node), _in_python(node, file, before))
 
     def _add(self, definition: Mapping[str, Any], where: Where) -> None:
         for key in _names(definition):
@@ -84,16 +90,20 @@ def _in_yaml(definition: Any, file: str, before: int) -> Where:
 # ------------------------------------------------------------------------------------------------ Python files
 
 
-def _parsed(path: Path) -> ast.AST | None:
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _parsed(text: str) -> ast.AST | None:
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, OSError):
-        return None  # reading it as configuration has told so
+        return ast.parse(text)
+    except (SyntaxError, ValueError):
+        return None  # reading it as configuration has told so, or it is YAML
 
 
-def _dicts(path: Path) -> Iterator[ast.Dict]:
+def _dicts(text: str) -> Iterator[ast.Dict]:
     """Yield the literals that look like entries of a list of profiles."""
-    tree = _parsed(path)
+    tree = _parsed(text)
     if tree is None:
         return
     for node in ast.walk(tree):
@@ -114,7 +124,7 @@ def _constants(node: ast.Dict) -> dict[str, Any]:
     }
 
 
-def _in_python(node: ast.Dict, file: str) -> Where:
+def _in_python(node: ast.Dict, file: str, before: int) -> Where:
     def where(path: Path_) -> Origin:
         line, inner = node.lineno, node
         for step in path:
@@ -122,7 +132,7 @@ def _in_python(node: ast.Dict, file: str) -> Where:
             if found is None:
                 break
             line, inner = found  # type: ignore[assignment]
-        return Origin(file, line)
+        return Origin(file, before + line)
 
     return where
 
@@ -139,7 +149,7 @@ def _step(node: ast.AST, step: Any) -> tuple[int, ast.AST] | None:
 
 def literal_keys(path: Path, setting: str) -> dict[tuple[str, ...], Origin]:
     """Return where the keys of the dictionaries that are assigned to a setting stand, by their path in it."""
-    tree = _parsed(path)
+    tree = _parsed(_read(path))
     result: dict[tuple[str, ...], Origin] = {}
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.Assign) and any(ast.unparse(t).split(".")[-1] == setting for t in node.targets):
@@ -161,7 +171,7 @@ def setting_origin(files: Iterable[Path], name: str) -> Origin | None:
     pattern = re.compile(rf"^[^#]*(?:\.{re.escape(name)}\b\s*=|^\s*{re.escape(name)}\s*:)")
     found = None
     for path in files:
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        for number, line in enumerate(_read(path).splitlines(), 1):
             if pattern.search(line):
                 found = Origin(str(path), number)
     return found

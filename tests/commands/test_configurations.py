@@ -74,6 +74,38 @@ def test_values_in_a_config_map_are_found_with_the_lines_of_its_file(run, write)
     assert (25 + 5, "unknown-trait") in {(f["line"], f["rule"]) for f in findings}
 
 
+EXTRA = """\
+hub:
+  extraConfig:
+    10-profiles: |
+      from z2jh import get_config
+
+      c.KubeSpawner.profile_list = [
+          {"display_name": "A", "kubespawner_override": {
+              "image": get_config("custom.image"),
+              "cpu_limt": 2,
+          }},
+      ]
+    20-cluster: |
+      import no_such_module
+    30-late: |
+      c.KubeSpawner.working_dir = "/late"
+custom:
+  image: a:1
+"""
+
+
+def test_code_in_values_is_run_where_it_can_be(run, write):
+    """With the chart's own functions; what needs a hub's container is told and left out."""
+    path = write("values.yaml", EXTRA)
+    result = run.result("pod", "a", "-f", path, "--output", "json")
+    container = json.loads(result.stdout)["spec"]["containers"][0]
+    assert (container["image"], container["workingDir"]) == ("a:1", "/late")
+    assert "hub.extraConfig.20-cluster cannot be run here" in result.stderr
+    (finding,) = run.json("validate", path, code=1)
+    assert (finding["line"], finding["rule"]) == (9, "unknown-trait")
+
+
 def test_the_policy_for_documents_is_not_for_the_administrators_values(run, write):
     """A chart's list may do whatever KubeSpawner does; a document may not."""
     entry = "- {display_name: A, kubespawner_override: {image: 'a:1', volumes: [{name: x, hostPath: {path: /}}]}}"
