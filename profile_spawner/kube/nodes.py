@@ -111,6 +111,10 @@ class CapacityReader:
         resources: Which resources to count.
         log: Where failures are noted, once for each kind.
         interval: Seconds between two readings.
+
+    Attributes:
+        resources: Which resources the next reading counts.
+        latest: The last reading; `None` when there is none.
     """
 
     def __init__(
@@ -122,7 +126,7 @@ class CapacityReader:
         interval: float = 30.0,
     ) -> None:
         self._transport = Transport(api_client, log=log, request_timeout=10.0, retry_budget=interval)
-        self._resources = frozenset(resources)
+        self.resources = frozenset(resources)
         self._interval = interval
         self._log = log
         self._task: asyncio.Task[None] | None = None
@@ -153,7 +157,7 @@ class CapacityReader:
         for number, pod in enumerate(pods):
             spec = pod.get("spec") or {}
             wanted = used.setdefault(spec.get("nodeName") or "", {})
-            for resource in self._resources:
+            for resource in self.resources:
                 amount = _request_of(spec, resource)
                 if amount:
                     wanted[resource] = wanted.get(resource, Decimal(0)) + amount
@@ -172,7 +176,7 @@ class CapacityReader:
         return Node(
             name,
             node["metadata"].get("labels") or {},
-            {resource: quantity_value(allocatable[resource]) for resource in self._resources & allocatable.keys()},
+            {resource: quantity_value(allocatable[resource]) for resource in self.resources & allocatable.keys()},
             used.get(name, {}),
         )
 

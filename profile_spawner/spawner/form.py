@@ -21,7 +21,7 @@ from profile_spawner.texts import Text
 from .pages import HubPages, Viewer
 from .upstream import display_entry
 
-__all__ = ["FormMixin", "Rejected"]
+__all__ = ["FormMixin", "Rejected", "spawn_url"]
 
 LINK_PREFIX = "opt-" if jupyterhub.version_info[0] >= 6 else ""
 """What stands before the name of a choice in a link."""
@@ -111,6 +111,8 @@ class FormMixin:
         spawner: Any = self
         user = spawner.user_info
         rejected: Rejected | None = spawner.profiles.rejected.pop(user.name, None)
+        if self.pages.capacity is not None and spawner.api is not None:
+            self.pages.capacity.start(lambda: spawner.api.api_client)
         viewer = Viewer(user, spawner.viewed_by_admin, self.page_layers(snapshot, failed), spawner.language)
         deck = await self.pages.deck(snapshot, viewer)
         notices: list[str] = []
@@ -135,7 +137,7 @@ class FormMixin:
             admin_notices=self._admin_notices(snapshot, failed) if viewer.admin else (),
             static=static_url(spawner.hub.base_url) if served else "",
             search=self._search_url(server) if served else "",
-            link=_spawn_url(spawner.hub.base_url, self._link_user(), server),
+            link=spawn_url(spawner.hub.base_url, self._link_user(), server),
             link_prefix=LINK_PREFIX,
             groups=tuple(sorted(user.groups)),
             language=viewer.language,
@@ -218,7 +220,7 @@ class FormMixin:
         return True
 
 
-def _spawn_url(base_url: str, user: str, server: str) -> str:
+def spawn_url(base_url: str, user: str, server: str) -> str:
     """Return the URL of a spawn page: for everybody's own default server where it can be, so that it can be shared."""
     if not user and not server:
         return f"{base_url}spawn"
@@ -247,7 +249,7 @@ async def search_profiles(asked: Asked) -> tuple[str, int]:
         cards=(),
         static=static_url(base),
         language=asked.language,
-        link=_spawn_url(base, asked.user.escaped_name, asked.server),
+        link=spawn_url(base, asked.user.escaped_name, asked.server),
         link_prefix=LINK_PREFIX,
         capacity=pages.capacity,
     )

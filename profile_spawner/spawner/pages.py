@@ -11,12 +11,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from profile_spawner.access import UserInfo
+from profile_spawner.page.cards import Wants
 from profile_spawner.page.decks import Deck, Decks, Personalise
 from profile_spawner.page.handlers import static_url
 from profile_spawner.page.render import FIRST_CARDS, PageRenderer, PageRequest
 from profile_spawner.page.translations import LANGUAGES
 from profile_spawner.registry import Entry, Snapshot
 
+from .capacity import CapacityView
 from .layers import layers_key
 
 __all__ = ["HubPages", "Viewer"]
@@ -55,11 +57,15 @@ class HubPages:
 
     def __init__(self, settings: Any, log: Any) -> None:
         self.renderer = PageRenderer(settings.page_template_paths, log)
-        self.capacity: Any = None
+        interval = settings.capacity_interval
+        self.capacity = CapacityView(interval, log, self._wanted) if interval > 0 else None
         self._category_order = tuple(settings.category_order)
         self._log = log
         self._decks: WeakKeyDictionary[Snapshot, Decks] = WeakKeyDictionary()
         self._recent: OrderedDict[Hashable, Viewer] = OrderedDict()
+
+    def _wanted(self) -> set[Wants]:
+        return {wants for decks in self._decks.values() for wants in decks.wants}
 
     def decks(self, snapshot: Snapshot) -> Decks:
         """Return the decks of a snapshot; they go with it."""

@@ -47,13 +47,13 @@ _IMAGE = r"image:? [\"'](?P<image>[^\"']+)[\"']"
 _RULES = (
     # ------------------------------------------------------------------------------------------ a place to run
     _Rule(
-        "FailedScheduling", r"Insufficient [\w.-]*(?:gpu|mig|tpu|gaudi)", marked("Waiting for a free GPU."), _SMALLER
+        "FailedScheduling", r"Insufficient [\w./-]*(?:gpu|mig|tpu|gaudi)", marked("Waiting for a free GPU."), _SMALLER
     ),
     _Rule("FailedScheduling", r"Insufficient cpu", marked("Waiting for a node with enough free CPU."), _SMALLER),
     _Rule("FailedScheduling", r"Insufficient memory", marked("Waiting for a node with enough free memory."), _SMALLER),
     _Rule(
         "FailedScheduling",
-        r"Insufficient (?P<resource>[\w./-]+)",
+        r"Insufficient (?P<resource>[\w./-]*\w)",
         marked("Waiting for a node with free %(resource)s."),
         _SMALLER,
     ),

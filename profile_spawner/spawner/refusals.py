@@ -57,6 +57,8 @@ def refusal(message: str, *, reason: str, status: int = 400, log_message: str = 
         exception: web.HTTPError = SpawnException(
             message, reason=reason, status_code=status, log_message=log_message or message
         )
+        # Otherwise JupyterHub's pages show the exception's class and its text for the log.
+        exception.jupyterhub_message = message  # type: ignore[attr-defined]
         return exception
     return _answer(status, message)
 

@@ -156,6 +156,14 @@ class HubTraits(LoggingConfigurable):
         first profile does; profiles without a category stand on top.
         """,
     )
+    capacity_interval = Float(
+        0.0,
+        config=True,
+        help="""
+        How often, in seconds, it is counted how many GPUs are free, for the spawn page; 0, the default, switches it
+        off. It needs a ClusterRole that may list nodes and pods; without it the page claims nothing.
+        """,
+    )
     linked_start = Enum(
         ["confirm", "profiles", "choices"],
         default_value="confirm",
