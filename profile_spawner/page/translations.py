@@ -29,6 +29,7 @@ def language_of(accept: str) -> str:
             weight = float(quality or 1)
         except ValueError:
             weight = 0.0
+        weight = weight if 0 <= weight <= 1 else 0.0
         wanted.append((-weight, position, name.split("-")[0].lower()))
     return next((name for weight, _, name in sorted(wanted) if name in LANGUAGES and weight), LANGUAGES[0])
 
