@@ -774,6 +774,26 @@ def escape_braces(value: Any) -> Any:
     return value
 
 
+_TEXT_TRAITS = frozenset(
+    {
+        "args",
+        "cmd",
+        "common_labels",
+        "default_url",
+        "environment",
+        "extra_annotations",
+        "extra_labels",
+        "extra_resource_guarantees",
+        "extra_resource_limits",
+        "image",
+        "node_selector",
+        "storage_capacity",
+        "working_dir",
+    }
+)
+"""Settings of KubeSpawner whose values are texts, whatever was chosen: a chosen number is written out in them."""
+
+
 def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[str, Any]:
     """Return `override` with `{value}` replaced.
 
@@ -793,6 +813,8 @@ def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[
                 inserted = inserted.replace("$(", "$$(")
             if trait in EXPANDED_TRAITS:
                 inserted = escape_braces(inserted)
+        elif trait in _TEXT_TRAITS and isinstance(value, int | float) and not isinstance(value, bool):
+            inserted = f"{value:.15g}"
         result[trait] = _fill(template, inserted)
     return result
 

@@ -258,3 +258,11 @@ def test_an_option_object_and_a_dictionary_mean_the_same() -> None:
     """Authors may write either."""
     as_object = parse_options([Option("n", "number", display_name="n", minimum=1)], profile="lab")
     assert as_object == parse_options({"n": {"type": "number", "min": 1}}, profile="lab")
+
+
+def test_a_chosen_number_is_a_text_where_kubernetes_wants_texts() -> None:
+    """In variables, labels and quantities; a limit of CPU stays a number."""
+    override = {"environment": {"N": "{value}"}, "extra_resource_limits": {"gpu": "{value}"}, "cpu_limit": "{value}"}
+    filled = fill_value(override, 3, typed=False)
+    assert filled == {"environment": {"N": "3"}, "extra_resource_limits": {"gpu": "3"}, "cpu_limit": 3}
+    assert fill_value({"environment": {"N": "{value}"}}, 0.5, typed=False) == {"environment": {"N": "0.5"}}
