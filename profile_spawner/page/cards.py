@@ -167,7 +167,9 @@ def badges_for(effective: Mapping[str, Any]) -> tuple[Badge, ...]:
     if memory:
         badges.append(Badge("memory", memory, Text("%(size)s of memory", size=memory)))
     badges += [_gpu_badge(name, amount, effective) for name, amount in _gpus(effective)]
-    badges += [_volume_badge(volume, effective) for volume in effective.get("volumes") or ()]
+    volumes = effective.get("volumes")
+    if isinstance(volumes, list | tuple):
+        badges += [_volume_badge(volume, effective) for volume in volumes if isinstance(volume, Mapping)]
     image = effective.get("image")
     if isinstance(image, str) and image:
         badges.append(Badge("image", _short_image(image), Text("Image %(name)s", name=image)))
@@ -192,7 +194,8 @@ def option_badges(option: Option, effective: Mapping[str, Any] | None = None) ->
     before = {(b.kind, b.label) for b in badges_for(effective)}
     changes = {}
     for value, override in overrides.items():
-        plain = {k: v for k, v in override.items() if not callable(v)}
+        # Volumes of an override are Kubernetes' own, not those with a size that the page shows.
+        plain = {k: v for k, v in override.items() if not callable(v) and k != "volumes"}
         if not plain:
             continue
         after = badges_for({**_without_counterparts(effective, plain), **plain})
@@ -274,7 +277,9 @@ def _short_image(image: str) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}" if value > 0 else ""
+    return value[:32] if isinstance(value, str) else ""
 
 
 def _range(low: Any, high: Any) -> str:
@@ -285,7 +290,7 @@ def _range(low: Any, high: Any) -> str:
 
 def _cores(effective: Mapping[str, Any]) -> str:
     values = [effective.get(n) for n in ("cpu_guarantee", "cpu_limit")]
-    return _range(*(_number(v) if v else "" for v in values))
+    return _range(*(_number(v) for v in values))
 
 
 def _memory(effective: Mapping[str, Any]) -> str:
@@ -293,12 +298,14 @@ def _memory(effective: Mapping[str, Any]) -> str:
 
 
 def _size(value: Any) -> str:
-    if value in (None, "", 0) or callable(value):
-        return ""
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not value > 0:
+            return ""
         for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
             if value >= factor:
                 return f"{value / factor:.3g} {unit}"
         return f"{value} B"
-    match = re.fullmatch(r"([\d.]+|\{value\})\s*([KMGTP])(i?)B?", str(value))
-    return f"{match[1]} {match[2]}iB" if match else str(value)
+    if not isinstance(value, str):
+        return ""
+    match = re.fullmatch(r"([\d.]+|\{value\})\s*([KMGTP])(i?)B?", value)
+    return f"{match[1]} {match[2]}iB" if match else value[:32]

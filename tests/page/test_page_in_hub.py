@@ -305,3 +305,20 @@ async def progress_of(hub: Any, user: str) -> list[dict[str, Any]]:
             if line.startswith(b"data:"):
                 events.append(json.loads(line[5:]))
     return events
+
+
+async def test_fancy_profiles_can_be_used_instead(page_hub: Any) -> None:
+    """jupyterhub-fancy-profiles gets the profiles as JSON in upstream's shape, without secrets, and its form is read."""
+    pytest.importorskip("jupyterhub_fancy_profiles", reason="needs jupyterhub-fancy-profiles")
+    hub = await page_hub("from jupyterhub_fancy_profiles import setup_ui\nsetup_ui(c)")
+    browser = await hub.browser("ada")
+    page = (await browser.get("/hub/spawn")).text
+    listed = re.search(r"window\.profileList = (\[.*\]);", page)
+    assert listed is not None
+    profiles = json.loads(listed[1])
+    assert [p["slug"] for p in profiles] == ["small", "lab"]
+    assert (await browser.get("/hub/fancy-profiles/static/dist/form.js")).status == 200
+    reply = await browser.post("/hub/spawn", {"profile": "small", "profile-option-small--cores": "2"})
+    assert reply.status == 302, reply.text
+    assert (await hub.server("ada") or {})["user_options"] == {"profile": "small", "cores": 2}
+    await browser.close()
