@@ -308,7 +308,7 @@ async def progress_of(hub: Any, user: str) -> list[dict[str, Any]]:
 
 
 async def test_fancy_profiles_can_be_used_instead(page_hub: Any) -> None:
-    """jupyterhub-fancy-profiles gets the profiles as JSON in upstream's shape, without secrets, and its form is read."""
+    """jupyterhub-fancy-profiles gets the profiles as JSON in upstream's shape, and its form is read."""
     pytest.importorskip("jupyterhub_fancy_profiles", reason="needs jupyterhub-fancy-profiles")
     hub = await page_hub("from jupyterhub_fancy_profiles import setup_ui\nsetup_ui(c)")
     browser = await hub.browser("ada")
