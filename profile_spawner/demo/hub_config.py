@@ -53,6 +53,7 @@ c.ProfileSpawner.hub_id = "demo"
 # them go.
 c.ProfileSpawner.shared_grace_period = 2
 c.ProfileSpawner.sweep_interval = 2
+c.ProfileSpawner.capacity_interval = 3
 
 # Values that the example profiles share: those of two groups and of this hub. Nothing may exceed what is enforced.
 if any((Path(folder) / "params.py").exists() for folder in os.environ.get("PROFILE_SPAWNER_DIRS", "").split(":")):

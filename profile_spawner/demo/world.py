@@ -12,6 +12,7 @@ import aiohttp
 import yaml
 
 from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.kube.nodes import CAPACITY_RULES
 from profile_spawner.kube.policy import DEFAULT_KINDS
 from profile_spawner.kube.rbac import required_rules, role_manifest
 from profile_spawner.localcluster.cluster import LocalCluster
@@ -86,7 +87,7 @@ class ForeignCluster:
 
 
 class OwnCluster:
-    """The local cluster in this process, with the hub as a user that has a Role and nothing more.
+    """The local cluster in this process, with the hub as a user that has a Role, and may count what is free.
 
     Args:
         state_dir: Keeps the objects but for pods, and the data of volumes.
@@ -120,10 +121,30 @@ class OwnCluster:
             role = role_manifest(required_rules(DEFAULT_KINDS), name=_HUB, namespace=NAMESPACE)
             await _apply(client, f"{base}/roles/{_HUB}", role)
             await _apply(client, f"{base}/rolebindings/{_HUB}", _hub_binding())
+            for kind, document in _CAPACITY.items():
+                await _apply(client, f"/apis/{_RBAC}/v1/{kind}/{_HUB}", document)
 
     async def stop(self) -> None:
         """Stop it, with all pods."""
         await self.cluster.stop()
+
+
+_CAPACITY: Mapping[str, Mapping[str, Any]] = {
+    "clusterroles": {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": _HUB},
+        "rules": [dict(rule) for rule in CAPACITY_RULES],
+    },
+    "clusterrolebindings": {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": _HUB},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": _HUB},
+        "subjects": [{"apiGroup": _RBAC, "kind": "User", "name": _HUB}],
+    },
+}
+"""With this the spawn page can say how many GPUs are free."""
 
 
 def _hub_binding() -> dict[str, Any]:
