@@ -1,6 +1,6 @@
 """Users, named servers, two hubs: started, stopped, crashed and swept in random order, several at once.
 
-`STEPS=5000 pytest tests/kube/test_interleaved.py` for a long run.
+`CI=1 pytest tests/kube/test_interleaved.py` for a long run.
 """
 
 from __future__ import annotations

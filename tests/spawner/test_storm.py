@@ -7,6 +7,7 @@ import os
 import random
 from typing import Any
 
+import jupyterhub
 import pytest
 
 from profile_spawner.kube.identity import labels_of
@@ -16,8 +17,9 @@ from .stress import CANARY, COLLECTIONS, World
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 
-AT_ONCE = 100 if os.environ.get("CI") else 30
-STEPS = 150 if os.environ.get("CI") else 25
+LARGE = bool(os.environ.get("CI")) and jupyterhub.version_info[0] >= 6
+AT_ONCE = 100 if LARGE else 30
+STEPS = 150 if LARGE else 25
 
 
 async def test_many_at_once(local_world: World) -> None:
