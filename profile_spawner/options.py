@@ -8,9 +8,9 @@ The flat shape of `user_options` is KubeSpawner's: `{"profile": SLUG, OPTION: CH
 
 from __future__ import annotations
 
-import math
 import re
 import string
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from .access import EVERYBODY, Access, UserInfo
 from .errors import ProfileDefinitionError, shorten
+from .names import is_label_value
 from .texts import Text, joined, marked
 
 __all__ = [
@@ -31,12 +32,14 @@ __all__ = [
     "Selection",
     "Unlisted",
     "escape_braces",
+    "escape_dollars",
     "fill_value",
     "form_field",
     "from_form",
     "offer_for",
     "parse_options",
     "select",
+    "typed_into_shell",
 ]
 
 UNLISTED = "--unlisted-choice"
@@ -62,6 +65,35 @@ EXPANDED_TRAITS = frozenset(
     }
 )
 """The traits in whose texts KubeSpawner expands `{username}` and the like (`KubeSpawner._expand_all`)."""
+
+_TYPED_EXPANDED = EXPANDED_TRAITS | {
+    "default_url",
+    "notebook_dir",
+    "storage_extra_annotations",
+    "storage_extra_labels",
+    "storage_selector",
+    "user_namespace_annotations",
+    "user_namespace_labels",
+}
+"""The same, and where only a typed text needs care: JupyterHub formats the first two."""
+
+_DOLLAR_TRAITS = frozenset(
+    {
+        "args",
+        "cmd",
+        "environment",
+        "extra_container_config",
+        "extra_containers",
+        "extra_pod_config",
+        "init_containers",
+        "volume_mounts",
+    }
+)
+"""The traits in which Kubernetes replaces `$(NAME)`."""
+
+_LABEL_TRAITS = ("extra_labels", "node_selector", "storage_extra_labels")
+_SHELL = re.compile(r"(?:.*/)?(?:ba|da|a|k|z|c|tc|fi)?sh")
+_SHELL_COMMAND = re.compile(r"-[A-Za-z]*c")
 
 Kind = Literal["choice", "multi", "number", "switch", "text"]
 _Missing: Any = object()
@@ -503,7 +535,8 @@ def _to_number(value: Any) -> float | None:
     if isinstance(value, str):
         text = value.strip() if len(value) <= 32 else ""
         return float(text) if re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", text) else None
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e15:
+    # A whole number of any length can be compared with a float, but not made one.
+    if isinstance(value, int | float) and not isinstance(value, bool) and -1e15 < value < 1e15:
         return float(value)
     return None
 
@@ -539,7 +572,7 @@ def _check_typed(label: str, value: Any, limit: int, pattern: str | None, messag
     # The length comes first, so that no pattern is ever tried on a long text.
     if len(text) > limit:
         return None, Text("“%(name)s” may have at most %(limit)s characters.", name=label, limit=limit)
-    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) <= 0xDFFF for c in text):
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
         return None, Text("“%(name)s” must be one line without control characters.", name=label)
     if pattern is not None and re.fullmatch(pattern, text) is None:
         return None, message or Text("“%(name)s” must match %(pattern)s.", name=label, pattern=pattern)
@@ -562,6 +595,64 @@ _CHECKS: Mapping[str, Callable[[Option, Any, UserInfo], _Checked]] = MappingProx
 )
 
 
+def _label_problem(name: str, override: Mapping[str, Any], value: Any) -> str:
+    """Return what is wrong with a value that becomes a label; empty when it fits or becomes none."""
+    for trait in _LABEL_TRAITS:
+        for template in _texts_in(override.get(trait)):
+            if "{value}" not in template:
+                continue
+            filled, others = str(_fill(template, str(value))), str(_fill(template, ""))
+            # What KubeSpawner adds later is a valid part of a label.
+            fits = is_label_value(re.sub(r"\{\w+\}", "x", filled) if "{" in others else filled)
+            if not fits:
+                message = marked(
+                    "“%(name)s” becomes a label of the server: it may have at most 63 letters, digits, “-”, “_” and "
+                    "“.”, and begins and ends with a letter or digit."
+                )
+                return Text(message, name=name)
+    return ""
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts_in(key)
+            yield from _texts_in(item)
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from _texts_in(item)
+
+
+def typed_into_shell(option: Option) -> bool:
+    """Tell whether a text that users type would become part of a shell's command (`sh -c "... {value}"`)."""
+    overrides = [option.unlisted.override] if option.unlisted is not None else []
+    if option.kind == "text":
+        overrides.append(option.override)
+    return any(_in_shell(override) for override in overrides)
+
+
+def _in_shell(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        parts = [
+            p for key in ("cmd", "command", "args") if isinstance(value.get(key), list | tuple) for p in value[key]
+        ]
+        return _is_shell_command(parts) or any(_in_shell(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return _is_shell_command(value) or any(_in_shell(item) for item in value)
+    return False
+
+
+def _is_shell_command(argv: Sequence[Any]) -> bool:
+    texts = [part if isinstance(part, str) else "" for part in argv]
+    shell = next((n for n, text in enumerate(texts) if _SHELL.fullmatch(text)), None)
+    if shell is None:
+        return False
+    flag = next((n for n, text in enumerate(texts) if n > shell and _SHELL_COMMAND.fullmatch(text)), None)
+    return flag is not None and flag + 1 < len(texts) and "{value}" in texts[flag + 1]
+
+
 class _Reader:
     """Reads the options of one profile from one request."""
 
@@ -569,6 +660,8 @@ class _Reader:
         self.offer = offer
         self.request = request
         self.user = user
+        # What a user may not choose gets its default, and to the user it does not exist.
+        self.hidden = frozenset(o.name for o in offer.options if not o.access.allows(user))
         self.values: dict[str, Any] = {}
         self.typed: set[str] = set()
         self.stored: dict[str, Any] = {"profile": offer.slug}
@@ -593,7 +686,7 @@ class _Reader:
         given = self.request.get(option.name)
         unlisted = option.unlisted_for(self.user) if option.kind == "choice" else None
         text = self.request.get(option.name + UNLISTED)
-        if option.read_only or not option.access.allows(self.user):
+        if option.read_only or option.name in self.hidden:
             given = text = None
         if text not in (None, ""):
             self.read_typed(option, unlisted, text)
@@ -606,6 +699,7 @@ class _Reader:
             self.take_default(option)
             return
         value, problem = _CHECKS[option.kind](option, given, self.user)
+        problem = problem or _label_problem(_name(option), option.override, value)
         if problem:
             self.problem(option, problem)
             return
@@ -622,6 +716,7 @@ class _Reader:
         value, problem = _check_typed(
             unlisted.display_name, text, unlisted.max_length, unlisted.pattern, unlisted.message
         )
+        problem = problem or _label_problem(unlisted.display_name, unlisted.override, value)
         if problem:
             self.problem(option, problem)
             return
@@ -636,12 +731,16 @@ class _Reader:
         value = option.default_for(self.user)
         if value is not None and value != ():
             self.values[option.name] = value
+        elif option.name in self.hidden:
+            return
         elif option.required or (option.kind == "choice" and (option.choices or option.unlisted)):
             self.problem(option, Text("“%(name)s” is needed: choose or fill in a value.", name=_name(option)))
 
     def reject_unknown(self) -> None:
         known = {"profile"}
         for option in self.offer.options:
+            if option.name in self.hidden:
+                continue
             known.add(option.name)
             if option.kind == "choice":
                 known.add(option.name + UNLISTED)
@@ -794,6 +893,14 @@ _TEXT_TRAITS = frozenset(
 """Settings of KubeSpawner whose values are texts, whatever was chosen: a chosen number is written out in them."""
 
 
+def escape_dollars(text: str) -> str:
+    """Return `text` as it has to stand in an environment value or argument, so that Kubernetes replaces nothing in it.
+
+    Every `$` is doubled: `$(` alone would leave a way out, as in `$$(NAME)` the first `$` escapes the second.
+    """
+    return text.replace("$", "$$")
+
+
 def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[str, Any]:
     """Return `override` with `{value}` replaced.
 
@@ -809,9 +916,9 @@ def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[
     for trait, template in override.items():
         inserted = value
         if typed and isinstance(value, str):
-            if trait in ("environment", "extra_containers", "init_containers", "cmd", "args", "extra_pod_config"):
-                inserted = inserted.replace("$(", "$$(")
-            if trait in EXPANDED_TRAITS:
+            if trait in _DOLLAR_TRAITS:
+                inserted = escape_dollars(inserted)
+            if trait in _TYPED_EXPANDED:
                 inserted = escape_braces(inserted)
         elif trait in _TEXT_TRAITS and isinstance(value, int | float) and not isinstance(value, bool):
             inserted = f"{value:.15g}"

@@ -24,7 +24,15 @@ from .assembly import Assembly
 from .context import ServerContext
 from .errors import BuildError, Origin, ProfileDefinitionError, ProfileSpawnerError, shorten
 from .names import ENV_NAME, is_slug
-from .options import EXPANDED_TRAITS, Option, Selection, escape_braces, fill_value, parse_options
+from .options import (
+    EXPANDED_TRAITS,
+    Option,
+    Selection,
+    escape_braces,
+    fill_value,
+    parse_options,
+    typed_into_shell,
+)
 from .params import ParamRef
 from .resources import (
     ConfigMap,
@@ -657,7 +665,14 @@ def check_profile_class(cls: Any) -> None:
         value = getattr(cls, name)
         if not isinstance(value, ParamRef):
             _convert(cls, name, value)
-    parse_options(cls.profile_options, profile=slug, error=_located(cls))
+    for option in parse_options(cls.profile_options, profile=slug, error=_located(cls)):
+        if typed_into_shell(option):
+            raise _located(cls)(
+                "a text that users type must not become part of a shell's command",
+                profile=slug,
+                field=f"profile_options.{option.name}",
+                hint='Pass it as an argument of its own: ["sh", "-c", "exec start "$1"", "sh", "{value}"]',
+            )
     _check_pairs(cls, slug)
     _check_names(cls, slug)
     if cls.build is not BaseAppProfile.build:

@@ -20,6 +20,7 @@ from profile_spawner.options import (
     from_form,
     parse_options,
     select,
+    typed_into_shell,
 )
 
 ADA = UserInfo("ada", frozenset({"staff"}))
@@ -101,11 +102,15 @@ def test_a_valid_request_becomes_a_selection_with_defaults(request_: Any, expect
         ({"gpus": True}, "whole number"),
         ({"gpus": float("nan")}, "whole number"),
         ({"gpus": "9" * 400}, "whole number"),
+        ({"gpus": 10**400}, "whole number"),
+        ({"hours": -(10**400)}, "a number from"),
         ({"hours": 0.7}, "steps of 0.5"),
         ({"dask": "maybe"}, "on or off"),
         ({"tools": ["git", "rm"]}, "choose one of"),
         ({"tools": ["tex"]}, "choose one of"),
         ({"note": "A\x00"}, "control"),
+        ({"note": "a\x85b"}, "control"),
+        ({"note": "a\u2028b"}, "control"),
         ({"note": "x" * 21}, "20 characters"),
         ({"surprise": 1}, "Unknown options: surprise"),
         ({"profile": "other"}, "no profile"),
@@ -162,6 +167,61 @@ def test_a_read_only_option_is_never_taken_from_the_user() -> None:
     result = choose({"image": "minimal"}, options)
     assert isinstance(result, Selection)
     assert result.values["image"] == "full"
+
+
+def test_a_forbidden_option_does_not_exist_for_the_user() -> None:
+    """Its name gets the answer of a name that nobody has, is never told, and its default counts."""
+    options = {
+        "size": {"choices": {"s": {"default": True}, "l": {}}},
+        "priority": {"choices": {"low": {}, "high": {}}, "allowed_groups": ["board"]},
+        "secret": {"type": "text", "required": True, "allowed_groups": ["board"]},
+    }
+    answers = [choose({"size": "l", name: "high"}, options) for name in ("priority", "absent")]
+    assert all(isinstance(answer, Rejection) for answer in answers)
+    first, second = (answer.message for answer in answers)  # type: ignore[union-attr]
+    assert first.replace("priority", "X") == second.replace("absent", "X")
+    assert "secret" not in first + second
+    untouched = choose({"size": "l"}, options)
+    assert isinstance(untouched, Selection)
+    assert untouched.values == {"size": "l", "priority": "low"}
+    member = choose({"priority": "high", "secret": "x"}, options, UserInfo("eve", frozenset({"board"})))
+    assert isinstance(member, Selection)
+
+
+@pytest.mark.parametrize("text", ["a b", "x" * 64, "-a", "a.", "ü", "a/b", "a{username}", "$(HOME)"])
+def test_a_typed_label_is_checked_before_anything_is_asked(text: str) -> None:
+    """What cannot be a label's value is the user's mistake, with a sentence; what can be one passes."""
+    label = {"type": "text", "kubespawner_override": {"extra_labels": {"team": "{value}"}}}
+    typed = {
+        "choices": {"a": {}},
+        "unlisted_choice": {"enabled": True, "kubespawner_override": {"node_selector": {"pool": "{value}"}}},
+    }
+    mixed = {"type": "text", "kubespawner_override": {"extra_labels": {"team": "t-{value}-{username}"}}}
+    for request in ({"label": text}, {"typed--unlisted-choice": text}):
+        result = choose(request, {"label": label, "typed": typed})
+        assert isinstance(result, Rejection)
+        assert "becomes a label" in result.message
+    assert isinstance(choose({"label": "a.b-C_1"}, {"label": label}), Selection)
+    assert isinstance(choose({"mixed": "a.-"}, {"mixed": mixed}), Selection)
+    assert isinstance(choose({"mixed": "a b"}, {"mixed": mixed}), Rejection)
+
+
+@pytest.mark.parametrize(
+    ("override", "shell"),
+    [
+        ({"cmd": ["sh", "-c", "start {value}"]}, True),
+        ({"extra_containers": [{"command": ["/bin/bash", "-lc"], "args": ["run --x={value}"]}]}, True),
+        ({"cmd": ["sh", "-c", 'start "$1"', "sh", "{value}"]}, False),
+        ({"args": ["--title={value}"], "environment": {"A": "sh -c {value}"}}, False),
+    ],
+)
+def test_a_typed_text_never_becomes_part_of_a_shell_command(override: Any, shell: bool) -> None:
+    """It is found where the option is declared."""
+    for option in (
+        {"type": "text", "kubespawner_override": override},
+        {"choices": {"a": {}}, "unlisted_choice": {"enabled": True, "kubespawner_override": override}},
+    ):
+        assert typed_into_shell(parse_options({"x": option}, profile="lab")[0]) is shell
 
 
 json_values = st.recursive(
@@ -238,7 +298,7 @@ def test_typed_text_stays_text_in_every_trait(text: str) -> None:
     filled = fill_value(template, text, typed=True)
     assert filled["image"] == "reg/" + text
     expanded = filled["environment"]["X"].format(username="ada")
-    assert expanded == text.replace("$(", "$$(")
+    assert expanded == text.replace("$", "$$")
     assert filled["extra_labels"]["l"].format(username="ada") == f"a-{text}-ada"
 
 
