@@ -6,6 +6,7 @@ log, the spawn page, the command line and SARIF reports can each show it in thei
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +42,19 @@ class Origin:
         return f"{self.source}:{self.line}" if self.line else self.source
 
 
+# Bounded in every direction: what somebody sent may be nested as deep as the interpreter allows.
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 8
+_REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxfrozenset = 50
+_REPR.maxstring = _REPR.maxlong = _REPR.maxother = 400
+
+
 def shorten(value: object, limit: int = 64) -> str:
     """Return `value` as one safe line for a message: control characters escaped, at most `limit` characters.
 
     Applied to whatever a user or a foreign document wrote before it reaches a log line (log injection, log floods).
     """
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _REPR.repr(value)
     text = text[: limit * 2]
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -31,6 +31,7 @@ __all__ = [
     "Rejection",
     "Selection",
     "Unlisted",
+    "access_from",
     "escape_braces",
     "escape_dollars",
     "fill_value",
@@ -351,12 +352,22 @@ def parse_options(options: Any, *, profile: str, error: Callable[..., Exception]
     return tuple(result)
 
 
-def _access(data: Mapping[str, Any]) -> Access:
+def access_from(data: Mapping[str, Any]) -> Access:
+    """Return the rule in a dictionary: its `allowed_groups`, `allowed_users` and `is_available_to`.
+
+    Raises:
+        ValueError: when one of them is not what it must be: an open door by mistake is worse than an error.
+    """
     for key in ("allowed_groups", "allowed_users"):
         value = data.get(key)
-        if value is not None and (isinstance(value, str) or not all(isinstance(v, str) for v in value)):
+        if value is None:
+            continue
+        if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(v, str) for v in value):
             raise ValueError(f"{key} must be a list of names, not {shorten(value)}")
-    return Access.of(data.get("allowed_groups"), data.get("allowed_users"), data.get("is_available_to"))
+    hook = data.get("is_available_to")
+    if hook is not None and not callable(hook):
+        raise ValueError(f"is_available_to must be a function, not {shorten(hook)}")
+    return Access.of(data.get("allowed_groups"), data.get("allowed_users"), hook)
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
@@ -380,7 +391,7 @@ def _parse_option(name: str, data: Any) -> Option:
             description=str(c.get("description") or ""),
             default=bool(c.get("default")),
             override=_mapping(c.get("kubespawner_override"), "kubespawner_override"),
-            access=_access(c),
+            access=access_from(c),
         )
         for key, c in raw_choices.items()
     )
@@ -395,7 +406,7 @@ def _parse_option(name: str, data: Any) -> Option:
             placeholder=str(typed.get("placeholder") or ""),
             max_length=int(typed.get("max_length", MAX_TEXT)),
             override=_mapping(typed.get("kubespawner_override"), "kubespawner_override"),
-            access=_access(typed),
+            access=access_from(typed),
         )
     return Option(
         name=name,
@@ -423,7 +434,7 @@ def _parse_option(name: str, data: Any) -> Option:
         },
         override=_mapping(data.get("kubespawner_override"), "kubespawner_override"),
         override_off=_mapping(data.get("kubespawner_override_off"), "kubespawner_override_off"),
-        access=_access(data),
+        access=access_from(data),
     )
 
 

@@ -362,7 +362,11 @@ class BaseAppProfile:
             raise
         except Exception as e:  # an author's code may raise anything
             raise BuildError(
-                f"{type(e).__name__}: {e}", profile=self.slug, origin=_failing_line(e, type(self)), field=f"{hook}()"
+                # The text may quote what a user typed.
+                f"{type(e).__name__}: {shorten(str(e), 300)}",
+                profile=self.slug,
+                origin=_failing_line(e, type(self)),
+                field=f"{hook}()",
             ) from e
         try:
             return _adapter(expected).validate_python(list(value) if isinstance(value, tuple) else value)
@@ -635,7 +639,7 @@ def _convert(cls: type, name: str, value: Any) -> Any:
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(p) for p in first["loc"] if not str(p).startswith(("function-", "lax-", "strict-")))
-    text = first["msg"].removeprefix("Value error, ")
+    text = shorten(first["msg"].removeprefix("Value error, "), 400)
     if first["type"] == "extra_forbidden":
         text = "is not known here"
     return f"{where}: {text}" if where else text

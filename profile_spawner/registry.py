@@ -21,7 +21,18 @@ from .access import Access, UserInfo
 from .context import ServerContext
 from .errors import DuplicateSlugError, Origin, ProfileDefinitionError, ProfileSpawnerError
 from .names import content_hash, slugify
-from .options import Choice, Offer, Option, Problem, Rejection, Selection, form_field, parse_options, select
+from .options import (
+    Choice,
+    Offer,
+    Option,
+    Problem,
+    Rejection,
+    Selection,
+    access_from,
+    form_field,
+    parse_options,
+    select,
+)
 from .params import SENSITIVE, Param, ParamRef, thaw
 from .precedence import Ceiling, Collection, Resolved, Resolver
 from .profile import (
@@ -379,8 +390,6 @@ class Snapshot:
         for entry in self.entries.values():
             for alias in entry.offer.aliases:
                 aliases.setdefault(alias, entry.slug)
-            if entry.offer.replaced_by and entry.slug not in self.entries:
-                aliases.setdefault(entry.slug, entry.offer.replaced_by)
         self._aliases: Mapping[str, str] = MappingProxyType(aliases)
         self._all_open = all(e.offer.access.is_open for e in self.entries.values())
         self._groups = frozenset().union(*(e.offer.access.groups or () for e in self.entries.values()))
@@ -688,7 +697,7 @@ def _raw_entry(raw: RawProfile, source: str) -> Entry:
         display_name=str(definition["display_name"]),
         description=str(definition.get("description") or ""),
         options=parse_options(definition.get("profile_options"), profile=raw.slug),
-        access=Access.of(definition.get("allowed_groups"), definition.get("allowed_users")),
+        access=_raw_access(raw),
         default=bool(definition.get("default")),
         aliases=tuple(definition.get("aliases") or ()),
         replaced_by=definition.get("replaced_by"),
@@ -706,6 +715,18 @@ def _raw_entry(raw: RawProfile, source: str) -> Entry:
         tags=tuple(definition.get("tags") or ()),
         order=int(definition.get("order") or 0),
     )
+
+
+def _raw_access(raw: RawProfile) -> Access:
+    """Return who may use an entry.
+
+    Raises:
+        ProfileDefinitionError: when the rule cannot be read; nobody gets the profile then.
+    """
+    try:
+        return access_from(raw.definition)
+    except (TypeError, ValueError) as e:
+        raise ProfileDefinitionError(str(e), profile=raw.slug, origin=raw.origin) from None
 
 
 def make_resolver(collectors: Sequence[Collector], *, strict: bool = True) -> Resolver | None:

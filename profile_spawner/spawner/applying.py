@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubespawner.utils import recursive_update
-from traitlets import TraitError
+from traitlets import Bool, Float, Int, TraitError, Unicode
 
-from profile_spawner.errors import BuildError, ConflictError
+from profile_spawner.errors import BuildError, ConflictError, shorten
 from profile_spawner.merging import merge_trait
 from profile_spawner.options import Selection
 from profile_spawner.profile import ProfileBuild, chosen_overrides
@@ -94,12 +94,7 @@ def _apply_overrides(spawner: Any, keeper: TraitKeeper, override: Mapping[str, A
                     )
                 setattr(spawner, name, value)
         except (TraitError, TypeError, AttributeError, KeyError, ValueError) as e:
-            raise BuildError(
-                f"KubeSpawner does not take this value: {e}",
-                profile=entry.slug,
-                origin=entry.origin,
-                field=f"kubespawner_override.{name}",
-            ) from e
+            raise _unfit(spawner, name, value, e, entry, f"kubespawner_override.{name}") from None
     spawner.log.debug("profile %r overrides %s", entry.slug, ", ".join(override) or "nothing")
 
 
@@ -128,6 +123,16 @@ def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileB
         try:
             setattr(spawner, name, value)
         except TraitError as e:
-            raise BuildError(
-                f"KubeSpawner does not take this value: {e}", profile=entry.slug, origin=entry.origin, field=name
-            ) from None
+            raise _unfit(spawner, name, value, e, entry, name) from None
+
+
+def _unfit(spawner: Any, name: str, value: Any, why: Exception, entry: Entry, field: str) -> BuildError:
+    """Return the error for a value that a trait does not take. The value itself is not told: it may be a secret."""
+    trait = spawner.traits().get(name)
+    simple = isinstance(value, str | int | float) and isinstance(trait, Unicode | Int | Float | Bool)
+    if isinstance(why, TraitError) and trait is not None and not simple:
+        # The exception quotes the whole value.
+        text = f"KubeSpawner takes {trait.info()}, not this {type(value).__name__}"
+    else:
+        text = f"KubeSpawner does not take this value: {shorten(str(why), 300)}"
+    return BuildError(text, profile=entry.slug, origin=entry.origin, field=field)
