@@ -18,7 +18,7 @@ from profile_spawner.page.render import PageRequest
 from profile_spawner.registry import Snapshot
 from profile_spawner.texts import Text
 
-from .pages import HubPages, Viewer
+from .pages import HubPages, Viewer, problem_notices
 from .upstream import display_entry
 
 __all__ = ["FormMixin", "Rejected", "spawn_url"]
@@ -161,7 +161,7 @@ class FormMixin:
     def _admin_notices(self, snapshot: Snapshot, failed: list[str]) -> tuple[str, ...]:
         """Return what an administrator should know: what could not be loaded, and what this user does not see."""
         spawner: Any = self
-        notices = [*failed, *(str(problem) for problem in snapshot.problems)]
+        notices = [*failed, *problem_notices(snapshot)]
         viewer, user = spawner.viewer, spawner.user_info
         if viewer is None or viewer.name == user.name:
             return tuple(notices)

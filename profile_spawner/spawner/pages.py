@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from profile_spawner.access import UserInfo
 from profile_spawner.page.cards import Wants
@@ -17,14 +17,18 @@ from profile_spawner.page.handlers import static_url
 from profile_spawner.page.render import FIRST_CARDS, PageRenderer, PageRequest
 from profile_spawner.page.translations import LANGUAGES
 from profile_spawner.registry import Entry, Snapshot
+from profile_spawner.texts import Text
 
 from .capacity import CapacityView
 from .layers import layers_key
 
-__all__ = ["HubPages", "Viewer"]
+__all__ = ["HubPages", "Viewer", "problem_notices"]
 
 WARM_FOR = 8
 """For how many of the last views the page is made before a new generation of profiles is served."""
+
+PROBLEMS_SHOWN = 10
+"""How many problems of the sources an administrator is told of on the page."""
 
 WARM_SECONDS = 0.5
 """How long a reload may wait for that."""
@@ -111,7 +115,7 @@ class HubPages:
                     search=search,
                     language=viewer.language,
                     admin=viewer.admin,
-                    admin_notices=tuple(str(p) for p in snapshot.problems) if viewer.admin else (),
+                    admin_notices=problem_notices(snapshot) if viewer.admin else (),
                     capacity=self.capacity,
                 )
                 await self.renderer.warm(request)
@@ -131,8 +135,21 @@ class HubPages:
         return static_url(JupyterHub.instance().hub_prefix), "search"
 
 
+def problem_notices(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return what could not be loaded, for an administrator; the first ones where it is much."""
+    shown = [str(problem) for problem in snapshot.problems[:PROBLEMS_SHOWN]]
+    more = len(snapshot.problems) - len(shown)
+    return (
+        (*shown, Text("There are %(n)s more problems; the hub's log has all of them.", n=more)) if more else (*shown,)
+    )
+
+
 def _personaliser(snapshot: Snapshot, layers: Mapping[str, Any]) -> Personalise:
+    # What is kept for a snapshot must not keep the snapshot.
+    reference = ref(snapshot)
+
     async def personal(entry: Entry) -> Entry:
-        return await snapshot.personal(entry, **layers)
+        served = reference()
+        return await served.personal(entry, **layers) if served is not None else entry
 
     return personal

@@ -109,6 +109,10 @@ async def test_a_mistake_is_told_once_and_nothing_typed_is_lost(page_hub: Any) -
     assert any("from 1 to 4" in text for text in described)
     assert fields["ps-profile-option-small--branch"].get("value") == "main"
     assert [e.get("value") for e in page.iter("input") if "checked" in e.attrib] == ["small"]
+    # It speaks the language in which the user saw the page.
+    await browser.get("/hub/spawn", headers={"Accept-Language": "de"})
+    reply = await browser.post("/hub/spawn", form)
+    assert "„Cores“ muss eine Zahl von 1 bis 4 sein." in reply.text
     # With a named server the page is the same, and its link leads to that server.
     reply = await browser.post("/hub/spawn/ada/second", form)
     assert reply.status == 400
@@ -293,6 +297,10 @@ async def test_progress_is_told_in_plain_words(page_hub: Any) -> None:
     assert events[-1]["failed"]
     assert "did not start within 4 seconds" in said[-1]
     assert "Choose a smaller profile" in said[-1]
+    # The page after the failure says the same.
+    bob = await hub.browser("bob")
+    assert "Choose a smaller profile" in (await bob.get("/hub/spawn-pending/bob")).text
+    await bob.close()
     assert hub.alive
 
 

@@ -1,0 +1,67 @@
+"""Promises about what a hub keeps of its pages: a first view costs nothing extra, nothing outlives its snapshot."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+from profile_spawner.access import UserInfo
+from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.options import Offer, parse_options
+from profile_spawner.page.render import PageRequest
+from profile_spawner.params import Param
+from profile_spawner.precedence import Resolver
+from profile_spawner.registry import Entry, Snapshot
+from profile_spawner.spawner.pages import PROBLEMS_SHOWN, HubPages, Viewer, problem_notices
+
+SETTINGS = SimpleNamespace(page_template_paths=[], category_order=[], capacity_interval=0.0)
+OPTIONS: dict[str, Any] = {"size": {"choices": {"s": {}, "l": {}}}}
+
+
+def snapshot(title: str, count: int = 30, **more: Any) -> Snapshot:
+    """Return profiles with an option each."""
+    options = parse_options(OPTIONS, profile="p")
+    return Snapshot([Entry(offer=Offer(f"p{n}", f"{title} {n}", options=options)) for n in range(count)], **more)
+
+
+async def test_pages_are_made_before_they_are_served() -> None:
+    """After `warm`, the view of whoever looked last finds its page made, and it is the page of the new profiles."""
+    pages = HubPages(SETTINGS, logging.getLogger(__name__))
+    old, new = snapshot("Old"), snapshot("New")
+    ada = Viewer(UserInfo("ada"), language="de")
+    first = pages.renderer.render(PageRequest(cards=await pages.deck(old, ada), language="de"))
+    assert "Old 3" in first
+    await pages.warm(new)
+    deck = await pages.deck(new, ada)
+    made = len(deck.pages)
+    assert made == 1
+    page = pages.renderer.render(PageRequest(cards=deck, language="de"))
+    assert len(deck.pages) == made
+    assert "New 3" in page
+    assert "Old" not in page
+
+
+async def test_nothing_outlives_its_snapshot() -> None:
+    """Decks, markup and the personal cards of a snapshot go with it."""
+    pages = HubPages(SETTINGS, logging.getLogger(__name__))
+    resolver = Resolver({"a": Param("a", schema={"type": "string"})}, {})
+    old = snapshot("Old", resolver=resolver)
+    for name in ("ada", "bob"):
+        viewer = Viewer(UserInfo(name), layers={"user": {"a": name}})
+        pages.renderer.render(PageRequest(cards=await pages.deck(old, viewer)))
+    gone = weakref.ref(old)
+    del old
+    gc.collect()
+    assert gone() is None
+
+
+def test_many_problems_leave_room_for_the_profiles() -> None:
+    """An administrator is told of the first problems and of their number."""
+    problems = [ProfileSpawnerError(f"problem {n}") for n in range(100)]
+    notices = problem_notices(snapshot("x", problems=problems))
+    assert len(notices) == PROBLEMS_SHOWN + 1
+    assert "90" in notices[-1]
+    assert len(problem_notices(snapshot("x", problems=problems[:2]))) == 2
