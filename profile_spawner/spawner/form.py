@@ -211,12 +211,15 @@ class FormMixin:
 
     def _routes_exist(self) -> bool:
         """Add the page's routes to the hub that this spawner runs in; false outside of a hub."""
+        if self.pages.routed:
+            return True
         from jupyterhub.app import JupyterHub
 
         application = getattr(JupyterHub.instance(), "tornado_application", None) if JupyterHub.initialized() else None
         if application is None:
             return False
         add_routes(application, self.hub.base_url, search_profiles)  # type: ignore[attr-defined]
+        self.pages.routed = True
         return True
 
 
