@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from .context import ServerContext
 from .errors import BuildError, ConflictError, Origin
 from .names import content_hash, identity_hash, object_name
+from .options import escape_dollars
 from .params import SecretRef
 from .references import references_in, render_value
 from .resources import (
@@ -71,13 +72,24 @@ class Assembly:
         context: Whose server it is.
         params: Resolved params, for `{{ references }}`.
         origin: Where the profile was written, for messages.
+        typed: The params whose values the user has typed.
     """
 
-    def __init__(self, slug: str, context: ServerContext, params: Mapping[str, Any], origin: Origin) -> None:
+    def __init__(
+        self,
+        slug: str,
+        context: ServerContext,
+        params: Mapping[str, Any],
+        origin: Origin,
+        typed: Collection[str] = (),
+    ) -> None:
         self._slug = slug
         self._context = context
         self._origin = origin
         self._lookup = {**params, **context.facts(slug)}
+        # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
+        theirs = [name for name in (*typed, "username", "servername") if name in self._lookup]
+        self._argument_lookup = {**self._lookup, **{name: _without_references(self._lookup[name]) for name in theirs}}
         self._env: dict[str, Any] = {}
         self._volumes: list[dict[str, Any]] = []
         self._mounts: list[dict[str, Any]] = []
@@ -108,7 +120,7 @@ class Assembly:
             if not isinstance(value, str):
                 self._env[name] = value.to_kubernetes()
                 continue
-            rendered = self._render(value, f"environment variable {name}")
+            rendered = self._render(value, f"environment variable {name}", self._argument_lookup)
             if isinstance(rendered, SecretRef):
                 self._env[name] = {"valueFrom": {"secretKeyRef": {"name": rendered.name, "key": rendered.key}}}
             else:
@@ -221,7 +233,7 @@ class Assembly:
             }
             if container.env:
                 declared["env"] = [
-                    {"name": k, "value": self._render_text(v, f"init container {container.name}: {k}")}
+                    {"name": k, "value": self._render_text(v, f"init container {container.name}: {k}", argument=True)}
                     for k, v in container.env.items()
                 ]
             self._init_containers.append(declared)
@@ -302,11 +314,11 @@ class Assembly:
 
     # ---------------------------------------------------------------------------------------------- texts
 
-    def _render(self, text: str, field: str) -> Any:
-        return render_value(text, self._lookup, origin=self._origin, field=field)
+    def _render(self, text: Any, field: str, lookup: Mapping[str, Any] | None = None) -> Any:
+        return render_value(text, self._lookup if lookup is None else lookup, origin=self._origin, field=field)
 
-    def _render_text(self, text: str, field: str) -> str:
-        rendered = self._render(text, field)
+    def _render_text(self, text: str, field: str, *, argument: bool = False) -> str:
+        rendered = self._render(text, field, self._argument_lookup if argument else None)
         if isinstance(rendered, SecretRef):
             raise BuildError(
                 "a secure param may stand only as the whole value of an environment variable",
@@ -368,7 +380,10 @@ class Assembly:
         return object_name(f"{name}-{self._context.user.name}", self._context.owned_hash(name))
 
     def _manifest_object(self, document: Mapping[str, Any], lifetime: Lifetime, field: str) -> KubeObject:
-        rendered = render_value(dict(document), self._lookup, origin=self._origin, field=field)
+        rendered = self._render(dict(document), field)
+        spec = document.get("spec")
+        if isinstance(spec, Mapping) and isinstance(spec.get("template"), Mapping):
+            rendered["spec"]["template"] = self._render(spec["template"], field, self._argument_lookup)
         metadata = rendered.get("metadata")
         kind, version = rendered.get("kind"), rendered.get("apiVersion")
         name = metadata.get("name") if isinstance(metadata, Mapping) else None
@@ -471,6 +486,16 @@ class Assembly:
                         container["volumeMounts"].append(target)
             else:
                 self._mounts.append(target)
+
+
+def _without_references(value: Any) -> Any:
+    if isinstance(value, str):
+        return escape_dollars(value)
+    if isinstance(value, Mapping):
+        return {_without_references(k): _without_references(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_references(v) for v in value]
+    return value
 
 
 def _chunks(files: Iterable[_File]) -> list[list[_File]]:

@@ -23,6 +23,7 @@ from .texts import Text, joined, marked
 
 __all__ = [
     "EXPANDED_TRAITS",
+    "FORMATTED_TRAITS",
     "UNLISTED",
     "Choice",
     "Offer",
@@ -67,30 +68,37 @@ EXPANDED_TRAITS = frozenset(
 )
 """The traits in whose texts KubeSpawner expands `{username}` and the like (`KubeSpawner._expand_all`)."""
 
-_TYPED_EXPANDED = EXPANDED_TRAITS | {
-    "default_url",
-    "notebook_dir",
-    "storage_extra_annotations",
-    "storage_extra_labels",
-    "storage_selector",
-    "user_namespace_annotations",
-    "user_namespace_labels",
-}
-"""The same, and where only a typed text needs care: JupyterHub formats the first two."""
+FORMATTED_TRAITS = frozenset({"default_url", "notebook_dir"})
+"""The traits whose texts JupyterHub formats (`Spawner.format_string`)."""
+
+_TYPED_EXPANDED = (
+    EXPANDED_TRAITS
+    | FORMATTED_TRAITS
+    | {
+        "storage_extra_annotations",
+        "storage_extra_labels",
+        "storage_selector",
+        "user_namespace_annotations",
+        "user_namespace_labels",
+    }
+)
+"""All of these, and where only a typed text needs care."""
 
 _DOLLAR_TRAITS = frozenset(
     {
         "args",
         "cmd",
+        "default_url",
         "environment",
         "extra_container_config",
         "extra_containers",
         "extra_pod_config",
         "init_containers",
+        "notebook_dir",
         "volume_mounts",
     }
 )
-"""The traits in which Kubernetes replaces `$(NAME)`."""
+"""The traits in which Kubernetes replaces `$(NAME)`, or that become environment variables."""
 
 _LABEL_TRAITS = ("extra_labels", "node_selector", "storage_extra_labels")
 _SHELL = re.compile(r"(?:.*/)?(?:ba|da|a|k|z|c|tc|fi)?sh")

@@ -26,9 +26,11 @@ from .errors import BuildError, Origin, ProfileDefinitionError, ProfileSpawnerEr
 from .names import ENV_NAME, is_slug
 from .options import (
     EXPANDED_TRAITS,
+    FORMATTED_TRAITS,
     Option,
     Selection,
     escape_braces,
+    escape_dollars,
     fill_value,
     parse_options,
     typed_into_shell,
@@ -289,7 +291,7 @@ class BaseAppProfile:
             BuildError: when a hook fails or returns what it must not, naming the profile, the hook and the line.
             ConflictError: when two parts of the profile claim one name.
         """
-        assembly = Assembly(self.slug, self.context, self.params, origin_of(type(self)))
+        assembly = Assembly(self.slug, self.context, self.params, origin_of(type(self)), self._typed_params())
         override = self._attributes_override()
         assembly.environment(await self._call("get_pod_env_vars", _EnvVars), home=self.home_dir)
         assembly.volumes(await self._call("get_default_volumes", list[Volume]))
@@ -331,6 +333,9 @@ class BaseAppProfile:
         for name in ("default_url", "service_account"):
             if getattr(self, name) is not None:
                 override[name] = getattr(self, name)
+        declared = type(self).default_url
+        if isinstance(declared, ParamRef) and declared.name in self._typed_params() and self.default_url is not None:
+            override["default_url"] = escape_dollars(self.default_url)
         for name in ("node_selector", "extra_resource_guarantees", "extra_labels", "extra_annotations"):
             value = _convert(type(self), name, getattr(self, name))
             if value:
@@ -340,6 +345,11 @@ class BaseAppProfile:
         if self.home_dir is not None:
             override["working_dir"] = self.home_dir
         return override
+
+    def _typed_params(self) -> frozenset[str]:
+        """Return the params whose values the user has typed."""
+        typed = self.selection.typed if self.selection is not None else frozenset()
+        return typed | {o.param for o in options_of(type(self)) if o.param is not None and o.name in typed}
 
     def _chosen_overrides(self) -> list[tuple[str, dict[str, Any]]]:
         """Return what the user's choices override, in the order of the options."""
@@ -378,7 +388,8 @@ class BaseAppProfile:
 
 def _literal(override: Mapping[str, Any]) -> dict[str, Any]:
     """Return `override` with the braces of its texts escaped wherever KubeSpawner would expand them."""
-    return {trait: escape_braces(v) if trait in EXPANDED_TRAITS else v for trait, v in override.items()}
+    expanded = EXPANDED_TRAITS | FORMATTED_TRAITS
+    return {trait: escape_braces(v) if trait in expanded else v for trait, v in override.items()}
 
 
 class PlainProfile(BaseAppProfile):

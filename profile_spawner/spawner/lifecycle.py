@@ -17,14 +17,16 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from kubespawner.utils import get_k8s_model
 from tornado import web
 
-from profile_spawner.errors import BuildError, ClusterError, ProfileSpawnerError
+from profile_spawner.errors import BuildError, ClusterError, ProfileSpawnerError, shorten
 from profile_spawner.kube.failures import KubeFailure, classify
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.kube.kinds import plain
 from profile_spawner.metrics import SpawnResult, hub_metrics
+from profile_spawner.options import escape_dollars
 from profile_spawner.resources import KubeObject, Lifetime
 from profile_spawner.texts import Text, joined
 
+from .env_order import in_order
 from .progress import explain
 from .refusals import from_error, refusal, uncounted
 from .waiting import NotifyingPodReflector, server_answers
@@ -157,6 +159,15 @@ class LifecycleMixin:
             manifests.insert(0, plain(self.api.api_client.sanitize_for_serialization(self.get_pvc_manifest())))
         return Preview(body, tuple(manifests), tuple(objects))
 
+    def get_env(self: Any) -> dict[str, Any]:
+        """Return the server's environment. In a typed image, which KubeSpawner tells in it, nothing is replaced."""
+        env: dict[str, Any] = super().get_env()  # type: ignore[misc]
+        if self._chosen is not None and self._chosen.selection.typed and "$(" in self.image:
+            for name in ("JUPYTER_IMAGE", "JUPYTER_IMAGE_SPEC"):
+                if env.get(name) == self.image:
+                    env[name] = escape_dollars(self.image)
+        return env
+
     async def get_pod_manifest(self: Any) -> Any:
         """Return the pod as KubeSpawner makes it.
 
@@ -164,14 +175,18 @@ class LifecycleMixin:
             tornado.web.HTTPError: when the profile has something that KubeSpawner cannot make a pod of.
         """
         try:
-            return await super().get_pod_manifest()  # type: ignore[misc]
+            pod = await super().get_pod_manifest()  # type: ignore[misc]
         except (TypeError, ValueError, KeyError, AttributeError) as e:
             entry = self._chosen.entry if self._chosen is not None else None
             if entry is None:
                 raise
-            text = f"{type(e).__name__}: {e}"
+            text = f"{type(e).__name__}: {shorten(str(e), 300)}"
             error = BuildError(f"KubeSpawner cannot make a pod of it: {text}", profile=entry.slug, origin=entry.origin)
             raise self._answer_to(error) from error
+        if self._chosen is not None and self._chosen.selection.typed:
+            container = pod.spec.containers[0]
+            container.env = in_order(container.env or ())
+        return pod
 
     def _hub_parts(self: Any) -> list[Any]:
         """Return the containers and volumes that the hub's own configuration gives to every server."""
