@@ -408,6 +408,43 @@ async def test_a_broken_file_does_not_take_the_others_along(demo: Demo) -> None:
         broken.unlink()
 
 
+@pytest.mark.browser
+async def test_saved_broken_and_mended_in_the_browser(page: Any, chromium: Any, demo: Demo) -> None:
+    """A saved file is on the page at once; broken, the page stays and the administrator reads file and line."""
+    other = await chromium.new_context()
+    try:
+        admin = await other.new_page()
+        await log_in(page, demo, "ada")
+        await log_in(admin, demo, "admin")
+        path = demo.profiles / "edited.py"
+        text = readme_profile().replace("Statistics", "Edited").replace('"statistics"', '"edited"')
+        path.write_text(text)
+        await _until_shown(page, "Edited")
+        path.write_text(text.replace("class Edited", "clas Edited"))
+        line = text.splitlines().index(next(row for row in text.splitlines() if row.startswith("class"))) + 1
+        await _until_shown(admin, f"edited.py:{line}")
+        await page.reload()
+        assert await page.locator(".ps-card[data-slug=edited]").count() == 1, "users keep the last good one"
+        assert f"edited.py:{line}" not in await page.content(), "which is nothing for users"
+        path.write_text(text.replace('"Edited"', '"Mended"'))
+        await _until_shown(page, "Mended")
+        await admin.reload()
+        assert "edited.py" not in await admin.content()
+    finally:
+        await other.close()
+        (demo.profiles / "edited.py").unlink(missing_ok=True)
+
+
+async def _until_shown(page: Any, text: str) -> None:
+    """Reload the page, as a user does who waits for a change."""
+    for _ in range(200):
+        await page.reload()
+        if text in await page.locator("#ps-page").inner_text():
+            return
+        await asyncio.sleep(0.1)  # the page is the only witness
+    raise AssertionError(f"{text!r} does not appear")
+
+
 async def _until_in(path: Path, text: str) -> None:
     while text not in path.read_text():
         await asyncio.sleep(0.1)

@@ -47,7 +47,8 @@ OPTIONS = {{
                "choices": {{"net": {{"display_name": "Network"}}, "disk": {{"display_name": "Disk"}}}}}},
     "image": {{"display_name": "Image", "advanced": True,
                "choices": {{"base": {{"display_name": "Base", "default": True}}}},
-               "unlisted_choice": {{"enabled": True, "display_name": "Your image", "kubespawner_override": {{"image": "{{value}}"}}}}}},
+               "unlisted_choice": {{"enabled": True, "display_name": "Your image",
+                                    "kubespawner_override": {{"image": "{{value}}"}}}}}},
 }}
 ICONS = ["notebook", "gpu", "code", "desktop", "chart", "data", "python", "r", "terminal", "cube"]
 
