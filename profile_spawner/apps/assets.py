@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from profile_spawner.resources import ConfigMap, Manifest
+from profile_spawner.yaml_text import MAX_BYTES, parse_yaml
 
 __all__ = ["load_config_map", "load_manifests"]
 
@@ -52,9 +51,9 @@ def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Man
 
     Raises:
         OSError: The file cannot be read.
-        yaml.YAMLError: It is no YAML; the message has line and column.
+        SourceError: It is no YAML, too large or too deep, or has a key twice or a tag; the message has the line.
     """
     path = Path(path)
-    with path.open(encoding="utf-8") as file:
-        documents = tuple(document for document in yaml.safe_load_all(file) if document is not None)
-    return Manifest(name=name, key=path.name, content=documents, persist=persist)
+    with path.open("rb") as file:
+        text = file.read(MAX_BYTES + 1)
+    return Manifest(name=name, key=path.name, content=tuple(parse_yaml(text, str(path))), persist=persist)

@@ -102,7 +102,7 @@ class Values:
 
     def at(self, *path: Any) -> Origin:
         """Return where something in it was written."""
-        from profile_spawner.sources.yaml_text import line_at
+        from profile_spawner.yaml_text import line_at
 
         return Origin(self.file, self.before + line_at(self.data, path))
 
@@ -113,7 +113,7 @@ def chart_values(path: Path) -> list[Values]:
     Raises:
         SourceError: when it is no YAML.
     """
-    from profile_spawner.sources.yaml_text import parse_yaml
+    from profile_spawner.yaml_text import parse_yaml
 
     try:
         text = path.read_bytes()
@@ -135,7 +135,7 @@ def _found(value: Any, file: str, before: int, depth: int) -> Iterator[Values]:
 
 
 def _in_object(value: Mapping[str, Any], file: str, before: int) -> Iterator[Values]:
-    from profile_spawner.sources.yaml_text import parse_yaml
+    from profile_spawner.yaml_text import parse_yaml
 
     for part in ("data", "stringData"):
         texts = value.get(part)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError
+from profile_spawner.yaml_text import parse_yaml
 
 from .loading import Sources, find_entry, loaded, run, with_sources
 from .output import Format, as_yaml, plain, report_problems
@@ -251,9 +252,7 @@ def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
         if name in ("cpu_limit", "cpu_guarantee"):
             return float(text) if "." in text else int(text)
         if name in _MAPPINGS:
-            import yaml
-
-            return yaml.safe_load(text)
+            return next(iter(parse_yaml(text, name)), None)
         if name not in ATTRIBUTES:
             return type(getattr(cls, name))(text)
         return _TYPED.get(name, str)(text)

@@ -82,11 +82,13 @@ async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, An
         selection = found.snapshot.select({"profile": entry.slug, **whose.options}, spawner.user_info)
         if isinstance(selection, Rejection):
             raise NotAvailableError(selection.message, profile=entry.slug)
-        record = found.snapshot.record(selection, **spawner.param_layers())
+        record = found.snapshot.record(selection, **await spawner.param_layers())
     written = {k: str(v) for path in found.config_files for k, v in literal_keys(path, "param_values").items()}
     for name, one in record.items():
         for value in (one, *one["shadowed"]):
-            origin = value["origin"] or _configured_at(written, whose, name, value["layer"], value["source"])
+            origin = value["origin"]
+            if origin and origin.startswith("param_values"):  # what a spawner can tell; here the files are known
+                origin = _configured_at(written, whose, name, value["layer"], value["source"]) or origin
             value["origin"] = place(origin) if origin else None
     return record
 
@@ -142,7 +144,7 @@ def _within(value: Any, *steps: str) -> Any:
 
 
 def _read(path: Path) -> Any:
-    from profile_spawner.sources.yaml_text import parse_yaml
+    from profile_spawner.yaml_text import parse_yaml
 
     return next(iter(parse_yaml(path.read_text(encoding="utf-8"), str(path))), None)
 

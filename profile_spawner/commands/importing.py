@@ -96,7 +96,7 @@ def configurator(file: _File, output_file: _Output = None) -> None:
     secret mounts, manifests. Its templates become references; what has no counterpart is told on standard error.
     """
     from profile_spawner.moving.applicationhub import read_config as read
-    from profile_spawner.sources.yaml_text import parse_yaml
+    from profile_spawner.yaml_text import parse_yaml
 
     document = next(iter(parse_yaml(file.read_bytes(), str(file))), None)
     try:

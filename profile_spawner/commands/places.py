@@ -82,7 +82,7 @@ def _names(definition: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _in_yaml(definition: Any, file: str, before: int) -> Where:
-    from profile_spawner.sources.yaml_text import line_at
+    from profile_spawner.yaml_text import line_at
 
     return lambda path: Origin(file, before + (line_at(definition, path) or getattr(definition, "line", 0)))
 

@@ -167,7 +167,7 @@ def _documents(sources: Sources) -> list[Path]:
 
 def _lint_document(path: Path, traits: Sequence[str]) -> Iterator[Finding]:
     """Check the plain entries of a document, wherever a chart's values or a document may have them."""
-    from profile_spawner.sources.yaml_text import line_at, parse_yaml
+    from profile_spawner.yaml_text import line_at, parse_yaml
 
     try:
         documents = parse_yaml(path.read_bytes(), str(path))

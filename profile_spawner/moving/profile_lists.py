@@ -16,7 +16,7 @@ from typing import Any
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.names import is_slug, slugify
 from profile_spawner.registry import raw_profiles
-from profile_spawner.sources.yaml_text import line_at, parse_yaml
+from profile_spawner.yaml_text import line_at, parse_yaml
 
 __all__ = ["FoundList", "as_document", "as_module", "find_lists"]
 

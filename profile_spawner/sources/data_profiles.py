@@ -31,10 +31,10 @@ from profile_spawner.resources import (
     SecretMount,
     Volume,
 )
+from profile_spawner.yaml_text import YamlMap, line_at, parse_yaml
 
 from .data_policy import DataPolicy
 from .schema import CollectionSpec, DocumentSpec, ParamSpec, ProfileSpec
-from .yaml_text import YamlMap, line_at, parse_yaml
 
 __all__ = ["DocumentReader", "DocumentResult"]
 

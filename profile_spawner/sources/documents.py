@@ -9,12 +9,12 @@ from pathlib import Path
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.profile import BaseAppProfile
+from profile_spawner.yaml_text import MAX_BYTES
 
 from .data_policy import DataPolicy
 from .data_profiles import DocumentReader
 from .files import Fingerprint, UnsettledError, fingerprint, is_temporary, read_file
 from .units import Loaded, Unit
-from .yaml_text import MAX_BYTES
 
 __all__ = ["SUFFIXES", "Documents", "finder_of"]
 

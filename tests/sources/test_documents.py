@@ -20,7 +20,7 @@ from profile_spawner.reload import ProfileService
 from profile_spawner.sources.data_policy import DataPolicy
 from profile_spawner.sources.data_profiles import DocumentReader
 from profile_spawner.sources.schema import document_schema
-from profile_spawner.sources.yaml_text import parse_yaml
+from profile_spawner.yaml_text import parse_yaml
 from tests.sources.conftest import put
 
 LAB = """
