@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class Assembly:
         params: Resolved params, for `{{ references }}`.
         origin: Where the profile was written, for messages.
         typed: The params whose values the user has typed.
+        choices: What the user chose, in any form: a hook may have put it into its texts.
     """
 
     def __init__(
@@ -82,14 +84,22 @@ class Assembly:
         params: Mapping[str, Any],
         origin: Origin,
         typed: Collection[str] = (),
+        choices: Iterable[Any] = (),
     ) -> None:
         self._slug = slug
         self._context = context
         self._origin = origin
-        self._lookup = {**params, **context.facts(slug)}
+        facts = context.facts(slug)
+        # Not one dictionary: a param without a usable value says why when it is asked for.
+        self._lookup: Mapping[str, Any] = ChainMap(dict(facts), params)  # type: ignore[arg-type]
+        self._inserting: Mapping[str, set[str]] = getattr(params, "inserting", {})
         # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
-        theirs = [name for name in (*typed, "username", "servername") if name in self._lookup]
-        self._argument_lookup = {**self._lookup, **{name: _without_references(self._lookup[name]) for name in theirs}}
+        untrusted = {*typed, "username", "servername"}
+        theirs = [n for n in {*params, *facts} if n in untrusted or untrusted & self._inserting.get(n, set())]
+        escaped = {name: _without_references(self._lookup[name]) for name in theirs}
+        self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
+        said = [context.user.name, context.server_name, *choices, *(params[n] for n in typed if n in {*params})]
+        self._their_texts = sorted({t for t in _texts(said) if references_in(t)}, key=len, reverse=True)
         self._env: dict[str, Any] = {}
         self._volumes: list[dict[str, Any]] = []
         self._mounts: list[dict[str, Any]] = []
@@ -106,8 +116,17 @@ class Assembly:
 
     # ---------------------------------------------------------------------------------------------- parts
 
-    def environment(self, variables: Mapping[str, Any], *, home: str | None) -> None:
-        """Add environment variables; `HOME` too where the profile has a home directory."""
+    def environment(
+        self, variables: Mapping[str, Any], *, home: str | None, render: bool = True, own: bool = False
+    ) -> None:
+        """Add environment variables; `HOME` too where the profile has a home directory.
+
+        Args:
+            variables: As hooks return them.
+            home: The home directory.
+            render: Whether references in the values are replaced.
+            own: Whether the author wrote all of them, so that no text of a user can be among them.
+        """
         if home is not None:
             self._env["HOME"] = home
         for name, value in variables.items():
@@ -120,7 +139,10 @@ class Assembly:
             if not isinstance(value, str):
                 self._env[name] = value.to_kubernetes()
                 continue
-            rendered = self._render(value, f"environment variable {name}", self._argument_lookup)
+            if not render:
+                self._env[name] = value
+                continue
+            rendered = self._render(value, f"environment variable {name}", self._argument_lookup, own=own)
             if isinstance(rendered, SecretRef):
                 self._env[name] = {"valueFrom": {"secretKeyRef": {"name": rendered.name, "key": rendered.key}}}
             else:
@@ -314,8 +336,26 @@ class Assembly:
 
     # ---------------------------------------------------------------------------------------------- texts
 
-    def _render(self, text: Any, field: str, lookup: Mapping[str, Any] | None = None) -> Any:
+    def _render(self, text: Any, field: str, lookup: Mapping[str, Any] | None = None, *, own: bool = False) -> Any:
+        if self._their_texts and not own:
+            text = self._guarded(text)
         return render_value(text, self._lookup if lookup is None else lookup, origin=self._origin, field=field)
+
+    def _guarded(self, value: Any) -> Any:
+        """Return texts of hooks so that what a user said in them stays text, even if it looks like a reference."""
+        if isinstance(value, Mapping):
+            return {k: self._guarded(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._guarded(v) for v in value]
+        if isinstance(value, str):
+            for text in self._their_texts:
+                value = value.replace(text, text.replace("{{", "{{{{"))
+        return value
+
+    def _mentions_user(self, text: str) -> bool:
+        """Tell whether a text differs from user to user."""
+        names = references_in(text)
+        return not _PERSONAL_FACTS.isdisjoint(names.union(*(self._inserting.get(n, ()) for n in names)))
 
     def _render_text(self, text: str, field: str, *, argument: bool = False) -> str:
         rendered = self._render(text, field, self._argument_lookup if argument else None)
@@ -404,7 +444,7 @@ class Assembly:
     def _add_file(
         self, field: str, text: str, name: str, mount_path: str, mode: int, *, render: bool = True, mount: bool = True
     ) -> None:
-        personal = render and not _PERSONAL_FACTS.isdisjoint(references_in(text))
+        personal = render and self._mentions_user(text)
         content = self._render_text(text, field) if render else text
         self._files.append(_File(field, "", name, content, mode, personal))
         if mount:
@@ -412,9 +452,7 @@ class Assembly:
 
     def _add_directory(self, field: str, directory: str, config_map: ConfigMap) -> None:
         files = config_map.files()
-        personal = config_map.render and any(
-            not _PERSONAL_FACTS.isdisjoint(references_in(text)) for text in files.values()
-        )
+        personal = config_map.render and any(self._mentions_user(text) for text in files.values())
         for name, text in files.items():
             content = self._render_text(text, field) if config_map.render else text
             self._files.append(_File(field, directory, name, content, config_map.mode, personal))
@@ -423,7 +461,7 @@ class Assembly:
     def _unmounted(self, config_map: ConfigMap, field: str) -> None:
         files = config_map.files()
         render = config_map.render
-        personal = render and any(not _PERSONAL_FACTS.isdisjoint(references_in(t)) for t in files.values())
+        personal = render and any(self._mentions_user(text) for text in files.values())
         data = {k: self._render_text(v, field) if render else v for k, v in files.items()}
         name = self._files_name(config_map.name, data, personal)
         lifetime = Lifetime.owned if personal else Lifetime.shared
@@ -486,6 +524,17 @@ class Assembly:
                         container["volumeMounts"].append(target)
             else:
                 self._mounts.append(target)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _without_references(value: Any) -> Any:

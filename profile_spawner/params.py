@@ -22,6 +22,7 @@ from .errors import Origin, ParamError, shorten
 __all__ = [
     "LAYERS",
     "MISSING",
+    "REFERENCE",
     "SENSITIVE",
     "FieldSpec",
     "Param",
@@ -35,6 +36,11 @@ __all__ = [
 
 PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 """`name` or `area/name`."""
+
+REFERENCE = re.compile(
+    r"(\{\{\{\{)|(?<!\$)\{\{[ \t]*([A-Za-z][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*)[ \t]*\}\}"
+)
+"""In a text: the escape, or a reference. `${{` belongs to other languages and is left alone."""
 
 LAYERS = ("enforced", "spawn", "server", "user", "profile", "assigned", "groups", "hub", "global")
 """Where a value may be set."""
@@ -60,6 +66,12 @@ SENSITIVE = frozenset(
         "kubespawner_override",
         "node_selector",
         "tolerations",
+        # Labels open network policies; the others are files of the hub.
+        "extra_labels",
+        "extra_annotations",
+        "bash_login_path",
+        "bashrc_path",
+        "init_script_path",
     }
 )
 """Attributes whose params users may set only where the profile lists the param in its `user_settable`."""
@@ -213,6 +225,8 @@ class Param:
         documentation: More.
         secure: The value is a reference to a Kubernetes Secret; there is no default, and it is shown as `***`.
         user_settable: Whether users may choose a value on the spawn page.
+        sensitive: Whether it decides on security, so that users may choose a value only with profiles that name it in
+            their `user_settable`. Params of sensitive attributes, such as `image`, count as marked.
         merge: How the values of several layers are joined: `first` (the most specific one counts), `append` (lists,
             most specific first) or `merge` (mappings, recursively).
         merge_key: For `append`: items with the same value of this key count once, the most specific one.
@@ -231,6 +245,7 @@ class Param:
     documentation: str = ""
     secure: bool = False
     user_settable: bool = False
+    sensitive: bool = False
     merge: Merge = "first"
     merge_key: str | None = None
     layers: tuple[str, ...] | None = None
@@ -254,10 +269,14 @@ class Param:
         object.__setattr__(self, "schema", freeze(plain))
         object.__setattr__(self, "meta", freeze(dict(self.meta)))
         object.__setattr__(self, "_validator", self._compile(plain))
+        if self.secure and (self.user_settable or self.merge != "first"):
+            raise self._error("a secure param can be neither chosen by users nor joined")
         if self.secure and default is not MISSING:
             raise self._error("a secure param has no default", hint="Set it in a layer, as {secret: NAME, key: KEY}")
         if default is not MISSING:
-            problems = self.problems(default)
+            # What stands in for `{{ references }}` is known only when a server is started.
+            refers = any(m.group(2) for text in _texts(default) for m in REFERENCE.finditer(text))
+            problems = [] if refers else self.problems(default)
             if problems:
                 raise self._error(f"the default does not fit the schema: {problems[0]}", value=default)
             default = freeze(default)
@@ -372,6 +391,7 @@ class Param:
             "documentation",
             "secure",
             "user_settable",
+            "sensitive",
             "merge",
             "merge_key",
             "layers",

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import Origin, ParamError, shorten
-from .params import MISSING, Param, ParamDefinitions, SecretRef, freeze, nearest, thaw
+from .errors import Origin, ParamError
+from .joining import Ceiling
+from .params import MISSING, Param, ParamDefinitions, freeze, nearest
+from .references import references_in
+from .resolution import Broken, Candidate, Deciding, Resolution, Resolved, Shadowed, candidate
 
 __all__ = [
     "DRP_ORDER",
@@ -23,6 +26,8 @@ __all__ = [
     "Resolved",
     "Resolver",
     "Shadowed",
+    "Values",
+    "walk",
 ]
 
 PRECEDENCE = ("enforced", "spawn", "server", "user", "profile", "assigned", "groups", "hub", "global", "default")
@@ -37,51 +42,21 @@ GLOBAL = "global"
 """The collection that always exists and comes last."""
 
 
-@dataclass(frozen=True)
-class Ceiling:
-    """What an administrator enforces without fixing the value.
+class Values(dict[str, Any]):
+    """Values of one layer, with the places where they were written.
 
-    A number beyond a bound is set to the bound. A value that is not allowed is an error.
-
-    Attributes:
-        maximum: The largest value.
-        minimum: The smallest value.
-        allowed: The only values.
+    Args:
+        values: Values by param.
+        origins: Where they were written, by param.
     """
 
-    maximum: float | None = None
-    minimum: float | None = None
-    allowed: tuple[Any, ...] | None = None
+    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, Origin] | None = None) -> None:
+        super().__init__(values)
+        self.origins = dict(origins or {})
 
-    @classmethod
-    def of(cls, value: Any) -> Ceiling | None:
-        """Read `{"$maximum": 2}`, `{"$minimum": ...}`, `{"$allowed": [...]}`; `None` for a plain value."""
-        if isinstance(value, Ceiling):
-            return value
-        if isinstance(value, Mapping) and value and set(value) <= {"$maximum", "$minimum", "$allowed"}:
-            allowed = value.get("$allowed")
-            return cls(
-                value.get("$maximum"),
-                value.get("$minimum"),
-                None if allowed is None else tuple(freeze(a) for a in allowed),
-            )
-        return None
-
-    def apply(self, name: str, value: Any) -> Any:
-        """Return `value` within the bounds.
-
-        Raises:
-            ParamError: when it is not one of the allowed values.
-        """
-        if self.allowed is not None and value not in self.allowed:
-            names = ", ".join(shorten(a, 30) for a in self.allowed[:10])
-            raise ParamError("is not allowed by the administrator", field=f"param {name}", value=value, expected=names)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if self.maximum is not None and value > self.maximum:
-                return self.maximum
-            if self.minimum is not None and value < self.minimum:
-                return self.minimum
-        return value
+    def origin_of(self, param: str) -> Origin | None:
+        """Return where the value of `param` was written."""
+        return self.origins.get(param)
 
 
 @dataclass(frozen=True)
@@ -107,137 +82,6 @@ class Collection:
         return self.origins.get(param, self.origin)
 
 
-@dataclass(frozen=True)
-class Shadowed:
-    """A value that another one hides.
-
-    Attributes:
-        layer: Its layer.
-        source: The profile, group or collection in it.
-        value: The value; `***` for a secure one.
-        origin: File and line.
-    """
-
-    layer: str
-    source: str
-    value: Any
-    origin: Origin | None = None
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """What a param is for one server, and why.
-
-    Attributes:
-        name: The param.
-        value: Its value; `***` for a secure one.
-        layer: The layer that decided; for merged values the strongest one that took part.
-        source: The profile, group or collection in it.
-        origin: File and line.
-        shadowed: What it hides, strongest first; for merged values what it was joined with.
-        merged: Whether several values were joined.
-    """
-
-    name: str
-    value: Any
-    layer: str
-    source: str
-    origin: Origin | None
-    shadowed: tuple[Shadowed, ...] = ()
-    merged: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as plain JSON."""
-
-        def origin(o: Origin | None) -> str | None:
-            return str(o) if o is not None else None
-
-        return {
-            "name": self.name,
-            "value": thaw(self.value),
-            "layer": self.layer,
-            "source": self.source,
-            "origin": origin(self.origin),
-            "merged": self.merged,
-            "shadowed": [
-                {"layer": s.layer, "source": s.source, "value": thaw(s.value), "origin": origin(s.origin)}
-                for s in self.shadowed
-            ],
-        }
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    layer: str
-    source: str
-    value: Any
-    origin: Origin | None
-
-    def shown(self, param: Param | None) -> Shadowed:
-        secret = isinstance(self.value, SecretRef) or (param is not None and param.secure)
-        return Shadowed(self.layer, self.source, "***" if secret else self.value, self.origin)
-
-
-class Resolved(Mapping[str, Any]):
-    """The values of all params for one server. Looking one up costs what a dictionary costs."""
-
-    __slots__ = ("_candidates", "_definitions", "_explained", "_values", "get")
-
-    def __init__(
-        self,
-        values: dict[str, Any],
-        candidates: Callable[[str], list[_Candidate]],
-        definitions: ParamDefinitions,
-    ) -> None:
-        self._values = values
-        self._candidates = candidates
-        self._definitions = definitions
-        self._explained: dict[str, Resolution] = {}
-        self.get = values.get  # type: ignore[method-assign]
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._values
-
-    def explain(self, name: str) -> Resolution:
-        """Return where the value of `name` came from and what it hides.
-
-        Raises:
-            KeyError: when it has no value.
-        """
-        found = self._explained.get(name)
-        if found is None:
-            found = self._explained[name] = self._explain(name)
-        return found
-
-    def _explain(self, name: str) -> Resolution:
-        value = self._values[name]
-        param = self._definitions.get(name)
-        candidates = self._candidates(name)
-        ceilings = [c for c in candidates if isinstance(c.value, Ceiling)]
-        candidates = [c for c in candidates if not isinstance(c.value, Ceiling)]
-        first, *rest = candidates
-        if ceilings and value != first.value and not (param is not None and param.merge != "first"):
-            first, rest = ceilings[0], candidates
-        merged = param is not None and param.merge != "first" and len(candidates) > 1
-        shown = "***" if isinstance(value, SecretRef) else value
-        return Resolution(
-            name, shown, first.layer, first.source, first.origin, tuple(c.shown(param) for c in rest), merged
-        )
-
-    def record(self) -> dict[str, Any]:
-        """Return all values with their sources, without secrets, as plain JSON: what a server was started with."""
-        return {name: self.explain(name).to_json() for name in sorted(self._values)}
-
-
 class Resolver:
     """Resolves params for servers. Made once per snapshot.
 
@@ -245,10 +89,13 @@ class Resolver:
         definitions: All params, by name.
         collections: All collections and the params of all profiles, by name.
         strict: Whether a value that nobody defined is an error.
+        conflicts: What was found wrong before: names that are taken twice.
 
     Attributes:
         unavailable: Why profiles and collections cannot be used: their values no longer fit, or they take on something
-            that does not exist or that takes on them.
+            that does not exist or that takes on them. What is wrong with `global` is an error where it would count.
+        conflicts: As given.
+        uses_facts: Whether values refer to facts of the server, such as `{{ username }}`.
     """
 
     def __init__(
@@ -257,32 +104,89 @@ class Resolver:
         collections: Mapping[str, Collection] | None = None,
         *,
         strict: bool = True,
+        conflicts: Sequence[ParamError] = (),
     ) -> None:
         self.definitions = ParamDefinitions(definitions)
         self.collections: Mapping[str, Collection] = {GLOBAL: Collection(GLOBAL), **(collections or {})}
         self.strict = strict
+        self.conflicts = tuple(conflicts)
         self._walks: dict[str, tuple[str, ...]] = {}
         self._values: dict[str, dict[str, Any]] = {}
         problems: dict[str, list[ParamError]] = {}
         for name, collection in self.collections.items():
+            layer = GLOBAL if name == GLOBAL else "profile"
+            self._values[name], wrong = self._look_at(collection.params, layer, name, collection.origin_of)
             try:
-                self._values[name] = self._check(collection)
                 self._walks[name] = walk(name, self.collections)
             except ParamError as e:
-                problems.setdefault(name, []).append(e)
+                wrong.append(e)
+            if wrong:
+                problems[name] = wrong
         for name, order in self._walks.items():
             broken = [other for other in order if other in problems and other != name]
             if broken:
                 problems.setdefault(name, []).extend(problems[broken[0]])
         self.unavailable: Mapping[str, tuple[ParamError, ...]] = {n: tuple(es) for n, es in problems.items()}
-        self._defaults = {n: p.default for n, p in self.definitions.items() if p.has_default}
-        self._flat: dict[str, dict[str, list[_Candidate]]] = {}
+        self._defaults = {
+            n: candidate("default", n, p.default, p.origin) for n, p in self.definitions.items() if p.has_default
+        }
+        self._flat: dict[str, dict[str, list[Candidate]]] = {}
+        self._global = self._global_values()
+        named = references_in([list(self._values.values()), [c.value for c in self._defaults.values()]])
+        self.uses_facts = bool(named - set(self.definitions))
+
+    def _global_values(self) -> dict[str, list[Candidate]]:
+        flat = dict(self._candidates_of(GLOBAL, GLOBAL))
+        if GLOBAL not in self._walks:
+            # Half of it would be worse than none: what would come from here, or be hidden by it, has no value.
+            broken = Broken(self.unavailable[GLOBAL][-1])
+            lost = Candidate(GLOBAL, GLOBAL, broken, self.collections[GLOBAL].origin)
+            flat = {n: [*flat.get(n, ()), lost] for n in {*self.definitions, *flat}}
+        return flat
 
     # ---------------------------------------------------------------------------------------------- definition
 
-    def _check(self, collection: Collection) -> dict[str, Any]:
-        layer = GLOBAL if collection.name == GLOBAL else "profile"
-        return self.check_values(collection.params, layer, collection.name, collection.origin_of)
+    def _look_at(
+        self, values: Mapping[str, Any], layer: str, source: str, origin_of: Callable[[str], Origin | None]
+    ) -> tuple[dict[str, Any], list[ParamError]]:
+        """Return the values of one layer, frozen, with stand-ins for those that cannot be used, and why not."""
+        result: dict[str, Any] = {}
+        wrong: list[ParamError] = []
+        for name, value in values.items():
+            origin = origin_of(name)
+            try:
+                result[name] = self._look_at_one(name, value, layer, source, origin)
+            except ParamError as e:
+                wrong.append(e)
+                if name in self.definitions:
+                    result[name] = Broken(e, freeze(value))
+        return result, wrong
+
+    def _look_at_one(self, name: str, value: Any, layer: str, source: str, origin: Origin | None) -> Any:
+        param = self.definitions.get(name)
+        if param is None:
+            if self.strict:
+                self.definitions.require(name, profile=source, origin=origin)
+            return freeze(value)
+        if param.layers is not None and layer not in param.layers:
+            raise ParamError(
+                f"may not be set in layer {layer!r}",
+                profile=source,
+                origin=origin,
+                field=f"param {name}",
+                expected=f"one of {', '.join(param.layers)}",
+            )
+        if layer == "enforced":
+            try:
+                ceiling = Ceiling.of(value)
+            except ParamError as e:
+                e.origin, e.field = origin, f"param {name}: {e.field}"
+                raise
+            if ceiling is not None:
+                return ceiling
+        if layer != "spawn" and not param.secure and references_in(value):
+            return freeze(value)  # checked when it is known
+        return param.check(value, profile=source, origin=origin)
 
     def check_values(
         self,
@@ -296,25 +200,9 @@ class Resolver:
         Raises:
             ParamError: for an undefined param, a value that does not fit, or a layer in which it may not be set.
         """
-        result = {}
-        for name, value in values.items():
-            origin = origin_of(name)
-            param = self.definitions.get(name)
-            if param is None:
-                if self.strict:
-                    self.definitions.require(name, profile=source, origin=origin)
-                result[name] = freeze(value)
-                continue
-            if param.layers is not None and layer not in param.layers:
-                raise ParamError(
-                    f"may not be set in layer {layer!r}",
-                    profile=source,
-                    origin=origin,
-                    field=f"param {name}",
-                    expected=f"one of {', '.join(param.layers)}",
-                )
-            ceiling = Ceiling.of(value) if layer == "enforced" else None
-            result[name] = ceiling or param.check(value, profile=source, origin=origin)
+        result, wrong = self._look_at(values, layer, source, origin_of)
+        if wrong:
+            raise wrong[0]
         return result
 
     def walk_of(self, name: str) -> tuple[str, ...]:
@@ -339,16 +227,16 @@ class Resolver:
 
     # ---------------------------------------------------------------------------------------------- resolution
 
-    def _candidates_of(self, name: str, layer: str) -> dict[str, list[_Candidate]]:
+    def _candidates_of(self, name: str, layer: str) -> dict[str, list[Candidate]]:
         """Return the values of a collection and all it takes on, by param, strongest first."""
         key = f"{layer}:{name}"
         flat = self._flat.get(key)
         if flat is None:
             flat = {}
-            for other in self._walks.get(name, ()):
+            for other in self._walks.get(name, (name,)):
                 collection = self.collections[other]
-                for param, value in self._values.get(other, {}).items():
-                    flat.setdefault(param, []).append(_Candidate(layer, other, value, collection.origin_of(param)))
+                for param, value in self._values[other].items():
+                    flat.setdefault(param, []).append(candidate(layer, other, value, collection.origin_of(param)))
             self._flat[key] = flat
         return flat
 
@@ -364,8 +252,12 @@ class Resolver:
         groups: Iterable[tuple[str, Mapping[str, Any], Sequence[str]]] = (),
         hub: Mapping[str, Any] | None = None,
         order: str = "default",
+        facts: Mapping[str, Any] | None = None,
     ) -> Resolved:
         """Return the values for one server.
+
+        A value that does not fit its definition, cannot be joined, or refers to what does not exist, is an error where
+        it is used (`Resolved.failed`); everything else that is wrong is one here.
 
         Args:
             profile: The chosen profile.
@@ -377,53 +269,65 @@ class Resolver:
             groups: For each of the user's groups, in their declared order: name, values, collections.
             hub: The hub's own values, such as `staging`.
             order: `default` for `PRECEDENCE`, `drp` for Digital Rebar's order.
+            facts: What texts in values can refer to besides params, such as `username`.
 
         Raises:
-            ParamError: for values that do not fit, unknown collections, and choices that are not the user's.
+            ParamError: for params that nobody defined, unknown collections, and choices that are not the user's.
         """
         if order not in _ORDERS:
             raise ParamError("unknown order", field="order", value=order, expected=" or ".join(_ORDERS))
-        by_layer: dict[str, list[dict[str, list[_Candidate]]]] = {
+        by_layer: dict[str, list[dict[str, list[Candidate]]]] = {
             "enforced": self._single("enforced", enforced),
-            "spawn": self._single("spawn", self._settable(spawn)),
+            "spawn": self._chosen(spawn),
             "server": self._single("server", server),
             "user": self._single("user", user),
             "profile": [self._named(profile, "profile")] if profile in self.collections else [],
             "assigned": [self._named(name, "assigned") for name in assigned],
             "groups": [layer for group in groups for layer in self._group(*group)],
             "hub": self._single("hub", hub),
-            "global": [self._candidates_of(GLOBAL, GLOBAL)],
+            "global": [self._global],
         }
         ordered = [flat for layer in _ORDERS[order] if layer != "default" for flat in by_layer[layer]]
 
-        def candidates(name: str) -> list[_Candidate]:
+        def candidates(name: str) -> list[Candidate]:
             found = [c for flat in ordered for c in flat.get(name, ())]
             if name in self._defaults:
-                param = self.definitions[name]
-                found.append(_Candidate("default", name, self._defaults[name], param.origin))
+                found.append(self._defaults[name])
             return found
 
         names = dict.fromkeys([*self._defaults, *(n for flat in ordered for n in flat)])
-        values = {}
+        deciding = Deciding(self.definitions, candidates, facts or {}, names)
+        values, failed = {}, {}
         for name in names:
-            value = self._decide(name, candidates(name))
+            try:
+                value = deciding.value(name)
+            except ParamError as e:
+                failed[name] = e
+                continue
             if value is not MISSING:
                 values[name] = value
-        return Resolved(values, candidates, self.definitions)
+        return Resolved(values, failed, deciding)
 
-    def _single(self, layer: str, values: Mapping[str, Any] | None) -> list[dict[str, list[_Candidate]]]:
+    def _single(
+        self, layer: str, values: Mapping[str, Any] | None, source: str = ""
+    ) -> list[dict[str, list[Candidate]]]:
         if not values:
             return []
-        checked = self.check_values(values, layer, layer)
-        return [{name: [_Candidate(layer, layer, value, None)] for name, value in checked.items()}]
+        origin_of = values.origin_of if isinstance(values, Values) else lambda name: None
+        looked, _ = self._look_at(values, layer, source or layer, origin_of)
+        for name in values:
+            if name not in looked:  # what nobody defined is a typing mistake: nothing would ever notice it
+                self.definitions.require(name, profile=source or None, origin=origin_of(name))
+        return [{name: [candidate(layer, source or layer, value, origin_of(name))] for name, value in looked.items()}]
 
-    def _settable(self, spawn: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    def _chosen(self, spawn: Mapping[str, Any] | None) -> list[dict[str, list[Candidate]]]:
         for name in spawn or ():
             if not self.definitions.require(name).user_settable:
                 raise ParamError("cannot be chosen by users", field=f"param {name}")
-        return spawn
+        checked = self.check_values(spawn or {}, "spawn", "spawn")
+        return [{name: [candidate("spawn", "spawn", value, None)] for name, value in checked.items()}]
 
-    def _named(self, name: str | None, layer: str) -> dict[str, list[_Candidate]]:
+    def _named(self, name: str | None, layer: str) -> dict[str, list[Candidate]]:
         if name is None or name not in self.collections:
             raise ParamError(
                 f"there is no profile or collection {name!r}{nearest(str(name), list(self.collections))}", field=layer
@@ -434,30 +338,10 @@ class Resolver:
 
     def _group(
         self, group: str, values: Mapping[str, Any], profiles: Sequence[str]
-    ) -> Iterator[dict[str, list[_Candidate]]]:
-        checked = self.check_values(values, "groups", group)
-        yield {name: [_Candidate("groups", group, value, None)] for name, value in checked.items()}
+    ) -> Iterator[dict[str, list[Candidate]]]:
+        yield from self._single("groups", values, group)
         for name in profiles:
             yield self._named(name, "groups")
-
-    def _decide(self, name: str, candidates: list[_Candidate]) -> Any:
-        ceilings = [c.value for c in candidates if isinstance(c.value, Ceiling)]
-        candidates = [c for c in candidates if not isinstance(c.value, Ceiling)]
-        if not candidates:
-            return MISSING
-        param = self.definitions.get(name)
-        value = candidates[0].value
-        # A value that is enforced stands alone, whatever the param would join it with.
-        if param is not None and param.merge != "first" and candidates[0].layer != "enforced":
-            value = freeze(_join(param, candidates))
-            problems = param.problems(value)
-            if problems:
-                raise ParamError(
-                    f"the joined value does not fit: {problems[0]}", field=f"param {name}", value=thaw(value)
-                )
-        for ceiling in ceilings:
-            value = ceiling.apply(name, value)
-        return value
 
 
 def walk(name: str, collections: Mapping[str, Collection]) -> tuple[str, ...]:
@@ -486,43 +370,3 @@ def walk(name: str, collections: Mapping[str, Collection]) -> tuple[str, ...]:
 
     visit(name, ())
     return tuple(order)
-
-
-def _join(param: Param, candidates: Sequence[_Candidate]) -> Any:
-    expected = list | tuple if param.merge == "append" else Mapping
-    for candidate in candidates:
-        if not isinstance(candidate.value, expected):
-            fits = next((c for c in candidates if isinstance(c.value, expected)), candidates[0])
-            raise ParamError(
-                f"values of different types cannot be joined: {fits.layer} {fits.source!r} and "
-                f"{candidate.layer} {candidate.source!r}",
-                field=f"param {param.name}",
-                origin=candidate.origin,
-                value=thaw(candidate.value),
-            )
-    values = [thaw(c.value) for c in candidates]
-    if param.merge == "append":
-        return _append(values, param.merge_key)
-    result: dict[str, Any] = {}
-    for value in values:
-        _fill(result, value)
-    return result
-
-
-def _append(values: Iterable[list[Any]], key: str | None) -> list[Any]:
-    result: list[Any] = []
-    seen: list[Any] = []
-    for item in (item for value in values for item in value):
-        identity = item.get(key, item) if key is not None and isinstance(item, dict) else item
-        if identity not in seen:
-            seen.append(identity)
-            result.append(item)
-    return result
-
-
-def _fill(target: dict[str, Any], weaker: Mapping[str, Any]) -> None:
-    for key, value in weaker.items():
-        if key not in target:
-            target[key] = value
-        elif isinstance(target[key], dict) and isinstance(value, Mapping):
-            _fill(target[key], value)

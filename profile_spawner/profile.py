@@ -22,7 +22,7 @@ from . import merging, resources
 from .access import Access, UserInfo
 from .assembly import Assembly
 from .context import ServerContext
-from .errors import BuildError, Origin, ProfileDefinitionError, ProfileSpawnerError, shorten
+from .errors import BuildError, Origin, ParamError, ProfileDefinitionError, ProfileSpawnerError, shorten
 from .names import ENV_NAME, is_slug
 from .options import (
     EXPANDED_TRAITS,
@@ -35,7 +35,7 @@ from .options import (
     parse_options,
     typed_into_shell,
 )
-from .params import ParamRef
+from .params import ParamRef, SecretRef
 from .resources import (
     ConfigMap,
     EnvValue,
@@ -86,8 +86,9 @@ class ProfileBuild:
 class BaseAppProfile:
     """A choice on the spawn page: what a server needs, as a class.
 
-    Required: `slug`, `display_name`, `description`, `image`. Everything else has a default. Any attribute may be a
-    `Param.ref("area/name")` and then takes its value from the params.
+    Required: `slug`, `display_name`, `description`, `image`. Everything else has a default. What decides on the server
+    (`image`, limits, environment, node selector, ...) may be a `Param.ref("area/name")` and then takes its value from
+    the params; what the page must know before (names, access, options) may not.
 
     In the order of how much they change:
 
@@ -199,7 +200,25 @@ class BaseAppProfile:
         for name in _ATTRIBUTES:
             value = getattr(type(self), name)
             if isinstance(value, ParamRef):
-                setattr(self, name, value.resolve(self.params))
+                setattr(self, name, self._from_param(name, value))
+
+    def _from_param(self, name: str, ref: ParamRef) -> Any:
+        """Return what attribute `name` takes from a param, checked as if the author had written it."""
+        try:
+            value = ref.resolve(self.params)
+        except ParamError as e:
+            e.profile = e.profile or self.slug
+            raise
+        if isinstance(value, SecretRef):
+            raise ParamError(
+                f"takes its value from the secure param {ref.name!r}",
+                profile=self.slug,
+                origin=line_of(type(self), name),
+                field=name,
+                expected="an environment variable whose whole value is the reference",
+            )
+        _convert(type(self), name, value)
+        return value
 
     # ---------------------------------------------------------------------------------------------- facts
 
@@ -291,9 +310,23 @@ class BaseAppProfile:
             BuildError: when a hook fails or returns what it must not, naming the profile, the hook and the line.
             ConflictError: when two parts of the profile claim one name.
         """
-        assembly = Assembly(self.slug, self.context, self.params, origin_of(type(self)), self._typed_params())
+        assembly = Assembly(
+            self.slug,
+            self.context,
+            self.params,
+            origin_of(type(self)),
+            self._typed_params(),
+            self.choices.values(),
+        )
         override = self._attributes_override()
-        assembly.environment(await self._call("get_pod_env_vars", _EnvVars), home=self.home_dir)
+        # The values of a param are complete; those of the attribute are the author's, and those of a hook may be both.
+        declared = type(self).get_pod_env_vars is BaseAppProfile.get_pod_env_vars
+        assembly.environment(
+            await self._call("get_pod_env_vars", _EnvVars),
+            home=self.home_dir,
+            render=not (declared and isinstance(type(self).pod_env_vars, ParamRef)),
+            own=declared,
+        )
         assembly.volumes(await self._call("get_default_volumes", list[Volume]))
         assembly.login_files(self.home_dir, self.bash_login_path, self.bashrc_path)
         assembly.config_maps(await self._call("get_config_maps", list[ConfigMap]))
@@ -368,6 +401,7 @@ class BaseAppProfile:
             value = getattr(self, hook)()
             if isinstance(value, Awaitable):
                 value = await value
+            value = _writable(value)
         except ProfileSpawnerError:
             raise
         except Exception as e:  # an author's code may raise anything
@@ -379,11 +413,22 @@ class BaseAppProfile:
                 field=f"{hook}()",
             ) from e
         try:
-            return _adapter(expected).validate_python(list(value) if isinstance(value, tuple) else value)
+            return _adapter(expected).validate_python(value)
         except ValidationError as e:
             raise BuildError(
                 _first_problem(e), profile=self.slug, origin=line_of(type(self), hook), field=f"{hook}()"
             ) from None
+
+
+def _writable(value: Any) -> Any:
+    """Return what a hook returned, with values of params as plain dictionaries and lists, and Secrets as references."""
+    if isinstance(value, SecretRef):
+        return {"from_secret": {"name": value.name, "key": value.key}}
+    if isinstance(value, Mapping):
+        return {k: _writable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(v) for v in value]
+    return value
 
 
 def _literal(override: Mapping[str, Any]) -> dict[str, Any]:
@@ -632,6 +677,29 @@ _ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
 
 ATTRIBUTES: tuple[str, ...] = tuple(_ATTRIBUTES)
 
+_FIXED = frozenset(
+    {
+        "slug",
+        "display_name",
+        "description",
+        "icon",
+        "category",
+        "tags",
+        "default",
+        "order",
+        "allowed_groups",
+        "allowed_users",
+        "profile_options",
+        "aliases",
+        "replaced_by",
+        "deprecated",
+        "params",
+        "profiles",
+        "user_settable",
+    }
+)
+"""The attributes that no param can give."""
+
 
 def _convert(cls: type, name: str, value: Any) -> Any:
     try:
@@ -680,6 +748,14 @@ def check_profile_class(cls: Any) -> None:
         value = getattr(cls, name)
         if not isinstance(value, ParamRef):
             _convert(cls, name, value)
+        elif name in _FIXED:
+            raise ProfileDefinitionError(
+                f"must be known before any param is: it cannot be given by {value.name!r}",
+                profile=slug,
+                origin=line_of(cls, name),
+                field=name,
+                hint="Params can give what decides on the server, such as image, limits, environment, node_selector",
+            )
     for option in parse_options(cls.profile_options, profile=slug, error=_located(cls)):
         if typed_into_shell(option):
             raise _located(cls)(

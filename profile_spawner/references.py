@@ -10,19 +10,13 @@ What is inserted is never looked at again: a user's text that happens to look li
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from .errors import Origin, ParamError
-from .params import SecretRef, nearest, thaw
+from .params import REFERENCE, SecretRef, nearest, thaw
 
 __all__ = ["MAX_RENDERED", "REFERENCE", "references_in", "render_value", "to_text"]
-
-REFERENCE = re.compile(
-    r"(\{\{\{\{)|(?<!\$)\{\{[ \t]*([A-Za-z][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*)[ \t]*\}\}"
-)
-"""The escape, or a reference. `${{` belongs to other languages and is left alone."""
 
 MAX_RENDERED = 4 * 1024 * 1024
 """The longest text that rendering may produce, in characters."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import linecache
 from collections import OrderedDict
+from collections.abc import Collection as Collection_
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -19,7 +21,7 @@ from typing import Any, TypeVar, cast
 
 from .access import Access, UserInfo
 from .context import ServerContext
-from .errors import DuplicateSlugError, Origin, ProfileDefinitionError, ProfileSpawnerError
+from .errors import DuplicateSlugError, Origin, ParamError, ProfileDefinitionError, ProfileSpawnerError
 from .names import content_hash, slugify
 from .options import (
     Choice,
@@ -34,7 +36,7 @@ from .options import (
     select,
 )
 from .params import SENSITIVE, Param, ParamRef, thaw
-from .precedence import Ceiling, Collection, Resolved, Resolver
+from .precedence import GLOBAL, Ceiling, Collection, Resolved, Resolver
 from .profile import (
     ATTRIBUTES,
     BaseAppProfile,
@@ -60,7 +62,9 @@ __all__ = [
     "default_selection",
     "direct_collector",
     "make_entry",
+    "make_resolver",
     "make_snapshot",
+    "param_problems",
     "profile_registry",
     "raw_profiles",
 ]
@@ -150,6 +154,13 @@ class Collector:
             (added,) = raw_profiles([added.definition()], origin_of(added))
         if not isinstance(added, RawProfile):
             check_profile_class(added)
+            if added.slug == GLOBAL:
+                raise ProfileDefinitionError(
+                    "this slug is taken by the collection of values for everybody",
+                    profile=added.slug,
+                    origin=line_of(added, "slug"),
+                    field="slug",
+                )
         present = self.profiles.get(added.slug)
         if present is not None:
             raise duplicate(added.slug, _origin(present), _origin(added))
@@ -254,7 +265,8 @@ class ProfileRegistry:
         Raises:
             ProfileDefinitionError: when the name is taken.
         """
-        collection = Collection(name=name, params=params, profiles=tuple(profiles), origin=_caller())
+        place = _caller()
+        collection = Collection(name, params, tuple(profiles), place, _key_lines(place, params))
         self.collector.add_collection(collection)
 
     def get(self, slug: str) -> type[BaseAppProfile] | RawProfile:
@@ -479,7 +491,7 @@ class Snapshot:
         entry = self.entries[selection.slug]
         if entry.profile is None:
             raise TypeError(f"profile {selection.slug!r} is a plain profile_list entry; it has no build()")
-        params = self.resolve(entry.profile, selection, **layers)
+        params = self.resolve(entry.profile, selection, **{**layers, "facts": context.facts(selection.slug)})
         return await entry.profile(context, params=params, selection=selection).build()
 
     def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
@@ -503,7 +515,7 @@ class Snapshot:
             return entry
         own = tuple(o for o in entry.offer.options if o.param is None)
         try:
-            params = resolver.resolve(profile=cls.slug, **layers)
+            params = self.resolve(cls, None, **layers)
             enforced = layers.get("enforced") or {}
             chosen = _param_options(cls, resolver, params, {o.name for o in own})
             options = (*own, *(_within(o, enforced[o.param]) if o.param in enforced else o for o in chosen))
@@ -524,7 +536,36 @@ class Snapshot:
                 if option.param is not None and option.name in selection.user_options:
                     param = self.resolver.definitions[option.param]
                     spawn[option.param] = param.from_choice(selection.values[option.name])
-        return self.resolver.resolve(profile=profile.slug, spawn=spawn, **layers)
+        facts = {**(layers.pop("facts", None) or _specimen_facts(profile.slug)), "profile": profile.slug}
+        resolved = self.resolver.resolve(profile=profile.slug, spawn=spawn, facts=facts, **layers)
+        if spawn:
+            _refuse_sensitive(profile, self.resolver, resolved)
+        return resolved
+
+    def check_choice(self, selection: Selection, **layers: Any) -> Selection | Rejection:
+        """Check what the user chose for params against further layers: what the administrator does not allow.
+
+        Args:
+            selection: A choice that `select()` returned for this snapshot.
+            layers: As `Resolver.resolve` takes them.
+
+        Raises:
+            ParamError: when something else is wrong with the layers.
+        """
+        entry = self.entries[selection.slug]
+        if entry.profile is None or self.resolver is None:
+            return selection
+        chosen = {o.param: o for o in entry.offer.options if o.param is not None and o.name in selection.user_options}
+        if not chosen:
+            return selection
+        failed = self.resolve(entry.profile, selection, **layers).failed
+        problems = []
+        for name, option in chosen.items():
+            if name in failed:
+                expected = f"; expected {failed[name].expected}" if failed[name].expected else ""
+                text = f"“{option.display_name}”: {failed[name].message}{expected}."
+                problems.append(Problem(form_field(selection.slug, option.name), text))
+        return Rejection(tuple(problems), selection.slug) if problems else selection
 
 
 async def make_entry(
@@ -539,10 +580,10 @@ async def make_entry(
         return _raw_entry(registered, source)
     cls = registered
     options = options_of(cls)
-    params: Mapping[str, Any] = {}
+    params: Resolved = _NO_PARAMS
     broken = resolver.unavailable.get(cls.slug) if resolver is not None else None
     if resolver is not None and not broken:
-        params = resolver.resolve(profile=cls.slug)
+        params = resolver.resolve(profile=cls.slug, facts=_specimen_facts(cls.slug))
         options = (*options, *_param_options(cls, resolver, params, {o.name for o in options}))
     offer = Offer(
         slug=cls.slug,
@@ -582,23 +623,64 @@ def _described(entry: Entry, cls: type[BaseAppProfile]) -> Entry:
     return replace(entry, icon=cls.icon, category=cls.category, tags=tuple(cls.tags), order=cls.order)
 
 
+def _specimen_facts(slug: str) -> Mapping[str, str]:
+    return ServerContext.specimen().facts(slug)
+
+
+def _fed(cls: type[BaseAppProfile]) -> Mapping[str, set[str]]:
+    """Return which attributes take their values from which params."""
+    fed: dict[str, set[str]] = {}
+    parts: Mapping[str, Any] = getattr(cls, "param_parts", {})
+    for name, value in (*((n, getattr(cls, n)) for n in ATTRIBUTES), *parts.items()):
+        if isinstance(value, ParamRef):
+            fed.setdefault(value.name, set()).add(name)
+    return fed
+
+
+def _sensitive(cls: type[BaseAppProfile], resolver: Resolver) -> set[str]:
+    """Return the params of a profile that decide on its security: marked so, or given to a sensitive attribute."""
+    marked = {name for name, param in resolver.definitions.items() if param.sensitive}
+    return marked | {name for name, attributes in _fed(cls).items() if attributes & SENSITIVE}
+
+
+def _refuse_sensitive(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
+    """Refuse a choice that ends up in a sensitive param, directly or inserted into its value.
+
+    Raises:
+        ParamError: naming the params.
+    """
+    for name in _sensitive(cls, resolver):
+        chosen = sorted(resolved.chosen(name) - set(cls.user_settable))
+        if chosen:
+            raise ParamError(
+                f"is sensitive, and a user chose {' and '.join(chosen)}",
+                profile=cls.slug,
+                origin=origin_of(cls),
+                field=f"param {name}",
+                hint="To allow it, name what may be chosen in the profile's user_settable",
+            )
+
+
 def _param_options(
-    cls: type[BaseAppProfile], resolver: Resolver, params: Mapping[str, Any], taken: set[str]
+    cls: type[BaseAppProfile], resolver: Resolver, params: Resolved, taken: set[str]
 ) -> Iterator[Option]:
     """Return the fields for the params that users may choose with this profile.
 
     These are the `user_settable` params that the profile uses: in an attribute, in a text, or by setting or taking on a
-    value. One that feeds a sensitive attribute (the image, a service account, ...) must be named in `user_settable`.
+    value. One that decides on a sensitive attribute (the image, a service account, ...) must be named in the profile's
+    `user_settable`.
     """
-    attributes = {name: getattr(cls, name) for name in ATTRIBUTES}
-    fed = {v.name: name for name, v in attributes.items() if isinstance(v, ParamRef)}
-    used = {*fed, *references_in({n: v for n, v in attributes.items() if n != "params"}), *cls.user_settable}
+    attributes = {name: getattr(cls, name) for name in ATTRIBUTES if name != "params"}
+    used = {*_fed(cls), *references_in(attributes), *cls.user_settable}
     for name in resolver.walk_of(cls.slug):
         used.update(resolver.collections[name].params)
+    used.update(*[params.inserted(name) for name in used])
+    sensitive = _sensitive(cls, resolver)
+    sensitive.update(*[params.inserted(name) for name in sensitive])
+    sensitive -= set(cls.user_settable)
     settable = [resolver.definitions[n] for n in used if n in resolver.definitions]
     for param in sorted(settable, key=lambda p: (p.form.order, p.name)):
-        sensitive = fed.get(param.name) in SENSITIVE and param.name not in cls.user_settable
-        if not param.user_settable or param.secure or sensitive or param.name in taken:
+        if not param.user_settable or param.name in sensitive or param.name in taken or param.name in params.failed:
             continue
         form = param.form
         default = params.get(param.name, form.default)
@@ -627,8 +709,8 @@ def _within(option: Option, enforced: Any) -> Option:
     if ceiling is None:
         return replace(option, read_only=True)
     if option.kind == "number":
-        upper = [m for m in (option.maximum, ceiling.maximum) if m is not None]
-        lower = [m for m in (option.minimum, ceiling.minimum) if m is not None]
+        upper = [m for m in (option.maximum, ceiling.maximum) if isinstance(m, int | float)]
+        lower = [m for m in (option.minimum, ceiling.minimum) if isinstance(m, int | float)]
         return replace(option, maximum=min(upper, default=None), minimum=max(lower, default=None))
     if ceiling.allowed is not None and option.choices:
         allowed = {to_text(thaw(a)) for a in ceiling.allowed}
@@ -732,25 +814,82 @@ def _raw_access(raw: RawProfile) -> Access:
 def make_resolver(collectors: Sequence[Collector], *, strict: bool = True) -> Resolver | None:
     """Join the params and collections of all sources; `None` when there are none.
 
+    Of two with one name the first counts; the other one is a conflict of the resolver.
+
     Args:
         collectors: What was loaded.
         strict: Whether a value of a param that nobody defined is an error.
     """
-    definitions = {name: param for c in collectors for name, param in c.params.items()}
-    collections = {name: collection for c in collectors for name, collection in c.collections.items()}
+    definitions: dict[str, Param] = {}
+    collections: dict[str, Collection] = {}
+    conflicts: list[ParamError] = []
     for collector in collectors:
-        for slug, registered in collector.profiles.items():
-            if isinstance(registered, RawProfile) or not (registered.params or registered.profiles):
-                continue
-            collections[slug] = Collection(
-                name=slug,
-                params=dict(registered.params),
-                profiles=tuple(registered.profiles),
-                origin=line_of(registered, "params"),
-            )
+        for name, param in collector.params.items():
+            if definitions.setdefault(name, param) != param:
+                conflicts.append(_taken("param", name, definitions[name].origin, param.origin))
+        for name, collection in collector.collections.items():
+            if collections.setdefault(name, collection) != collection:
+                conflicts.append(_taken("collection", name, collections[name].origin, collection.origin))
+    classes = {
+        slug: registered
+        for collector in collectors
+        for slug, registered in collector.profiles.items()
+        if not isinstance(registered, RawProfile)
+    }
+    own = {slug: _params_of(cls) for slug, cls in classes.items() if cls.params or cls.profiles}
+    # A profile without params can be taken on too: nothing comes from it.
+    taken_on = {name for c in (*collections.values(), *own.values()) for name in c.profiles}
+    own.update({slug: _params_of(classes[slug]) for slug in taken_on & classes.keys() - own.keys()})
+    for slug, collection in own.items():
+        if slug in collections:
+            conflicts.append(_taken("collection", slug, collections[slug].origin, collection.origin))
+        if slug != GLOBAL:
+            collections[slug] = collection
     if not definitions and not collections:
         return None
-    return Resolver(definitions, collections, strict=strict)
+    return Resolver(definitions, collections, strict=strict, conflicts=conflicts)
+
+
+def _taken(what: str, name: str, first: Origin | None, second: Origin | None) -> ParamError:
+    return ParamError(
+        f"the name is used twice: first at {first}, again at {second}",
+        origin=second,
+        field=f"{what} {name}",
+        hint="Give one of the two another name",
+    )
+
+
+def _params_of(cls: type[BaseAppProfile]) -> Collection:
+    place = line_of(cls, "params")
+    return Collection(
+        name=cls.slug,
+        params=dict(cls.params),
+        profiles=tuple(cls.profiles),
+        origin=place,
+        origins=_key_lines(place, cls.params),
+    )
+
+
+def _key_lines(place: Origin, keys: Iterable[str]) -> dict[str, Origin]:
+    """Return the lines of the keys of a dictionary that begins at `place` in a Python file, where they are found."""
+    linecache.checkcache(place.source)
+    lines = linecache.getlines(place.source)[place.line - 1 :] if place.source.endswith(".py") and place.line else []
+    left, found, depth = set(keys), {}, 0
+    for number, line in enumerate(lines):
+        for key in [k for k in left if f'"{k}"' in line or f"'{k}'" in line]:
+            found[key] = Origin(place.source, place.line + number)
+            left.discard(key)
+        depth += sum(line.count(c) for c in "([{") - sum(line.count(c) for c in ")]}")
+        if depth <= 0 or not left:
+            break
+    return found
+
+
+def param_problems(resolver: Resolver | None, slugs: Collection_[str]) -> list[ProfileSpawnerError]:
+    """Return what is wrong with params and collections, besides what is said of the profiles `slugs` themselves."""
+    if resolver is None:
+        return []
+    return [*resolver.conflicts, *(e for n, es in resolver.unavailable.items() if n not in slugs for e in es)]
 
 
 async def make_snapshot(
@@ -778,6 +917,7 @@ async def make_snapshot(
             except ProfileSpawnerError as e:
                 e.profile = e.profile or slug
                 found.append(e)
+    found += param_problems(resolver, entries.keys())
     numbered = zip(itertools.count(), entries.values(), strict=False)
     ordered = [entry for _, entry in sorted(numbered, key=lambda pair: (pair[1].order, pair[0]))]
     return Snapshot(ordered, generation=generation, resolver=resolver, problems=found)

@@ -119,7 +119,7 @@ def _param(param: Param) -> dict[str, Any]:
     result: dict[str, Any] = {"schema": thaw(param.schema)}
     if param.default is not MISSING and "default" not in param.schema:
         result["default"] = thaw(param.default)
-    for name in ("description", "documentation", "secure", "user_settable", "merge_key", "layers"):
+    for name in ("description", "documentation", "secure", "user_settable", "sensitive", "merge_key", "layers"):
         if getattr(param, name):
             value = getattr(param, name)
             result[name] = list(value) if isinstance(value, tuple) else value

@@ -13,7 +13,15 @@ from typing import Any
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.precedence import Resolver
-from profile_spawner.registry import Entry, Snapshot, direct_collector, duplicate, make_resolver
+from profile_spawner.registry import (
+    Entry,
+    Snapshot,
+    direct_collector,
+    duplicate,
+    make_resolver,
+    param_problems,
+    with_availability,
+)
 
 from .changes import Change, changes_between
 from .entries import EntryMaker, param_signature, place_of
@@ -266,7 +274,9 @@ class Builder:
             state = self._states[key]
             assert state.good is not None
             entries, problems = maker.make(state.good, resolver)
-            state.entries = {**state.entries, **entries}
+            why = {p.profile: str(p) for p in problems}
+            gone = {s: with_availability(e, why[s]) for s, e in state.entries.items() if s in why and s not in entries}
+            state.entries = {**state.entries, **entries, **gone}
             state.problems += problems
         self._resolver = resolver
 
@@ -310,6 +320,7 @@ class Builder:
                 continue
             problems += state.problems
             entries += [e for slug, e in state.entries.items() if self._owners.get(slug) == key]
+        problems += param_problems(self._resolver, {e.slug for e in entries})
         entries.sort(key=lambda e: e.order)
         problems = list({str(p): p for p in problems}.values())
         before = self.snapshot

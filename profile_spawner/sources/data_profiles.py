@@ -285,6 +285,7 @@ class _Reading:
                     documentation=spec.documentation,
                     secure=spec.secure,
                     user_settable=spec.user_settable,
+                    sensitive=spec.sensitive,
                     merge=spec.merge,
                     merge_key=spec.merge_key,
                     layers=spec.layers,

@@ -132,6 +132,7 @@ class ParamSpec(_Spec):
     documentation: str = ""
     secure: bool = Field(default=False, description="Its values name keys of Kubernetes Secrets")
     user_settable: bool = Field(default=False, description="Whether users may choose a value on the page")
+    sensitive: bool = Field(default=False, description="Whether a profile must name it before users may choose")
     merge: Literal["first", "append", "merge"] = "first"
     merge_key: str | None = None
     layers: tuple[str, ...] | None = None

@@ -12,6 +12,7 @@ import jupyterhub
 from jupyterhub.utils import url_escape_path
 from traitlets import default
 
+from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.options import Rejection
 from profile_spawner.page.handlers import SEARCH_LIMIT, Asked, add_routes, static_url
 from profile_spawner.page.render import PageRequest
@@ -113,7 +114,7 @@ class FormMixin:
         rejected: Rejected | None = spawner.profiles.rejected.pop(user.name, None)
         if self.pages.capacity is not None and spawner.api is not None:
             self.pages.capacity.start(lambda: spawner.api.api_client)
-        viewer = Viewer(user, spawner.viewed_by_admin, self.page_layers(snapshot, failed), spawner.language)
+        viewer = Viewer(user, spawner.viewed_by_admin, await self.page_layers(snapshot, failed), spawner.language)
         deck = await self.pages.deck(snapshot, viewer)
         notices: list[str] = []
         problems = rejected.rejection.problems if rejected is not None and rejected.rejection is not None else ()
@@ -145,16 +146,16 @@ class FormMixin:
             capacity=self.pages.capacity,
         )
 
-    def page_layers(self, snapshot: Snapshot, failed: list[str]) -> Mapping[str, Any]:
+    async def page_layers(self, snapshot: Snapshot, failed: list[str]) -> Mapping[str, Any]:
         """Return the layers of params; none when the administrator's hook fails, so that users get a page."""
         spawner: Any = self
         if snapshot.resolver is None:
             return {}
         try:
-            layers: Mapping[str, Any] = spawner.param_layers()
-        except Exception as e:  # an administrator's hook may raise anything
-            spawner.log.exception("The params of %s cannot be read", spawner.user.name)
-            failed.append(Text("The params of this user cannot be read: %(why)s", why=f"{type(e).__name__}: {e}"))
+            layers: Mapping[str, Any] = await spawner.param_layers()
+        except ProfileSpawnerError as e:
+            spawner.log.error("The params of %s cannot be read: %s", spawner.user.name, e)
+            failed.append(Text("The params of this user cannot be read: %(why)s", why=str(e)))
             return {}
         return layers
 
@@ -241,7 +242,8 @@ async def search_profiles(asked: Asked) -> tuple[str, int]:
     if snapshot is None:
         return "", 0
     pages: HubPages = spawner.pages
-    viewer = Viewer(spawner.user_info, asked.admin, spawner.page_layers(snapshot, []), asked.language)
+    layers = await spawner.page_layers(snapshot, [])
+    viewer = Viewer(spawner.user_info, asked.admin, layers, asked.language)
     deck = await pages.deck(snapshot, viewer)
     found = await pages.decks(snapshot).search(deck, asked.words.lower().split())
     shown = found[: SEARCH_LIMIT if asked.fragment else LINKS_LIMIT]

@@ -24,6 +24,7 @@ from profile_spawner.registry import Entry, RawProfile, Snapshot, make_entry, pr
 from profile_spawner.reload import ProfileService
 
 from .housekeeping import Housekeeping, Servers, known_servers
+from .layers import check_param_values
 from .pages import HubPages
 from .rights import Rights
 from .traits import HubTraits, source_settings
@@ -68,6 +69,10 @@ class HubProfiles:
         self.log = log
         self.sources = source_settings(self.settings)
         self.service = ProfileService(self.sources, log=log)
+        try:
+            check_param_values(self.settings.param_values)
+        except ProfileSpawnerError as e:
+            log.error("%s", e)
         self.policy = Policy(
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,

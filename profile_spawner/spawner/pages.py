@@ -94,7 +94,8 @@ class HubPages:
         return deck
 
     async def _deck(self, snapshot: Snapshot, viewer: Viewer) -> Deck:
-        key = layers_key(viewer.layers) if snapshot.resolver is not None else ""
+        resolver = snapshot.resolver
+        key = layers_key(viewer.layers, uses_facts=resolver.uses_facts) if resolver is not None else ""
         deck = await self.decks(snapshot).deck(
             snapshot,
             viewer.user,

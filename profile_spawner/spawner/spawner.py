@@ -24,7 +24,7 @@ from traitlets import default, observe
 
 from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
-from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.errors import ParamError, ProfileSpawnerError, shorten
 from profile_spawner.options import Rejection, Selection, from_form
 from profile_spawner.page.translations import gettext_for
 from profile_spawner.profile import ProfileBuild
@@ -159,12 +159,30 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             return
         result = snapshot.select(request, self.user_info)
         if isinstance(result, Rejection):
-            self._forget_bad_options()
-            self.log.info("Refused options of %s: %s", self._log_name, result.message)
-            uncounted(self)
-            raise refusal(self.say(result.message), reason="invalid_options", log_message=result.message)
+            raise self._refused(result)
+        result = await self._check_params(snapshot, result)
         self._good_options = dict(result.user_options)
         self._chosen = _Chosen(request, snapshot, result, snapshot.entries[result.slug])
+
+    async def _check_params(self, snapshot: Snapshot, selection: Selection) -> Selection:
+        """Return the choice, unless the administrator does not allow what it sets.
+
+        Raises:
+            tornado.web.HTTPError: naming the field and what is allowed.
+        """
+        try:
+            result = snapshot.check_choice(selection, **await self.param_layers()) if snapshot.resolver else selection
+        except ProfileSpawnerError:
+            return selection  # not the user's mistake: the start says what is wrong
+        if isinstance(result, Rejection):
+            raise self._refused(result)
+        return result
+
+    def _refused(self, rejection: Rejection) -> Exception:
+        self._forget_bad_options()
+        self.log.info("Refused options of %s: %s", self._log_name, rejection.message)
+        uncounted(self)
+        return refusal(self.say(rejection.message), reason="invalid_options", log_message=rejection.message)
 
     def _forget_bad_options(self) -> None:
         """Put the last good options back: JupyterHub stores what it is sent before anybody has looked at it."""
@@ -266,9 +284,10 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
                 apply_raw(self, self._traits_before, entry, chosen.selection)
             else:
                 context = self.server_context(chosen.spawn_id)
-                layers = self.param_layers()
+                layers = await self.param_layers()
                 chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
                 chosen.params = chosen.snapshot.record(chosen.selection, **layers)
+                self._warn_of_params(chosen.params)
                 apply_build(self, self._traits_before, entry, chosen.build)
         except ProfileSpawnerError as e:
             self._traits_before.restore()
@@ -277,20 +296,31 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             raise from_error(e, entry.offer.display_name, self.say) from e
         self._tell_steps(chosen)
 
-    def param_layers(self) -> dict[str, Any]:
-        """Return the layers of param values that apply to this server, as the resolver takes them.
+    async def param_layers(self) -> dict[str, Any]:
+        """Return the layers of param values that apply to this server, and its facts, as the resolver takes them.
 
         They come from `param_values`, from the `profile_spawner` key of the user's JupyterHub groups' properties, and
         from `param_layers_hook`.
+
+        Raises:
+            ParamError: when the hook fails, or something has not the right shape.
         """
-        return layers_for(
-            self.user_info,
-            self.name,
-            dict(self.param_values),
-            group_properties(self.user),
-            self.param_layers_hook(self) if self.param_layers_hook is not None else None,
-            self.param_order,
-        )
+        hooked = None
+        if self.param_layers_hook is not None:
+            try:
+                hooked = await maybe_future(self.param_layers_hook(self))
+            except Exception as e:  # an administrator's code may raise anything
+                raise ParamError(f"{type(e).__name__}: {shorten(str(e), 300)}", field="param_layers_hook") from e
+        properties = group_properties(self.user)
+        layers = layers_for(self.user_info, self.name, dict(self.param_values), properties, hooked, self.param_order)
+        facts = {name: fact for name, fact in self.server_context().facts("").items() if name != "profile"}
+        return {**layers, "facts": facts}
+
+    def _warn_of_params(self, record: Mapping[str, Any]) -> None:
+        """Tell the administrator of params without a usable value; the profile does well without them."""
+        for name, one in record.items():
+            if one.get("error"):
+                self.log.warning("%s has no %s: %s", self._log_name, name, one["error"])
 
     def _tell_steps(self, chosen: _Chosen) -> None:
         name = chosen.entry.offer.display_name

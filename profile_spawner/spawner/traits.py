@@ -178,7 +178,8 @@ class HubTraits(LoggingConfigurable):
         config=True,
         help="""
         Layers of param values: a dictionary with `enforced`, `hub`, `groups` (by group name, in their order), `users`
-        (by user name) and `assigned` (profile names by group or user name). See docs/params.md.
+        (by user name), `servers` (by `USER/SERVER`) and `assigned` (`users` and `groups`, each with lists of profiles
+        and collections by name). See docs/params.md.
         """,
     )
     param_layers_hook = Callable(
@@ -187,8 +188,8 @@ class HubTraits(LoggingConfigurable):
         config=True,
         help="""
         A function of the spawner that returns further layers for this server: a dictionary with some of `enforced`,
-        `server`, `user`, `assigned`, `groups`, `hub`. It runs at every start and must be quick; values of `auth_state`
-        can be kept by an `auth_state_hook` on the spawner and read here.
+        `server`, `user`, `assigned`, `groups`, `hub`. It runs at every start and every view of the spawn page. It may
+        be `async`, and await `spawner.user.get_auth_state()` for example; a plain function must be quick.
         """,
     )
     param_order = Enum(

@@ -33,7 +33,7 @@ async def registry_profile_list(spawner: Any) -> list[dict[str, Any]]:
         if entry.profile is not None:
             try:
                 selection = default_selection(entry.offer)
-                build = await snapshot.build(selection, spawner.server_context(), **spawner.param_layers())
+                build = await snapshot.build(selection, spawner.server_context(), **await spawner.param_layers())
             except ProfileSpawnerError as e:
                 spawner.log.error("Left out of profile_list: %s", e)
                 continue
