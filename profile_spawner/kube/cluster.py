@@ -311,7 +311,9 @@ class Cluster:
         body = bodies.assemble(item, identity.namespace, identity.owned_labels(), owner=(pod_name, pod_uid))
 
         def judge(found: Mapping[str, Any]) -> Verdict:
-            owner = identity.owns(labels_of(found))
+            # KubeSpawner's own Secrets and Services have no labels of ours; a claim may hold somebody's data.
+            is_claim = item.kind == "PersistentVolumeClaim"
+            owner = identity.owns(labels_of(found)) if is_claim else identity.owns_pod(found)
             if owner == "foreign":
                 raise _taken(item.kind, identity, item.name, item.field)
             going = found["metadata"].get("deletionTimestamp")

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jupyterhub.utils import maybe_future
 from kubernetes_asyncio.client import V1Container, V1Volume
-from kubernetes_asyncio.client.exceptions import ApiException
 from kubespawner.utils import get_k8s_model
 from tornado import web
 
 from profile_spawner.errors import BuildError, ClusterError, ProfileSpawnerError, shorten
-from profile_spawner.kube.failures import KubeFailure, classify
+from profile_spawner.kube.failures import classify
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.kube.kinds import plain
 from profile_spawner.metrics import SpawnResult, hub_metrics
@@ -27,14 +27,17 @@ from profile_spawner.resources import KubeObject, Lifetime
 from profile_spawner.texts import Text, joined
 
 from .env_order import in_order
-from .progress import explain
+from .progress import OTHER_IMAGE, TELL_ADMIN, explain
 from .refusals import from_error, refusal, uncounted
+from .upstream_objects import UpstreamObjectsMixin
 from .waiting import NotifyingPodReflector, server_answers
 
 __all__ = ["LifecycleMixin", "Preview"]
 
 _HUB_PARTS = (("init_containers", V1Container), ("extra_containers", V1Container), ("volumes", V1Volume))
 _LONGEST_PAUSE = 5.0
+_LONGEST_LAG = 30.0
+"""How long, in seconds, the reflector may take to show a pod that was made."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Preview:
     objects: tuple[KubeObject, ...]
 
 
-class LifecycleMixin:
+class LifecycleMixin(UpstreamObjectsMixin):
     """The part of `ProfileSpawner` that starts and stops servers."""
 
     # What the other parts of the spawner provide.
@@ -62,6 +65,14 @@ class LifecycleMixin:
 
     _begun: float = 0.0
     """When this start began, by the clock of the loop."""
+    _plan: tuple[ServerIdentity, Sequence[KubeObject]] | None = None
+    _pod_uid: str = ""
+    """The UID of the pod of this start, once there is one."""
+
+    @property
+    def _log_name(self: Any) -> str:
+        """The server, for the log: users and servers can have any name."""
+        return shorten(super()._log_name, 200)  # type: ignore[misc]
 
     def _identity(self: Any, spawn_id: str = "") -> ServerIdentity:
         chosen = self._chosen
@@ -94,6 +105,8 @@ class LifecycleMixin:
     async def _start(self: Any) -> Any:
         """Start as KubeSpawner does, and note how it ended."""
         result: SpawnResult = "failure"
+        self._plan, self._pod_uid = None, ""
+        hook = self.after_pod_created_hook
         try:
             address = await super()._start()  # type: ignore[misc]
             result = "success"
@@ -104,32 +117,87 @@ class LifecycleMixin:
         else:
             return address
         finally:
+            self.after_pod_created_hook = hook
             hub_metrics().spawned(self._chosen.entry.slug if self._chosen is not None else "", result)
 
-    async def _make_create_pod_request(self: Any, pod: Any, request_timeout: float) -> bool:
-        """Make the pod and everything that belongs to it; safe to be repeated.
+    def _planned(self: Any) -> tuple[ServerIdentity, Sequence[KubeObject]]:
+        """Return whose start this is, and what its profile brings: the same until the start ends."""
+        if self._plan is None:
+            chosen = self._chosen
+            objects = chosen.build.objects if chosen is not None and chosen.build is not None else ()
+            self._plan = (self._identity(), objects)
+        plan: tuple[ServerIdentity, Sequence[KubeObject]] = self._plan
+        return plan
 
-        What is going to be created is recorded first, so that a hub that is killed in between finds it again.
+    async def _begin_writing(self: Any, pod: Any = None, *, first: bool = False) -> None:
+        """Check everything and record what is going to be created, before anything is; once for each start.
+
+        So a refusal comes before any call, and a hub that is killed in between finds what it has made.
+
+        Args:
+            pod: The final pod.
+            first: Whether something is made before there is a final pod; what is known of it so far is checked then.
+
+        Raises:
+            tornado.web.HTTPError: when the policy does not allow what the profile asks for.
         """
+        begun = self._plan is not None
+        if begun and pod is None:
+            return
+        identity, objects = self._planned()
+        try:
+            if first:
+                pod = await self.get_pod_manifest()
+            self.profiles.policy.check_objects(identity.profile, objects, self.namespace)
+            if pod is not None:
+                self._cluster.checked_pod(identity, pod, **self._trust(objects))
+        except ProfileSpawnerError as e:
+            raise self._answer_to(e) from e
+        if not begun:
+            self._remember(identity, objects)
+
+    async def _make_create_pod_request(self: Any, pod: Any, request_timeout: float) -> bool:
+        """Make the pod and everything that belongs to it; safe to be repeated."""
         del request_timeout
-        chosen = self._chosen
-        objects = chosen.build.objects if chosen is not None and chosen.build is not None else ()
-        identity = self._identity()
-        self._remember(identity, objects)
+        await self._begin_writing(pod)
+        identity, objects = self._planned()
         cluster = self._cluster
         try:
             await cluster.prepare(identity, objects)
-            if chosen is not None:
+            if self._chosen is not None:
                 self.keep_house()
             created = await cluster.create_pod(identity, pod, **self._trust(objects))
-            uid = created["metadata"]["uid"]
+            self._pod_uid = uid = created["metadata"]["uid"]
             if any(item.lifetime is Lifetime.owned for item in objects):
                 await cluster.attach(identity, objects, self.pod_name, uid)
         except ProfileSpawnerError as e:
             raise self._answer_to(e) from e
-        if not (self.internal_ssl or self.services_enabled or self.after_pod_created_hook):
+        if self.internal_ssl or self.services_enabled or self.after_pod_created_hook:
+            await self._wait_after_hook(uid, identity, objects)
+        else:
             await self._wait_until_answering(uid, identity, objects)
         return True
+
+    async def _wait_after_hook(self: Any, uid: str, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
+        """Have KubeSpawner wait for the server after its last step, instead of polling with growing pauses.
+
+        Before that, wait until the reflector shows this start's pod: KubeSpawner takes what it shows for it.
+        """
+        configured = self.after_pod_created_hook
+
+        async def hook(spawner: Any, pod: Any) -> None:
+            if configured is not None:
+                await maybe_future(configured(spawner, pod))
+            await self._wait_until_answering(uid, identity, objects)
+
+        key = f"{self.namespace}/{self.pod_name}"
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(_LONGEST_LAG, self.start_timeout)
+        while isinstance(reflector := self.pod_reflector, NotifyingPodReflector) and loop.time() < deadline:
+            if (reflector.pods.get(key) or {"metadata": {}})["metadata"].get("uid") == uid:
+                break
+            await reflector.changed(deadline - loop.time())
+        self.after_pod_created_hook = hook
 
     def _trust(self: Any, objects: Sequence[KubeObject]) -> dict[str, Any]:
         """Return what of the pod the hub's own configuration answers for, as `Cluster.create_pod` takes it."""
@@ -148,9 +216,8 @@ class LifecycleMixin:
             tornado.web.HTTPError: when the choice or the profile is wrong.
         """
         await self.load_user_options()
-        chosen = self._chosen
-        objects = chosen.build.objects if chosen is not None and chosen.build is not None else ()
-        identity = self._identity()
+        self._plan = None
+        identity, objects = self._planned()
         pod = await self.get_pod_manifest()
         body = self._cluster.checked_pod(identity, pod, **self._trust(objects))
         self.profiles.policy.check_objects(identity.profile, objects, self.namespace)
@@ -220,39 +287,6 @@ class LifecycleMixin:
             self.orm_spawner.state = self.get_state()
             self._commit()
 
-    async def _make_create_pvc_request(self: Any, pvc: Any, request_timeout: float) -> bool:
-        try:
-            return bool(await super()._make_create_pvc_request(pvc, request_timeout))  # type: ignore[misc]
-        except (ApiException, OSError) as e:
-            return bool(self._try_again(e, f"creating PersistentVolumeClaim {self.namespace}/{pvc.metadata.name}"))
-
-    async def _make_create_resource_request(self: Any, kind: str, manifest: Any) -> bool:
-        """Create the Secret or the Service of `internal_ssl`; unlike KubeSpawner, without its keys in the log."""
-        name = manifest.metadata.name
-        create = getattr(self.api, f"create_namespaced_{kind}")
-        try:
-            await asyncio.wait_for(create(self.namespace, manifest), self.k8s_api_request_timeout)
-        except asyncio.TimeoutError:
-            return False
-        except (ApiException, OSError) as e:
-            if getattr(e, "status", None) == 409:
-                return True
-            return bool(self._try_again(e, f"creating {kind} {self.namespace}/{name}"))
-        return True
-
-    def _try_again(self: Any, exc: Exception, what: str) -> bool:
-        """Return false, which has KubeSpawner try again, where that may help.
-
-        Raises:
-            tornado.web.HTTPError: where it cannot.
-        """
-        failure = classify(exc, what=what)
-        if isinstance(failure, KubeFailure) and failure.retryable:
-            self.log.warning("%s", failure)
-            return False
-        # Not chained: the answer of the API server may quote the manifest.
-        raise self._answer_to(failure) from None
-
     # ---------------------------------------------------------------------------------------------- waiting
 
     async def _wait_until_answering(
@@ -293,26 +327,46 @@ class LifecycleMixin:
             pause = 1.0 if shared else _LONGEST_PAUSE
             await reflector.changed(min(pause, max(0.1, deadline - loop.time())))
         else:
-            self._raise_explained(pod)
+            self._raise_explained(pod if seen else None)
             return
+        await self._until_it_answers(key, pod, deadline)
+
+    async def _until_it_answers(self: Any, key: str, pod: Mapping[str, Any], deadline: float) -> None:
+        """Wait until the server of a running pod answers.
+
+        Raises:
+            tornado.web.HTTPError: when the pod ends meanwhile, or the server says nothing: its image may be made for
+                something else. That is no fault of the cluster, and nothing that a restart of the hub would cure.
+        """
         path = (self.server.base_url if self.server else "/") + "api"
-        timeout = min(float(self.http_timeout), max(0.0, deadline - loop.time()))
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
 
         def gone() -> bool:
             return bool(self._ended(self.pod_reflector.pods.get(key)))
 
-        if not await server_answers(self._get_pod_url(pod), path, timeout=timeout, gone=gone) and gone():
+        if await server_answers(self._get_pod_url(pod), path, timeout=min(float(self.http_timeout), left), gone=gone):
+            return
+        if gone():
             raise self._early_end(self.pod_reflector.pods.get(key))
+        if left < self.http_timeout:
+            return  # the pod took most of the time; JupyterHub goes on asking
+        uncounted(self)
+        happened = Text("The server runs, but did not answer within %(seconds)s seconds.", seconds=self.http_timeout)
+        message = self.say(joined((happened, Text(OTHER_IMAGE))))
+        log_message = f"pod {key} runs, but nothing answered within {self.http_timeout} seconds"
+        raise refusal(message, reason="not_answering", status=504, log_message=log_message)
 
     def _raise_explained(self: Any, pod: Mapping[str, Any] | None) -> None:
-        """Say why the server does not start, where Kubernetes says so; otherwise JupyterHub's own time-out follows.
+        """Say why the server does not start; of a pod that nobody has seen, JupyterHub's own time-out tells.
 
         Raises:
             tornado.web.HTTPError: with what happened and what to try.
         """
         why = explain(pod, self.events)
         if why is None:
-            return
+            if pod is None:
+                return  # nothing is known of it: the cluster may be to blame
+            why = Text(TELL_ADMIN)
         uncounted(self)
         happened = Text("The server did not start within %(seconds)s seconds.", seconds=self.start_timeout)
         log_message = f"pod {self.namespace}/{self.pod_name} did not start in {self.start_timeout} seconds: {why}"
@@ -444,14 +498,6 @@ class LifecycleMixin:
         self.log.error("Pod %s did not disappear, restarting pod reflector", key)
         await self._start_watching_pods(replace=True)
         raise TimeoutError(f"pod {key} did not disappear in {self.start_timeout} seconds")
-
-    async def delete_forever(self: Any) -> None:
-        """Delete what is kept for the user when the user (no mere named server) is deleted and `delete_pvc` is on."""
-        await super().delete_forever()  # type: ignore[misc]
-        if self.delete_pvc and not self.name and self.profiles.has_sources:
-            deleted = await self._cluster.delete_kept(self._identity())
-            if deleted:
-                self.log.info("Deleted %d volume claims of %s", deleted, self._log_name)
 
 
 def _is_dead(reflector: Any) -> bool:

@@ -16,10 +16,10 @@ from markupsafe import Markup, escape
 from profile_spawner.errors import shorten
 from profile_spawner.texts import Gettext, Text, joined, marked, said
 
-__all__ = ["STEPS", "Translated", "explain", "in_plain_words", "step_text", "translated"]
+__all__ = ["OTHER_IMAGE", "STEPS", "TELL_ADMIN", "Translated", "explain", "in_plain_words", "step_text", "translated"]
 
-_ADMIN = marked("Please tell your administrator.")
-_OTHER_IMAGE = marked("Choose another image or profile, or tell your administrator.")
+TELL_ADMIN = marked("Please tell your administrator.")
+OTHER_IMAGE = marked("Choose another image or profile, or tell your administrator.")
 _SMALLER = marked("Choose a smaller profile, try again later, or ask your administrator.")
 _LATER = marked("Try again in a few minutes; if it stays, tell your administrator.")
 
@@ -62,7 +62,7 @@ _RULES = (
         "FailedScheduling",
         r"persistentvolumeclaim " + _QUOTED + r" not found",
         marked("Waiting for the storage %(name)s, which does not exist."),
-        _ADMIN,
+        TELL_ADMIN,
     ),
     _Rule(
         "FailedScheduling",
@@ -80,9 +80,9 @@ _RULES = (
         "FailedScheduling",
         r"didn't match (?:Pod's )?node (?:affinity|selector)|node\(s\) didn't match",
         marked("Waiting for a node of the kind that this profile needs."),
-        _ADMIN,
+        TELL_ADMIN,
     ),
-    _Rule("FailedScheduling", r"taint", marked("Waiting for a node that takes this profile."), _ADMIN),
+    _Rule("FailedScheduling", r"taint", marked("Waiting for a node that takes this profile."), TELL_ADMIN),
     _Rule("FailedScheduling", r"", marked("Waiting for a node with room for your server."), _SMALLER),
     _Rule("TriggeredScaleUp", r"", marked("A new node is being started for you. This can take a few minutes.")),
     _Rule("NotTriggerScaleUp", r"", marked("No further node can be started for this."), _SMALLER),
@@ -101,7 +101,7 @@ _RULES = (
         "FailedMount",
         r"(?:configmap|secret) " + _QUOTED + r" not found",
         marked("A file of the profile is missing: %(name)s."),
-        _ADMIN,
+        TELL_ADMIN,
     ),
     _Rule("FailedMount", r"", marked("Your storage or files cannot be mounted yet. It is tried again."), _LATER),
     _Rule("SuccessfulAttachVolume|SuccessfulMountVolume", r"", marked("Your storage is attached.")),
@@ -113,18 +113,18 @@ _RULES = (
     ),
     _Rule("Pulled", r"already present", marked("The image is already there.")),
     _Rule("Pulled", r"", marked("The image has been downloaded.")),
-    _Rule("InspectFailed|Failed", r"InvalidImageName", marked("The name of the image is not valid."), _OTHER_IMAGE),
+    _Rule("InspectFailed|Failed", r"InvalidImageName", marked("The name of the image is not valid."), OTHER_IMAGE),
     _Rule(
         "Failed",
         r"(?i)unauthorized|denied|authentication required|forbidden",
         marked("The registry does not give out the image: it does not exist, or needs a login."),
-        _OTHER_IMAGE,
+        OTHER_IMAGE,
     ),
     _Rule(
         "Failed",
         r"(?i)pull.*(?:not found|manifest unknown|does not exist|notfound)",
         marked("The image does not exist."),
-        _OTHER_IMAGE,
+        OTHER_IMAGE,
     ),
     _Rule("Failed", r"(?i)no space left", marked("The node has no disk space left for the image."), _LATER),
     _Rule(
@@ -143,14 +143,14 @@ _RULES = (
         "Failed|BackOff",
         r"(?i)ImagePullBackOff|ErrImagePull|pulling image|pull image",
         marked("The image cannot be downloaded. It is tried again."),
-        _OTHER_IMAGE,
+        OTHER_IMAGE,
     ),
     # ------------------------------------------------------------------------------------------ the containers
     _Rule(
         "Failed",
         r"(?:configmap|secret) " + _QUOTED + r" not found|couldn't find key (?P<key>\S+)",
         marked("A file or value of the profile is missing."),
-        _ADMIN,
+        TELL_ADMIN,
     ),
     _Rule("OOMKilled", r"", marked("The server ran out of memory."), marked("Choose a profile with more memory.")),
     _Rule(
@@ -163,9 +163,9 @@ _RULES = (
         "Failed",
         r"executable file not found|no such file or directory",
         marked("The image does not contain the program that starts the server."),
-        _OTHER_IMAGE,
+        OTHER_IMAGE,
     ),
-    _Rule("Failed", r"", marked("The server cannot be started."), _OTHER_IMAGE),
+    _Rule("Failed", r"", marked("The server cannot be started."), OTHER_IMAGE),
     _Rule(
         "FailedCreatePodSand[Bb]ox|NetworkNotReady",
         r"",

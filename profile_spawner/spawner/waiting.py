@@ -68,7 +68,7 @@ class NotifyingPodReflector(PodReflector):
 
 
 async def server_answers(url: str, path: str, *, timeout: float, gone: Callable[[], bool]) -> bool:
-    """Ask a server until it answers an HTTP request in any way.
+    """Ask a server until it answers an HTTP request with anything but an error of its own (5xx).
 
     Args:
         url: `http://host:port`; with `https` only the connection is tried.
@@ -105,6 +105,8 @@ async def _ask(host: str, port: int, path: str, scheme: str) -> bool:
         request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\nAccept: */*\r\n\r\n"
         writer.write(request.encode("ascii", "replace"))
         await writer.drain()
-        return (await reader.read(16)).startswith(b"HTTP/")
+        # As for JupyterHub, a server that answers 5xx is not ready.
+        answer = await reader.readline()
+        return answer.startswith(b"HTTP/") and answer.partition(b" ")[2][:1] != b"5"
     finally:
         writer.close()

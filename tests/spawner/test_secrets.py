@@ -64,7 +64,7 @@ async def test_the_keys_of_internal_ssl_stay_out_of_the_log(local_world: World, 
     """KubeSpawner logs the whole Secret with the server's keys when it cannot be made; here only its name is."""
     import logging
 
-    from kubernetes_asyncio.client import V1ObjectMeta, V1Secret
+    from kubernetes_asyncio.client import V1ObjectMeta, V1OwnerReference, V1Secret
     from tornado import web
 
     from profile_spawner.spawner import ProfileSpawner
@@ -83,7 +83,8 @@ async def test_the_keys_of_internal_ssl_stay_out_of_the_log(local_world: World, 
 
     configuration = Configuration(host=local_world.proxy.url)
     configuration.api_key = {"BearerToken": f"Bearer {local_world.plane.admin_token}"}
-    secret = V1Secret(metadata=V1ObjectMeta(name="keys"), string_data={"ssl.key": CANARY})
+    owner = V1OwnerReference(api_version="v1", kind="Pod", name="jupyter-ada", uid="0")
+    secret = V1Secret(metadata=V1ObjectMeta(name="keys", owner_references=[owner]), string_data={"ssl.key": CANARY})
     local_world.proxy.faults = [Fault("answer", ("POST",), "/secrets$", -1, **FAULTS["invalid"])]
     async with ApiClient(configuration) as client:
         spawner.api = CoreV1Api(client)
