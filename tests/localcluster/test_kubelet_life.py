@@ -213,14 +213,24 @@ async def test_graceful_stop(cluster: Cluster, start_kubelet: StartKubelet, tmp_
     await cluster.wait_event("one", "Killing", "Stopping container main")
 
 
+async def until_up(kubelet: Kubelet, cluster: Cluster) -> None:
+    """Wait until the program of pod `one` has said that it is up: before that it does not ignore anything."""
+    await cluster.wait_phase("one", "Running")
+    log = kubelet.log_path(cluster.namespace, "one", "main")
+    while log is None or "up" not in log.read_text():
+        await asyncio.sleep(0.01)
+        log = kubelet.log_path(cluster.namespace, "one", "main")
+
+
 async def test_stubborn_program(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """A program that does not listen is killed after the grace period, with all it has started."""
     kubelet = await start(start_kubelet)
     script = (
-        "trap '' TERM; (setsid sh -c 'trap \"\" TERM; while :; do sleep 0.05; done') & while :; do sleep 0.05; done"
+        "trap '' TERM; (setsid sh -c 'trap \"\" TERM; while :; do sleep 0.05; done') & "
+        "echo up; while :; do sleep 0.05; done"
     )
     await cluster.pod("one", script, terminationGracePeriodSeconds=1)
-    await cluster.wait_phase("one", "Running")
+    await until_up(kubelet, cluster)
     running = kubelet.running(cluster.namespace, "one")["main"]
     await cluster.delete("pods", "one")
     await cluster.wait_gone("pods", "one")
@@ -239,8 +249,8 @@ async def test_deletion_before_the_start(cluster: Cluster, start_kubelet: StartK
 async def test_force_deletion(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """A pod deleted without grace leaves no process."""
     kubelet = await start(start_kubelet)
-    await cluster.pod("one", "trap '' TERM; while :; do sleep 0.05; done", terminationGracePeriodSeconds=600)
-    await cluster.wait_phase("one", "Running")
+    await cluster.pod("one", "trap '' TERM; echo up; while :; do sleep 0.05; done", terminationGracePeriodSeconds=600)
+    await until_up(kubelet, cluster)
     running = kubelet.running(cluster.namespace, "one")["main"]
     await cluster.delete("pods", "one", gracePeriodSeconds=0)
     assert await asyncio.wait_for(running.wait(), 30) == 137
@@ -249,8 +259,8 @@ async def test_force_deletion(cluster: Cluster, start_kubelet: StartKubelet) -> 
 async def test_force_deletion_while_stopping(cluster: Cluster, start_kubelet: StartKubelet) -> None:
     """A second deletion without grace cuts the grace of the first one short."""
     kubelet = await start(start_kubelet)
-    await cluster.pod("one", "trap '' TERM; while :; do sleep 0.05; done", terminationGracePeriodSeconds=600)
-    await cluster.wait_phase("one", "Running")
+    await cluster.pod("one", "trap '' TERM; echo up; while :; do sleep 0.05; done", terminationGracePeriodSeconds=600)
+    await until_up(kubelet, cluster)
     running = kubelet.running(cluster.namespace, "one")["main"]
     await cluster.delete("pods", "one")
     await cluster.wait_event("one", "Killing")
