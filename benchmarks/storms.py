@@ -101,13 +101,17 @@ async def _storm(side: Side, text: str, count: int, servers: int, *, faults: boo
         side.deleted += sum(n for call, n in seen.items() if (call.verb, call.resource) == ("delete", "pods"))
 
 
+QUICK = {10: (100, 0.98), 1000: (60, 3.3)}
+FULL = {10: (1000, 0.98), 1000: (500, 3.3), 10_000: (60, 25)}
+"""How many servers are started by the number of profiles, and the target beside KubeSpawner."""
+
+
 async def storm(quick: bool) -> Table:
     """Start many servers at once: throughput beside KubeSpawner and beside a spawner that does nothing."""
     table = Table(
         "e", "Storms of spawns, all at once and without a limit", axes=("profiles", "spawns a second / KubeSpawner")
     )
-    sizes = {10: (100, 0.98), 1000: (60, 3.3)} if quick else {10: (1000, 0.98), 1000: (500, 3.3), 10_000: (60, 25)}
-    for count, (servers, against) in sizes.items():
+    for count, (servers, against) in (QUICK if quick else FULL).items():
         repeats = 1 if quick or count > 1000 else 3
         sides = {"null": Side(), "KubeSpawner": Side(), "ours": Side(), "ours, 30 % faults": Side()}
         for _ in range(repeats):
