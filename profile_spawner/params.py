@@ -18,6 +18,7 @@ from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator, validator_for
 
 from .errors import Origin, ParamError, shorten
+from .fields import FieldSpec, field_of, value_of
 
 __all__ = [
     "LAYERS",
@@ -30,6 +31,7 @@ __all__ = [
     "ParamRef",
     "SecretRef",
     "freeze",
+    "is_template",
     "nearest",
     "thaw",
 ]
@@ -103,6 +105,11 @@ def freeze(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(freeze(v) for v in value)
     return value
+
+
+def is_template(value: Any) -> bool:
+    """Tell whether a text in `value` has a reference, or an escape of one."""
+    return any(REFERENCE.search(text) for text in _texts(value))
 
 
 def thaw(value: Any) -> Any:
@@ -181,39 +188,6 @@ class ParamRef:
 
 
 @dataclass(frozen=True)
-class FieldSpec:
-    """What the spawn page needs to show a param as a field.
-
-    Attributes:
-        kind: `choice`, `multi`, `number`, `switch` or `text`.
-        title: The label.
-        help: A sentence below it.
-        default: The value without a choice.
-        choices: For `choice` and `multi`: the values, as texts, with their titles.
-        minimum: For `number`.
-        maximum: For `number`.
-        step: For `number`.
-        integer: For `number`: whole numbers only.
-        pattern: For `text`.
-        max_length: For `text`, in characters.
-        order: Fields with a lower number come first.
-    """
-
-    kind: str
-    title: str
-    help: str = ""
-    default: Any = None
-    choices: tuple[tuple[str, str], ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    integer: bool = False
-    pattern: str | None = None
-    max_length: int = 256
-    order: int = 0
-
-
-@dataclass(frozen=True)
 class Param:
     """The definition of a param.
 
@@ -275,8 +249,7 @@ class Param:
             raise self._error("a secure param has no default", hint="Set it in a layer, as {secret: NAME, key: KEY}")
         if default is not MISSING:
             # What stands in for `{{ references }}` is known only when a server is started.
-            refers = any(m.group(2) for text in _texts(default) for m in REFERENCE.finditer(text))
-            problems = [] if refers else self.problems(default)
+            problems = [] if is_template(default) else self.problems(default)
             if problems:
                 raise self._error(f"the default does not fit the schema: {problems[0]}", value=default)
             default = freeze(default)
@@ -344,36 +317,15 @@ class Param:
     @property
     def form(self) -> FieldSpec:
         """How the spawn page shows this param."""
-        schema, meta = self.schema, self.meta
-        kind, choices = _kind(schema)
-        if meta.get("widget") == "switch" and schema.get("type") == "boolean":
-            kind = "switch"
-        return FieldSpec(
-            kind=kind,
-            title=str(meta.get("title") or schema.get("title") or self.name),
-            help=self.description or str(schema.get("description") or ""),
-            default=thaw(self.default) if self.has_default else None,
-            choices=choices,
-            minimum=schema.get("minimum"),
-            maximum=schema.get("maximum"),
-            step=schema.get("multipleOf"),
-            integer=schema.get("type") == "integer",
-            pattern=schema.get("pattern"),
-            max_length=int(schema.get("maxLength", 256)),
-            order=int(meta.get("order") or 0),
-        )
+        default = thaw(self.default) if self.has_default else None
+        return field_of(self.name, self.schema, self.meta, self.description, default)
 
     def from_choice(self, value: Any) -> Any:
         """Return the typed value that a choice on the page stands for.
 
-        Choices travel as texts; the schema's `enum` says what each one means.
+        Choices travel as texts; the values that the schema lists say what each one means.
         """
-        if "enum" in self.schema and isinstance(value, str):
-            return next((thaw(v) for v in self.schema["enum"] if _as_text(v) == value), value)
-        items = self.schema.get("items")
-        if isinstance(items, Mapping) and "enum" in items and isinstance(value, list | tuple):
-            return [next((thaw(v) for v in items["enum"] if _as_text(v) == one), one) for one in value]
-        return value
+        return thaw(value_of(self.schema, value))
 
     @classmethod
     def from_document(cls, name: str, document: Any, origin: Origin | None = None) -> Param:
@@ -459,20 +411,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _texts(item)
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(thaw(value))
-
-
-def _kind(schema: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, str], ...]]:
-    items = schema.get("items")
-    if schema.get("type") == "boolean":
-        return "switch", ()
-    if "enum" in schema:
-        return "choice", tuple((_as_text(v), _as_text(v)) for v in schema["enum"])
-    if schema.get("type") == "array" and isinstance(items, Mapping) and "enum" in items:
-        return "multi", tuple((_as_text(v), _as_text(v)) for v in items["enum"])
-    if schema.get("type") in ("integer", "number"):
-        return "number", ()
-    return "text", ()

@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import Origin, ParamError
 from .joining import Ceiling
-from .params import MISSING, Param, ParamDefinitions, freeze, nearest
+from .params import MISSING, Param, ParamDefinitions, freeze, is_template, nearest
 from .references import references_in
 from .resolution import Broken, Candidate, Deciding, Resolution, Resolved, Shadowed, candidate
 
@@ -184,7 +184,7 @@ class Resolver:
                 raise
             if ceiling is not None:
                 return ceiling
-        if layer != "spawn" and not param.secure and references_in(value):
+        if layer != "spawn" and not param.secure and is_template(value):
             return freeze(value)  # checked when it is known
         return param.check(value, profile=source, origin=origin)
 

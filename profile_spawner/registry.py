@@ -517,7 +517,9 @@ class Snapshot:
         try:
             params = self.resolve(cls, None, **layers)
             enforced = layers.get("enforced") or {}
-            chosen = _param_options(cls, resolver, params, {o.name for o in own})
+            # Only what everybody may choose: the choice is checked against the profile itself.
+            known = {o.param for o in entry.offer.options}
+            chosen = (o for o in _param_options(cls, resolver, params, {o.name for o in own}) if o.param in known)
             options = (*own, *(_within(o, enforced[o.param]) if o.param in enforced else o for o in chosen))
             offer = replace(entry.offer, options=options)
             build = await cls(ServerContext.specimen(), params=params, selection=default_selection(offer)).build()

@@ -12,8 +12,8 @@ from typing import Any
 
 from .errors import Origin, ParamError
 from .joining import Ceiling, Part, join
-from .params import MISSING, Param, SecretRef, freeze, thaw
-from .references import references_in, render_value
+from .params import MISSING, Param, SecretRef, freeze, is_template, thaw
+from .references import render_value
 
 __all__ = ["Broken", "Candidate", "Deciding", "Resolution", "Resolved", "Shadowed", "candidate"]
 
@@ -97,7 +97,7 @@ class Candidate:
         source: The profile, group or collection in it.
         value: Frozen; a `Ceiling`, or a `Broken` one.
         origin: File and line.
-        refers: Whether texts in it refer to params or facts.
+        refers: Whether texts in it refer to params or facts, or hold the escape.
     """
 
     layer: str
@@ -123,7 +123,7 @@ class Candidate:
 def candidate(layer: str, source: str, value: Any, origin: Origin | None) -> Candidate:
     """Return a candidate, after a look for references in its value."""
     # What a user chose is text, whatever it looks like.
-    refers = layer != "spawn" and not isinstance(value, Broken | Ceiling) and bool(references_in(value))
+    refers = layer != "spawn" and not isinstance(value, Broken | Ceiling) and is_template(value)
     return Candidate(layer, source, value, origin, refers)
 
 
@@ -281,8 +281,11 @@ class Deciding:
         param = self.definitions.get(name)
         first = candidates[0]
         # A value that is enforced stands alone, whatever the param would join it with.
-        if param is not None and param.merge != "first" and first.layer != "enforced" and len(candidates) > 1:
-            self.joined.add(name)
+        # A list that stands alone loses its duplicates too.
+        several = len(candidates) > 1 or isinstance(first.value, tuple)
+        if param is not None and param.merge != "first" and first.layer != "enforced" and several:
+            if len(candidates) > 1:
+                self.joined.add(name)
             value = freeze(join(param, [Part(thaw(self._usable(name, c)), c.where) for c in candidates]))
             what = "joined"
         else:

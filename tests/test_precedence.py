@@ -235,37 +235,310 @@ def test_records_and_explanations_hold_no_secrets() -> None:
     assert "canary" not in str(resolved.record()) + repr(resolved.explain("t"))
 
 
-names = st.sampled_from(["p", "q", "r"])
-values = st.none() | st.booleans() | st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2)
-collections = st.dictionaries(st.sampled_from(["c0", "c1", "c2", "c3"]), st.dictionaries(names, values, max_size=3))
+# ------------------------------------------------------------------------------------------------ references
 
 
-@given(collections, st.data())
-def test_random_layers_agree_with_a_small_oracle(sets: dict[str, dict[str, Any]], data: Any) -> None:
-    """Collections nest downwards only; the oracle just walks a list of dictionaries."""
-    order = sorted(sets)
-    nested = {
-        n: data.draw(st.lists(st.sampled_from(order[i + 1 :] or ["global"]), max_size=3, unique=True))
-        for i, n in enumerate(order)
+def test_values_refer_to_params_and_facts() -> None:
+    """Each text is expanded once, with its type where it is nothing but a reference; the escape gives braces."""
+    params = {n: Param(n) for n in ("who", "n", "copy", "text", "deep", "braces")}
+    values = {
+        "who": "user {{ username }}",
+        "n": 3,
+        "copy": "{{ n }}",
+        "text": "{{ who }} has {{ copy }}",
+        "deep": {"list": ["{{ n }}", "{{ text }}"]},
+        "braces": "{{{{ n }}",
     }
-    nested = {n: tuple(x for x in inner if x in sets) for n, inner in nested.items()}
-    definitions = {n: Param(n, default=data.draw(values), user_settable=True) if n != "r" else Param(n) for n in "pqr"}
-    r = Resolver(definitions, {n: Collection(n, sets[n], nested[n]) for n in order})
-    user = data.draw(st.dictionaries(names, values, max_size=2))
-    profile = data.draw(st.sampled_from([*order, None]))
-    resolved = r.resolve(profile=profile, user=user)
+    resolved = resolver({"global": Collection("global", values)}, params).resolve(facts={"username": "ada"})
+    assert resolved["copy"] == 3
+    assert resolved["text"] == "user ada has 3"
+    assert thaw(resolved["deep"]) == {"list": [3, "user ada has 3"]}
+    assert resolved["braces"] == "{{ n }}"
+    assert resolved.inserted("deep") == {"n", "text", "who", "copy", "username"}
+    assert resolved.explain("text").value == "user ada has 3"
 
-    def visit(name: str, seen: list[str]) -> list[str]:
+
+def test_what_a_user_chose_is_inserted_and_never_expanded() -> None:
+    """Neither by itself, nor inside another value, nor as a part of a joined one."""
+    params = {
+        "name": Param("name", default="x", user_settable=True),
+        "title": Param("title", default="I am {{ name }}"),
+        "list": Param("list", default=["{{ name }}"], merge="append", user_settable=True),
+    }
+    spawn = {"name": "{{ username }}", "list": ["{{ title }}"]}
+    resolved = resolver(params=params).resolve(spawn=spawn, facts={"username": "ada"})
+    assert resolved["name"] == "{{ username }}"
+    assert resolved["title"] == "I am {{ username }}"
+    assert resolved["list"] == ("{{ title }}", "{{ username }}")
+    assert resolved.chosen("title") == {"name"}
+
+
+def test_a_loop_is_named_with_its_chain() -> None:
+    """And everything outside of it works."""
+    params = {n: Param(n) for n in "abcd"}
+    values = {"a": "{{ b }}", "b": "x {{ c }}", "c": "{{ a }}", "d": 1}
+    resolved = resolver({"global": Collection("global", values)}, params).resolve()
+    assert resolved["d"] == 1
+    assert set(resolved.failed) == {"a", "b", "c"}
+    with pytest.raises(ParamError, match="a > b > c > a"):
+        resolved["a"]
+    with pytest.raises(ParamError, match="a > b > c > a"):
+        resolved.get("c")
+
+
+def test_a_missing_name_is_an_error_where_it_stands() -> None:
+    """With file and line of the value, the line in the text, and the nearest name."""
+    values = Collection("global", {"a": "one\ntwo {{ usrname }}"}, (), Origin("values.yaml", 7))
+    resolved = resolver({"global": values}).resolve(facts={"username": "ada"})
+    with pytest.raises(ParamError) as error:
+        resolved["a"]
+    for words in ("values.yaml:7", "line 2", "did you mean 'username'"):
+        assert words in str(error.value)
+
+
+def test_an_expanded_value_is_checked() -> None:
+    """Against the same schema, when it is known."""
+    params = {"n": Param("n", schema={"type": "integer"}), "t": Param("t")}
+    collections = {"global": Collection("global", {"n": "{{ t }}", "t": "text"})}
+    with pytest.raises(ParamError, match="expanded value does not fit"):
+        resolver(collections, params).resolve()["n"]
+    assert resolver(collections, params).resolve(hub={"t": 4})["n"] == 4
+
+
+def test_a_secure_param_is_not_copied_into_others() -> None:
+    """It would be shown there."""
+    params = {"token": Param("token", secure=True), "copy": Param("copy")}
+    values = {"token": {"secret": "canary", "key": "k"}, "copy": "{{ token }}"}
+    resolved = resolver({"global": Collection("global", values)}, params).resolve()
+    with pytest.raises(ParamError, match="secure param 'token'") as error:
+        resolved["copy"]
+    assert "canary" not in str(error.value)
+    assert "canary" not in str(resolved.record())
+
+
+def test_values_cannot_blow_up() -> None:
+    """Ten params that each hold the next one ten times would be ten thousand million characters."""
+    params = {f"p{n}": Param(f"p{n}") for n in range(11)}
+    values = {f"p{n}": f"{{{{ p{n + 1} }}}}" * 10 for n in range(10)} | {"p10": "x" * 10}
+    resolved = resolver({"global": Collection("global", values)}, params).resolve()
+    assert "p0" in resolved.failed
+    assert "4096 characters" in str(resolved.failed["p0"])
+
+
+# ------------------------------------------------------------------------------------------------ what is broken
+
+
+def test_a_broken_value_is_an_error_only_where_it_counts() -> None:
+    """A value of a group that no longer fits, or one of `global`, takes nothing else along."""
+    params = {"n": Param("n", schema={"type": "integer"}), "m": Param("m")}
+    collections = {"global": Collection("global", {"n": "text", "m": 1}, (), Origin("g.py", 3))}
+    r = resolver(collections, params)
+    resolved = r.resolve()
+    assert resolved["m"] == 1
+    assert "n" in resolved
+    assert dict(resolved) == {"m": 1}
+    with pytest.raises(ParamError, match=r"g\.py:3"):
+        resolved["n"]
+    record = resolved.record()
+    assert (record["n"]["value"], record["m"]["value"]) == (None, 1)
+    assert "is not of type 'integer'" in record["n"]["error"]
+    assert r.resolve(user={"n": 4})["n"] == 4
+    assert set(r.unavailable) == {"global"}
+    assert "n" in r.resolve(groups=[("g", {"n": "text"}, [])], user={"m": 2}).failed
+
+
+def test_a_broken_global_leaves_no_half_values() -> None:
+    """What would come from it, or from below it, has no value; what stands above it does."""
+    params = {"a": Param("a", default="default"), "b": Param("b")}
+    r = resolver({"global": Collection("global", {"b": 1}, ("gone",))}, params)
+    resolved = r.resolve(user={"a": "user"})
+    assert dict(resolved) == {"a": "user", "b": 1}
+    with pytest.raises(ParamError, match="'gone'"):
+        r.resolve()["a"]
+
+
+def test_a_typing_mistake_in_any_layer_is_told() -> None:
+    """Nobody would ever notice a value of a name that nobody uses."""
+    for layers in (
+        {"user": {"aa": 1}},
+        {"hub": {"aa": 1}},
+        {"enforced": {"aa": 1}},
+        {"groups": [("g", {"aa": 1}, [])]},
+    ):
+        with pytest.raises(ParamError, match="did you mean 'a'"):
+            resolver().resolve(**layers)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------ bounds and joins
+
+
+@pytest.mark.parametrize(
+    ("value", "ceiling", "expected"),
+    [
+        ("16Gi", {"$maximum": "8Gi"}, "8Gi"),
+        ("16G", {"$maximum": "8Gi"}, "8Gi"),
+        ("512M", {"$minimum": "1G"}, "1G"),
+        ("500m", {"$maximum": 2}, "500m"),
+        (3, {"$minimum": 1, "$maximum": 4}, 3),
+        (0, {"$minimum": 1}, 1),
+        (None, {"$allowed": [None, 1]}, None),
+    ],
+)
+def test_a_bound_holds_for_numbers_and_quantities(value: Any, ceiling: Any, expected: Any) -> None:
+    """Also where the units differ."""
+    assert resolver().resolve(user={"a": value}, enforced={"a": ceiling})["a"] == expected
+
+
+@pytest.mark.parametrize("value", ["much", True, None, ["8Gi"], {"x": 1}, float("nan")])
+def test_what_cannot_be_compared_with_a_bound_is_refused(value: Any) -> None:
+    """A bound that silently did not hold would be worse than none."""
+    with pytest.raises(ParamError, match="cannot be compared"):
+        resolver().resolve(user={"a": value}, enforced={"a": {"$maximum": "8Gi"}})["a"]
+
+
+@pytest.mark.parametrize("ceiling", [{"$maximum": "much"}, {"$minimum": True}, {"$allowed": 5}])
+def test_a_bound_that_is_none_is_refused(ceiling: Any) -> None:
+    """The value counts for nothing, and the message names the bound."""
+    with pytest.raises(ParamError, match=r"\$"):
+        resolver().resolve(enforced={"a": ceiling})["a"]
+
+
+def test_a_bounded_value_is_checked_again() -> None:
+    """A bound between two whole numbers does not make a fraction of an integer."""
+    params = {"n": Param("n", schema={"type": "integer"}, default=5)}
+    with pytest.raises(ParamError, match="bounded value does not fit"):
+        resolver(params=params).resolve(enforced={"n": {"$maximum": 2.5}})["n"]
+
+
+def test_true_is_not_one() -> None:
+    """In JSON they are different values, so a list keeps both, and neither is allowed for the other."""
+    params = {"v": Param("v", merge="append", default=[True, 0])}
+    assert resolver(params=params).resolve(user={"v": [1, False]})["v"] == (1, False, True, 0)
+    with pytest.raises(ParamError, match="not allowed"):
+        resolver().resolve(user={"a": True}, enforced={"a": {"$allowed": [1]}})["a"]
+
+
+def test_mappings_of_different_shape_are_not_joined() -> None:
+    """At any depth, with the place and both sources; null hides a mapping."""
+    params = {"e": Param("e", merge="merge")}
+    collections = {"global": col("global", e={"x": {"y": 5}, "z": {}})}
+    with pytest.raises(ParamError) as error:
+        resolver(collections, params).resolve(user={"e": {"x": {"y": {"a": 1}}}})["e"]
+    for words in ("'x/y'", "user 'user'", "global 'global'"):
+        assert words in str(error.value)
+    assert resolver(collections, params).resolve(user={"e": {"z": None}})["e"]["z"] is None
+
+
+def test_joining_changes_none_of_its_parts() -> None:
+    """The values of a snapshot are the same for all servers."""
+    params = {"e": Param("e", merge="merge")}
+    r = resolver({"global": col("global", e={"x": {"a": 1}})}, params)
+    r.resolve(user={"e": {"x": {"b": 2}}})
+    r.resolve(profile=None, user={"e": {"x": {"c": 3}}})
+    assert thaw(r.resolve()["e"]) == {"x": {"a": 1}}
+
+
+# ------------------------------------------------------------------------------------------------ the oracle
+
+NAMES = ("first", "list", "map", "keyed")
+SCALARS = st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["", "x"])
+LISTS = st.lists(st.integers(0, 3), max_size=3)
+MAPS = st.dictionaries(st.sampled_from("xy"), st.integers(0, 2) | st.dictionaries(st.sampled_from("pq"), st.none()))
+KEYED = st.lists(st.fixed_dictionaries({"name": st.sampled_from("ab"), "v": st.integers(0, 9)}), max_size=3)
+KINDS = {"first": SCALARS, "list": LISTS, "map": MAPS, "keyed": KEYED}
+LAYER = st.fixed_dictionaries({}, optional=KINDS)
+
+
+class MixedError(Exception):
+    """The oracle's word for maps that cannot be joined."""
+
+
+def oracle(name: str, found: list[Any], enforced: bool) -> Any:
+    """Say what the values of one param amount to, strongest first. Written without a look at the resolver."""
+    if not found:
+        return MISSING
+    if name == "first" or enforced:
+        return found[0]
+    if name == "list":
+        flat = [item for value in found for item in value]
+        return [item for i, item in enumerate(flat) if item not in flat[:i]]
+    if name == "keyed":
+        flat = [item for value in found for item in value]
+        return [item for i, item in enumerate(flat) if item["name"] not in [f["name"] for f in flat[:i]]]
+    return oracle_merge(found)
+
+
+def oracle_merge(found: list[Any]) -> Any:
+    """Join key by key: all values of a key that are maps are joined in turn."""
+    joined = {}
+    for key in dict.fromkeys(k for value in found for k in value):
+        inner = [value[key] for value in found if key in value]
+        shapes = {isinstance(i, dict) for i in inner if i is not None}
+        if len(shapes) > 1:
+            raise MixedError
+        hidden = inner.index(None) if None in inner else len(inner)
+        joined[key] = oracle_merge(inner[:hidden] or [{}]) if shapes == {True} and hidden else inner[0]
+    return joined
+
+
+@given(st.data())
+def test_random_profiles_nesting_layers_and_merges_agree_with_a_small_oracle(data: Any) -> None:
+    """All layers, both orders, nested collections with diamonds, every kind of merge, defaults."""
+    names = ["global", *data.draw(st.lists(st.sampled_from(["c0", "c1", "c2", "c3"]), unique=True))]
+    sets = {n: data.draw(LAYER) for n in names}
+    # Only later ones are taken on, so there is no cycle; diamonds are frequent.
+    nested = {
+        n: data.draw(st.lists(st.sampled_from(names[i + 1 :]), max_size=3, unique=True)) if names[i + 1 :] else []
+        for i, n in enumerate(names)
+    }
+    defaults = data.draw(LAYER)
+    merges = {"first": {}, "list": {"merge": "append"}, "map": {"merge": "merge"}}
+    merges["keyed"] = {"merge": "append", "merge_key": "name"}
+    params = {
+        n: Param(n, default=defaults.get(n, MISSING), user_settable=True, **merges[n])  # type: ignore[arg-type]
+        for n in NAMES
+    }
+    r = Resolver(params, {n: Collection(n, sets[n], tuple(nested[n])) for n in names})
+    single = {layer: data.draw(LAYER) for layer in ("enforced", "spawn", "server", "user", "hub")}
+    some = st.lists(st.sampled_from(names), max_size=2)
+    profile, assigned = data.draw(st.sampled_from([None, *names[1:]])), data.draw(some)
+    groups = [(f"g{i}", data.draw(LAYER), data.draw(some)) for i in range(data.draw(st.integers(0, 2)))]
+    order = data.draw(st.sampled_from(["default", "drp"]))
+    resolved = r.resolve(profile=profile, assigned=assigned, groups=groups, order=order, **single)
+
+    def expand(name: str, seen: list[str]) -> list[str]:
         if name not in seen:
             seen.append(name)
             for inner in nested[name]:
-                visit(inner, seen)
+                expand(inner, seen)
         return seen
 
-    layers = [user] + ([sets[n] for n in visit(profile, [])] if profile else [])
-    for name in "pqr":
-        expected = next((layer[name] for layer in layers if name in layer), MISSING)
-        if expected is MISSING and definitions[name].has_default:
-            expected = thaw(definitions[name].default)
-        found = thaw(resolved[name]) if name in resolved else MISSING
-        assert found == expected or (found is MISSING and expected is MISSING)
+    def flat(name: str) -> list[Any]:
+        return [sets[n] for n in expand(name, [])]
+
+    by_layer = {
+        **{layer: [values] for layer, values in single.items()},
+        "profile": flat(profile) if profile else [],
+        "assigned": [s for n in assigned for s in flat(n)],
+        "groups": [s for _, own, taken in groups for s in [own, *(t for n in taken for t in flat(n))]],
+        "global": flat("global"),
+        "default": [defaults],
+    }
+    ranks = {"default": "enforced spawn server user profile assigned groups hub global default"}
+    ranks["drp"] = "enforced server user profile assigned spawn groups hub global default"
+    layers = [values for layer in ranks[order].split() for values in by_layer[layer]]
+    for name in NAMES:
+        found = [values[name] for values in layers if name in values]
+        try:
+            expected = oracle(name, found, name in single["enforced"])
+        except MixedError:
+            assert name in resolved.failed
+            continue
+        assert (thaw(resolved[name]) if name in resolved else MISSING) == expected
+        if found:
+            assert strongest(resolved.explain(name).layer, ranks[order].split(), by_layer, name)
+
+
+def strongest(layer: str, order: list[str], by_layer: dict[str, list[Any]], name: str) -> bool:
+    """Tell whether `layer` is the strongest one that has a value."""
+    return layer == next(one for one in order if any(name in values for values in by_layer[one]))
