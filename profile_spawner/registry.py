@@ -813,7 +813,9 @@ def _raw_access(raw: RawProfile) -> Access:
         raise ProfileDefinitionError(str(e), profile=raw.slug, origin=raw.origin) from None
 
 
-def make_resolver(collectors: Sequence[Collector], *, strict: bool = True) -> Resolver | None:
+def make_resolver(
+    collectors: Sequence[Collector], *, strict: bool = True, before: Resolver | None = None
+) -> Resolver | None:
     """Join the params and collections of all sources; `None` when there are none.
 
     Of two with one name the first counts; the other one is a conflict of the resolver.
@@ -821,6 +823,8 @@ def make_resolver(collectors: Sequence[Collector], *, strict: bool = True) -> Re
     Args:
         collectors: What was loaded.
         strict: Whether a value of a param that nobody defined is an error.
+        before: The resolver so far. A collection of it that is gone but still taken on by others is kept as it was:
+            deleting what is in use is refused, and a conflict names all users.
     """
     definitions: dict[str, Param] = {}
     collections: dict[str, Collection] = {}
@@ -847,9 +851,30 @@ def make_resolver(collectors: Sequence[Collector], *, strict: bool = True) -> Re
             conflicts.append(_taken("collection", slug, collections[slug].origin, collection.origin))
         if slug != GLOBAL:
             collections[slug] = collection
+    kept = _still_in_use(collections, before) if before is not None else []
+    collections.update({c.name: c for c in kept})
     if not definitions and not collections:
         return None
-    return Resolver(definitions, collections, strict=strict, conflicts=conflicts)
+    resolver = Resolver(definitions, collections, strict=strict, conflicts=conflicts)
+    for collection in kept:
+        try:
+            resolver.require_unused(collection.name)
+        except ParamError as e:
+            e.message = f"is gone, but {e.message}; it stays as it was until they do without it"
+            e.origin = collection.origin
+            resolver.conflicts = (*resolver.conflicts, e)
+    return resolver
+
+
+def _still_in_use(collections: Mapping[str, Collection], before: Resolver) -> list[Collection]:
+    kept: dict[str, Collection] = {}
+    waiting = [name for c in collections.values() for name in c.profiles]
+    while waiting:
+        name = waiting.pop()
+        if name not in collections and name not in kept and name in before.collections and name != GLOBAL:
+            kept[name] = before.collections[name]
+            waiting += kept[name].profiles
+    return list(kept.values())
 
 
 def _taken(what: str, name: str, first: Origin | None, second: Origin | None) -> ParamError:
@@ -867,8 +892,8 @@ def _params_of(cls: type[BaseAppProfile]) -> Collection:
         name=cls.slug,
         params=dict(cls.params),
         profiles=tuple(cls.profiles),
-        origin=place,
-        origins=_key_lines(place, cls.params),
+        origin=line_of(cls, "profiles") if cls.profiles else origin_of(cls),
+        origins={**dict.fromkeys(cls.params, place), **_key_lines(place, cls.params)},
     )
 
 

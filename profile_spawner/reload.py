@@ -183,6 +183,7 @@ class ProfileService:
     def _swap(self, built: Built, reason: str, seconds: float) -> ReloadReport:
         """Serve the new snapshot, and tell everybody who wants to know."""
         before = {str(p) for p in self._snapshot.problems}
+        told = {(e.slug, e.offer.unavailable) for e in self._snapshot.entries.values()}
         self._snapshot = built.snapshot
         self._loaded_at = time.time()
         problems = built.snapshot.problems
@@ -194,6 +195,9 @@ class ProfileService:
         for problem in problems:
             if str(problem) not in before:
                 self.log.error("Profiles: %s", problem)
+        for entry in built.snapshot.entries.values():
+            if entry.offer.unavailable and (entry.slug, entry.offer.unavailable) not in told:
+                self.log.error("Profiles: %s is not available: %s", entry.slug, entry.offer.unavailable)
         if built.changes or (before and not problems):
             fine = "; all sources are fine again" if before and not problems else ""
             self.log.info("Profiles: generation %d (%s): %s%s", report.generation, reason, report, fine)

@@ -265,7 +265,7 @@ class Builder:
             self._signature = signature
             collectors = [v.collector for v in versions.values()]
             strict = not self._settings.permissive_params
-            self._next_resolver = make_resolver(collectors, strict=strict) if signature else None
+            self._next_resolver = make_resolver(collectors, strict=strict, before=self._resolver) if signature else None
         return self._next_resolver
 
     def _resolve_again(self, keys: Sequence[str], resolver: Resolver | None, maker: EntryMaker) -> None:
