@@ -1,4 +1,4 @@
-"""Digital Rebar's semantics of profiles and params, row by row: docs/params.md names the test of every row that is kept."""
+"""Digital Rebar's semantics of profiles and params, row by row: docs/params.md names the test of each that is kept."""
 
 from __future__ import annotations
 
