@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,15 @@ class Rejected:
     server: str
 
 
+_rejected: ContextVar[list[Rejected] | None] = ContextVar("profile_spawner_rejected", default=None)
+
+
+def _taken() -> Rejected | None:
+    """Return what was rejected in this request, once."""
+    kept = _rejected.get()
+    return kept.pop() if kept else None
+
+
 class FormMixin:
     """The part of `ProfileSpawner` that makes the form."""
 
@@ -59,11 +69,17 @@ class FormMixin:
             return ""
         return self._render_form
 
+    def expect_rejected(self) -> None:
+        """Make room for what may be rejected in this request. Not `async`: it counts for the task that calls it."""
+        _rejected.set([])
+
     def remember_rejected(self, request: Mapping[str, Any], rejection: Rejection | None) -> None:
         """Keep what was typed or linked until the form is shown again, which happens in the same request."""
-        spawner: Any = self
-        # By user: after a mistake JupyterHub shows the form of the user's default server, whichever was to be started.
-        spawner.profiles.rejected[spawner.user.name] = Rejected(request, rejection, spawner.name)
+        # After a mistake JupyterHub shows the form of the user's default server, whichever was to be started: so it
+        # belongs to the request, and to none of the user's other ones.
+        kept = _rejected.get()
+        if kept is not None:
+            kept[:] = [Rejected(request, rejection, self.name)]  # type: ignore[attr-defined]
 
     @property
     def uses_own_template(self) -> bool:
@@ -105,13 +121,13 @@ class FormMixin:
                 Text("The configured template of the form fails, and this one is used instead: %(why)s", why=why)
             )
             return None
-        spawner.profiles.rejected.pop(user.name, None)
+        _taken()
         return form
 
     async def _page_request(self, snapshot: Snapshot, failed: list[str]) -> PageRequest:
         spawner: Any = self
         user = spawner.user_info
-        rejected: Rejected | None = spawner.profiles.rejected.pop(user.name, None)
+        rejected = _taken()
         if self.pages.capacity is not None and spawner.api is not None:
             self.pages.capacity.start(lambda: spawner.api.api_client)
         viewer = Viewer(user, spawner.viewed_by_admin, await self.page_layers(snapshot, failed), spawner.language)

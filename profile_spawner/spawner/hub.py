@@ -83,7 +83,6 @@ class HubProfiles:
         self._housekeeping: dict[int, Housekeeping] = {}
         self._static: dict[int, tuple[Any, Snapshot]] = {}
         self._combined: tuple[Any, Any, Snapshot] | None = None
-        self.rejected: dict[str, Any] = {}
         self.languages: dict[str, str] = {}
         self.pages = HubPages(self.settings, log)
         self.service.before_swap = self.pages.warm

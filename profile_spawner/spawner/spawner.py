@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import functools
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -207,8 +207,12 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     def _options_from_form_default(self) -> Any:
         return self._read_form
 
-    async def _read_form(self, form: Mapping[str, Any]) -> dict[str, Any]:
+    def _read_form(self, form: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
         """Read the posted form into `user_options`; a mistake is answered on the form, which stays as filled in."""
+        self.expect_rejected()
+        return self._options_of_form(form)
+
+    async def _options_of_form(self, form: Mapping[str, Any]) -> dict[str, Any]:
         snapshot = await self.catalogue()
         if snapshot is None:
             return dict(super()._options_from_form(form))
@@ -219,7 +223,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             raise self._back_to_form(request, result)
         return dict(result.user_options)
 
-    async def options_from_query(self, query: Mapping[str, Any]) -> dict[str, Any]:
+    def options_from_query(self, query: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
         """Read a link into `user_options`, or show the form with the link's choice filled in.
 
         A link comes from anybody: by default it asks. `linked_start` allows more, but never typed values.
@@ -227,6 +231,10 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         Raises:
             tornado.web.HTTPError: with status 200 to show the form; with 400 when the link is wrong.
         """
+        self.expect_rejected()
+        return self._options_of_query(query)
+
+    async def _options_of_query(self, query: Mapping[str, Any]) -> dict[str, Any]:
         snapshot = await self.catalogue()
         if snapshot is None:
             return dict(await maybe_future(super().options_from_query(query)))
