@@ -82,6 +82,7 @@ class World:
 
     Attributes:
         proxy: Between the hubs and the API server.
+        user: Who the hubs are to the API server.
         profiles: The folder of profile modules.
     """
 
@@ -89,6 +90,7 @@ class World:
         self.plane = plane
         self.namespace = namespace
         self.proxy = proxy
+        self.user = HUB_USER
         self.tmp_path = tmp_path
         self.profiles = tmp_path / "profiles"
         self.profiles.mkdir()
@@ -99,7 +101,7 @@ class World:
     def kubeconfig(self) -> Path:
         """Write the kubeconfig of the hub's service account, which leads through the proxy."""
         path = self.tmp_path / "kubeconfig"
-        user = {"token": self.plane.token_for(HUB_USER)}
+        user = {"token": self.plane.token_for(self.user)}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
