@@ -1,0 +1,161 @@
+"""The API server is away for five minutes, and users have namespaces of their own: nothing is lost, the hub lives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from profile_spawner.kube.identity import labels_of
+from profile_spawner.kube.policy import DEFAULT_KINDS
+from profile_spawner.kube.rbac import required_rules
+from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
+from profile_spawner.names import LABEL_LIFETIME
+from tests.control_plane import ControlPlane
+
+from .stress import World, open_world, until
+
+pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+
+# KubeSpawner's watches try again after growing pauses, and give up after a minute. Here a minute takes half a second.
+QUICK_WATCHES = """
+import asyncio, types
+import kubespawner.reflector
+
+quick = types.ModuleType("quick")
+vars(quick).update(vars(asyncio))
+quick.sleep = lambda seconds: asyncio.sleep(seconds / 120)
+kubespawner.reflector.asyncio = quick
+c.KubeSpawner.k8s_api_request_timeout = 1
+c.KubeSpawner.k8s_api_request_retry_timeout = 1
+c.Spawner.poll_interval = 1
+c.Spawner.consecutive_failure_limit = 0
+"""
+FIVE_MINUTES = 2.5
+
+
+async def grant_everywhere(plane: ControlPlane, user: str) -> None:
+    """Give a hub the rights that it needs in the namespaces that it makes."""
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    rules = [*required_rules(DEFAULT_KINDS), {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]}]
+    await plane.ok("POST", f"{rbac}/clusterroles", {"metadata": {"name": user}, "rules": rules})
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+    await plane.ok("POST", f"{rbac}/clusterrolebindings", binding)
+
+
+class UserNamespaces(World):
+    """A world in which `ada` and `bob` have namespaces of their own."""
+
+    def config(self) -> str:
+        """Return what the hub needs for it."""
+        return (
+            "c.KubeSpawner.enable_user_namespaces = True\n"
+            f"c.KubeSpawner.user_namespace_template = '{self.namespace}-{{username}}'\n"
+        )
+
+    async def of(self, user: str, plural: str) -> list[Any]:
+        """Return what is in a user's namespace."""
+        listed = await self.plane.ok("GET", f"/api/v1/namespaces/{self.namespace}-{user}/{plural}")
+        return [item for item in listed["items"] if item["metadata"]["name"] != "kube-root-ca.crt"]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own_namespaces(local_control_plane: Any, tmp_path: Any) -> AsyncIterator[UserNamespaces]:
+    """A world with a node for the namespaces of `ada` and `bob`."""
+    namespace = await local_control_plane.new_namespace("own")
+    opened = await open_world(local_control_plane, namespace, tmp_path)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    world = UserNamespaces(local_control_plane, namespace, opened.proxy, folder)
+    world.user = f"hub-{namespace}"
+    await grant_everywhere(local_control_plane, world.user)
+    kubelet = Kubelet(
+        local_control_plane.url,
+        local_control_plane.token_for("kubelet", ["system:masters"]),
+        tmp_path / "kubelet",
+        node=NodeSpec(name=f"node-{namespace}", cpu="1000", memory="4000Gi", gpus=4),
+        runtime="stub",
+        namespaces=[f"{namespace}-{user}" for user in ("ada", "bob")],
+    )
+    await kubelet.start()
+    yield world
+    await world.close()
+    await kubelet.stop()
+    await opened.proxy.stop()
+
+
+async def check_absence(world: World, hub: Any) -> None:
+    """Let the API server be away until every watch has given up, and come back."""
+    for user in ("ada", "bob"):
+        await hub.user(user)
+    await world.start(hub, "bob")
+    await world.away()
+
+    async def given_up() -> bool:
+        return "never recovered, giving up" in hub.log
+
+    await until(given_up)
+    await asyncio.sleep(FIVE_MINUTES)  # the rest of the five minutes, in which the hub looks after its servers
+    reply = await hub.api("POST", "/users/ada/server", {"profile": "full"})
+    told = reply.text if reply.status >= 400 else json.dumps(await world.progress(hub, "ada"))
+    assert "cannot be reached" in told
+    assert reply.status in (201, 202, 503)
+    assert hub.alive
+    assert (await hub.server("bob") or {})["ready"]
+    await world.back()
+    await world.idle(hub, "ada")
+    await world.start(hub, "ada")
+    assert (await hub.server("bob") or {})["ready"]
+    for user in ("ada", "bob"):
+        await world.stop(hub, user)
+    assert hub.alive
+
+
+async def test_five_minutes_without_an_api_server(local_world: World) -> None:
+    """Running servers are not disturbed, a spawn fails with 503 and a reason, the next one after the return works."""
+    await check_absence(local_world, await local_world.hub(QUICK_WATCHES))
+
+
+async def test_five_minutes_with_namespaces_of_users(own_namespaces: UserNamespaces) -> None:
+    """The same where KubeSpawner ends the hub when its one watch of all namespaces gives up."""
+    await check_absence(own_namespaces, await own_namespaces.hub(QUICK_WATCHES + own_namespaces.config()))
+
+
+async def test_every_user_has_a_namespace(own_namespaces: UserNamespaces) -> None:
+    """Servers and all that belongs to them are in their users' namespaces, and are adopted after `kill -9`."""
+    world = own_namespaces
+    hub = await world.hub(world.config())
+    for user in ("ada", "bob"):
+        await hub.user(user)
+        await world.start(hub, user)
+    pods = {}
+    for user in ("ada", "bob"):
+        (pods[user],) = await world.of(user, "pods")
+        (shared,) = await world.of(user, "configmaps")
+        assert labels_of(shared)[LABEL_LIFETIME] == "shared"
+        claims = await world.of(user, "persistentvolumeclaims")
+        assert sorted(labels_of(claim)[LABEL_LIFETIME] for claim in claims) == ["kept", "owned"]
+    assert await world.objects("pods") == await world.objects("configmaps") == []
+    await world.kill(hub)
+    hub = await world.hub(world.config())
+    for user in ("ada", "bob"):
+        assert await world.idle(hub, user) is not None
+        (pod,) = await world.of(user, "pods")
+        assert pod["metadata"]["uid"] == pods[user]["metadata"]["uid"]
+        await world.stop(hub, user)
+        assert await world.of(user, "pods") == []
+
+    async def only_what_is_kept() -> bool:
+        return [len(await world.of(user, "persistentvolumeclaims")) for user in ("ada", "bob")] == [1, 1]
+
+    await until(only_what_is_kept)
+    await world.start(hub, "ada")
