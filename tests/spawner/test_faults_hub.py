@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from profile_spawner.kube.policy import DEFAULT_KINDS
+from profile_spawner.kube.rbac import required_rules
+from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
 from tests.fault_proxy import Fault, status_body
 
-from .stress import CANARY, World, until
+from .stress import CANARY, HUB_USER, World
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 
@@ -137,45 +140,30 @@ async def test_a_removed_profile(local_world: World) -> None:
     assert hub.alive
 
 
-async def test_another_namespace(local_world: World) -> None:
+async def test_another_namespace(local_world: World, tmp_path: Any) -> None:
     """A server of a profile with a `namespace` of its own is adopted by a restarted hub, and can be stopped."""
     world = local_world
     other = await world.plane.new_namespace("other")
-    from profile_spawner.kube.policy import DEFAULT_KINDS
-    from profile_spawner.kube.rbac import required_rules
-
-    from .stress import HUB_USER
-
     await world.plane.grant(other, HUB_USER, required_rules(DEFAULT_KINDS))
+    token = world.plane.token_for("kubelet", ["system:masters"])
+    node = NodeSpec(name=f"node-{other}")
+    kubelet = Kubelet(world.plane.url, token, tmp_path / "other", node=node, runtime="stub", namespaces=[other])
+    await kubelet.start()
     entry = {"display_name": "Else", "slug": "else", "kubespawner_override": {"namespace": other}}
     config = f"c.KubeSpawner.profile_list = [{entry!r}]\n"
-    hub = await world.hub(config)
-    await hub.user("ada")
-    reply = await hub.api("POST", "/users/ada/server", {"profile": "else"})
-    assert reply.status in (201, 202), reply.text
-
-    async def there() -> Any:
-        return (await world.plane.ok("GET", f"/api/v1/namespaces/{other}/pods"))["items"]
-
-    (pod,) = await until(there)
-    status = {
-        "phase": "Running",
-        "podIP": "127.0.0.1",
-        "containerStatuses": [
-            {"name": "notebook", "ready": True, "restartCount": 0, "image": "i", "imageID": "i",
-             "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
-        ],
-        "conditions": [{"type": "Ready", "status": "True"}],
-    }  # fmt: skip
-    await world.kill(hub)
-    path = f"/api/v1/namespaces/{other}/pods/{pod['metadata']['name']}"
-    await world.plane.ok("PATCH", f"{path}/status", {"status": status}, content_type="application/merge-patch+json")
-    hub = await world.hub(config)
-    # Nothing answers at the pod's address: the hub finds the pod all the same, and stops it.
-    stopped = asyncio.ensure_future(hub.api("DELETE", "/users/ada/server"))
-
-    async def gone() -> bool:
-        return not await there()
-
-    await until(gone, 60)
-    await stopped
+    try:
+        hub = await world.hub(config)
+        await hub.user("ada")
+        await world.start(hub, "ada", "else")
+        path = f"/api/v1/namespaces/{other}/pods"
+        (before,) = (await world.plane.ok("GET", path))["items"]
+        assert await world.objects("pods") == []
+        await world.kill(hub)
+        hub = await world.hub(config)
+        assert await world.idle(hub, "ada") is not None
+        (after,) = (await world.plane.ok("GET", path))["items"]
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        await world.stop(hub, "ada")
+        assert (await world.plane.ok("GET", path))["items"] == []
+    finally:
+        await kubelet.stop()
