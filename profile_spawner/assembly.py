@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections import ChainMap
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .context import ServerContext
 from .errors import BuildError, ConflictError, Origin
+from .guarding import unguard
 from .names import content_hash, identity_hash, object_name
 from .options import escape_dollars
 from .params import SecretRef
@@ -74,7 +75,7 @@ class Assembly:
         params: Resolved params, for `{{ references }}`.
         origin: Where the profile was written, for messages.
         typed: The params whose values the user has typed.
-        choices: What the user chose, in any form: a hook may have put it into its texts.
+        guarded: Whether hooks were handed the user's texts with marks.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Assembly:
         params: Mapping[str, Any],
         origin: Origin,
         typed: Collection[str] = (),
-        choices: Iterable[Any] = (),
+        guarded: bool = False,
     ) -> None:
         self._slug = slug
         self._context = context
@@ -98,8 +99,7 @@ class Assembly:
         theirs = [n for n in {*params, *facts} if n in untrusted or untrusted & self._inserting.get(n, set())]
         escaped = {name: _without_references(self._lookup[name]) for name in theirs}
         self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
-        said = [context.user.name, context.server_name, *choices, *(params[n] for n in typed if n in {*params})]
-        self._their_texts = sorted({t for t in _texts(said) if references_in(t)}, key=len, reverse=True)
+        self._is_guarded = guarded
         self._env: dict[str, Any] = {}
         self._volumes: list[dict[str, Any]] = []
         self._mounts: list[dict[str, Any]] = []
@@ -116,16 +116,13 @@ class Assembly:
 
     # ---------------------------------------------------------------------------------------------- parts
 
-    def environment(
-        self, variables: Mapping[str, Any], *, home: str | None, render: bool = True, own: bool = False
-    ) -> None:
+    def environment(self, variables: Mapping[str, Any], *, home: str | None, render: bool = True) -> None:
         """Add environment variables; `HOME` too where the profile has a home directory.
 
         Args:
             variables: As hooks return them.
             home: The home directory.
             render: Whether references in the values are replaced.
-            own: Whether the author wrote all of them, so that no text of a user can be among them.
         """
         if home is not None:
             self._env["HOME"] = home
@@ -142,7 +139,7 @@ class Assembly:
             if not render:
                 self._env[name] = value
                 continue
-            rendered = self._render(value, f"environment variable {name}", self._argument_lookup, own=own)
+            rendered = self._render(value, f"environment variable {name}", self._argument_lookup)
             if isinstance(rendered, SecretRef):
                 self._env[name] = {"valueFrom": {"secretKeyRef": {"name": rendered.name, "key": rendered.key}}}
             else:
@@ -336,21 +333,12 @@ class Assembly:
 
     # ---------------------------------------------------------------------------------------------- texts
 
-    def _render(self, text: Any, field: str, lookup: Mapping[str, Any] | None = None, *, own: bool = False) -> Any:
-        if self._their_texts and not own:
-            text = self._guarded(text)
-        return render_value(text, self._lookup if lookup is None else lookup, origin=self._origin, field=field)
+    def _render(self, text: Any, field: str, lookup: Mapping[str, Any] | None = None) -> Any:
+        rendered = render_value(text, self._lookup if lookup is None else lookup, origin=self._origin, field=field)
+        return self._unguarded(rendered)
 
-    def _guarded(self, value: Any) -> Any:
-        """Return texts of hooks so that what a user said in them stays text, even if it looks like a reference."""
-        if isinstance(value, Mapping):
-            return {k: self._guarded(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._guarded(v) for v in value]
-        if isinstance(value, str):
-            for text in self._their_texts:
-                value = value.replace(text, text.replace("{{", "{{{{"))
-        return value
+    def _unguarded(self, value: Any) -> Any:
+        return unguard(value) if self._is_guarded else value
 
     def _mentions_user(self, text: str) -> bool:
         """Tell whether a text differs from user to user."""
@@ -387,6 +375,8 @@ class Assembly:
     # ---------------------------------------------------------------------------------------------- names
 
     def _add(self, added: KubeObject) -> None:
+        if self._is_guarded:
+            added = replace(added, body=unguard(added.body))
         for present in self._objects:
             if present.key == added.key and present.body != added.body:
                 raise ConflictError(
@@ -445,7 +435,7 @@ class Assembly:
         self, field: str, text: str, name: str, mount_path: str, mode: int, *, render: bool = True, mount: bool = True
     ) -> None:
         personal = render and self._mentions_user(text)
-        content = self._render_text(text, field) if render else text
+        content = self._render_text(text, field) if render else self._unguarded(text)
         self._files.append(_File(field, "", name, content, mode, personal))
         if mount:
             self._file_mounts.append(_FileMount(name, mount_path, personal))
@@ -454,7 +444,7 @@ class Assembly:
         files = config_map.files()
         personal = config_map.render and any(self._mentions_user(text) for text in files.values())
         for name, text in files.items():
-            content = self._render_text(text, field) if config_map.render else text
+            content = self._render_text(text, field) if config_map.render else self._unguarded(text)
             self._files.append(_File(field, directory, name, content, config_map.mode, personal))
         self._file_mounts.append(_FileMount(directory, config_map.mount_path or "/", personal))
 
@@ -462,7 +452,7 @@ class Assembly:
         files = config_map.files()
         render = config_map.render
         personal = render and any(self._mentions_user(text) for text in files.values())
-        data = {k: self._render_text(v, field) if render else v for k, v in files.items()}
+        data = {k: self._render_text(v, field) if render else self._unguarded(v) for k, v in files.items()}
         name = self._files_name(config_map.name, data, personal)
         lifetime = Lifetime.owned if personal else Lifetime.shared
         self._add(KubeObject("v1", "ConfigMap", name, lifetime, field, {"data": data}))
@@ -524,17 +514,6 @@ class Assembly:
                         container["volumeMounts"].append(target)
             else:
                 self._mounts.append(target)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
 
 
 def _without_references(value: Any) -> Any:

@@ -23,6 +23,7 @@ from .access import Access, UserInfo
 from .assembly import Assembly
 from .context import ServerContext
 from .errors import BuildError, Origin, ParamError, ProfileDefinitionError, ProfileSpawnerError, shorten
+from .guarding import is_guarded, unguard
 from .names import ENV_NAME, is_slug
 from .options import (
     EXPANDED_TRAITS,
@@ -310,13 +311,14 @@ class BaseAppProfile:
             BuildError: when a hook fails or returns what it must not, naming the profile, the hook and the line.
             ConflictError: when two parts of the profile claim one name.
         """
+        guarded = is_guarded(self.params)
         assembly = Assembly(
             self.slug,
-            self.context,
-            self.params,
+            unguard(self.context),
+            unguard(self.params) if guarded else self.params,
             origin_of(type(self)),
             self._typed_params(),
-            self.choices.values(),
+            guarded,
         )
         override = self._attributes_override()
         # The values of a param are complete; those of the attribute are the author's, and those of a hook may be both.
@@ -325,7 +327,6 @@ class BaseAppProfile:
             await self._call("get_pod_env_vars", _EnvVars),
             home=self.home_dir,
             render=not (declared and isinstance(type(self).pod_env_vars, ParamRef)),
-            own=declared,
         )
         assembly.volumes(await self._call("get_default_volumes", list[Volume]))
         assembly.login_files(self.home_dir, self.bash_login_path, self.bashrc_path)
@@ -355,6 +356,8 @@ class BaseAppProfile:
             override = merging.merge_overrides(
                 override, chosen, base_origin=own, extra_origin=f"{own} (option {option!r})"
             )
+        if guarded:
+            override = unguard(override)
         return ProfileBuild(self.slug, override, assembly.objects(), assembly.steps())
 
     def _attributes_override(self) -> dict[str, Any]:
@@ -407,7 +410,7 @@ class BaseAppProfile:
         except Exception as e:  # an author's code may raise anything
             raise BuildError(
                 # The text may quote what a user typed.
-                f"{type(e).__name__}: {shorten(str(e), 300)}",
+                f"{type(e).__name__}: {shorten(unguard(str(e)), 300)}",
                 profile=self.slug,
                 origin=_failing_line(e, type(self)),
                 field=f"{hook}()",

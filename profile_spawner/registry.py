@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 from .access import Access, UserInfo
 from .context import ServerContext
 from .errors import DuplicateSlugError, Origin, ParamError, ProfileDefinitionError, ProfileSpawnerError
+from .guarding import guard
 from .names import content_hash, slugify
 from .options import (
     Choice,
@@ -492,7 +493,8 @@ class Snapshot:
         if entry.profile is None:
             raise TypeError(f"profile {selection.slug!r} is a plain profile_list entry; it has no build()")
         params = self.resolve(entry.profile, selection, **{**layers, "facts": context.facts(selection.slug)})
-        return await entry.profile(context, params=params, selection=selection).build()
+        context, known, selection = guard(context, params, selection)
+        return await entry.profile(context, params=known, selection=selection).build()
 
     def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
         """Return what was resolved for a server, with sources and without secrets, as plain JSON."""

@@ -1,0 +1,100 @@
+"""What a user said stays text, even where a hook writes it into a text with `{{ references }}`.
+
+A hook may return `f"[{self.choices['title']}]"`, and nothing in the result tells the author's words from the user's.
+So, in the rare case that a user's text has double braces, or could become a part of some, hooks are handed that text with
+marks between the braces, which no user can know; the mark is taken out again after the references have been replaced. What the author wrote is
+never touched: not even a reference that happens to read like the user's text.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from .context import ServerContext
+from .options import Selection
+
+__all__ = ["guard", "is_guarded", "unguard"]
+
+_MARK = f"\u2063{secrets.token_hex(8)}\u2063"
+_WHERE = re.compile(r"(?<=\{)(?=\{|\Z)|\A(?=\{[ \t]*[A-Za-z])")
+
+
+def guard(
+    context: ServerContext, params: Mapping[str, Any], selection: Selection
+) -> tuple[ServerContext, Mapping[str, Any], Selection]:
+    """Return what a profile may know about a server, with the user's texts marked.
+
+    Where none of them needs it, everything is returned as it is.
+    """
+    said = [context.user.name, context.server_name, *selection.values.values()]
+    if not _has_braces(said):
+        return context, params, selection
+    user = replace(context.user, name=_marked(context.user.name))
+    values = MappingProxyType({k: _marked(v) for k, v in selection.values.items()})
+    context = replace(context, user=user, server_name=_marked(context.server_name))
+    return context, _GuardedParams(params), replace(selection, values=values)
+
+
+def is_guarded(params: Mapping[str, Any]) -> bool:
+    """Tell whether `guard()` had something to mark."""
+    return isinstance(params, _GuardedParams)
+
+
+def unguard(value: Any) -> Any:
+    """Return what `guard()` was given, or any value that was made of it, without marks."""
+    if isinstance(value, str):
+        return value.replace(_MARK, "")
+    if isinstance(value, ServerContext):
+        user = replace(value.user, name=unguard(value.user.name))
+        return replace(value, user=user, server_name=unguard(value.server_name))
+    if isinstance(value, _GuardedParams):
+        return value.params
+    if isinstance(value, Mapping):
+        return {unguard(k): unguard(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [unguard(v) for v in value]
+    if isinstance(value, tuple):
+        return tuple(unguard(v) for v in value)
+    return value
+
+
+def _has_braces(value: Any) -> bool:
+    if isinstance(value, str):
+        return "{" in value and _WHERE.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(_has_braces(v) for v in value.values())
+    return isinstance(value, list | tuple) and any(_has_braces(v) for v in value)
+
+
+def _marked(value: Any) -> Any:
+    if isinstance(value, str):
+        return _WHERE.sub(_MARK, value)
+    if isinstance(value, Mapping):
+        return MappingProxyType({k: _marked(v) for k, v in value.items()})
+    if isinstance(value, list | tuple):
+        return type(value)(_marked(v) for v in value)
+    return value
+
+
+class _GuardedParams(Mapping[str, Any]):
+    """Params whose values are marked when they are read: any of them may hold what the user has set."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+
+    def __getitem__(self, name: str) -> Any:
+        return _marked(self.params[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.params
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.params)
+
+    def __len__(self) -> int:
+        return len(self.params)
