@@ -1,9 +1,9 @@
 """What a user said stays text, even where a hook writes it into a text with `{{ references }}`.
 
 A hook may return `f"[{self.choices['title']}]"`, and nothing in the result tells the author's words from the user's.
-So, in the rare case that a user's text has double braces, or could become a part of some, hooks are handed that text with
-marks between the braces, which no user can know; the mark is taken out again after the references have been replaced. What the author wrote is
-never touched: not even a reference that happens to read like the user's text.
+So, in the rare case that a user's text has double braces, or could become a part of some, hooks are handed that text
+with marks between the braces, which no user can know; the marks are taken out again after the references have been
+replaced. What the author wrote is never touched: not even a reference that happens to read like the user's text.
 """
 
 from __future__ import annotations

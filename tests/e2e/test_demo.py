@@ -203,6 +203,14 @@ class Client:
             assert lab.status == 200
         return told
 
+    async def stop(self, cluster: Cluster) -> None:
+        """Stop the server and wait until its pod is gone."""
+        url = f"{self.demo.url}hub/api/users/{self.name}/server"
+        headers = {"Referer": f"{self.demo.url}hub/home"}
+        async with self.session.delete(url, headers=headers, params=self.xsrf()) as answer:
+            assert answer.status in (202, 204), await answer.text()
+        await cluster.until_empty("pods")
+
     async def contents(self, name: str, text: str | None = None) -> str:
         """Write or read a file in the server's folder through Jupyter's REST API."""
         url = f"{self.demo.url}user/{self.name}/api/contents/{name}"
@@ -365,15 +373,16 @@ async def test_groups_and_mixins_show_in_the_fields(page: Any, demo: Demo) -> No
         assert await field.input_value() == threads, slug
 
 
-async def test_a_file_dropped_into_the_folder_is_a_profile(demo: Demo) -> None:
+async def test_a_file_dropped_into_the_folder_is_a_profile(demo: Demo, cluster: Cluster) -> None:
     """A profile of ten lines appears on the page without a restart, and starts."""
     async with Client(demo, "ada") as ada:
         (demo.profiles / "statistics.py").write_text(readme_profile())
         await asyncio.wait_for(_until_offered(ada, "statistics"), PATIENCE)
         told = await ada.start("statistics")
         assert "Preparing files for Statistics" in told
-        environment = await _environment_of_the_pod(demo, "statistics")
+        environment = await _environment_of_the_pod(cluster, "statistics")
         assert environment["COURSE"] == "Statistics 101"
+        await ada.stop(cluster)
 
 
 async def _until_offered(client: Client, slug: str) -> None:
@@ -385,12 +394,9 @@ async def _until_offered(client: Client, slug: str) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _environment_of_the_pod(demo: Demo, slug: str) -> dict[str, str]:
-    cluster = Cluster(demo)
-    try:
-        (pod,) = [p for p in await cluster.items("pods") if p["metadata"]["labels"]["hub.jupyter.org/profile"] == slug]
-    finally:
-        await cluster.session.close()
+async def _environment_of_the_pod(cluster: Cluster, slug: str) -> dict[str, str]:
+    (pod,) = await cluster.items("pods")
+    assert pod["metadata"]["labels"]["hub.jupyter.org/profile"] == slug
     return {v["name"]: v.get("value", "") for v in pod["spec"]["containers"][0]["env"]}
 
 
@@ -591,7 +597,11 @@ async def test_a_real_cluster_is_used_by_its_kubeconfig(tmp_path: Path) -> None:
             assert demo.info["namespace"] == "default"
             async with Client(demo, "ada") as ada:
                 await ada.start("data-science")
-            environment = await _environment_of_the_pod(demo, "data-science")
+            foreign_pods = Cluster(demo)
+            try:
+                environment = await _environment_of_the_pod(foreign_pods, "data-science")
+            finally:
+                await foreign_pods.session.close()
             assert environment["GREETING"] == "hello"
         finally:
             await stop_demo(demo)
