@@ -104,6 +104,12 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             _config_traits[cls] = super().traits(**metadata)
         return dict(_config_traits[cls])
 
+    def _expand_user_properties(self, template: str, slug_scheme: str | None = None) -> str:
+        """Return texts without braces as they are; KubeSpawner computes all the names that could stand there first."""
+        if "{" not in template and "}" not in template:
+            return template
+        return str(super()._expand_user_properties(template, slug_scheme))
+
     @observe("handler")
     def _handler_set(self, change: Any) -> None:
         self.remember_handler(change["new"])

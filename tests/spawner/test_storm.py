@@ -13,13 +13,29 @@ import pytest
 from profile_spawner.kube.identity import labels_of
 from profile_spawner.names import LABEL_HUB
 
-from .stress import CANARY, COLLECTIONS, World
+from .stress import CANARY, COLLECTIONS, World, until
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 
 LARGE = bool(os.environ.get("CI")) and jupyterhub.version_info[0] >= 6
 AT_ONCE = 100 if LARGE else 30
 STEPS = 150 if LARGE else 25
+ROUNDS = int(os.environ.get("RELOAD_ROUNDS", "5" if LARGE else "2"))
+
+VERSIONED = """
+from profile_spawner import BaseAppProfile, ConfigMap, profile_registry
+
+
+@profile_registry.register
+class Versioned(BaseAppProfile):
+    slug = "versioned"
+    display_name = description = "Versioned"
+    image = "lab:{number}"
+    pod_env_vars = {{"VERSION": "{number}"}}
+
+    def get_config_maps(self):
+        return [ConfigMap(name="version", key="version", content="{number}", mount_path="/etc/version")]
+"""
 
 
 async def test_many_at_once(local_world: World) -> None:
@@ -37,6 +53,62 @@ async def test_many_at_once(local_world: World) -> None:
     await world.settled()
     assert await world.objects("pods") == []
     assert len(await world.objects("persistentvolumeclaims")) == AT_ONCE
+
+
+async def _generation(hub: Any) -> float:
+    """Return which profiles the hub offers, as its metrics tell."""
+    text = (await hub.api("GET", "/../metrics")).text
+    name = "profile_spawner_generation "
+    return next((float(line.split()[1]) for line in text.splitlines() if line.startswith(name)), -1.0)
+
+
+async def test_starts_under_continuous_reload(local_world: World) -> None:
+    """While a profile is saved all the time, image, environment and files of every pod are those of one version."""
+    world = local_world
+    path = world.profiles / "versioned.py"
+    path.write_text(VERSIONED.format(number=0))
+    hub = await world.hub("c.ProfileSpawner.watch_profiles = True\n")
+    users = [f"user{number}" for number in range(AT_ONCE)]
+    for user in users:
+        await hub.user(user)
+
+    offered = await _generation(hub)
+
+    async def save() -> None:
+        nonlocal offered
+        for number in range(1, 1_000_000):
+            path.write_text(VERSIONED.format(number=number))
+            while (now := await _generation(hub)) <= offered:
+                await asyncio.sleep(0.05)
+            offered = now
+
+    async def newer_than(generation: float) -> bool:
+        return offered > generation
+
+    saving = asyncio.ensure_future(save())
+    seen: dict[str, set[str]] = {}
+    try:
+        for _ in range(ROUNDS):
+            before = offered
+            await asyncio.gather(*(world.start(hub, user, "versioned") for user in users))
+            files = {item["metadata"]["name"]: item.get("data", {}) for item in await world.objects("configmaps")}
+            pods = await world.objects("pods")
+            assert len(pods) == AT_ONCE
+            for pod in pods:
+                spec = pod["spec"]
+                environment = {v["name"]: v.get("value") for v in spec["containers"][0]["env"]}
+                names = [v["configMap"]["name"] for v in spec["volumes"] if "configMap" in v]
+                versions = {environment["VERSION"], *(text for name in names for text in files[name].values())}
+                assert versions == {spec["containers"][0]["image"].rpartition(":")[2]}
+                digest = pod["metadata"]["annotations"]["profile-spawner/digest"]
+                seen.setdefault(digest, set()).update(versions)
+            await asyncio.gather(*(world.stop(hub, user) for user in users))
+            await until(lambda before=before: newer_than(before))
+    finally:
+        saving.cancel()
+    assert len(seen) >= ROUNDS
+    assert all(len(versions) == 1 for versions in seen.values())
+    assert hub.alive
 
 
 async def test_stop_during_start_and_start_during_stop(world: World) -> None:
