@@ -30,7 +30,7 @@ from .env_order import in_order
 from .progress import OTHER_IMAGE, TELL_ADMIN, explain
 from .refusals import from_error, refusal, uncounted
 from .upstream_objects import UpstreamObjectsMixin
-from .waiting import NotifyingPodReflector, server_answers
+from .waiting import NotifyingPodReflector, PodEventReflector, server_answers
 
 __all__ = ["LifecycleMixin", "Preview"]
 
@@ -196,7 +196,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
         while isinstance(reflector := self.pod_reflector, NotifyingPodReflector) and loop.time() < deadline:
             if (reflector.pods.get(key) or {"metadata": {}})["metadata"].get("uid") == uid:
                 break
-            await reflector.changed(deadline - loop.time())
+            await reflector.changed(key, deadline - loop.time())
         self.after_pod_created_hook = hook
 
     def _trust(self: Any, objects: Sequence[KubeObject]) -> dict[str, Any]:
@@ -325,7 +325,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
                 await self._recreate(identity, shared)
                 shared = []
             pause = 1.0 if shared else _LONGEST_PAUSE
-            await reflector.changed(min(pause, max(0.1, deadline - loop.time())))
+            await reflector.changed(key, min(pause, max(0.1, deadline - loop.time())))
         else:
             self._raise_explained(pod if seen else None)
             return
@@ -415,6 +415,25 @@ class LifecycleMixin(UpstreamObjectsMixin):
             replace=replace,
         )
 
+    async def _start_watching_events(self: Any, replace: bool = False) -> Any:
+        return await self._start_reflector(
+            kind="events",
+            reflector_class=PodEventReflector,
+            fields={"involvedObject.kind": "Pod"},
+            omit_namespace=self.enable_user_namespaces,
+            replace=replace,
+        )
+
+    @property
+    def events(self: Any) -> list[Any]:
+        """The events of this server's pod since its start began, the latest one last."""
+        reflector = self.event_reflector
+        if not isinstance(reflector, PodEventReflector):
+            return list(super().events)  # type: ignore[misc]
+        events = reflector.of(f"{self.namespace}/{self.pod_name}")
+        seen = [number for number, e in enumerate(events) if e["metadata"]["uid"] == self._last_event]
+        return events[seen[-1] + 1 :] if seen else events
+
     async def _start_reflector(self: Any, kind: str, reflector_class: Any, replace: bool = False, **kwargs: Any) -> Any:
         """Watch as KubeSpawner does, but survive an API server that is away.
 
@@ -492,7 +511,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
             if pod is None or (uid is not None and pod["metadata"]["uid"] != uid):
                 return
             if isinstance(reflector, NotifyingPodReflector):
-                await reflector.changed(min(_LONGEST_PAUSE, max(0.1, deadline - loop.time())))
+                await reflector.changed(key, min(_LONGEST_PAUSE, max(0.1, deadline - loop.time())))
             else:
                 await asyncio.sleep(0.2)
         self.log.error("Pod %s did not disappear, restarting pod reflector", key)

@@ -8,39 +8,38 @@ asked directly. No further call to the API server is made.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlparse
 
-from kubespawner.spawner import PodReflector
+from kubespawner.spawner import EventReflector, PodReflector
 
-__all__ = ["NotifyingPodReflector", "server_answers"]
+__all__ = ["NotifyingPodReflector", "PodEventReflector", "server_answers"]
 
 
 class _Observed(dict[str, Any]):
-    """A dictionary that tells when it changes."""
+    """A dictionary that tells which of its keys changes."""
 
-    def __init__(self, values: Any, changed: Callable[[], None]) -> None:
+    def __init__(self, values: Any, changed: Callable[[str], None]) -> None:
         super().__init__(values)
         self._changed = changed
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
-        self._changed()
+        self._changed(key)
 
     def pop(self, key: str, *default: Any) -> Any:
         """Remove a key, and tell."""
         value = super().pop(key, *default)
-        self._changed()
+        self._changed(key)
         return value
 
 
 class NotifyingPodReflector(PodReflector):
-    """KubeSpawner's pod reflector, which also wakes those who wait for a change."""
+    """KubeSpawner's pod reflector, which also wakes those who wait for a change of one pod."""
 
     _resources: _Observed | None = None
-    _changed: asyncio.Event | None = None
+    _waiting: dict[str, set[asyncio.Future[None]]] | None = None
 
     @property
     def resources(self) -> dict[str, Any]:
@@ -52,19 +51,91 @@ class NotifyingPodReflector(PodReflector):
     @resources.setter
     def resources(self, value: dict[str, Any]) -> None:
         self._resources = _Observed(value, self._notify)
-        self._notify()
+        for key in list(self._waiting or ()):
+            self._notify(key)
 
-    def _notify(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
+    def _notify(self, key: str) -> None:
+        for waiter in (self._waiting or {}).pop(key, ()):
+            if not waiter.done():
+                waiter.set_result(None)
 
-    async def changed(self, timeout: float) -> None:
-        """Wait until any pod changes, at most `timeout` seconds."""
-        if self._changed is None:
-            self._changed = asyncio.Event()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout)
+    async def changed(self, key: str, timeout: float) -> None:
+        """Wait until a pod changes, or all are listed anew, at most `timeout` seconds.
+
+        Args:
+            key: The pod, as `namespace/name`. Whoever waits for another one is not woken: of a thousand servers that
+                start at once, each would have to look a thousand times.
+            timeout: In seconds.
+        """
+        if self._waiting is None:
+            self._waiting = {}
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, set()).add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=timeout)
+        finally:
+            others = self._waiting.get(key, set())
+            others.discard(waiter)
+            if not others:
+                self._waiting.pop(key, None)
+
+
+class PodEventReflector(EventReflector):
+    """KubeSpawner's event reflector, which finds the events of one pod without a look at all others.
+
+    It takes any event that the API server stores: neither a time nor the name of the object is required there, and one
+    event without them would otherwise end every start in the namespace.
+    """
+
+    _resources: _Observed | None = None
+    _by_pod: dict[str, dict[str, Any]] | None = None
+    _pods: dict[str, str] | None = None
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """The events by `namespace/name`."""
+        if self._resources is None:
+            self.resources = {}
+        assert self._resources is not None
+        return self._resources
+
+    @resources.setter
+    def resources(self, value: dict[str, Any]) -> None:
+        self._resources = _Observed(value, self._sort_in)
+        self._by_pod, self._pods = {}, {}
+        for key in value:
+            self._sort_in(key)
+
+    def _sort_in(self, key: str) -> None:
+        assert self._resources is not None
+        assert self._by_pod is not None
+        assert self._pods is not None
+        before = self._pods.pop(key, None)
+        if before is not None:
+            known = self._by_pod[before]
+            del known[key]
+            if not known:
+                del self._by_pod[before]
+        event = self._resources.get(key)
+        if event is not None:
+            involved = event.get("involvedObject") or {}
+            pod = f"{involved.get('namespace') or key.partition('/')[0]}/{involved.get('name')}"
+            self._pods[key] = pod
+            self._by_pod.setdefault(pod, {})[key] = event
+
+    @property
+    def events(self) -> list[Any]:
+        """All events, the latest one last."""
+        return sorted(self.resources.values(), key=_time_of)
+
+    def of(self, pod: str) -> list[Any]:
+        """Return the events of a pod, given as `namespace/name`, the latest one last."""
+        return sorted((self._by_pod or {}).get(pod, {}).values(), key=_time_of)
+
+
+def _time_of(event: Mapping[str, Any]) -> str:
+    times = (event.get("lastTimestamp"), event.get("eventTime"), event["metadata"].get("creationTimestamp"))
+    return next((time.rstrip("Z") for time in times if time), "")
 
 
 async def server_answers(url: str, path: str, *, timeout: float, gone: Callable[[], bool]) -> bool:

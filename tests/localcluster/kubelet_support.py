@@ -27,11 +27,13 @@ class Cluster:
     Args:
         client: An open client of an administrator.
         namespace: The namespace.
+        ca: The file with the control plane's certificate authority; `None` where it has none.
     """
 
-    def __init__(self, client: ApiClient, namespace: str) -> None:
+    def __init__(self, client: ApiClient, namespace: str, ca: Any = None) -> None:
         self.client = client
         self.namespace = namespace
+        self.ca = ca
         self.base = f"/api/v1/namespaces/{namespace}"
 
     @classmethod
@@ -39,7 +41,7 @@ class Cluster:
         """Connect to `plane` as its administrator."""
         client = ApiClient(plane.url, plane.admin_token, ca=plane.ca_path)
         await client.start()
-        return cls(client, namespace)
+        return cls(client, namespace, plane.ca_path)
 
     async def create(self, resource: str, name: str, **content: Any) -> Json:
         """Create an object; `metadata` beside its name may be part of `content`."""

@@ -187,7 +187,7 @@ class World:
     async def start(self, hub: HubUnderTest, user: str, profile: str = "full") -> dict[str, Any]:
         """Start a server and wait until it is ready."""
         reply = await hub.api("POST", f"/users/{user}/server", {"profile": profile})
-        assert reply.status in (201, 202), reply.text
+        assert reply.status in (201, 202), f"{reply.text}\n{hub.log[-3000:]}"
         model = await hub.until_ready(user)
         assert model["ready"], model["events"]
         return model

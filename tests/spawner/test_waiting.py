@@ -1,0 +1,120 @@
+"""Watching pods and events: only who waits for a pod is woken, and no event of a namespace ends a start."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profile_spawner.spawner import ProfileSpawner
+from profile_spawner.spawner.waiting import NotifyingPodReflector, PodEventReflector
+
+from .stress import World
+
+pytestmark = [pytest.mark.hub5]
+
+TIMES = (None, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.500000Z", "2026-01-02T00:00:00Z")
+
+
+def event(number: int, pod: str | None, last: str | None, exact: str | None) -> dict[str, Any]:
+    """Return an event as the API server stores it, with as little as it insists on."""
+    involved = {"kind": "Pod", **({"name": pod} if pod else {})}
+    metadata = {"name": f"e{number}", "namespace": "n", "uid": f"u{number}"}
+    return {"metadata": metadata, "involvedObject": involved, "lastTimestamp": last, "eventTime": exact}
+
+
+steps = st.tuples(
+    st.sampled_from(("set", "set", "set", "pop", "list")),
+    st.integers(0, 5),
+    st.sampled_from((None, "a", "b")),
+    st.sampled_from(TIMES),
+    st.sampled_from(TIMES),
+)
+
+
+@given(st.lists(steps, max_size=30))
+async def test_events_of_a_pod_are_those_of_a_look_at_all(taken: list[Any]) -> None:
+    """Whatever is added, changed, removed and listed anew; also without a time or a name."""
+    reflector = PodEventReflector()
+    plain: dict[str, Any] = {}
+    for what, number, pod, last, exact in taken:
+        key = f"n/e{number}"
+        if what == "set":
+            reflector.resources[key] = plain[key] = event(number, pod, last, exact)
+        elif what == "pop":
+            assert reflector.resources.pop(key, None) == plain.pop(key, None)
+        else:
+            plain = {key: event(number, pod, last, exact)}
+            reflector.resources = dict(plain)
+        for name in ("a", "b", None):
+            expected = [e for e in reflector.events if e["involvedObject"].get("name") == name]
+            found = reflector.of(f"n/{name}")
+            assert {e["metadata"]["uid"] for e in found} == {e["metadata"]["uid"] for e in expected}
+            times = [(e["lastTimestamp"] or e["eventTime"] or "").rstrip("Z") for e in found]
+            assert times == sorted(times)
+    assert len(reflector.events) == len(plain)
+
+
+async def test_only_who_waits_for_a_pod_is_woken() -> None:
+    """A change, a removal and a new list wake; a change of another pod does not, and time ends the waiting."""
+    reflector = NotifyingPodReflector()
+    woken: list[str] = []
+
+    async def wait(key: str, timeout: float = 30.0) -> None:
+        await reflector.changed(key, timeout)
+        woken.append(key)
+
+    waiting = [asyncio.ensure_future(wait(key)) for key in ("n/a", "n/a", "n/b", "n/c")]
+    await asyncio.sleep(0)
+    reflector.resources["n/a"] = {}
+    await asyncio.gather(*waiting[:2])
+    assert woken == ["n/a", "n/a"]
+    reflector.resources.pop("n/b", None)
+    await waiting[2]
+    assert woken[2:] == ["n/b"]
+    reflector.resources = {"n/a": {}}
+    await waiting[3]
+    assert woken[3:] == ["n/c"]
+    await wait("n/d", timeout=0.01)
+    lost = asyncio.ensure_future(wait("n/e"))
+    await asyncio.sleep(0)
+    lost.cancel()
+    await asyncio.gather(lost, return_exceptions=True)
+    assert not reflector._waiting
+
+
+async def test_the_last_start_is_over(make_spawner: Any) -> None:
+    """Events from before this start's beginning are not told again."""
+    spawner = make_spawner(ProfileSpawner)
+    reflector = PodEventReflector()
+    spawner.reflectors[spawner._get_reflector_key("events")] = reflector
+    try:
+        for number, time in enumerate(TIMES[1:]):
+            reflector.resources[f"default/e{number}"] = {
+                **event(number, spawner.pod_name, time, None),
+                "involvedObject": {"name": spawner.pod_name, "namespace": spawner.namespace},
+            }
+        assert [e["metadata"]["uid"] for e in spawner.events] == ["u0", "u1", "u2"]
+        spawner._last_event = "u0"
+        assert [e["metadata"]["uid"] for e in spawner.events] == ["u1", "u2"]
+        spawner._last_event = "gone"
+        assert len(spawner.events) == 3
+    finally:
+        del spawner.reflectors[spawner._get_reflector_key("events")]
+
+
+@pytest.mark.hub
+async def test_an_odd_event_ends_no_start(world: World) -> None:
+    """Whoever may write events could otherwise keep everybody from starting a server."""
+    path = f"/api/v1/namespaces/{world.namespace}/events"
+    for name, more in (("timeless", {}), ("nameless", {"lastTimestamp": "2026-01-01T00:00:00Z"})):
+        involved = {"kind": "Pod", "namespace": world.namespace, **({"name": "x"} if name == "timeless" else {})}
+        body = {"metadata": {"name": name}, "involvedObject": involved, **more}
+        await world.plane.ok("POST", path, body)
+    hub = await world.hub()
+    await hub.user("ada")
+    await world.start(hub, "ada", "plain")
+    await world.stop(hub, "ada")
