@@ -15,7 +15,7 @@ from profile_spawner.names import LABEL_HUB
 
 from .stress import CANARY, COLLECTIONS, World, until
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
 LARGE = bool(os.environ.get("CI")) and jupyterhub.version_info[0] >= 6
 AT_ONCE = 100 if LARGE else 30
@@ -38,6 +38,7 @@ class Versioned(BaseAppProfile):
 """
 
 
+@pytest.mark.hub5
 async def test_many_at_once(local_world: World) -> None:
     """All servers of a storm start with one shared file, and stop without a trace but for the users' claims."""
     world = local_world
@@ -111,6 +112,7 @@ async def test_starts_under_continuous_reload(local_world: World) -> None:
     assert hub.alive
 
 
+@pytest.mark.hub5
 async def test_stop_during_start_and_start_during_stop(world: World) -> None:
     """A start that is interrupted leaves nothing; a start that comes during a stop is refused or works."""
     hub = await world.hub("c.JupyterHub.tornado_settings = {'slow_spawn_timeout': 0}\n")
@@ -129,6 +131,7 @@ async def test_stop_during_start_and_start_during_stop(world: World) -> None:
     await world.start(hub, "ada")
 
 
+@pytest.mark.hub5
 async def test_two_hubs_in_one_namespace(local_world: World) -> None:
     """Hubs with the same users share the namespace: neither touches the pods and files of the other."""
     world = local_world
