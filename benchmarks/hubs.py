@@ -117,5 +117,32 @@ async def spawn(hub: HubUnderTest, user: str, options: dict[str, Any]) -> bool:
 
 
 async def spawn_many(hub: HubUnderTest, users: list[str], options: dict[str, Any]) -> int:
-    """Start the servers of all users at once and return how many could not be started."""
-    return (await asyncio.gather(*(spawn(hub, user, options) for user in users))).count(False)
+    """Start the servers of all users at once, wait for all of them, and return how many could not be started.
+
+    The hub answers that it will, and its metrics tell how many it has: thousands of open requests would measure the
+    kernel's queues.
+    """
+    before = await _ended(hub)
+    gate = asyncio.Semaphore(100)
+
+    async def begin(user: str) -> int:
+        async with gate:
+            return (await hub.api("POST", f"/users/{user}/server", options)).status
+
+    statuses = await asyncio.gather(*(begin(user) for user in users))
+    refused = sum(400 <= status < 500 for status in statuses)
+    while True:
+        ended = {how: number - before[how] for how, number in (await _ended(hub)).items()}
+        if sum(ended.values()) >= len(users) - refused:
+            return ended["failure"] + refused
+        if not hub.alive:
+            raise RuntimeError(f"the hub has ended: {hub.log[-2000:]}")
+        await asyncio.sleep(0.1)  # another process has no event to wait for
+
+
+async def _ended(hub: HubUnderTest) -> dict[str, int]:
+    """Return how many starts have ended well and badly, from the hub's metrics."""
+    text = (await hub.api("GET", "/../metrics")).text
+    name = "server_spawn_duration_seconds_count"
+    found = {line.partition('status="')[2].partition('"')[0]: line for line in text.splitlines() if name + "{" in line}
+    return {how: int(float(found[how].split()[1])) if how in found else 0 for how in ("success", "failure")}
