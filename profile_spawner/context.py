@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 from .access import UserInfo
@@ -42,13 +43,13 @@ class ServerContext:
         """Return the server of nobody in particular, with which profiles are tried before a user meets them."""
         return cls(UserInfo("user"), namespace="default", pod_name="jupyter-user")
 
-    @property
+    @cached_property
     def user_slug(self) -> str:
         """The user's name as a DNS label: itself where it is one, else a readable prefix with a hash."""
         name = self.user.name
         return name if is_dns_label(name) and len(name) <= 40 else object_name(name, identity_hash(name))
 
-    @property
+    @cached_property
     def server_slug(self) -> str:
         """User and server name as one DNS label, different for different pairs."""
         if not self.server_name:

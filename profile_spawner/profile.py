@@ -400,6 +400,8 @@ class BaseAppProfile:
 
     async def _call(self, hook: str, expected: Any) -> Any:
         """Call a hook, wait for it if it is `async`, and check what it returns."""
+        if hook in _NOTHING_BY_DEFAULT and getattr(type(self), hook) is _NOTHING_BY_DEFAULT[hook]:
+            return []  # most profiles have few hooks of their own
         try:
             value = getattr(self, hook)()
             if isinstance(value, Awaitable):
@@ -421,6 +423,22 @@ class BaseAppProfile:
             raise BuildError(
                 _first_problem(e), profile=self.slug, origin=line_of(type(self), hook), field=f"{hook}()"
             ) from None
+
+
+_NOTHING_BY_DEFAULT = {
+    hook.__name__: hook
+    for hook in (
+        BaseAppProfile.get_default_volumes,
+        BaseAppProfile.get_manifests,
+        BaseAppProfile.get_config_maps,
+        BaseAppProfile.get_role_bindings,
+        BaseAppProfile.get_image_pull_secrets,
+        BaseAppProfile.get_env_config_maps,
+        BaseAppProfile.get_env_secrets,
+        BaseAppProfile.get_secret_mounts,
+        BaseAppProfile.get_init_containers,
+    )
+}
 
 
 def _writable(value: Any) -> Any:

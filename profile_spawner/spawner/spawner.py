@@ -298,7 +298,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
                 apply_raw(self, self._traits_before, entry, chosen.selection)
             else:
                 context = self.server_context(chosen.spawn_id)
-                layers = await self.param_layers()
+                layers = await self.param_layers() if chosen.snapshot.resolver is not None else {}
                 chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
                 chosen.params = chosen.snapshot.record(chosen.selection, **layers)
                 self._warn_of_params(chosen.params)
