@@ -45,10 +45,11 @@ async def page(quick: bool) -> Table:
             browsers = {name: await hub.browser("ada") for name, hub in hubs.items()}
             samples = await interleaved_async(
                 {name: lambda browser=browser: browser.get("/hub/spawn") for name, browser in browsers.items()},
-                9,
+                9 if quick else 25,
                 2 if count >= 10_000 else 10,
             )
-            first = await _first_views(hubs["ours"], browsers, module, count, 5 if quick else 9)
+            repeats = 5 if quick else 9 if count >= 10_000 else 25
+            first = await _first_views(hubs["ours"], browsers, module, count, repeats)
             reply = await browsers["ours"].get("/hub/spawn")
             for browser in browsers.values():
                 await browser.close()

@@ -74,7 +74,7 @@ SCENARIOS = (
     Scenario("older-spawn", "The pod exists, left from an earlier start of the same server", setup="older"),
     Scenario("foreign-pod", "A pod of somebody else has the name", setup="foreign"),
     Scenario("stuck-pod", "The earlier pod does not go away", setup="stuck", counted=False,
-             options={"replace_budget": 0.4}),
+             options={"replace_budget": 3.0}),
     Scenario("stopped", "The server is stopped while it starts", setup="stopping"),
     Scenario("quota-conflict", "409 three times: the quota object is being modified", _BUSY),
     Scenario("throttled", "429 three times with Retry-After",
