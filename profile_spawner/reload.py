@@ -29,6 +29,8 @@ from .sources.watching import FileWatcher
 __all__ = ["ProfileService", "ReloadReport", "SourceSettings"]
 
 _FIRST_LIST_SECONDS = 10.0
+_TIDY_SECONDS = 5.0
+"""How long after a reload what it has replaced is freed, which holds up the hub: who waits for the page comes first."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class ProfileService:
         self._own_client: Any = None
         self._told: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._tidying: asyncio.TimerHandle | None = None
+        self._unavailable: Mapping[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = False
         self.before_swap: Callable[[Snapshot], Awaitable[None]] | None = None
@@ -183,7 +187,7 @@ class ProfileService:
     def _swap(self, built: Built, reason: str, seconds: float) -> ReloadReport:
         """Serve the new snapshot, and tell everybody who wants to know."""
         before = {str(p) for p in self._snapshot.problems}
-        told = {(e.slug, e.offer.unavailable) for e in self._snapshot.entries.values()}
+        told, self._unavailable = self._unavailable, built.unavailable
         self._snapshot = built.snapshot
         self._loaded_at = time.time()
         problems = built.snapshot.problems
@@ -195,9 +199,9 @@ class ProfileService:
         for problem in problems:
             if str(problem) not in before:
                 self.log.error("Profiles: %s", problem)
-        for entry in built.snapshot.entries.values():
-            if entry.offer.unavailable and (entry.slug, entry.offer.unavailable) not in told:
-                self.log.error("Profiles: %s is not available: %s", entry.slug, entry.offer.unavailable)
+        for slug, why in built.unavailable.items():
+            if told.get(slug) != why:
+                self.log.error("Profiles: %s is not available: %s", slug, why)
         if built.changes or (before and not problems):
             fine = "; all sources are fine again" if before and not problems else ""
             self.log.info("Profiles: generation %d (%s): %s%s", report.generation, reason, report, fine)
@@ -210,9 +214,14 @@ class ProfileService:
             seconds=seconds,
         )
         self._tell_config_maps()
-        if self._made.pace.untidy and self._pool is not None:
-            self._pool.submit(self._made.pace.tidy)
+        if self._made.pace.untidy and self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(_TIDY_SECONDS, self._tidy)
         return report
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        if self._pool is not None:
+            self._pool.submit(self._made.pace.tidy)
 
     def _in_background(self, reason: str, hints: Iterable[str] | None = ()) -> None:
         """Reload without anybody waiting for it; used by watches and signals."""
@@ -268,8 +277,9 @@ class ProfileService:
 
     async def stop(self) -> None:
         """Stop watching, and end the worker and the trial process."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._tidying):
+            if timer is not None:
+                timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

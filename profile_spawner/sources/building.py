@@ -62,12 +62,14 @@ class Built:
         changes: What has changed for users.
         loaded: How many units were loaded.
         seconds: How long it took.
+        unavailable: The profiles that cannot be started now, with the reason, by slug.
     """
 
     snapshot: Snapshot
     changes: Sequence[Change]
     loaded: int
     seconds: float
+    unavailable: Mapping[str, str]
 
 
 class Builder:
@@ -91,6 +93,7 @@ class Builder:
         self._next_resolver: Resolver | None = None
         self._attempt = itertools.count(1)
         self._direct: Sequence[tuple[str, Any]] | None = None
+        self._unavailable: Mapping[str, str] = {}
         self.unsettled = False
         self.snapshot = Snapshot()
 
@@ -115,19 +118,20 @@ class Builder:
         units, changed = self._scan(full=full, retry=retry, hints=hints)
         gone = [key for key in self._states if key not in units and key != _DIRECT]
         removed = [self._states.pop(key) for key in gone]
-        self._dropped += sum(state.good is not None and state.good.hidden for state in removed)
+        self._dropped += sum(state.good.hidden for state in removed if state.good is not None)
         self._pace.expect(len(changed))
         candidates = self._load(changed, removed, units)
         direct = self._load_direct()
         if direct is not None:
             candidates[_DIRECT] = direct
         if not (changed or removed or candidates) and self.snapshot.generation:
-            return Built(self.snapshot, (), 0, time.monotonic() - start)
+            return Built(self.snapshot, (), 0, time.monotonic() - start, self._unavailable)
         order = [_DIRECT, *units]
         self._accept(candidates, order)
         before, self.snapshot = self.snapshot, self._freeze(order)
         changes = changes_between(before.entries, self.snapshot.entries)
-        return Built(self.snapshot, changes, len(candidates), time.monotonic() - start)
+        self._unavailable = {s: e.offer.unavailable for s, e in self.snapshot.entries.items() if e.offer.unavailable}
+        return Built(self.snapshot, changes, len(candidates), time.monotonic() - start, self._unavailable)
 
     def _scan(self, *, full: bool, retry: bool, hints: frozenset[str] | None) -> tuple[dict[str, Unit], list[Unit]]:
         """Return all units in order, and those that differ from the last scan."""
@@ -246,8 +250,8 @@ class Builder:
                     break
             for key, loaded in left.items():
                 state = self._states[key]
-                self._dropped += state.good is not None and state.good.hidden
-                loaded.hidden = self._pace.large
+                self._dropped += state.good.hidden if state.good is not None else 0
+                loaded.hidden = max(1, len(loaded.collector.profiles)) if self._pace.large else 0
                 state.good, state.entries = loaded, made[key][0]
                 state.problems += failed.get(key, [])
             if resolver is not self._resolver:

@@ -17,6 +17,8 @@ __all__ = ["Pace"]
 _SWITCH_SECONDS = 0.0005
 _MANY = 100
 """From how many modules on a load is a large one."""
+_MANY_OBJECTS = 20_000
+"""From how many new objects on it is one too: a single module may bring thousands of profiles."""
 _PIECE = 32
 _DEAD = 2000
 
@@ -40,34 +42,34 @@ class Pace:
         try:
             yield
         finally:
-            if self._large:
-                self._hide()
+            if self.large:
+                gc.freeze()
                 self._large = False
             if enabled:
                 gc.enable()
             sys.setswitchinterval(interval)
 
     def expect(self, count: int) -> None:
-        """Tell how many modules are about to be loaded."""
+        """Tell how many modules are about to be loaded. What the scan of many has left is out of sight at once."""
         self._large = count >= _MANY
+        if self._large:
+            gc.freeze()
 
     @property
     def large(self) -> bool:
         """Whether this load is a large one: what it brings leaves the collector's sight."""
-        return self._large
+        return self._large or gc.get_count()[0] >= _MANY_OBJECTS
 
     def step(self) -> None:
         """Tell that one more module has been dealt with."""
         self._steps += 1
         if self._large and self._steps % _PIECE == 0:
-            self._hide()
-
-    def _hide(self) -> None:
-        gc.collect(1)  # only what is new since the last piece
-        gc.freeze()
+            if gc.get_count()[0] < _MANY_OBJECTS:
+                gc.collect(1)  # only what is new since the last piece
+            gc.freeze()
 
     def dropped(self, count: int) -> None:
-        """Tell how many modules of large loads are no longer offered."""
+        """Tell how many profiles of large loads are no longer offered."""
         self._dead += count
 
     @property
@@ -78,7 +80,7 @@ class Pace:
     def tidy(self) -> None:
         """Free what is no longer offered. The collector cannot see it, so it has to look at everything once.
 
-        This holds up the hub: 0.3 s with 10,000 modules. It is needed after thousands of modules have been replaced.
+        This holds up the hub: 0.3 s with 10,000 modules. It is needed after thousands of profiles have been replaced.
         """
         self._dead = 0
         gc.unfreeze()

@@ -176,6 +176,9 @@ class FolderScan:
         except UnsettledError:
             self._pending.add(name)
             unit = known
+        if unit is not None and known is not None and unit.digest == known.digest and known.problem is None:
+            # The same object as before leaves the collector nothing new to look at.
+            known.payload.state, unit = unit.payload.state, known
         if unit is not None:
             self._units[name] = unit
 
