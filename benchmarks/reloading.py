@@ -78,6 +78,7 @@ async def reloading(quick: bool) -> Table:
                         raise AssertionError("the change is not visible")
             _rows(table, count, (unchanged, again, changed, restart), max(first.longest, probe.longest))
             table.rows[-1].data = {"first load": loaded}
+            await _all_changed(table, service, modules, count)
             if count == 100 or (count == 1000 and not quick):
                 await _growth(table, service, modules, 200 if quick else 2000)
             await service.stop()
@@ -108,6 +109,19 @@ def _rows(table: Table, count: int, samples: tuple[Sample, Sample, Sample, Sampl
         f"<= {limit * 1000:.0f} ms",
         pause <= limit,
     )
+
+
+async def _all_changed(table: Table, service: ProfileService, modules: Path, count: int) -> None:
+    for n in range(count):
+        (modules / f"m{n}.py").write_text(MODULE.format(n=n).replace("Number", "All new, number"))
+    async with LoopProbe() as probe:
+        start = time.perf_counter()
+        report = await service.reload()
+        seconds = time.perf_counter() - start
+    if len(report.changes) != count:
+        raise AssertionError(f"{len(report.changes)} of {count} changes are visible")
+    table.add(f"{count:,} modules, all changed: per module", f"{seconds / count * 1000:.2f} ms")
+    table.add(f"{count:,} modules, all changed: the loop's longest pause", f"{probe.longest * 1000:.1f} ms")
 
 
 async def _growth(table: Table, service: ProfileService, modules: Path, reloads: int) -> None:

@@ -59,6 +59,7 @@ class Sweeper:
         self._kinds = tuple(BY_KIND[kind] for kind in kinds)
         self._suspects: dict[str, set[str]] = {}
         self._stray: dict[str, frozenset[str]] = {}
+        self._there: dict[str, int] = {}
 
     async def sweep(
         self, namespace: str, pods_in_use: Iterable[Mapping[str, Any]] = (), *, now: datetime | None = None
@@ -79,11 +80,13 @@ class Sweeper:
         moment = now or datetime.now(timezone.utc)
         known = await _Usage.of(pods_in_use)
         unused: list[tuple[Kind, Mapping[str, Any]]] = []
+        self._there[namespace] = 0
         for kind in self._kinds:
             path = resource_path(kind, namespace)
             found = await self._cluster.transport.list_all(
                 path, what=f"{kind.plural} in {namespace}", selector=self._selector, metadata_only=True
             )
+            self._there[namespace] += len(found)
             unused += ((kind, item) for item in found if self._is_candidate(kind, namespace, item, known, moment))
         before = self._suspects.get(namespace, set())
         self._suspects[namespace] = {item["metadata"]["uid"] for _, item in unused}
@@ -103,6 +106,14 @@ class Sweeper:
         if gone:
             self._cluster.log.info("Swept %d unused objects in %s", len(gone), namespace)
         return gone
+
+    def forget_empty(self, namespace: str) -> bool:
+        """Return whether the last pass has found nothing of this hub; then nothing is remembered of it either."""
+        if self._there.get(namespace, 1):
+            return False
+        for remembered in (self._there, self._suspects, self._stray):
+            remembered.pop(namespace, None)
+        return True
 
     async def stray_pods(
         self,
@@ -136,6 +147,7 @@ class Sweeper:
         pods = await self._cluster.transport.list_all(
             path, what=f"pods in {namespace}", selector=selector, metadata_only=True
         )
+        self._there[namespace] = self._there.get(namespace, 0) + len(pods)
         strays = {
             pod["metadata"]["uid"]: pod["metadata"]["name"]
             for pod in pods

@@ -6,6 +6,7 @@ No spawn waits for it, and a spawn costs no call for it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from profile_spawner.kube.sweep import Sweeper
 from profile_spawner.names import identity_hash
 
 __all__ = ["Housekeeping", "Servers", "known_servers"]
+
+_FRESH_SECONDS = 30.0
+"""How old the knowledge about the hub's servers may be at most."""
 
 
 class Servers(NamedTuple):
@@ -55,15 +59,18 @@ class Housekeeping:
         self._pause = min(interval, max(grace, 1.0)) if interval else 0.0
         self._log = log
         self._servers = servers
-        self._namespaces: set[str] = set()
+        self._namespaces: dict[str, int] = {}
         self._forbidden: set[str] = set()
         self._task: asyncio.Task[None] | None = None
+        # Far less than a pod has to be to count as left over.
+        self._fresh = min(_FRESH_SECONDS, grace / 2)
+        self._known: tuple[float, Servers | None] = (float("-inf"), None)
 
     def watch(self, namespace: str) -> None:
         """Look after `namespace` from now on."""
         if not self._pause:
             return
-        self._namespaces.add(namespace)
+        self._namespaces[namespace] = self._namespaces.get(namespace, 0) + 1
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -71,8 +78,13 @@ class Housekeeping:
         while True:
             await asyncio.sleep(self._pause)
             for namespace in sorted(self._namespaces):
+                starts = self._namespaces[namespace]
                 try:
                     await self._pass(namespace)
+                    empty = namespace not in self._forbidden and self._sweeper.forget_empty(namespace)
+                    # The next start there brings it back; one that has come meanwhile keeps it.
+                    if empty and self._namespaces[namespace] == starts:
+                        del self._namespaces[namespace]
                 except ClusterError as e:
                     self._log.info("Looking for unused objects in %s failed and is tried again: %s", namespace, e)
                 except Exception:  # noqa: BLE001 - logged with its traceback
@@ -88,9 +100,16 @@ class Housekeeping:
                     raise
                 self._log.warning("Unused files in %s are not removed: %s", namespace, e)
                 self._forbidden.add(namespace)
-        servers = self._servers()
+        servers = self._servers_now()
         if servers is not None:
             await self._sweeper.stray_pods(namespace, servers.in_use, known=servers.known)
+
+    def _servers_now(self) -> Servers | None:
+        """Return the hub's servers; its database is asked once for many namespaces of users."""
+        now = time.monotonic()
+        if now - self._known[0] > self._fresh:
+            self._known = (now, self._servers())
+        return self._known[1]
 
 
 def known_servers(hub: str, app: Any, rows: Iterable[tuple[str, str, bool]]) -> Servers:

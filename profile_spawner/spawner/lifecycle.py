@@ -48,11 +48,13 @@ class Preview:
         pod: The pod, as it would be sent.
         manifests: Everything else, as it would be sent.
         objects: What of this the profile asks for, before labels.
+        missing: Why the pod is not quite the final one; empty when it is.
     """
 
     pod: dict[str, Any]
     manifests: tuple[dict[str, Any], ...]
     objects: tuple[KubeObject, ...]
+    missing: str = ""
 
 
 class LifecycleMixin(UpstreamObjectsMixin):
@@ -136,7 +138,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
 
         Args:
             pod: The final pod.
-            first: Whether something is made before there is a final pod; what is known of it so far is checked then.
+            first: Whether something is made before there is a final pod; what will be in it is checked then.
 
         Raises:
             tornado.web.HTTPError: when the policy does not allow what the profile asks for.
@@ -146,7 +148,8 @@ class LifecycleMixin(UpstreamObjectsMixin):
             return
         identity, objects = self._planned()
         try:
-            if first:
+            if first and not self.modify_pod_hook and not self._trust(objects)["trusted"]:
+                # What a hook is going to change is judged when it has.
                 pod = await self.get_pod_manifest()
             self.profiles.policy.check_objects(identity.profile, objects, self.namespace)
             if pod is not None:
@@ -219,12 +222,20 @@ class LifecycleMixin(UpstreamObjectsMixin):
         self._plan = None
         identity, objects = self._planned()
         pod = await self.get_pod_manifest()
+        missing = ""
+        if self.modify_pod_hook:
+            try:
+                pod = await maybe_future(self.modify_pod_hook(self, pod))
+            except Exception as e:  # noqa: BLE001 - it may need what only a running hub has
+                missing = (
+                    f"modify_pod_hook fails outside of the hub, so what it does is missing: {type(e).__name__}: {e}"
+                )
         body = self._cluster.checked_pod(identity, pod, **self._trust(objects))
         self.profiles.policy.check_objects(identity.profile, objects, self.namespace)
         manifests = [self._cluster.manifest(identity, item) for item in objects]
         if self.storage_pvc_ensure:
             manifests.insert(0, plain(self.api.api_client.sanitize_for_serialization(self.get_pvc_manifest())))
-        return Preview(body, tuple(manifests), tuple(objects))
+        return Preview(body, tuple(manifests), tuple(objects), missing)
 
     def get_env(self: Any) -> dict[str, Any]:
         """Return the server's environment. In a typed image, which KubeSpawner tells in it, nothing is replaced."""

@@ -352,3 +352,23 @@ def test_tables_in_a_pipe_are_not_folded():
     assert len(lines) == 2 + 6
     assert lines[2].split()[0] == "small-lab"
     assert not any(line.endswith(" ") for line in lines)
+
+
+HOOK = """\
+def hook(spawner, pod):
+    pod.metadata.labels["team"] = {value}
+    return pod
+
+c.JupyterHub.spawner_class = "profile-spawner"
+c.KubeSpawner.modify_pod_hook = hook
+c.KubeSpawner.profile_list = [{{"display_name": "Plain", "slug": "plain"}}]
+"""
+
+
+@pytest.mark.parametrize(("value", "shown"), [("'a'", "a"), ("spawner.only_in_a_hub", None)])
+def test_the_pod_is_shown_after_the_configured_hook(run, write, value, shown):
+    """`modify_pod_hook` has its say; one that needs the running hub is told of, and the pod is shown without it."""
+    config = write("jupyterhub_config.py", HOOK.format(value=value))
+    result = run.result("pod", "plain", "--config", config, "--user", "ada", "--output", "json")
+    assert json.loads(result.stdout)["metadata"]["labels"].get("team") == shown
+    assert ("modify_pod_hook fails outside of the hub" in result.stderr) is (shown is None)

@@ -174,3 +174,17 @@ async def test_pods_of_no_known_server_go(
         "theirs",
     }
     assert len([p for p in left if not p["metadata"].get("deletionTimestamp")]) == 3
+
+
+async def test_a_namespace_without_anything_is_forgotten(new_cluster: Callable[..., Cluster], namespace: str) -> None:
+    """Where a whole pass finds nothing of this hub, nothing has to be looked for until the next start."""
+    cluster = new_cluster()
+    sweeper = Sweeper(cluster, "hub-a", grace_seconds=600)
+    assert not sweeper.forget_empty(namespace)
+    await sweeper.sweep(namespace)
+    await sweeper.stray_pods(namespace, ())
+    assert sweeper.forget_empty(namespace)
+    await cluster.create_pod(identity(namespace), pod())
+    await sweeper.sweep(namespace)
+    await sweeper.stray_pods(namespace, ())
+    assert not sweeper.forget_empty(namespace)

@@ -65,3 +65,36 @@ async def test_the_hubs_own_parts_are_trusted(local_world: World) -> None:
         await world.idle(hub, "ada")
         assert world.proxy.counts()["POST"] == 0
     assert hub.alive
+
+
+RESTRICTED = """
+def harden(spawner, pod):
+    context = dict(spawner.harmless)
+    for container in pod.spec.containers:
+        container.security_context = context
+    return pod
+
+async def later(spawner, pod):
+    return harden(spawner, pod)
+
+from profile_spawner.spawner import ProfileSpawner
+ProfileSpawner.harmless = {
+    "allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+c.ProfileSpawner.pod_security = "restricted"
+c.KubeSpawner.modify_pod_hook = later
+c.KubeSpawner.storage_pvc_ensure = True
+c.KubeSpawner.storage_capacity = "1Gi"
+"""
+
+
+async def test_the_pod_is_judged_after_the_hubs_hook(local_world: World) -> None:
+    """What `modify_pod_hook` adds counts, also at a first start, which makes a claim before the pod."""
+    world = local_world
+    hub = await world.hub(RESTRICTED)
+    await hub.user("ada")
+    await world.start(hub, "ada", "plain")
+    (pod,) = await world.objects("pods")
+    assert pod["spec"]["containers"][0]["securityContext"]["runAsNonRoot"]
+    assert await world.objects("persistentvolumeclaims")
