@@ -69,12 +69,25 @@ def markdown(tables: list[Table], plots: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-async def run(names: list[str], quick: bool) -> list[Table]:
-    """Run the benchmarks one after the other and print each as it is done."""
+def write(table: Table, output: Path) -> None:
+    """Put a table into the page and into the raw numbers beside it, in place of an earlier one of the same letter."""
+    numbers = output.with_suffix(".json")
+    known = json.loads(numbers.read_text(encoding="utf-8"))["tables"] if numbers.exists() else []
+    tables = {one["name"]: Table.of(one) for one in known} | {table.name: Table.of(asdict(table))}
+    ordered = [tables[name] for name in sorted(tables)]
+    output.write_text(markdown(ordered, draw(ordered, output.parent / "images")), encoding="utf-8")
+    raw = {"machine": machine(), "tables": [asdict(one) for one in ordered]}
+    numbers.write_text(json.dumps(raw, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+async def run(names: list[str], quick: bool, output: Path | None) -> list[Table]:
+    """Run the benchmarks one after the other; print and write each as it is done."""
     tables = []
     for name in names:
         table = await ALL[name](quick)
         tables.append(table)
+        if output is not None:
+            write(table, output)
         print(f"({table.name}) {table.title}")
         for row in table.rows:
             mark = "" if row.met is None else "met" if row.met else "MISSED"
@@ -87,19 +100,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measure ProfileSpawner beside KubeSpawner.")
     parser.add_argument("--quick", action="store_true", help="fewer repeats and smaller numbers")
     parser.add_argument("--only", default=",".join(ALL), help=f"some of {', '.join(ALL)}")
-    parser.add_argument("--output", type=Path, help="write a Markdown page, and the raw numbers as JSON beside it")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="write a Markdown page, and the raw numbers as JSON beside it; what is not measured now stays",
+    )
     parser.add_argument("--check", action="store_true", help="fail where a number is missed that is counted, not timed")
     arguments = parser.parse_args()
     names = [n for n in arguments.only.split(",") if n]
     unknown = [n for n in names if n not in ALL]
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; there are {', '.join(ALL)}")
-    tables = asyncio.run(run(names, arguments.quick))
-    if arguments.output is not None:
-        plots = draw(tables, arguments.output.parent / "images")
-        arguments.output.write_text(markdown(tables, plots), encoding="utf-8")
-        raw = {"machine": machine(), "tables": [asdict(t) for t in tables]}
-        arguments.output.with_suffix(".json").write_text(json.dumps(raw, indent=1, default=str), encoding="utf-8")
+    tables = asyncio.run(run(names, arguments.quick, arguments.output))
     missed = [row.what for table in tables for row in table.rows if row.exact and row.met is False]
     if arguments.check and missed:
         sys.exit("missed: " + "; ".join(missed))

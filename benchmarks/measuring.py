@@ -74,6 +74,12 @@ class Table:
     rows: list[Row] = field(default_factory=list)
     axes: tuple[str, str] = ("", "")
 
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Table:
+        """Return the table that `dataclasses.asdict` has made this of."""
+        rows = [Row(**row) for row in data["rows"]]
+        return cls(data["name"], data["title"], rows, (data["axes"][0], data["axes"][1]))
+
     def add(self, *args: Any, **kwargs: Any) -> None:
         """Add a row."""
         self.rows.append(Row(*args, **kwargs))
