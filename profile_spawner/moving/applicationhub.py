@@ -15,6 +15,8 @@ from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
 from profile_spawner.names import slugify
 from profile_spawner.registry import Entry, Snapshot
 from profile_spawner.resources import Volume
+from profile_spawner.sources.configurator.fact_names import FACT_NAMES
+from profile_spawner.yaml_text import parse_yaml
 
 from .dumping import Dump, hook_values, plain_model, text_of
 
@@ -23,6 +25,7 @@ __all__ = ["read_config", "write_config"]
 _HOME = "/workspace"
 _INIT_MOUNT = "/opt/init/.init.sh"
 _INIT_NAME = "init-file-on-volume"
+_INIT_COMMANDS = (["sh", "-c", f"sh {_INIT_MOUNT}"], ["sh", _INIT_MOUNT])
 
 # ------------------------------------------------------------------------------------------------ writing
 
@@ -209,22 +212,27 @@ _KNOWN = {
         "cpu_limit cpu_guarantee mem_limit mem_guarantee image extra_resource_limits extra_resource_guarantees"
     ),
     "volumes": "name claim_name size storage_class access_modes volume_mount persist annotations",
+    "volume_mount": "name mount_path sub_path mountPath subPath",
     "config_maps": "name key mount_path default_mode readonly content persist",
     "init_containers": "name image command volume_mounts",
+    "volume_mounts": "name mount_path sub_path mountPath subPath",
     "role_bindings": "name subjects role persist",
+    "subjects": "name kind",
+    "role": "name resources verbs api_groups",
     "manifests": "name key content persist",
     "image_pull_secrets": "name persist data",
     "secret_mounts": "name mount_path sub_path",
 }
-_IN = {
-    "namespace": "namespace",
-    "spawner.namespace": "namespace",
-    "spawner.user.name": "username",
-    "spawner.user.escaped_name": "user_slug",
-    "spawner.escaped_name": "user_slug",
-    "spawner.name": "servername",
-    "spawner.pod_name": "pod_name",
-}
+_LISTS = (
+    "volumes",
+    "config_maps",
+    "init_containers",
+    "role_bindings",
+    "manifests",
+    "image_pull_secrets",
+    "secret_mounts",
+)
+_IN = {"namespace": "namespace", **FACT_NAMES}
 _TEMPLATE = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 
 
@@ -282,65 +290,129 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
     # There nobody sees a profile without a group, so an empty list stays one.
     result["allowed_groups"] = [str(g) for g in profile.get("groups") or ()]
     if profile.get("default_url"):
-        result["default_url"] = profile["default_url"]
+        url = str(profile["default_url"])
+        result["default_url"] = url if url.startswith("/") else f"/{url}"
     if profile.get("node_selector"):
         result["node_selector"] = {str(k): _scalar(v) for k, v in profile["node_selector"].items()}
     if profile.get("pod_env_vars"):
         result["pod_env_vars"] = {
             k: v if isinstance(v, Mapping) else _scalar(v) for k, v in profile["pod_env_vars"].items()
         }
-    _read_parts(profile, result, slug, dump)
+    _read_parts(profile, result, place, dump)
     ours: dict[str, Any] = _ours(result, slug, dump)
     return ours
 
 
-def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], slug: str, dump: Dump) -> None:
-    maps = [_read_config_map(item) for item in profile.get("config_maps") or ()]
-    containers = list(_read_containers(profile.get("init_containers") or (), maps, result))
-    if maps:
-        result["config_maps"] = maps
-    if containers:
-        result["init_containers"] = containers
-    volumes = [_read_volume(v) for v in profile.get("volumes") or ()]
-    if volumes:
-        result["volumes"] = volumes
-    for key in ("secret_mounts", "role_bindings", "manifests", "image_pull_secrets"):
-        known = _KNOWN[key].split()
-        items = [{k: v for k, v in i.items() if k in known and v is not None} for i in profile.get(key) or ()]
-        if items:
-            result[key] = items
-    for manifest in result.get("manifests", ()):
-        manifest["content"] = [d for d in manifest.get("content") or () if d is not None]
-    for binding in result.get("role_bindings", ()):
-        binding["role"] = {k: v for k, v in binding["role"].items() if v is not None}
-    for key in ("env_from_config_maps", "env_from_secrets"):
-        if profile.get(key):
-            result[key] = [str(n) for n in profile[key]]
-    if any("data" in s for s in result.get("image_pull_secrets", ())):
+def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, dump: Dump) -> None:
+    slug = result["slug"]
+    volumes = list(profile.get("volumes") or ())
+    items = list(profile.get("config_maps") or ())
+    existing = [item for item in items if item.get("content") is None]
+    maps = [_read_config_map(item) for item in items if item.get("content") is not None]
+    read: dict[str, Any] = {
+        "kubespawner_override": _existing(existing, slug, dump),
+        "init_containers": list(_read_containers(profile.get("init_containers") or (), volumes, maps, result)),
+        "config_maps": maps,
+        "volumes": [_read_volume(v) for v in volumes],
+        "secret_mounts": [_known("secret_mounts", m) for m in profile.get("secret_mounts") or ()],
+        "role_bindings": [_read_binding(b) for b in profile.get("role_bindings") or ()],
+        "manifests": [_read_manifest(m, place) for m in profile.get("manifests") or ()],
+        "image_pull_secrets": [_known("image_pull_secrets", s) for s in profile.get("image_pull_secrets") or ()],
+        "env_from_config_maps": [str(n) for n in profile.get("env_from_config_maps") or ()],
+        "env_from_secrets": [str(n) for n in profile.get("env_from_secrets") or ()],
+    }
+    result.update({key: value for key, value in read.items() if value})
+    if any("data" in s for s in read["image_pull_secrets"]):
         dump.warnings.append(f"{slug}: a pull secret's value stands in the file; name an existing Secret instead")
 
 
+def _known(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    known = _KNOWN[where].split()
+    return {k: v for k, v in item.items() if k in known and v is not None}
+
+
+def _read_binding(item: Mapping[str, Any]) -> dict[str, Any]:
+    subjects = [_known("subjects", s) for s in item["subjects"]]
+    return {
+        "persist": True,
+        **_known("role_bindings", item),
+        "subjects": subjects,
+        "role": _known("role", item["role"]),
+    }
+
+
+def _read_manifest(item: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return a manifest; older files have the objects as a text."""
+    content = item.get("content") or ()
+    if isinstance(content, str):
+        content = parse_yaml(content, f"{place}: manifest {item.get('name')}")
+    return {"persist": True, **_known("manifests", item), "content": [d for d in content if d is not None]}
+
+
 def _read_containers(
-    items: Sequence[Mapping[str, Any]], maps: list[dict[str, Any]], result: dict[str, Any]
+    items: Sequence[Mapping[str, Any]],
+    volumes: Sequence[Mapping[str, Any]],
+    maps: list[dict[str, Any]],
+    result: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    """Yield the init containers; the one that the configurator makes of an init script becomes the script alone."""
+    """Yield the init containers; the one that the configurator makes of an init script becomes the script alone.
+
+    That is what an init script means here: the profile's image and all its volumes. With anything else it stays a
+    container.
+    """
+    read = [
+        {**_known("init_containers", i), "volume_mounts": [_mount(m) for m in i.get("volume_mounts") or ()]}
+        for i in items
+    ]
+    for container in read:
+        using = [m for m in maps if m.get("mount_path") == _INIT_MOUNT and _uses(container, m["name"])]
+        if len(using) == 1 and sum(_uses(other, using[0]["name"]) for other in read) == 1:
+            (script,) = using
+            mounts = [_mount(v["volume_mount"]) for v in volumes]
+            mounts.append({"name": script["name"], "mount_path": _INIT_MOUNT, "sub_path": script["key"]})
+            made = {"name": _INIT_NAME, "image": result["image"], "volume_mounts": _sorted(mounts)}
+            command = container["command"]
+            found = {**made, **container, "volume_mounts": _sorted(container["volume_mounts"])}
+            if found == {**made, "command": command} and list(command) in _INIT_COMMANDS:
+                result["init_script"] = script["content"]
+                maps.remove(script)
+                continue
+        yield {**container, "command": list(container["command"])}
+
+
+def _uses(container: Mapping[str, Any], config_map: str) -> bool:
+    return any(m["name"] == config_map for m in container["volume_mounts"])
+
+
+def _sorted(mounts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(mounts, key=lambda m: str(m["mount_path"]))
+
+
+def _existing(items: Sequence[Mapping[str, Any]], slug: str, dump: Dump) -> dict[str, Any]:
+    """Return what mounts ConfigMaps that are there already: those without content."""
+    volumes, mounts = [], []
     for item in items:
-        mounts = [_mount(m) for m in item.get("volume_mounts") or ()]
-        script = next((m for m in maps if any(x["name"] == m["name"] for x in mounts)), None)
-        if item.get("name") == _INIT_NAME and script is not None:
-            result["init_script"] = script["content"]
-            maps.remove(script)
+        name, mode = item["name"], item.get("default_mode")
+        if not item.get("mount_path"):
+            dump.warnings.append(f"{slug}: ConfigMap {name} is left out: it has neither content nor mount_path")
             continue
-        image = {"image": item["image"]} if item.get("image") else {}
-        yield {"name": item["name"], **image, "command": list(item["command"]), "volume_mounts": mounts}
+        source = {"name": name, **({} if mode is None else {"defaultMode": int(_mode(mode), 8)})}
+        volumes.append({"name": name, "configMap": source})
+        mounts.append({"name": name, "mountPath": item["mount_path"], "subPath": item["key"], "readOnly": True})
+    return {"volumes": volumes, "volume_mounts": mounts} if volumes else {}
+
+
+def _mode(mode: Any) -> str:
+    """Return a file mode in octal digits: without quotes YAML has read `0660` as a number."""
+    return f"{mode:04o}" if isinstance(mode, int) else str(mode)
 
 
 def _read_config_map(item: Mapping[str, Any]) -> dict[str, Any]:
-    result = {"name": item["name"], "key": item["key"], "content": str(item.get("content") or "")}
+    result = {"name": item["name"], "key": item["key"], "content": str(item["content"])}
     if item.get("mount_path"):
         result["mount_path"] = item["mount_path"]
     if item.get("default_mode") is not None:
-        result["default_mode"] = str(item["default_mode"])
+        result["default_mode"] = _mode(item["default_mode"])
     return result
 
 
@@ -379,7 +451,7 @@ def _tell_unknown(
     import difflib
 
     parts: list[tuple[str, Any]] = [("", profile), ("definition", definition), ("kubespawner_override", override)]
-    for key in ("volumes", "config_maps", "init_containers", "role_bindings", "manifests", "secret_mounts"):
+    for key in _LISTS:
         items = profile.get(key)
         if items is not None and not isinstance(items, list):
             raise ProfileDefinitionError("must be a list", profile=slug, field=key, value=type(items).__name__)
@@ -387,6 +459,9 @@ def _tell_unknown(
             if not isinstance(item, Mapping):
                 raise ProfileDefinitionError("must be a mapping", profile=slug, field=f"{key}[{number}]", value=item)
             parts.append((key, item))
+            for inner in ("volume_mount", "volume_mounts", "subjects", "role"):
+                found = item.get(inner)
+                parts += [(inner, f) for f in (found if isinstance(found, list) else [found]) if isinstance(f, Mapping)]
     for where, found in parts:
         known = _KNOWN[where].split()
         for key in found:
