@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError
 from profile_spawner.names import slugify
+from profile_spawner.params import REFERENCE, ParamRef, SecretRef
+from profile_spawner.profile import BaseAppProfile, access_of, make_profile
+from profile_spawner.references import to_text
 from profile_spawner.registry import Entry, Snapshot
-from profile_spawner.resources import Volume
+from profile_spawner.resources import ConfigMap, Manifest, Volume
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 from profile_spawner.yaml_text import parse_yaml
 
@@ -33,6 +36,8 @@ _INIT_COMMANDS = (["sh", "-c", f"sh {_INIT_MOUNT}"], ["sh", _INIT_MOUNT])
 async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequence[str]) -> Dump:
     """Return these profiles as the ApplicationHub's configuration.
 
+    What that file cannot say is told. A profile that it would open to more people is left out.
+
     Args:
         snapshot: What is loaded.
         slugs: Which profiles, in this order.
@@ -44,70 +49,146 @@ async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequenc
         entry = snapshot.entries[slug]
         if entry.profile is None:
             dump.warnings.append(f"{slug} is left out: it is an entry of a profile_list")
-            continue
-        if entry.offer.options:
-            dump.warnings.append(f"{slug}: the ApplicationHub has no options; their defaults are not written")
-        profiles.append(await _profile(snapshot, entry, groups, dump))
+        elif why := _unrestricted(entry.profile):
+            dump.warnings.append(f"{slug} is left out: the ApplicationHub knows groups only, and {why}")
+        else:
+            try:
+                profiles.append(await _profile(snapshot, entry, groups, dump))
+            except ProfileSpawnerError as e:
+                dump.warnings.append(f"{slug} is left out: {e}")
     dump.document = {"profiles": profiles}
     return dump
+
+
+def _unrestricted(cls: type[BaseAppProfile]) -> str:
+    """Return why a profile would be open to more people there; nothing when it would not."""
+    access = access_of(cls)
+    if access.hook is not None:
+        return "is_available_to() decides who may use it"
+    return "allowed_users names its users" if access.users is not None and access.groups is None else ""
+
+
+_LOST = (
+    "tolerations",
+    "service_account",
+    "extra_labels",
+    "extra_annotations",
+    "aliases",
+    "replaced_by",
+    "deprecated",
+    "allowed_users",
+)
+"""Attributes without a counterpart. How a profile looks on the page is left out without a word."""
+
+
+def _tell_lost(instance: BaseAppProfile, values: Mapping[str, Any], entry: Entry, dump: Dump) -> None:
+    """Say what the file cannot."""
+    lost = [name for name in _LOST if getattr(instance, name)]
+    lost += [f"kubespawner_override.{key}" for key in values["kubespawner_override"]]
+    lost += [f"several files in ConfigMap {m.name}" for m in values["config_maps"] if _several(m)]
+    lost += [f"env of init container {c.name}" for c in values["init_containers"] if c.env]
+    lost += [f"read_only of volume {v.name}" for v in values["volumes"] if v.volume_mount.read_only]
+    lost += [f"optional of secret mount {m.name}" for m in values["secret_mounts"] if m.optional]
+    lost += [f"{k} from a Secret" for k, v in values["pod_env_vars"].items() if _of_secret(v)]
+    lost += [f"the value of pull secret {s.name}" for s in values["image_pull_secrets"] if getattr(s, "data", None)]
+    lost += [f"Secret {d['metadata']['name']}" for m in values["manifests"] for d in m.content if _is_secret(d)]
+    if entry.offer.options:
+        lost.append("options (their defaults are written)")
+    dump.warnings += [f"{instance.slug}: the ApplicationHub's file cannot say: {what}" for what in lost]
+
+
+def _several(config_map: ConfigMap) -> bool:
+    return len(config_map.files()) != 1
+
+
+def _of_secret(value: Any) -> bool:
+    return hasattr(value, "from_secret") or (isinstance(value, Mapping) and "from_secret" in value)
+
+
+def _is_secret(document: Mapping[str, Any]) -> bool:
+    return document.get("kind") == "Secret"
 
 
 async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
     cls = entry.profile
     assert cls is not None
-    instance = cls(params=snapshot.resolve(cls, None))
+    instance = make_profile(cls, params=snapshot.resolve(cls, None))
     values = await hook_values(snapshot, entry)
+    values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
+    _tell_lost(instance, values, entry, dump)
     dashed = cls.slug.replace("_", "-")
     shell, init = _assets(instance, dashed)
-    override: dict[str, Any] = {
-        "cpu_guarantee": _whole(instance.cpu_guarantee, cls.slug, dump),
-        "cpu_limit": _whole(instance.cpu_limit, cls.slug, dump),
-        "extra_resource_guarantees": dict(instance.extra_resource_guarantees),
-        "extra_resource_limits": {k: str(v) for k, v in values["extra_resource_limits"].items()},
-        "image": instance.image,
-        "mem_guarantee": instance.mem_guarantee,
-        "mem_limit": instance.mem_limit,
-    }
     volumes = [_volume(v) for v in values["volumes"]]
-    containers = [plain_model(c) for c in values["init_containers"]]
+    if any(v.storage_class is None for v in values["volumes"]):
+        dump.warnings.append(f"{cls.slug}: a volume there needs a storage class; 'standard' is written")
+    containers = [_known("init_containers", plain_model(c)) for c in values["init_containers"]]
     if init:
         mounts = [v["volume_mount"] for v in volumes]
         mounts.append({"mount_path": _INIT_MOUNT, "name": init["name"], "sub_path": "init"})
-        command = ["sh", "-c", f"sh {_INIT_MOUNT}"]
-        first = {"name": _INIT_NAME, "image": instance.image, "command": command, "volume_mounts": mounts}
+        first = {"name": _INIT_NAME, "image": instance.image, "command": _INIT_COMMANDS[0], "volume_mounts": mounts}
         containers.insert(0, first)
     for container in containers:
         container.setdefault("image", instance.image)
-    maps = [_config_map(c) for c in values["config_maps"]]
-    if any("key" not in m for m in maps):
-        dump.warnings.append(f"{cls.slug}: a ConfigMap with several files is left out")
+    home = {"HOME": instance.home_dir} if instance.home_dir is not None else {}
+    env = {k: v for k, v in {**home, **values["pod_env_vars"]}.items() if v is not None and not _of_secret(v)}
+    maps = [_config_map(c) for c in values["config_maps"] if not _several(c)]
     result: dict[str, Any] = {
-        "config_maps": [*shell, *([init] if init else []), *(m for m in maps if "key" in m)],
+        "config_maps": [*shell, *([init] if init else []), *maps],
         "default_url": instance.default_url,
         "definition": {
             "default": bool(cls.default),
             "description": cls.description,
             "display_name": cls.display_name,
-            "kubespawner_override": {k: v for k, v in override.items() if v is not None},
+            "kubespawner_override": _resources(instance, values, dump),
             "slug": cls.slug,
         },
         "env_from_config_maps": list(values["env_from_config_maps"]),
         "env_from_secrets": list(values["env_from_secrets"]),
-        "groups": sorted(cls.allowed_groups) if cls.allowed_groups else list(groups),
+        "groups": list(groups) if cls.allowed_groups is None else sorted(cls.allowed_groups),
         "id": f"profile_{cls.slug}",
         "image_pull_secrets": [
             {"name": s, "persist": True} if isinstance(s, str) else {"persist": s.persist, **plain_model(s)}
             for s in values["image_pull_secrets"]
         ],
         "init_containers": containers,
-        "manifests": [{"key": m.key or m.name, "persist": m.persist, **plain_model(m)} for m in values["manifests"]],
+        "manifests": [_manifest(m) for m in values["manifests"]],
         "node_selector": dict(instance.node_selector),
-        "pod_env_vars": {k: _env(v) for k, v in values["pod_env_vars"].items()},
+        "pod_env_vars": {k: _env(v) for k, v in env.items()},
         "role_bindings": [_binding(b) for b in values["role_bindings"]],
-        "secret_mounts": [plain_model(m) for m in values["secret_mounts"]],
+        "secret_mounts": [_known("secret_mounts", plain_model(m)) for m in values["secret_mounts"]],
         "volumes": volumes,
     }
-    return {k: _theirs(v) for k, v in result.items() if v is not None}
+    written = _Theirs(snapshot, cls, dump)
+    return {k: written(v) for k, v in result.items() if v is not None}
+
+
+def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
+    """Return image, limits and guarantees. There limits are required, and memory is a text."""
+    override: dict[str, Any] = {
+        "cpu_guarantee": _whole(instance.cpu_guarantee, instance.slug, dump),
+        "cpu_limit": _whole(instance.cpu_limit, instance.slug, dump),
+        "extra_resource_guarantees": {k: str(v) for k, v in instance.extra_resource_guarantees.items()},
+        "extra_resource_limits": {k: str(v) for k, v in values["extra_resource_limits"].items()},
+        "image": instance.image,
+        "mem_guarantee": instance.mem_guarantee,
+        "mem_limit": instance.mem_limit,
+    }
+    for limit, guarantee, usual in (("cpu_limit", "cpu_guarantee", 1), ("mem_limit", "mem_guarantee", "1G")):
+        if override[limit] is None:
+            override[limit] = usual if override[guarantee] is None else override[guarantee]
+            dump.warnings.append(f"{instance.slug}: {limit} is required there; {override[limit]} is written")
+    for name in ("mem_guarantee", "mem_limit"):
+        override[name] = None if override[name] is None else str(override[name])
+    return {k: v for k, v in override.items() if v is not None}
+
+
+def _manifest(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "key": manifest.key or manifest.name,
+        "persist": manifest.persist,
+        "name": manifest.name,
+        "content": [d for d in plain_model(manifest).get("content", []) if not _is_secret(d)],
+    }
 
 
 def _assets(instance: Any, dashed: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -150,22 +231,21 @@ def _volume(volume: Volume) -> dict[str, Any]:
     }
     if volume.annotations:
         result["annotations"] = dict(volume.annotations)
+    if volume.volume_mount.sub_path:
+        result["volume_mount"]["sub_path"] = volume.volume_mount.sub_path
     return result
 
 
-def _config_map(config_map: Any) -> dict[str, Any]:
-    if config_map.key is None:
-        files = config_map.files()
-        if len(files) != 1:
-            return {"name": config_map.name}
-        ((key, content),) = files.items()
-    else:
-        key, content = config_map.key, config_map.content
-    result = {"content": content, "key": key, "name": config_map.name, "persist": config_map.persist}
+def _config_map(config_map: ConfigMap) -> dict[str, Any]:
+    ((key, content),) = config_map.files().items()
+    result: dict[str, Any] = {"content": content, "key": key, "name": config_map.name, "persist": config_map.persist}
     result["readonly"] = config_map.readonly
-    for name in ("mount_path", "default_mode"):
-        if getattr(config_map, name):
-            result[name] = getattr(config_map, name)
+    if config_map.mount_path:
+        # There a file is mounted, never a folder.
+        inside = f"/{key}" if config_map.key is None else ""
+        result["mount_path"] = f"{config_map.mount_path.rstrip('/')}{inside}"
+    if config_map.default_mode:
+        result["default_mode"] = config_map.default_mode
     return result
 
 
@@ -182,22 +262,49 @@ def _env(value: Any) -> Any:
     return plain_model(value) if hasattr(value, "model_fields") else value if isinstance(value, Mapping) else str(value)
 
 
-_OUT = (
-    (re.compile(r"\{\{\s*username\s*\}\}"), "{{ spawner.user.name }}"),
-    (re.compile(r"\{\{\s*servername\s*\}\}"), "{{ spawner.name }}"),
-    (re.compile(r"\{\{\s*(?:user_slug)\s*\}\}"), "{{ spawner.user.escaped_name }}"),
-)
+_OUT = {
+    "username": "spawner.user.name",
+    "user_slug": "spawner.user.escaped_name",
+    "servername": "spawner.name",
+    "pod_name": "spawner.pod_name",
+    "namespace": "namespace",
+    **{theirs: theirs for theirs in FACT_NAMES},
+}
+_BRACES = re.compile(rf"{REFERENCE.pattern}|\{{\{{")
+_LITERAL = "{{ '{{' }}"
+"""Double braces that are text, in the language of their templates."""
 
 
-def _theirs(value: Any) -> Any:
-    """Return `value` with the references of this project as the templates of theirs."""
-    if isinstance(value, str):
-        for pattern, text in _OUT:
-            value = pattern.sub(text, value)
-        return value
-    if isinstance(value, Mapping):
-        return {k: _theirs(v) for k, v in value.items()}
-    return [_theirs(v) for v in value] if isinstance(value, list | tuple) else value
+class _Theirs:
+    """Turns the texts of one profile into theirs: facts become templates, params their values."""
+
+    def __init__(self, snapshot: Snapshot, cls: type[BaseAppProfile], dump: Dump) -> None:
+        self._params = snapshot.resolve(cls, None)
+        self._slug = cls.slug
+        self._dump = dump
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return _BRACES.sub(self._template, value)
+        if isinstance(value, Mapping):
+            return {k: self(v) for k, v in value.items()}
+        return [self(v) for v in value] if isinstance(value, list | tuple) else value
+
+    def _template(self, match: re.Match[str]) -> str:
+        name = match.group(2)
+        if not name:
+            return _LITERAL
+        if name in _OUT:
+            return f"{{{{ {_OUT[name]} }}}}"
+        if name == "profile":
+            return self._slug
+        value = self._params.get(name)
+        if value is not None and not isinstance(value, SecretRef):
+            return to_text(value)
+        message = f"{self._slug}: {{{{ {name} }}}} has no counterpart there and is empty"
+        if message not in self._dump.warnings:
+            self._dump.warnings.append(message)
+        return ""
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -482,6 +589,8 @@ def _ours(value: Any, slug: str, dump: Dump) -> Any:
 
 def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:
     expression = match.group(1)
+    if expression in ("'{{'", '"{{"'):
+        return "{{{{"
     if expression in _IN:
         return "{{ " + _IN[expression] + " }}"
     dump.warnings.append(f"{slug}: {{{{ {expression} }}}} has no counterpart and stays as it is")
