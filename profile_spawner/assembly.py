@@ -13,6 +13,7 @@ from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .context import ServerContext
@@ -40,8 +41,10 @@ __all__ = ["INIT_SCRIPT_PATH", "Assembly"]
 
 INIT_SCRIPT_PATH = "/opt/init/.init.sh"
 INIT_CONTAINER_NAME = "init-file-on-volume"
+_INIT_SCRIPT_FILE = "init.sh"
 
 _PERSONAL_FACTS = frozenset({"username", "user_slug", "servername", "server_slug", "pod_name"})
+_SAID_BY_USERS = frozenset({"username", "servername"})
 _BIN_BYTES = MAX_CONFIG_MAP_BYTES - 64 * 1024  # leaves room for names, labels and managed fields
 
 
@@ -76,6 +79,7 @@ class Assembly:
         origin: Where the profile was written, for messages.
         typed: The params whose values the user has typed.
         guarded: Whether hooks were handed the user's texts with marks.
+        fact_names: Further names of facts, each with the fact that it stands for.
     """
 
     def __init__(
@@ -86,16 +90,19 @@ class Assembly:
         origin: Origin,
         typed: Collection[str] = (),
         guarded: bool = False,
+        fact_names: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._slug = slug
         self._context = context
         self._origin = origin
-        facts = context.facts(slug)
+        facts = dict(context.facts(slug))
+        facts |= {other: facts[name] for other, name in fact_names.items()}
+        self._fact_names = fact_names
         # Not one dictionary: a param without a usable value says why when it is asked for.
-        self._lookup: Mapping[str, Any] = ChainMap(dict(facts), params)  # type: ignore[arg-type]
+        self._lookup: Mapping[str, Any] = ChainMap(facts, params)  # type: ignore[arg-type]
         self._inserting: Mapping[str, set[str]] = getattr(params, "inserting", {})
         # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
-        untrusted = {*typed, "username", "servername"}
+        untrusted = {*typed, *(n for n in facts if fact_names.get(n, n) in _SAID_BY_USERS)}
         theirs = [n for n in {*params, *facts} if n in untrusted or untrusted & self._inserting.get(n, set())]
         escaped = {name: _without_references(self._lookup[name]) for name in theirs}
         self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
@@ -111,6 +118,7 @@ class Assembly:
         self._files: list[_File] = []
         self._file_mounts: list[_FileMount] = []
         self._config_map_names: dict[str, str] = {}
+        self._config_map_paths: dict[str, tuple[str, str | None]] = {}
         self._steps: list[str] = []
         self._packed = False
 
@@ -192,17 +200,14 @@ class Assembly:
             field = f"get_config_maps(): {config_map.name}"
             if config_map.mount_path is None:
                 self._unmounted(config_map, field)
-            elif config_map.key is not None:
-                self._add_file(
-                    field,
-                    config_map.content or "",
-                    f"{number}-{config_map.key}",
-                    config_map.mount_path,
-                    config_map.mode,
-                    render=config_map.render,
-                )
-            else:
-                self._add_directory(field, f"d{number}", config_map)
+                continue
+            path = f"d{number}" if config_map.key is None else f"{number}-{config_map.key}"
+            self._config_map_paths[config_map.name] = path, config_map.key
+            if config_map.key is None:
+                self._add_directory(field, path, config_map)
+                continue
+            text, mode = config_map.content or "", config_map.mode
+            self._add_file(field, text, path, config_map.mount_path, mode, render=config_map.render)
 
     def secret_mounts(self, mounts: Sequence[SecretMount]) -> None:
         """Mount existing Secrets."""
@@ -229,8 +234,8 @@ class Assembly:
         if path is None:
             return
         field = "init_script_path"
-        self._add_file(field, self._read(field, path), "init.sh", INIT_SCRIPT_PATH, 0o755, mount=False)
-        self._file_mounts.append(_FileMount("init.sh", INIT_SCRIPT_PATH, self._files[-1].personal))
+        self._add_file(field, self._read(field, path), _INIT_SCRIPT_FILE, INIT_SCRIPT_PATH, 0o755, mount=False)
+        self._file_mounts.append(_FileMount(_INIT_SCRIPT_FILE, INIT_SCRIPT_PATH, self._files[-1].personal))
         container: dict[str, Any] = {
             "name": INIT_CONTAINER_NAME,
             "image": image,
@@ -342,7 +347,7 @@ class Assembly:
 
     def _mentions_user(self, text: str) -> bool:
         """Tell whether a text differs from user to user."""
-        names = references_in(text)
+        names = {self._fact_names.get(n, n) for n in references_in(text)}
         return not _PERSONAL_FACTS.isdisjoint(names.union(*(self._inserting.get(n, ()) for n in names)))
 
     def _render_text(self, text: str, field: str, *, argument: bool = False) -> str:
@@ -508,12 +513,25 @@ class Assembly:
                 "subPath": mount.path,
                 "readOnly": True,
             }
-            if mount.mount_path == INIT_SCRIPT_PATH:
+            if mount.path == _INIT_SCRIPT_FILE:
                 for container in self._init_containers:
                     if container["name"] == INIT_CONTAINER_NAME:
                         container["volumeMounts"].append(target)
             else:
                 self._mounts.append(target)
+        for container in self._init_containers:
+            container["volumeMounts"] = [self._of_files(m, volume_of) for m in container["volumeMounts"]]
+
+    def _of_files(self, mount: dict[str, Any], volume_of: Mapping[str, str]) -> dict[str, Any]:
+        """Return a mount of an init container; one of a ConfigMap by its name as one of the packed files."""
+        path, key = self._config_map_paths.get(mount["name"], ("", None))
+        if path not in volume_of or any(v["name"] == mount["name"] for v in self._volumes):
+            return mount
+        target, inside = mount["mountPath"], mount.get("subPath")
+        if key is not None and not inside:
+            target = f"{target.rstrip('/')}/{key}"
+        within = f"{path}/{inside}" if key is None and inside else path
+        return {"name": volume_of[path], "mountPath": target, "subPath": within, "readOnly": True}
 
 
 def _without_references(value: Any) -> Any:

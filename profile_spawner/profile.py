@@ -59,6 +59,7 @@ __all__ = [
     "chosen_overrides",
     "line_of",
     "line_pattern",
+    "make_profile",
     "options_of",
     "origin_of",
 ]
@@ -185,6 +186,8 @@ class BaseAppProfile:
     user_settable: Sequence[str] = ()
     """Sensitive params that users may set here."""
 
+    FACT_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Further names that stand for facts in texts; for formats of others."""
     PROTECTED: ClassVar[frozenset[str]] = frozenset({"build"})
 
     def __init__(
@@ -319,6 +322,7 @@ class BaseAppProfile:
             origin_of(type(self)),
             self._typed_params(),
             guarded,
+            self.FACT_NAMES,
         )
         override = self._attributes_override()
         # The values of a param are complete; those of the attribute are the author's, and those of a hook may be both.
@@ -473,6 +477,27 @@ class PlainProfile(BaseAppProfile):
             if issubclass(owner, PlainProfile) and owner is not PlainProfile:
                 found.update({k: v for k, v in vars(owner).items() if not k.startswith("_")})
         return found
+
+
+def make_profile(
+    cls: type[BaseAppProfile],
+    context: ServerContext | None = None,
+    *,
+    params: Mapping[str, Any] | None = None,
+    selection: Selection | None = None,
+) -> BaseAppProfile:
+    """Return a profile for one server. By names: an author's own constructor hands them on as `**kwargs`.
+
+    Raises:
+        BuildError: when the author's constructor fails, naming the line.
+    """
+    try:
+        return cls(context=context, params=params, selection=selection)
+    except ProfileSpawnerError:
+        raise
+    except Exception as e:  # an author's code may raise anything
+        text = f"{type(e).__name__}: {shorten(unguard(str(e)), 300)}"
+        raise BuildError(text, profile=cls.slug, origin=_failing_line(e, cls), field="__init__()") from e
 
 
 def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:

@@ -46,6 +46,7 @@ from .profile import (
     access_of,
     check_profile_class,
     line_of,
+    make_profile,
     options_of,
     origin_of,
 )
@@ -494,7 +495,7 @@ class Snapshot:
             raise TypeError(f"profile {selection.slug!r} is a plain profile_list entry; it has no build()")
         params = self.resolve(entry.profile, selection, **{**layers, "facts": context.facts(selection.slug)})
         context, known, selection = guard(context, params, selection)
-        return await entry.profile(context, params=known, selection=selection).build()
+        return await make_profile(entry.profile, context, params=known, selection=selection).build()
 
     def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
         """Return what was resolved for a server, with sources and without secrets, as plain JSON."""
@@ -524,7 +525,8 @@ class Snapshot:
             chosen = (o for o in _param_options(cls, resolver, params, {o.name for o in own}) if o.param in known)
             options = (*own, *(_within(o, enforced[o.param]) if o.param in enforced else o for o in chosen))
             offer = replace(entry.offer, options=options)
-            build = await cls(ServerContext.specimen(), params=params, selection=default_selection(offer)).build()
+            specimen = ServerContext.specimen()
+            build = await make_profile(cls, specimen, params=params, selection=default_selection(offer)).build()
         except ProfileSpawnerError as e:
             return with_availability(entry, str(e))
         return replace(entry, offer=offer, effective=_effective(build))
@@ -604,7 +606,7 @@ async def make_entry(
     if broken:
         return _described(Entry(offer=offer, profile=cls, source=source, origin=origin_of(cls)), cls)
     specimen = default_selection(offer)
-    build = await cls(ServerContext.specimen(), params=params, selection=specimen).build()
+    build = await make_profile(cls, ServerContext.specimen(), params=params, selection=specimen).build()
     digest = content_hash(
         [
             {k: repr(v) for k, v in build.kubespawner_override.items()},

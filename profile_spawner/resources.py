@@ -114,6 +114,12 @@ def _dns_name(value: str) -> str:
     return value
 
 
+def _rbac_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.:]{0,251}[A-Za-z0-9])?", value):
+        raise ValueError("must be the name of a Role: letters, digits, '-', '_', '.' and ':', at most 253 characters")
+    return value
+
+
 def _dns_label(value: str) -> str:
     if not is_dns_label(value):
         raise ValueError("must be a DNS label: lower-case letters, digits and '-', at most 63 characters")
@@ -147,6 +153,7 @@ def _octal(value: Any) -> Any:
 
 
 DnsName = Annotated[str, AfterValidator(_dns_name)]
+RbacName = Annotated[str, AfterValidator(_rbac_name)]
 DnsLabel = Annotated[str, AfterValidator(_dns_label)]
 ContainerPath = Annotated[str, AfterValidator(_absolute)]
 SubPath = Annotated[str, AfterValidator(_relative)]
@@ -337,7 +344,7 @@ class Manifest(_Model):
         persist: `False`: they go with the server. `True`: they stay.
     """
 
-    name: DnsName
+    name: str = Field(min_length=1, max_length=253)
     key: str = ""
     content: tuple[dict[str, Any], ...] = ()
     persist: bool = False
@@ -380,7 +387,7 @@ class Subject(_Model):
 class Role(_Model):
     """One rule, as a namespaced Role."""
 
-    name: DnsName
+    name: RbacName
     resources: tuple[str, ...]
     verbs: tuple[Verb, ...]
     api_groups: tuple[str, ...] = ("",)
@@ -389,7 +396,7 @@ class Role(_Model):
 class RoleBinding(_Model):
     """A Role and whom it is bound to. Allowed only where the hub's policy names the kind."""
 
-    name: DnsName
+    name: RbacName
     subjects: tuple[Subject, ...]
     role: Role
     persist: bool = False
@@ -410,7 +417,8 @@ class InitContainer(_Model):
         name: A DNS label.
         image: `None` takes the profile's own image.
         command: The program and its arguments; no shell is involved.
-        volume_mounts: Mounts of the pod's volumes.
+        volume_mounts: Mounts of the pod's volumes. The name of one of the profile's own mounted ConfigMaps stands for
+            its files.
         env: Constant environment variables.
     """
 

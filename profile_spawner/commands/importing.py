@@ -22,6 +22,7 @@ from .output import as_yaml
 if TYPE_CHECKING:
     from traitlets.config import Config
 
+    from profile_spawner.errors import ProfileSpawnerError
     from profile_spawner.moving.profile_lists import FoundList
 
 __all__ = ["app"]
@@ -93,7 +94,8 @@ def configurator(file: _File, output_file: _Output = None) -> None:
     """Import the configuration of the EOEPCA ApplicationHub (config.yml).
 
     Everything in it is taken over: groups, volumes, files, init containers, role bindings, pull secrets, environment,
-    secret mounts, manifests. Its templates become references; what has no counterpart is told on standard error.
+    secret mounts, manifests. Its templates become references; what has no counterpart is told on standard error. The
+    result is loaded once: what is wrong with it is told too, and the exit code is 1.
     """
     from profile_spawner.moving.applicationhub import read_config as read
     from profile_spawner.yaml_text import parse_yaml
@@ -101,14 +103,33 @@ def configurator(file: _File, output_file: _Output = None) -> None:
     document = next(iter(parse_yaml(file.read_bytes(), str(file))), None)
     try:
         imported = read(document, str(file))
-    except (KeyError, TypeError, AttributeError) as e:
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise SourceError(
             f"a part is not what it should be: {type(e).__name__}: {e}", origin=Origin(str(file))
         ) from None
     for warning in imported.warnings:
         typer.secho(f"Warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    _save(as_yaml(imported.document), output_file)
-    typer.secho(f"{len(imported.document['profiles'])} profiles imported", err=True)
+    text = as_yaml(imported.document)
+    _save(text, output_file)
+    problems = run(_problems_of(text, str(output_file or "the imported document")))
+    for problem in problems:
+        typer.secho(f"Error: {problem}", fg=typer.colors.RED, err=True)
+    count = len(imported.document["profiles"])
+    typer.secho(f"{count} profiles imported, {len(problems)} problems", err=True)
+    raise typer.Exit(1 if problems else 0)
+
+
+async def _problems_of(text: str, place: str) -> Sequence[ProfileSpawnerError]:
+    """Return what is wrong with a document when it is loaded."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
+        path = Path(folder) / "imported.yaml"
+        path.write_text(text, encoding="utf-8")
+        async with loaded(Sources(documents=(path,)), trusted=True) as found:
+            for problem in found.snapshot.problems:
+                problem.origin = Origin(place, problem.origin.line if problem.origin else 0)
+            return found.snapshot.problems
 
 
 def _save(text: str, path: Path | None) -> None:

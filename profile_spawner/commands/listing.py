@@ -160,14 +160,14 @@ def _environment_value(value: Any) -> Any:
 async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]:
     from profile_spawner.context import ServerContext
     from profile_spawner.params import ParamRef
-    from profile_spawner.profile import ATTRIBUTES, BaseAppProfile, line_of
+    from profile_spawner.profile import ATTRIBUTES, BaseAppProfile, line_of, make_profile
     from profile_spawner.registry import default_selection
 
     cls = entry.profile
     assert cls is not None
     selection = default_selection(entry.offer)
     params = found.snapshot.resolve(cls, None)
-    profile = cls(ServerContext.specimen(), params=params, selection=selection)
+    profile = make_profile(cls, ServerContext.specimen(), params=params, selection=selection)
     build = await profile.build()
     rows: list[tuple[str, Any, Any]] = []
     for name in ATTRIBUTES:

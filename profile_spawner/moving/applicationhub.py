@@ -11,10 +11,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError
 from profile_spawner.names import slugify
+from profile_spawner.params import REFERENCE, ParamRef, SecretRef
+from profile_spawner.profile import BaseAppProfile, access_of, make_profile
+from profile_spawner.references import to_text
 from profile_spawner.registry import Entry, Snapshot
-from profile_spawner.resources import Volume
+from profile_spawner.resources import ConfigMap, Manifest, Volume
+from profile_spawner.sources.configurator.fact_names import FACT_NAMES
+from profile_spawner.yaml_text import parse_yaml
 
 from .dumping import Dump, hook_values, plain_model, text_of
 
@@ -23,12 +28,15 @@ __all__ = ["read_config", "write_config"]
 _HOME = "/workspace"
 _INIT_MOUNT = "/opt/init/.init.sh"
 _INIT_NAME = "init-file-on-volume"
+_INIT_COMMANDS = (["sh", "-c", f"sh {_INIT_MOUNT}"], ["sh", _INIT_MOUNT])
 
 # ------------------------------------------------------------------------------------------------ writing
 
 
 async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequence[str]) -> Dump:
     """Return these profiles as the ApplicationHub's configuration.
+
+    What that file cannot say is told. A profile that it would open to more people is left out.
 
     Args:
         snapshot: What is loaded.
@@ -41,70 +49,146 @@ async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequenc
         entry = snapshot.entries[slug]
         if entry.profile is None:
             dump.warnings.append(f"{slug} is left out: it is an entry of a profile_list")
-            continue
-        if entry.offer.options:
-            dump.warnings.append(f"{slug}: the ApplicationHub has no options; their defaults are not written")
-        profiles.append(await _profile(snapshot, entry, groups, dump))
+        elif why := _unrestricted(entry.profile):
+            dump.warnings.append(f"{slug} is left out: the ApplicationHub knows groups only, and {why}")
+        else:
+            try:
+                profiles.append(await _profile(snapshot, entry, groups, dump))
+            except ProfileSpawnerError as e:
+                dump.warnings.append(f"{slug} is left out: {e}")
     dump.document = {"profiles": profiles}
     return dump
+
+
+def _unrestricted(cls: type[BaseAppProfile]) -> str:
+    """Return why a profile would be open to more people there; nothing when it would not."""
+    access = access_of(cls)
+    if access.hook is not None:
+        return "is_available_to() decides who may use it"
+    return "allowed_users names its users" if access.users is not None and access.groups is None else ""
+
+
+_LOST = (
+    "tolerations",
+    "service_account",
+    "extra_labels",
+    "extra_annotations",
+    "aliases",
+    "replaced_by",
+    "deprecated",
+    "allowed_users",
+)
+"""Attributes without a counterpart. How a profile looks on the page is left out without a word."""
+
+
+def _tell_lost(instance: BaseAppProfile, values: Mapping[str, Any], entry: Entry, dump: Dump) -> None:
+    """Say what the file cannot."""
+    lost = [name for name in _LOST if getattr(instance, name)]
+    lost += [f"kubespawner_override.{key}" for key in values["kubespawner_override"]]
+    lost += [f"several files in ConfigMap {m.name}" for m in values["config_maps"] if _several(m)]
+    lost += [f"env of init container {c.name}" for c in values["init_containers"] if c.env]
+    lost += [f"read_only of volume {v.name}" for v in values["volumes"] if v.volume_mount.read_only]
+    lost += [f"optional of secret mount {m.name}" for m in values["secret_mounts"] if m.optional]
+    lost += [f"{k} from a Secret" for k, v in values["pod_env_vars"].items() if _of_secret(v)]
+    lost += [f"the value of pull secret {s.name}" for s in values["image_pull_secrets"] if getattr(s, "data", None)]
+    lost += [f"Secret {d['metadata']['name']}" for m in values["manifests"] for d in m.content if _is_secret(d)]
+    if entry.offer.options:
+        lost.append("options (their defaults are written)")
+    dump.warnings += [f"{instance.slug}: the ApplicationHub's file cannot say: {what}" for what in lost]
+
+
+def _several(config_map: ConfigMap) -> bool:
+    return len(config_map.files()) != 1
+
+
+def _of_secret(value: Any) -> bool:
+    return hasattr(value, "from_secret") or (isinstance(value, Mapping) and "from_secret" in value)
+
+
+def _is_secret(document: Mapping[str, Any]) -> bool:
+    return document.get("kind") == "Secret"
 
 
 async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
     cls = entry.profile
     assert cls is not None
-    instance = cls(params=snapshot.resolve(cls, None))
+    instance = make_profile(cls, params=snapshot.resolve(cls, None))
     values = await hook_values(snapshot, entry)
+    values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
+    _tell_lost(instance, values, entry, dump)
     dashed = cls.slug.replace("_", "-")
     shell, init = _assets(instance, dashed)
-    override: dict[str, Any] = {
-        "cpu_guarantee": _whole(instance.cpu_guarantee, cls.slug, dump),
-        "cpu_limit": _whole(instance.cpu_limit, cls.slug, dump),
-        "extra_resource_guarantees": dict(instance.extra_resource_guarantees),
-        "extra_resource_limits": {k: str(v) for k, v in values["extra_resource_limits"].items()},
-        "image": instance.image,
-        "mem_guarantee": instance.mem_guarantee,
-        "mem_limit": instance.mem_limit,
-    }
     volumes = [_volume(v) for v in values["volumes"]]
-    containers = [plain_model(c) for c in values["init_containers"]]
+    if any(v.storage_class is None for v in values["volumes"]):
+        dump.warnings.append(f"{cls.slug}: a volume there needs a storage class; 'standard' is written")
+    containers = [_known("init_containers", plain_model(c)) for c in values["init_containers"]]
     if init:
         mounts = [v["volume_mount"] for v in volumes]
         mounts.append({"mount_path": _INIT_MOUNT, "name": init["name"], "sub_path": "init"})
-        command = ["sh", "-c", f"sh {_INIT_MOUNT}"]
-        first = {"name": _INIT_NAME, "image": instance.image, "command": command, "volume_mounts": mounts}
+        first = {"name": _INIT_NAME, "image": instance.image, "command": _INIT_COMMANDS[0], "volume_mounts": mounts}
         containers.insert(0, first)
     for container in containers:
         container.setdefault("image", instance.image)
-    maps = [_config_map(c) for c in values["config_maps"]]
-    if any("key" not in m for m in maps):
-        dump.warnings.append(f"{cls.slug}: a ConfigMap with several files is left out")
+    home = {"HOME": instance.home_dir} if instance.home_dir is not None else {}
+    env = {k: v for k, v in {**home, **values["pod_env_vars"]}.items() if v is not None and not _of_secret(v)}
+    maps = [_config_map(c) for c in values["config_maps"] if not _several(c)]
     result: dict[str, Any] = {
-        "config_maps": [*shell, *([init] if init else []), *(m for m in maps if "key" in m)],
+        "config_maps": [*shell, *([init] if init else []), *maps],
         "default_url": instance.default_url,
         "definition": {
             "default": bool(cls.default),
             "description": cls.description,
             "display_name": cls.display_name,
-            "kubespawner_override": {k: v for k, v in override.items() if v is not None},
+            "kubespawner_override": _resources(instance, values, dump),
             "slug": cls.slug,
         },
         "env_from_config_maps": list(values["env_from_config_maps"]),
         "env_from_secrets": list(values["env_from_secrets"]),
-        "groups": sorted(cls.allowed_groups) if cls.allowed_groups else list(groups),
+        "groups": list(groups) if cls.allowed_groups is None else sorted(cls.allowed_groups),
         "id": f"profile_{cls.slug}",
         "image_pull_secrets": [
             {"name": s, "persist": True} if isinstance(s, str) else {"persist": s.persist, **plain_model(s)}
             for s in values["image_pull_secrets"]
         ],
         "init_containers": containers,
-        "manifests": [{"key": m.key or m.name, "persist": m.persist, **plain_model(m)} for m in values["manifests"]],
+        "manifests": [_manifest(m) for m in values["manifests"]],
         "node_selector": dict(instance.node_selector),
-        "pod_env_vars": {k: _env(v) for k, v in values["pod_env_vars"].items()},
+        "pod_env_vars": {k: _env(v) for k, v in env.items()},
         "role_bindings": [_binding(b) for b in values["role_bindings"]],
-        "secret_mounts": [plain_model(m) for m in values["secret_mounts"]],
+        "secret_mounts": [_known("secret_mounts", plain_model(m)) for m in values["secret_mounts"]],
         "volumes": volumes,
     }
-    return {k: _theirs(v) for k, v in result.items() if v is not None}
+    written = _Theirs(snapshot, cls, dump)
+    return {k: written(v) for k, v in result.items() if v is not None}
+
+
+def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
+    """Return image, limits and guarantees. There limits are required, and memory is a text."""
+    override: dict[str, Any] = {
+        "cpu_guarantee": _whole(instance.cpu_guarantee, instance.slug, dump),
+        "cpu_limit": _whole(instance.cpu_limit, instance.slug, dump),
+        "extra_resource_guarantees": {k: str(v) for k, v in instance.extra_resource_guarantees.items()},
+        "extra_resource_limits": {k: str(v) for k, v in values["extra_resource_limits"].items()},
+        "image": instance.image,
+        "mem_guarantee": instance.mem_guarantee,
+        "mem_limit": instance.mem_limit,
+    }
+    for limit, guarantee, usual in (("cpu_limit", "cpu_guarantee", 1), ("mem_limit", "mem_guarantee", "1G")):
+        if override[limit] is None:
+            override[limit] = usual if override[guarantee] is None else override[guarantee]
+            dump.warnings.append(f"{instance.slug}: {limit} is required there; {override[limit]} is written")
+    for name in ("mem_guarantee", "mem_limit"):
+        override[name] = None if override[name] is None else str(override[name])
+    return {k: v for k, v in override.items() if v is not None}
+
+
+def _manifest(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "key": manifest.key or manifest.name,
+        "persist": manifest.persist,
+        "name": manifest.name,
+        "content": [d for d in plain_model(manifest).get("content", []) if not _is_secret(d)],
+    }
 
 
 def _assets(instance: Any, dashed: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -147,22 +231,21 @@ def _volume(volume: Volume) -> dict[str, Any]:
     }
     if volume.annotations:
         result["annotations"] = dict(volume.annotations)
+    if volume.volume_mount.sub_path:
+        result["volume_mount"]["sub_path"] = volume.volume_mount.sub_path
     return result
 
 
-def _config_map(config_map: Any) -> dict[str, Any]:
-    if config_map.key is None:
-        files = config_map.files()
-        if len(files) != 1:
-            return {"name": config_map.name}
-        ((key, content),) = files.items()
-    else:
-        key, content = config_map.key, config_map.content
-    result = {"content": content, "key": key, "name": config_map.name, "persist": config_map.persist}
+def _config_map(config_map: ConfigMap) -> dict[str, Any]:
+    ((key, content),) = config_map.files().items()
+    result: dict[str, Any] = {"content": content, "key": key, "name": config_map.name, "persist": config_map.persist}
     result["readonly"] = config_map.readonly
-    for name in ("mount_path", "default_mode"):
-        if getattr(config_map, name):
-            result[name] = getattr(config_map, name)
+    if config_map.mount_path:
+        # There a file is mounted, never a folder.
+        inside = f"/{key}" if config_map.key is None else ""
+        result["mount_path"] = f"{config_map.mount_path.rstrip('/')}{inside}"
+    if config_map.default_mode:
+        result["default_mode"] = config_map.default_mode
     return result
 
 
@@ -179,22 +262,49 @@ def _env(value: Any) -> Any:
     return plain_model(value) if hasattr(value, "model_fields") else value if isinstance(value, Mapping) else str(value)
 
 
-_OUT = (
-    (re.compile(r"\{\{\s*username\s*\}\}"), "{{ spawner.user.name }}"),
-    (re.compile(r"\{\{\s*servername\s*\}\}"), "{{ spawner.name }}"),
-    (re.compile(r"\{\{\s*(?:user_slug)\s*\}\}"), "{{ spawner.user.escaped_name }}"),
-)
+_OUT = {
+    "username": "spawner.user.name",
+    "user_slug": "spawner.user.escaped_name",
+    "servername": "spawner.name",
+    "pod_name": "spawner.pod_name",
+    "namespace": "namespace",
+    **{theirs: theirs for theirs in FACT_NAMES},
+}
+_BRACES = re.compile(rf"{REFERENCE.pattern}|\{{\{{")
+_LITERAL = "{{ '{{' }}"
+"""Double braces that are text, in the language of their templates."""
 
 
-def _theirs(value: Any) -> Any:
-    """Return `value` with the references of this project as the templates of theirs."""
-    if isinstance(value, str):
-        for pattern, text in _OUT:
-            value = pattern.sub(text, value)
-        return value
-    if isinstance(value, Mapping):
-        return {k: _theirs(v) for k, v in value.items()}
-    return [_theirs(v) for v in value] if isinstance(value, list | tuple) else value
+class _Theirs:
+    """Turns the texts of one profile into theirs: facts become templates, params their values."""
+
+    def __init__(self, snapshot: Snapshot, cls: type[BaseAppProfile], dump: Dump) -> None:
+        self._params = snapshot.resolve(cls, None)
+        self._slug = cls.slug
+        self._dump = dump
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return _BRACES.sub(self._template, value)
+        if isinstance(value, Mapping):
+            return {k: self(v) for k, v in value.items()}
+        return [self(v) for v in value] if isinstance(value, list | tuple) else value
+
+    def _template(self, match: re.Match[str]) -> str:
+        name = match.group(2)
+        if not name:
+            return _LITERAL
+        if name in _OUT:
+            return f"{{{{ {_OUT[name]} }}}}"
+        if name == "profile":
+            return self._slug
+        value = self._params.get(name)
+        if value is not None and not isinstance(value, SecretRef):
+            return to_text(value)
+        message = f"{self._slug}: {{{{ {name} }}}} has no counterpart there and is empty"
+        if message not in self._dump.warnings:
+            self._dump.warnings.append(message)
+        return ""
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -209,22 +319,27 @@ _KNOWN = {
         "cpu_limit cpu_guarantee mem_limit mem_guarantee image extra_resource_limits extra_resource_guarantees"
     ),
     "volumes": "name claim_name size storage_class access_modes volume_mount persist annotations",
+    "volume_mount": "name mount_path sub_path mountPath subPath",
     "config_maps": "name key mount_path default_mode readonly content persist",
     "init_containers": "name image command volume_mounts",
+    "volume_mounts": "name mount_path sub_path mountPath subPath",
     "role_bindings": "name subjects role persist",
+    "subjects": "name kind",
+    "role": "name resources verbs api_groups",
     "manifests": "name key content persist",
     "image_pull_secrets": "name persist data",
     "secret_mounts": "name mount_path sub_path",
 }
-_IN = {
-    "namespace": "namespace",
-    "spawner.namespace": "namespace",
-    "spawner.user.name": "username",
-    "spawner.user.escaped_name": "user_slug",
-    "spawner.escaped_name": "user_slug",
-    "spawner.name": "servername",
-    "spawner.pod_name": "pod_name",
-}
+_LISTS = (
+    "volumes",
+    "config_maps",
+    "init_containers",
+    "role_bindings",
+    "manifests",
+    "image_pull_secrets",
+    "secret_mounts",
+)
+_IN = {"namespace": "namespace", **FACT_NAMES}
 _TEMPLATE = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 
 
@@ -282,65 +397,129 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
     # There nobody sees a profile without a group, so an empty list stays one.
     result["allowed_groups"] = [str(g) for g in profile.get("groups") or ()]
     if profile.get("default_url"):
-        result["default_url"] = profile["default_url"]
+        url = str(profile["default_url"])
+        result["default_url"] = url if url.startswith("/") else f"/{url}"
     if profile.get("node_selector"):
         result["node_selector"] = {str(k): _scalar(v) for k, v in profile["node_selector"].items()}
     if profile.get("pod_env_vars"):
         result["pod_env_vars"] = {
             k: v if isinstance(v, Mapping) else _scalar(v) for k, v in profile["pod_env_vars"].items()
         }
-    _read_parts(profile, result, slug, dump)
+    _read_parts(profile, result, place, dump)
     ours: dict[str, Any] = _ours(result, slug, dump)
     return ours
 
 
-def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], slug: str, dump: Dump) -> None:
-    maps = [_read_config_map(item) for item in profile.get("config_maps") or ()]
-    containers = list(_read_containers(profile.get("init_containers") or (), maps, result))
-    if maps:
-        result["config_maps"] = maps
-    if containers:
-        result["init_containers"] = containers
-    volumes = [_read_volume(v) for v in profile.get("volumes") or ()]
-    if volumes:
-        result["volumes"] = volumes
-    for key in ("secret_mounts", "role_bindings", "manifests", "image_pull_secrets"):
-        known = _KNOWN[key].split()
-        items = [{k: v for k, v in i.items() if k in known and v is not None} for i in profile.get(key) or ()]
-        if items:
-            result[key] = items
-    for manifest in result.get("manifests", ()):
-        manifest["content"] = [d for d in manifest.get("content") or () if d is not None]
-    for binding in result.get("role_bindings", ()):
-        binding["role"] = {k: v for k, v in binding["role"].items() if v is not None}
-    for key in ("env_from_config_maps", "env_from_secrets"):
-        if profile.get(key):
-            result[key] = [str(n) for n in profile[key]]
-    if any("data" in s for s in result.get("image_pull_secrets", ())):
+def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, dump: Dump) -> None:
+    slug = result["slug"]
+    volumes = list(profile.get("volumes") or ())
+    items = list(profile.get("config_maps") or ())
+    existing = [item for item in items if item.get("content") is None]
+    maps = [_read_config_map(item) for item in items if item.get("content") is not None]
+    read: dict[str, Any] = {
+        "kubespawner_override": _existing(existing, slug, dump),
+        "init_containers": list(_read_containers(profile.get("init_containers") or (), volumes, maps, result)),
+        "config_maps": maps,
+        "volumes": [_read_volume(v) for v in volumes],
+        "secret_mounts": [_known("secret_mounts", m) for m in profile.get("secret_mounts") or ()],
+        "role_bindings": [_read_binding(b) for b in profile.get("role_bindings") or ()],
+        "manifests": [_read_manifest(m, place) for m in profile.get("manifests") or ()],
+        "image_pull_secrets": [_known("image_pull_secrets", s) for s in profile.get("image_pull_secrets") or ()],
+        "env_from_config_maps": [str(n) for n in profile.get("env_from_config_maps") or ()],
+        "env_from_secrets": [str(n) for n in profile.get("env_from_secrets") or ()],
+    }
+    result.update({key: value for key, value in read.items() if value})
+    if any("data" in s for s in read["image_pull_secrets"]):
         dump.warnings.append(f"{slug}: a pull secret's value stands in the file; name an existing Secret instead")
 
 
+def _known(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    known = _KNOWN[where].split()
+    return {k: v for k, v in item.items() if k in known and v is not None}
+
+
+def _read_binding(item: Mapping[str, Any]) -> dict[str, Any]:
+    subjects = [_known("subjects", s) for s in item["subjects"]]
+    return {
+        "persist": True,
+        **_known("role_bindings", item),
+        "subjects": subjects,
+        "role": _known("role", item["role"]),
+    }
+
+
+def _read_manifest(item: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return a manifest; older files have the objects as a text."""
+    content = item.get("content") or ()
+    if isinstance(content, str):
+        content = parse_yaml(content, f"{place}: manifest {item.get('name')}")
+    return {"persist": True, **_known("manifests", item), "content": [d for d in content if d is not None]}
+
+
 def _read_containers(
-    items: Sequence[Mapping[str, Any]], maps: list[dict[str, Any]], result: dict[str, Any]
+    items: Sequence[Mapping[str, Any]],
+    volumes: Sequence[Mapping[str, Any]],
+    maps: list[dict[str, Any]],
+    result: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    """Yield the init containers; the one that the configurator makes of an init script becomes the script alone."""
+    """Yield the init containers; the one that the configurator makes of an init script becomes the script alone.
+
+    That is what an init script means here: the profile's image and all its volumes. With anything else it stays a
+    container.
+    """
+    read = [
+        {**_known("init_containers", i), "volume_mounts": [_mount(m) for m in i.get("volume_mounts") or ()]}
+        for i in items
+    ]
+    for container in read:
+        using = [m for m in maps if m.get("mount_path") == _INIT_MOUNT and _uses(container, m["name"])]
+        if len(using) == 1 and sum(_uses(other, using[0]["name"]) for other in read) == 1:
+            (script,) = using
+            mounts = [_mount(v["volume_mount"]) for v in volumes]
+            mounts.append({"name": script["name"], "mount_path": _INIT_MOUNT, "sub_path": script["key"]})
+            made = {"name": _INIT_NAME, "image": result["image"], "volume_mounts": _sorted(mounts)}
+            command = container["command"]
+            found = {**made, **container, "volume_mounts": _sorted(container["volume_mounts"])}
+            if found == {**made, "command": command} and list(command) in _INIT_COMMANDS:
+                result["init_script"] = script["content"]
+                maps.remove(script)
+                continue
+        yield {**container, "command": list(container["command"])}
+
+
+def _uses(container: Mapping[str, Any], config_map: str) -> bool:
+    return any(m["name"] == config_map for m in container["volume_mounts"])
+
+
+def _sorted(mounts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(mounts, key=lambda m: str(m["mount_path"]))
+
+
+def _existing(items: Sequence[Mapping[str, Any]], slug: str, dump: Dump) -> dict[str, Any]:
+    """Return what mounts ConfigMaps that are there already: those without content."""
+    volumes, mounts = [], []
     for item in items:
-        mounts = [_mount(m) for m in item.get("volume_mounts") or ()]
-        script = next((m for m in maps if any(x["name"] == m["name"] for x in mounts)), None)
-        if item.get("name") == _INIT_NAME and script is not None:
-            result["init_script"] = script["content"]
-            maps.remove(script)
+        name, mode = item["name"], item.get("default_mode")
+        if not item.get("mount_path"):
+            dump.warnings.append(f"{slug}: ConfigMap {name} is left out: it has neither content nor mount_path")
             continue
-        image = {"image": item["image"]} if item.get("image") else {}
-        yield {"name": item["name"], **image, "command": list(item["command"]), "volume_mounts": mounts}
+        source = {"name": name, **({} if mode is None else {"defaultMode": int(_mode(mode), 8)})}
+        volumes.append({"name": name, "configMap": source})
+        mounts.append({"name": name, "mountPath": item["mount_path"], "subPath": item["key"], "readOnly": True})
+    return {"volumes": volumes, "volume_mounts": mounts} if volumes else {}
+
+
+def _mode(mode: Any) -> str:
+    """Return a file mode in octal digits: without quotes YAML has read `0660` as a number."""
+    return f"{mode:04o}" if isinstance(mode, int) else str(mode)
 
 
 def _read_config_map(item: Mapping[str, Any]) -> dict[str, Any]:
-    result = {"name": item["name"], "key": item["key"], "content": str(item.get("content") or "")}
+    result = {"name": item["name"], "key": item["key"], "content": str(item["content"])}
     if item.get("mount_path"):
         result["mount_path"] = item["mount_path"]
     if item.get("default_mode") is not None:
-        result["default_mode"] = str(item["default_mode"])
+        result["default_mode"] = _mode(item["default_mode"])
     return result
 
 
@@ -379,7 +558,7 @@ def _tell_unknown(
     import difflib
 
     parts: list[tuple[str, Any]] = [("", profile), ("definition", definition), ("kubespawner_override", override)]
-    for key in ("volumes", "config_maps", "init_containers", "role_bindings", "manifests", "secret_mounts"):
+    for key in _LISTS:
         items = profile.get(key)
         if items is not None and not isinstance(items, list):
             raise ProfileDefinitionError("must be a list", profile=slug, field=key, value=type(items).__name__)
@@ -387,6 +566,9 @@ def _tell_unknown(
             if not isinstance(item, Mapping):
                 raise ProfileDefinitionError("must be a mapping", profile=slug, field=f"{key}[{number}]", value=item)
             parts.append((key, item))
+            for inner in ("volume_mount", "volume_mounts", "subjects", "role"):
+                found = item.get(inner)
+                parts += [(inner, f) for f in (found if isinstance(found, list) else [found]) if isinstance(f, Mapping)]
     for where, found in parts:
         known = _KNOWN[where].split()
         for key in found:
@@ -407,6 +589,8 @@ def _ours(value: Any, slug: str, dump: Dump) -> Any:
 
 def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:
     expression = match.group(1)
+    if expression in ("'{{'", '"{{"'):
+        return "{{{{"
     if expression in _IN:
         return "{{ " + _IN[expression] + " }}"
     dump.warnings.append(f"{slug}: {{{{ {expression} }}}} has no counterpart and stays as it is")

@@ -19,9 +19,9 @@ from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.options import Option
-from profile_spawner.params import MISSING, Param, ParamRef, thaw
+from profile_spawner.params import MISSING, REFERENCE, Param, ParamRef, thaw
 from profile_spawner.precedence import GLOBAL, Collection
-from profile_spawner.profile import ATTRIBUTES, BaseAppProfile, options_of
+from profile_spawner.profile import ATTRIBUTES, BaseAppProfile, make_profile, options_of
 from profile_spawner.registry import Entry, Snapshot, default_selection
 from profile_spawner.resources import InlineText, Volume
 
@@ -164,8 +164,11 @@ async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]
     cls = entry.profile
     assert cls is not None
     result: dict[str, Any] = {}
+    made = vars(make_profile(cls, TemplateContext.make(), params=snapshot.resolve(cls, None)))
     for name in ATTRIBUTES:
         value = getattr(cls, name)
+        if not isinstance(value, ParamRef):
+            value = made.get(name, value)  # a constructor of the author's own may have set it
         if name in _SKIPPED or (value == getattr(BaseAppProfile, name) and name != "description"):
             continue
         result[name] = _attribute(value)
@@ -187,7 +190,18 @@ async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]
     if options:
         result["options"] = thaw(options) if isinstance(options, Mapping) else _options(options_of(cls))
     _tell(cls, values, dump)
-    return result
+    return _in_our_names(result, cls.FACT_NAMES) if cls.FACT_NAMES else result
+
+
+def _in_our_names(value: Any, fact_names: Mapping[str, str]) -> Any:
+    """Return `value` with the names of facts that documents know."""
+    if isinstance(value, str):
+        return REFERENCE.sub(
+            lambda m: f"{{{{ {fact_names[m.group(2)]} }}}}" if m.group(2) in fact_names else m.group(), value
+        )
+    if isinstance(value, Mapping):
+        return {k: _in_our_names(v, fact_names) for k, v in value.items()}
+    return [_in_our_names(v, fact_names) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _tell(cls: type[BaseAppProfile], values: Mapping[str, Any], dump: Dump) -> None:
@@ -336,7 +350,7 @@ async def hook_values(snapshot: Snapshot, entry: Entry) -> dict[str, Any]:
     cls = entry.profile
     assert cls is not None
     params = snapshot.resolve(cls, None)
-    profile = cls(TemplateContext.make(), params=params, selection=default_selection(entry.offer))
+    profile = make_profile(cls, TemplateContext.make(), params=params, selection=default_selection(entry.offer))
     result: dict[str, Any] = {key: list(await _call(profile, hook)) for key, hook in _LISTS.items()}
     result["volumes"] = list(await _call(profile, "get_default_volumes"))
     hooks = {

@@ -180,6 +180,119 @@ def test_the_application_hubs_file_has_its_shape(run):
     assert profile["volumes"][0]["volume_mount"]["name"] == profile["volumes"][0]["name"]
 
 
+RESTRICTED = """
+from profile_spawner import BaseAppProfile, ImagePullSecret, Manifest, Param, profile_registry
+
+profile_registry.register_param(Param("a/b", schema={"type": "string"}, default="fixed"))
+
+
+class One(BaseAppProfile):
+    image = "a:1"
+    description = ""
+
+
+def make(slug, **attributes):
+    profile_registry.register(type(slug, (One,), {"slug": slug, "display_name": slug, **attributes}))
+
+
+make("everybody")
+make("staff", allowed_groups=["staff"])
+make("nobody", allowed_groups=[])
+make("alice", allowed_users=["alice"])
+make("both", allowed_users=["alice"], allowed_groups=["staff"])
+make("rule", is_available_to=classmethod(lambda cls, user: user.name != "eve"))
+
+
+@profile_registry.register
+class Full(One):
+    slug = display_name = "full"
+    home_dir = "/work"
+    service_account = "robot"
+    tolerations = [{"key": "gpu", "operator": "Exists"}]
+    extra_labels = {"a": "b"}
+    kubespawner_override = {"uid": 1000}
+    pod_env_vars = {"KEY": {"from_secret": {"name": "s", "key": "k"}}, "WHO": "{{ username }}",
+                    "AT": "{{ server_slug }}", "PARAM": "{{ a/b }}", "FORMAT": "{{.Names}} {{{{ x }}"}
+
+    def get_image_pull_secrets(self):
+        return [ImagePullSecret(name="pull", data="canary")]
+
+    def get_manifests(self):
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": "canary"}}
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
+        return [Manifest(name="m", content=[secret, account])]
+"""
+
+
+def test_the_application_hubs_file_opens_no_profile_to_more_people(run, write):
+    """What its groups cannot say is left out with a warning; what is for nobody stays so."""
+    folder = write("p/p.py", RESTRICTED).parent
+    result = run.result("dump", "--profiles-dir", folder, "--format", "configurator")
+    groups = {p["definition"]["slug"]: p["groups"] for p in yaml.safe_load(result.stdout)["profiles"]}
+    assert groups == {
+        "everybody": ["developers"],
+        "staff": ["staff"],
+        "nobody": [],
+        "both": ["staff"],
+        "full": ["developers"],
+    }
+    assert "alice is left out: the ApplicationHub knows groups only, and allowed_users" in result.stderr
+    assert "rule is left out: the ApplicationHub knows groups only, and is_available_to() decides" in result.stderr
+    assert "both: the ApplicationHub's file cannot say: allowed_users" in result.stderr
+
+
+def test_what_the_application_hubs_file_cannot_say_is_told(run, write):
+    """Nothing vanishes without a word, no Secret is written, and the ApplicationHub can read what is."""
+    folder = write("p/p.py", RESTRICTED).parent
+    result = run.result("dump", "--profiles-dir", folder, "--format", "configurator")
+    for what in (
+        *("service_account", "tolerations", "extra_labels", "kubespawner_override.uid", "KEY from a Secret"),
+        *("the value of pull secret pull", "Secret s"),
+    ):
+        assert f"full: the ApplicationHub's file cannot say: {what}\n" in result.stderr
+    assert "full: {{ server_slug }} has no counterpart there and is empty" in result.stderr
+    assert "full: cpu_limit is required there; 1 is written" in result.stderr
+    assert "canary" not in result.output
+    (full,) = [p for p in yaml.safe_load(result.stdout)["profiles"] if p["definition"]["slug"] == "full"]
+    assert full["definition"]["kubespawner_override"]["mem_limit"] == "1G"
+    assert [d["kind"] for m in full["manifests"] for d in m["content"]] == ["ServiceAccount"]
+    assert full["pod_env_vars"] == {
+        "HOME": "/work",
+        "WHO": "{{ spawner.user.name }}",
+        "AT": "",
+        "PARAM": "fixed",
+        "FORMAT": "{{ '{{' }}.Names}} {{ '{{' }} x }}",
+    }
+    back = write("config.yml", result.stdout)
+    imported = yaml.safe_load(run.result("import", "configurator", back).stdout)["profiles"][-1]
+    assert imported["pod_env_vars"]["FORMAT"] == "{{{{.Names}} {{{{ x }}"
+
+
+def test_a_dump_of_a_plug_in_knows_what_its_constructor_set(run, write):
+    """And speaks of facts as documents do."""
+    folder = write(
+        "p/p.py",
+        """
+from configurator.apps import profile_registry
+from configurator.apps.coder import BaseCoderProfile
+
+
+class Gpu(BaseCoderProfile):
+    slug = display_name = "gpu"
+    pod_env_vars = {"WHO": "{{spawner.user.name}}"}
+
+    def __init__(self, *, node_selector=None, **kwargs):
+        super().__init__(node_selector={"gpu": "true"}, **kwargs)
+
+
+profile_registry.register(Gpu)
+""",
+    ).parent
+    (profile,) = run.json("dump", "--profiles-dir", folder, "--configurator-compat")["profiles"]
+    assert profile["node_selector"] == {"gpu": "true"}
+    assert profile["pod_env_vars"] == {"WHO": "{{ username }}"}
+
+
 # ------------------------------------------------------------------------------------------------ diff
 
 

@@ -78,19 +78,31 @@ def test_the_application_hub(run, here):
     (here / "config.yml").write_text(values)
     outcomes = [run.result(*words) for words in commands(title)]
     assert [o.exit_code for o in outcomes] == [0, 0], [o.output for o in outcomes]
-    config, plugins = blocks(title, "python")
-    (here / "external").mkdir()
+    config, plugins, module = blocks(title, "python")
+    (here / "external" / "manifests").mkdir(parents=True)
     (here / "external" / "plugin.py").write_text(PLUGIN)
+    (here / "external" / "tracking.py").write_text(module)
+    (here / "external" / "manifests" / "tracking.yaml").write_text(MANIFEST)
     text = config.replace("/srv/profiles", str(here)) + plugins.replace(
         "/srv/external-profiles", str(here / "external")
     )
     (here / "jupyterhub_config.py").write_text(text)
-    assert {r["slug"] for r in run.json("list")} == {"coder_app", "external"}
+    assert {r["slug"] for r in run.json("list")} == {"coder_app", "external", "tracking_app"}
     pod = run.json("pod", "coder_app", "-u", "ada", "-g", "group-a")
     assert {"name": "OWNER", "value": "ada"} in pod["spec"]["containers"][0]["env"]
     assert run.json("pod", "external", "-u", "ada")["spec"]["containers"][0]["image"] == "example/external:1"
+    kinds = {d["kind"]: d for d in yaml.safe_load_all(run("manifests", "tracking_app", "-u", "ada"))}
+    assert kinds["Service"]["metadata"]["name"] == "tracking-ada"
+    env = {v["name"]: v.get("value") for v in kinds["Pod"]["spec"]["containers"][0]["env"]}
+    assert env["TRACKING_URI"] == "http://tracking-ada:5000"
 
 
+MANIFEST = """\
+apiVersion: v1
+kind: Service
+metadata: {name: "tracking-{{ spawner.user.name }}"}
+spec: {ports: [{port: 5000}]}
+"""
 PLUGIN = """
 from configurator.apps import profile_registry
 from configurator.apps.jupyterlab.base_jupyterlab import BaseJupyterLabProfile

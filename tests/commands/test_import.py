@@ -330,6 +330,100 @@ def test_the_application_hubs_file_moves_in_complete(run, write):
     assert "There is no profile bare for you" in run("pod", "bare", "-f", config, "-g", "group-b", code=1)
 
 
+BY_HAND = """\
+profiles:
+  - id: profile_by_hand
+    groups: [group-a]
+    definition:
+      display_name: By hand
+      slug: by_hand
+      default: false
+      kubespawner_override: {cpu_limit: 4, mem_limit: 8G, image: "example/lab@sha256:0"}
+    default_url: lab
+    node_selector: {}
+    pod_env_vars: {A: 10}
+    volumes:
+      - name: work
+        claim_name: work
+        size: 10Gi
+        storage_class: fast
+        access_modes: [ReadWriteOnce]
+        volume_mount: {name: work, mount_path: /work}
+        persist: true
+    config_maps:
+      - {name: credentials, key: credentials, mount_path: /home/x/.credentials, default_mode: 0660, readonly: true}
+      - {name: tool, key: tool, mount_path: /usr/bin/tool, default_mode: 0755, readonly: true, content: "echo tool"}
+      - {name: init, key: init, mount_path: /opt/init/.init.sh, default_mode: null, content: git clone x}
+    init_containers:
+      - name: init-file-on-volume
+        image: example/git:1
+        command: [sh, /opt/init/.init.sh]
+        volume_mounts:
+          - {name: work, mount_path: /work}
+          - {name: credentials, mount_path: /credentials, sub_path: credentials}
+          - {name: init, mount_path: /opt/init/.init.sh, sub_path: init}
+    role_bindings:
+      - name: pod_reader_binding
+        subjects: [{name: default, kind: ServiceAccount, namespace: elsewhere}]
+        role: {name: pod_reader, api_group: rbac.authorization.k8s.io, verbs: [get], resources: [pods]}
+        persist: false
+    manifests:
+      - name: my_service-by-hand
+        key: service
+        persist: false
+        content: |
+          ---
+          apiVersion: v1
+          kind: Service
+          metadata: {name: "s-{{ spawner.user.name }}"}
+          spec: {ports: [{port: 80}]}
+          ---
+"""
+
+
+def test_files_written_by_hand_move_in(run, write):
+    """Existing ConfigMaps, modes without quotes, a path without a slash, own init containers, manifests as text."""
+    document = write("profiles.yaml", "")
+    result = run.result("import", "configurator", write("config.yml", BY_HAND), "-o", document)
+    assert result.exit_code == 0, result.output
+    assert "role: 'api_group' is not known and left out; did you mean 'api_groups'?" in result.stderr
+    assert "subjects: 'namespace' is not known and left out" in result.stderr
+    config = write("config.py", f"c.ProfileSpawner.profile_documents = [{str(document)!r}]\n{POLICY}")
+    assert "0 errors" in run("validate", "-f", config)
+    found = list(yaml.safe_load_all(run("manifests", "by_hand", "-f", config, "-u", "ada", "-g", "group-a")))
+    spec = next(d for d in found if d["kind"] == "Pod")["spec"]
+    (container,), (init,) = spec["containers"], spec["initContainers"]
+    volumes = {v["name"]: v for v in spec["volumes"]}
+    assert volumes["credentials"]["configMap"] == {"name": "credentials", "defaultMode": 0o660}
+    mounts = {m["mountPath"]: m for m in container["volumeMounts"]}
+    assert (mounts["/home/x/.credentials"]["name"], mounts["/home/x/.credentials"]["subPath"]) == ("credentials",) * 2
+    packed = volumes[mounts["/usr/bin/tool"]["name"]]["configMap"]
+    assert [i["mode"] for i in packed["items"] if i["path"] == mounts["/usr/bin/tool"]["subPath"]] == [0o755]
+    (files,) = [d["data"] for d in found if d["kind"] == "ConfigMap"]
+    # The container's own image and command, with the script out of the packed files.
+    assert (init["image"], init["command"]) == ("example/git:1", ["sh", "/opt/init/.init.sh"])
+    inside = {m["mountPath"]: m for m in init["volumeMounts"]}
+    assert (inside["/work"]["name"], inside["/credentials"]["name"]) == ("work", "credentials")
+    assert inside["/opt/init/.init.sh"]["name"] == mounts["/usr/bin/tool"]["name"]
+    assert files[inside["/opt/init/.init.sh"]["subPath"]] == "git clone x"
+    env = {v["name"]: v.get("value") for v in container["env"]}
+    assert (env["A"], env["JUPYTERHUB_DEFAULT_URL"]) == ("10", "/lab")
+    (role,) = [d for d in found if d["kind"] == "Role"]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    assert [d["metadata"]["name"] for d in found if d["kind"] == "Service"] == ["s-ada"]
+
+
+def test_an_import_that_does_not_load_is_told(run, write):
+    """With the line of the document that was written, and exit code 1."""
+    wrong = BY_HAND.replace("mem_limit: 8G", "mem_limit: lots").replace("size: 10Gi", "size: big")
+    document = write("profiles.yaml", "")
+    result = run.result("import", "configurator", write("config.yml", wrong), "-o", document)
+    assert result.exit_code == 1
+    (line,) = [n for n, text in enumerate(document.read_text().splitlines(), 1) if "big" in text]
+    assert f"{document}:{line}: profile 'by_hand': volumes[0].size" in result.stderr
+    assert "1 profiles imported, 1 problems" in result.stderr
+
+
 def test_what_is_written_for_the_application_hub_reads_the_same(run, write):
     """`dump --format configurator` and `import configurator` are each other's inverse for what that file can say."""
     first = write("config.yml", run("dump", "--profiles", "jupyterlab_small,coder_app", "--format", "configurator"))

@@ -11,7 +11,9 @@ import pytest
 from profile_spawner import metrics
 from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
+from profile_spawner.options import Selection
 from profile_spawner.reload import ProfileService
+from profile_spawner.resources import Lifetime
 from tests.sources.conftest import module, put
 
 PLUGIN = """
@@ -75,6 +77,144 @@ async def test_modules_of_the_configurator(folder: Path, make_service: Callable[
     assert "configurator" not in sys.modules
     with pytest.raises(ModuleNotFoundError):
         __import__("configurator")
+
+
+FAMILIES = """
+    import os
+    from configurator.apps import profile_registry
+    from configurator.apps.app_helpers import load_manifests
+    from configurator.apps.base import BaseAppProfile
+    from configurator.apps.coder import BaseCoderProfile
+    from configurator.apps.jupyterlab.base_jupyterlab import BaseJupyterLabProfile
+    from configurator.apps.remote_desktop.base_remote_desktop import BaseRemoteDesktopProfile
+    from configurator.models import Manifest, Role, RoleBinding, Subject, Verb, Volume, VolumeMount
+
+
+    class Tracking(BaseCoderProfile):
+        slug = "tracking_app"
+        display_name = "Tracking"
+        description = "With a service beside it"
+        calrissian_volume_size = "30Gi"
+        base_path = os.path.dirname(__file__)
+        bashrc_path = os.path.join(base_path, "config_maps/bash-rc")
+
+        def get_pod_env_vars(self):
+            return {**super().get_pod_env_vars(), "TRACKING": "http://{{ spawner.user.name }}.{{ namespace }}"}
+
+        def get_manifests(self):
+            path = os.path.join(self.base_path, "manifests/service.yaml")
+            return [load_manifests(name="my_service", key="s", slug=self.slug, file_path=path)]
+
+        def get_role_bindings(self):
+            role = Role(name="job_reader", api_groups=None, resources=["jobs"], verbs=[Verb.get], api_group="batch")
+            subject = Subject(name="default", kind="ServiceAccount")
+            return super().get_role_bindings() + [RoleBinding(name="job_reader", subjects=[subject], role=role)]
+
+
+    class Gpu(BaseCoderProfile):
+        slug = "gpu_app"
+        display_name = "GPU"
+        gpu_limit = 1
+
+        def __init__(self, *, node_selector=None, **kwargs):
+            super().__init__(node_selector={"gpu": "true", **(node_selector or {})}, **kwargs)
+            mount = VolumeMount(name="data", mount_path="/data")
+            self.volumes.append(Volume(name="data", claim_name="data", size="1Gi", storage_class="standard",
+                                       access_modes=["ReadOnlyMany"], volume_mount=mount, persist=True))
+
+        def get_extra_resource_limits(self):
+            return {"nvidia.com/gpu": self.gpu_limit}
+
+
+    class Lab(BaseJupyterLabProfile):
+        slug = "lab_app"
+        display_name = "Lab"
+        default_url = "lab"
+
+
+    class Desktop(BaseRemoteDesktopProfile):
+        slug = "desktop_app"
+        display_name = "Desktop"
+
+
+    for profile in (Tracking, Gpu, Lab, Desktop):
+        profile_registry.register(profile)
+"""
+SERVICE = """
+    ---
+    apiVersion: v1
+    kind: Service
+    metadata: {name: "tracking-{{ spawner.user.name }}", namespace: "{{ namespace }}"}
+    spec: {ports: [{port: 80}]}
+    ---
+"""
+
+
+async def test_families_of_the_configurator(folder: Path, make_service: Callable[..., ProfileService]) -> None:
+    """They have its images, sizes, volumes and variables; its templates, names and constructors work in plug-ins."""
+    put(folder, "plugin.py", FAMILIES)
+    put(folder, "config_maps/bash-rc", "echo {{spawner.user.name}}\n")
+    put(folder, "manifests/service.yaml", SERVICE)
+    service = make_service(configurator_compat=True)
+    snapshot = await service.ready()
+    assert not service.problems
+    context = ServerContext(UserInfo("$(HOME)"), namespace="ns")
+    built = {slug: await snapshot.build(Selection(slug, {}), context) for slug in snapshot.entries}
+    override = {slug: build.kubespawner_override for slug, build in built.items()}
+    images = {slug: o["image"].rpartition("/")[2] for slug, o in override.items()}
+    assert images == {
+        "tracking_app": "pde-code-server:latest-dev",
+        "gpu_app": "pde-code-server:latest-dev",
+        "lab_app": "iat-jupyterlab:latest-dev",
+        "desktop_app": "iga-remote-desktop:1.2.0",
+    }
+    assert {(o["cpu_guarantee"], o["cpu_limit"], o["mem_guarantee"], o["mem_limit"]) for o in override.values()} == {
+        (1, 2, "4G", "6G")
+    }
+    assert {slug: o.get("default_url") for slug, o in override.items() if "default_url" in o} == {
+        "lab_app": "/lab",
+        "desktop_app": "/desktop",
+    }
+    objects = {(o.kind, o.field): o for o in built["tracking_app"].objects}
+    sizes = {f: o.body["spec"]["resources"]["requests"]["storage"] for (k, f), o in objects.items() if "Claim" in k}
+    assert list(sizes.values()) == ["30Gi", "20Gi"]
+    # What a user is called is no reference of Kubernetes.
+    assert override["tracking_app"]["environment"]["TRACKING"] == "http://$$(HOME).ns"
+    assert next(o.name for (kind, _), o in objects.items() if kind == "Service") == "tracking-$(HOME)"
+    (personal,) = [o for o in objects.values() if "bashrc" in o.body.get("data", {})]
+    assert personal.body["data"] == {"bashrc": "echo $(HOME)\n"}
+    assert personal.lifetime is Lifetime.owned
+    (role,) = [o for (kind, _), o in objects.items() if kind == "Role"]
+    assert role.body["rules"] == [{"apiGroups": [""], "resources": ["jobs"], "verbs": ["get"]}]
+    assert override["gpu_app"]["node_selector"] == {"gpu": "true"}
+    assert "/data" in {m["mountPath"] for m in override["gpu_app"]["volume_mounts"]}
+
+
+BROKEN = """\
+from profile_spawner import BaseAppProfile, profile_registry
+
+class Broken(BaseAppProfile):
+    slug = "broken"
+    display_name = "Broken"
+    image = "a:1"
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        1 / 0
+
+profile_registry.register(Broken)
+"""
+
+
+async def test_a_constructor_that_fails_is_told(folder: Path, make_service: Callable[..., ProfileService]) -> None:
+    """With its line."""
+    put(folder, "broken.py", BROKEN)
+    put(folder, "fine.py", module("fine"))
+    service = make_service()
+    snapshot = await service.ready()
+    assert list(snapshot.entries) == ["fine"]
+    assert ["broken.py:9: profile 'broken': __init__(): ZeroDivisionError" in str(p) for p in service.problems] == [
+        True
+    ]
 
 
 async def test_without_compatibility_the_message_says_how(

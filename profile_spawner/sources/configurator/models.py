@@ -1,22 +1,16 @@
-"""The models under the configurator's names. Keys that it does not know are ignored there, so they are here."""
+"""The models under the configurator's names, with its defaults.
+
+Keys that it does not know are ignored there, so they are here; and what was made can be changed.
+"""
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict
 
 from profile_spawner import resources
-from profile_spawner.resources import (
-    ConfigMapEnvVarReference,
-    ConfigMapKeyRef,
-    ImagePullSecret,
-    Manifest,
-    Role,
-    RoleBinding,
-    SecretMount,
-    Subject,
-    SubjectKind,
-    Verb,
-)
+from profile_spawner.resources import SubjectKind, Verb
 
 __all__ = [
     "ConfigMap",
@@ -36,7 +30,7 @@ __all__ = [
     "VolumeMount",
 ]
 
-_LENIENT = ConfigDict(frozen=True, extra="ignore")
+_LENIENT = ConfigDict(frozen=False, extra="ignore")
 
 
 class VolumeMount(resources.VolumeMount):
@@ -63,7 +57,65 @@ class ConfigMap(resources.ConfigMap):
     model_config = _LENIENT
 
 
+class ConfigMapKeyRef(resources.ConfigMapKeyRef):
+    """One value of a ConfigMap."""
+
+    model_config = _LENIENT
+
+
+class ConfigMapEnvVarReference(resources.ConfigMapEnvVarReference):
+    """An environment variable whose value stands in a ConfigMap."""
+
+    model_config = _LENIENT
+    from_config_map: ConfigMapKeyRef
+
+
+class SecretMount(resources.SecretMount):
+    """A Secret that exists already, mounted."""
+
+    model_config = _LENIENT
+
+
 class InitContainer(resources.InitContainer):
     """A container that runs before the server."""
 
     model_config = _LENIENT
+
+
+class ImagePullSecret(resources.ImagePullSecret):
+    """A pull secret for the pod."""
+
+    model_config = _LENIENT
+
+
+class Manifest(resources.Manifest):
+    """Any Kubernetes objects."""
+
+    model_config = _LENIENT
+    persist: bool = True
+
+
+def _core_by_default(value: Any) -> Any:
+    return ("",) if value is None else value
+
+
+class Role(resources.Role):
+    """One rule, as a namespaced Role."""
+
+    model_config = _LENIENT
+    api_groups: Annotated[tuple[str, ...], BeforeValidator(_core_by_default)] = ("",)
+
+
+class Subject(resources.Subject):
+    """One subject of a role binding."""
+
+    model_config = _LENIENT
+
+
+class RoleBinding(resources.RoleBinding):
+    """A Role and whom it is bound to."""
+
+    model_config = _LENIENT
+    subjects: tuple[Subject, ...]
+    role: Role
+    persist: bool = True

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from profile_spawner.apps.assets import load_manifests as _load_manifests
-from profile_spawner.resources import ConfigMap, InitContainer, InitContainerVolumeMount, Manifest, VolumeMount
+from profile_spawner.resources import Manifest
+from profile_spawner.sources.configurator.models import (
+    ConfigMap,
+    InitContainer,
+    InitContainerVolumeMount,
+    VolumeMount,
+)
 
 __all__ = [
     "create_init_container",
@@ -41,7 +47,7 @@ def get_config_map(
         OSError: when it cannot be read.
     """
     return ConfigMap(
-        name=f"{name}-{_dashed(slug)}",
+        name=_dashed(f"{name}-{slug}"),
         key=key,
         content=Path(path).read_text(encoding="utf-8"),
         mount_path=mount_path,

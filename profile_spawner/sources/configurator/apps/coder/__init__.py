@@ -1,5 +1,5 @@
 """The family, where plug-ins look for it."""
 
-from profile_spawner.apps import BaseCoderProfile
+from .base_coder import BaseCoderProfile
 
 __all__ = ["BaseCoderProfile"]

@@ -1,5 +1,5 @@
 """The family, where plug-ins look for it."""
 
-from profile_spawner.apps import BaseJupyterLabProfile
+from .base_jupyterlab import BaseJupyterLabProfile
 
 __all__ = ["BaseJupyterLabProfile"]

@@ -1,5 +1,19 @@
-"""The family, where plug-ins look for it."""
+"""The family of JupyterLab profiles, as the configurator has it."""
 
-from profile_spawner.apps import BaseJupyterLabProfile
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from profile_spawner.sources.configurator.apps.base import WorkspaceProfile
 
 __all__ = ["BaseJupyterLabProfile"]
+
+
+class BaseJupyterLabProfile(WorkspaceProfile):
+    """JupyterLab with a workspace."""
+
+    image: Any = "ghcr.io/eoepca/iat-jupyterlab:latest-dev"
+    base_path = str(Path(__file__).parent)
+    manifests_path = str(Path(__file__).parent / "manifests")
+    bash_login_path: Any = str(Path(__file__).parent.parent / "bash-login")

@@ -1,5 +1,5 @@
 """The family, where plug-ins look for it."""
 
-from profile_spawner.apps import BaseRemoteDesktopProfile
+from .base_remote_desktop import BaseRemoteDesktopProfile
 
 __all__ = ["BaseRemoteDesktopProfile"]

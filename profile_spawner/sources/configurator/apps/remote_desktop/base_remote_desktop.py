@@ -1,5 +1,25 @@
-"""The family, where plug-ins look for it."""
+"""The family of remote desktops, as the configurator has it."""
 
-from profile_spawner.apps import BaseRemoteDesktopProfile
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from profile_spawner.sources.configurator.apps.base import WorkspaceProfile
 
 __all__ = ["BaseRemoteDesktopProfile"]
+
+
+class BaseRemoteDesktopProfile(WorkspaceProfile):
+    """A desktop in the browser with a workspace. The start-up files are each profile's own."""
+
+    image: Any = "ghcr.io/eoepca/iga-remote-desktop:1.2.0"
+    default_url: Any = "/desktop"
+    storage_class_rwx: Any = "standard"
+    base_path = str(Path(__file__).parent)
+    manifests_path = str(Path(__file__).parent / "manifests")
+    pod_env_vars: Any = {
+        **WorkspaceProfile.pod_env_vars,
+        "CONDA_ENVS_PATH": "/workspace/.envs",
+        "CONDARC": "/workspace/.condarc",
+    }
