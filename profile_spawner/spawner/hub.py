@@ -287,7 +287,6 @@ async def _start_when_configured(spawner_class: Any) -> None:
     # Also without sources: who sends SIGHUP wants a reload, and its default would end the hub.
     hub.service.handle_sighup()
     if hub.has_sources:
-        await hub.service.ready()
         await hub.service.start()
         # What an earlier run has left is looked for even when nobody starts a server. The object without a user only
         # knows the configured namespace and the way to the API server.
