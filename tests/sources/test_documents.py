@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from traitlets.config import Config
 
 from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
@@ -17,9 +18,11 @@ from profile_spawner.errors import PolicyError
 from profile_spawner.profile import ProfileBuild
 from profile_spawner.registry import Snapshot
 from profile_spawner.reload import ProfileService
+from profile_spawner.sources.config_maps import ConfigMapDocuments
 from profile_spawner.sources.data_policy import DataPolicy
 from profile_spawner.sources.data_profiles import DocumentReader
 from profile_spawner.sources.schema import document_schema
+from profile_spawner.spawner.hub import HubProfiles
 from profile_spawner.yaml_text import parse_yaml
 from tests.sources.conftest import put
 
@@ -512,6 +515,29 @@ def test_what_one_kind_of_source_may_cannot_be_taken_over_by_another() -> None:
     assert isinstance(result.problems[0], PolicyError)
     allowed = DocumentReader(DataPolicy(service_accounts=frozenset({"robot"})), classes.get)  # type: ignore[arg-type]
     assert allowed.read(text, "map", "maps").collector.profiles
+
+
+async def test_a_config_map_brings_its_start_up_files() -> None:
+    """A key of the ConfigMap is a file beside the document; one that is not there is an error."""
+    text = "[{slug: x, display_name: X, image: i, home_dir: /h, bashrc_path: %s}]"
+    for key, found in (("rc", True), ("gone", False)):
+        source = ConfigMapDocuments("ns", DataPolicy())
+        source.objects = {"map": {"data": {"a.yaml": text % key, "rc": "alias ll='ls -l'"}}}
+        (loaded,) = source.load(source.scan({}, full=True, hints=None), 1, {})
+        assert bool(loaded.collector.profiles) is found
+        assert bool(loaded.problems) is not found
+        for registered in loaded.collector.profiles.values():
+            assert isinstance(registered, type)
+            build = await registered(ServerContext.specimen()).build()
+            assert "alias ll='ls -l'" in build.objects[0].body["data"].values()
+
+
+def test_accounts_of_one_kind_of_source_are_accounts_of_the_hub() -> None:
+    """A pod may run as the service accounts that `data_policy` allows to documents, to ConfigMaps, or to both."""
+    config = Config()
+    policy = {"documents": {"service_accounts": ["a"]}, "config_maps": {"service_accounts": "b"}}
+    config.ProfileSpawner.data_policy = policy
+    assert HubProfiles(config, ("ProfileSpawner",)).policy.service_accounts == {"a", "b"}
 
 
 def test_no_document_makes_its_reader_raise() -> None:
