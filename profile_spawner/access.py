@@ -6,9 +6,11 @@ spawn start what the page hides.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["EVERYBODY", "Access", "UserInfo"]
 
@@ -40,12 +42,23 @@ class Access:
     Attributes:
         groups: Names of groups, casefolded; `None` means not restricted by group.
         users: Names of users, casefolded; `None` means not restricted by user.
-        hook: Called with the `UserInfo`; false or an exception means no.
+        hook: Called with the `UserInfo`; false or an exception means no. It cannot be `async`.
+
+    Raises:
+        ValueError: for an `async` hook.
     """
 
     groups: frozenset[str] | None = None
     users: frozenset[str] | None = None
     hook: Callable[[UserInfo], bool] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        called = (self.hook, getattr(self.hook, "__call__", None))  # noqa: B004 - an object with an async __call__
+        if any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in called):
+            raise ValueError(
+                "is_available_to cannot be async: it is asked in many places, and none of them can wait; use what the"
+                " user's groups say, or look things up beforehand"
+            )
 
     @classmethod
     def of(
@@ -75,7 +88,13 @@ class Access:
         if self.hook is None:
             return True
         try:
-            return bool(self.hook(user))
+            answer: Any = self.hook(user)
+            if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
+                # It would count as true, whatever it says.
+                if inspect.iscoroutine(answer):
+                    answer.close()
+                raise TypeError("it returned something to wait for instead of an answer")
+            return bool(answer)
         except Exception:  # noqa: BLE001 - an author's hook may raise anything; the door stays closed
             _log.exception("The access hook %r failed; access is refused", self.hook)
             return False

@@ -207,6 +207,7 @@ class Param:
         layers: Where it may be set; everywhere by default.
         meta: For the page: `title`, `icon`, `color`, `order`, `widget`, `advanced`.
         origin: Where it was defined.
+        judged: Whether a document wrote it that may not ask for everything.
 
     Raises:
         ParamError: when the definition contradicts itself.
@@ -225,6 +226,7 @@ class Param:
     layers: tuple[str, ...] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     origin: Origin | None = field(default=None, compare=False)
+    judged: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or len(self.name) > 253 or not PARAM_NAME.fullmatch(self.name):

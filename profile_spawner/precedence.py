@@ -38,6 +38,9 @@ DRP_ORDER = ("enforced", "server", "user", "profile", "assigned", "spawn", "grou
 
 _ORDERS = {"default": PRECEDENCE, "drp": DRP_ORDER}
 
+_COLLECTED = ("profile", "assigned", "groups", "global")
+"""The layers whose sources are collections, by name."""
+
 GLOBAL = "global"
 """The collection that always exists and comes last."""
 
@@ -69,6 +72,7 @@ class Collection:
         profiles: Other collections that it takes on, most important first.
         origin: Where it was written.
         origins: Where single values were written, where that is known.
+        judged: Whether a document wrote it that may not ask for everything.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Collection:
     profiles: tuple[str, ...] = ()
     origin: Origin | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    judged: bool = False
 
     def origin_of(self, param: str) -> Origin | None:
         """Return where the value of `param` was written."""
@@ -224,6 +229,19 @@ class Resolver:
         users = self.used_by(name)
         if users:
             raise ParamError(f"is in use by {', '.join(users)}", field=name, hint="Remove it from their profiles first")
+
+    def judged(self, found: Resolution) -> list[Shadowed]:
+        """Return the values behind `found` that documents wrote which may not ask for everything."""
+        first = Shadowed(found.layer, found.source, found.value, found.origin)
+        result = []
+        for one in (first, *(found.shadowed if found.merged else ())):
+            default = one.layer == "default"
+            written: Param | Collection | None = (
+                self.definitions.get(found.name) if default else self.collections.get(one.source)
+            )
+            if written is not None and written.judged and (default or one.layer in _COLLECTED):
+                result.append(one)
+        return result
 
     # ---------------------------------------------------------------------------------------------- resolution
 

@@ -189,6 +189,7 @@ class BaseAppProfile:
     FACT_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Further names that stand for facts in texts; for formats of others."""
     PROTECTED: ClassVar[frozenset[str]] = frozenset({"build"})
+    _file_texts: ClassVar[Mapping[Any, resources.InlineText]] = {}
 
     def __init__(
         self,
@@ -333,13 +334,16 @@ class BaseAppProfile:
             render=not (declared and isinstance(type(self).pod_env_vars, ParamRef)),
         )
         assembly.volumes(await self._call("get_default_volumes", list[Volume]))
-        assembly.login_files(self.home_dir, self.bash_login_path, self.bashrc_path)
+        bash_login, bashrc, init_script = (
+            self._file_texts.get(path, path) for path in (self.bash_login_path, self.bashrc_path, self.init_script_path)
+        )
+        assembly.login_files(self.home_dir, bash_login, bashrc)
         assembly.config_maps(await self._call("get_config_maps", list[ConfigMap]))
         assembly.secret_mounts(await self._call("get_secret_mounts", list[SecretMount]))
         assembly.env_from(
             await self._call("get_env_config_maps", list[str]), await self._call("get_env_secrets", list[str])
         )
-        assembly.init_script(self.init_script_path, self.image)
+        assembly.init_script(init_script, self.image)
         assembly.init_containers(await self._call("get_init_containers", list[InitContainer]), self.image)
         assembly.pull_secrets(await self._call("get_image_pull_secrets", list[ImagePullSecret | str]))
         assembly.role_bindings(await self._call("get_role_bindings", list[RoleBinding]))
@@ -566,7 +570,7 @@ def _cores(value: Any) -> float | None:
         raise ValueError("must be a number of CPU cores such as 0.5, 2 or '500m'") from None
 
 
-def _path(value: Any) -> Any:
+def _path(value: Any) -> resources.InlineText | None:
     if value is None or isinstance(value, resources.InlineText):
         return value
     if not isinstance(value, str | Path):
@@ -575,10 +579,9 @@ def _path(value: Any) -> Any:
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}; create it, or correct the path")
     try:
-        path.read_text(encoding="utf-8")
+        return resources.InlineText(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeError) as e:
         raise ValueError(f"the file {str(path)!r} cannot be read as text: {e}") from None
-    return value
 
 
 def _url(value: Any) -> Any:
@@ -790,10 +793,13 @@ def check_profile_class(cls: Any) -> None:
             raise ProfileDefinitionError(
                 "is required but not set", profile=slug, origin=origin_of(cls), field=name, hint=f'Add {name} = "..."'
             )
+    texts: dict[Any, resources.InlineText] = {}
     for name in _ATTRIBUTES:
         value = getattr(cls, name)
         if not isinstance(value, ParamRef):
-            _convert(cls, name, value)
+            converted = _convert(cls, name, value)
+            if isinstance(converted, resources.InlineText):
+                texts[value] = converted
         elif name in _FIXED:
             raise ProfileDefinitionError(
                 f"must be known before any param is: it cannot be given by {value.name!r}",
@@ -810,6 +816,12 @@ def check_profile_class(cls: Any) -> None:
                 field=f"profile_options.{option.name}",
                 hint='Pass it as an argument of its own: ["sh", "-c", "exec start "$1"", "sh", "{value}"]',
             )
+    try:
+        access_of(cls)
+    except ValueError as e:
+        raise ProfileDefinitionError(
+            str(e), profile=slug, origin=line_of(cls, "is_available_to"), field="is_available_to()"
+        ) from None
     _check_pairs(cls, slug)
     _check_names(cls, slug)
     if cls.build is not BaseAppProfile.build:
@@ -819,6 +831,8 @@ def check_profile_class(cls: Any) -> None:
             origin=line_of(cls, "build"),
             hint="Override a hook such as get_config_maps() instead",
         )
+    # A start has the files as they were when the class was accepted, and reads nothing from disk.
+    cls._file_texts = texts
 
 
 def _located(cls: type) -> Callable[..., ProfileDefinitionError]:

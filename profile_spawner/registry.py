@@ -85,11 +85,13 @@ class RawProfile:
         slug: Given, or made from the display name as KubeSpawner does.
         definition: The dictionary; never changed.
         origin: Where it was written.
+        judged: Whether a document wrote it that may not ask for everything.
     """
 
     slug: str
     definition: Mapping[str, Any] = field(repr=False)
     origin: Origin = CONFIGURATION
+    judged: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ class Entry:
         order: See `BaseAppProfile.order`.
         kinds: The kinds of objects that it brings besides the pod.
         keep: What has to live as long as the entry: its class's modules stay importable.
+        trusted: Whether the hub's own configuration answers for everything in it, so that the policy does not judge its
+            pod: plain entries, but for those of documents.
     """
 
     offer: Offer
@@ -125,6 +129,7 @@ class Entry:
     order: int = 0
     kinds: frozenset[str] = frozenset()
     keep: Any = field(default=None, repr=False, compare=False)
+    trusted: bool = False
 
     @property
     def slug(self) -> str:
@@ -303,13 +308,12 @@ profile_registry = ProfileRegistry()
 """The registry that authors import."""
 
 
-def raw_profiles(profile_list: Any, origin: Origin, *, source: str = "configuration") -> list[RawProfile]:
+def raw_profiles(profile_list: Any, origin: Origin, *, judged: bool = False) -> list[RawProfile]:
     """Read a `profile_list` as KubeSpawner does: a list, or a mapping that is sorted by key.
 
     Raises:
         ProfileDefinitionError: naming the entry and what is wrong with it.
     """
-    del source
     if isinstance(profile_list, Mapping):
         profile_list = [profile_list[key] for key in sorted(profile_list)]
     if not isinstance(profile_list, list | tuple):
@@ -334,7 +338,7 @@ def raw_profiles(profile_list: Any, origin: Origin, *, source: str = "configurat
                 "no slug can be made of the display name", origin=origin, field=where, value=name, hint="Add a slug"
             )
         parse_options(definition.get("profile_options"), profile=slug)
-        result.append(RawProfile(slug, definition, origin))
+        result.append(RawProfile(slug, definition, origin, judged))
     return result
 
 
@@ -544,6 +548,7 @@ class Snapshot:
                     spawn[option.param] = param.from_choice(selection.values[option.name])
         facts = {**(layers.pop("facts", None) or _specimen_facts(profile.slug)), "profile": profile.slug}
         resolved = self.resolver.resolve(profile=profile.slug, spawn=spawn, facts=facts, **layers)
+        _refuse_judged(profile, self.resolver, resolved)
         if spawn:
             _refuse_sensitive(profile, self.resolver, resolved)
         return resolved
@@ -590,6 +595,7 @@ async def make_entry(
     broken = resolver.unavailable.get(cls.slug) if resolver is not None else None
     if resolver is not None and not broken:
         params = resolver.resolve(profile=cls.slug, facts=_specimen_facts(cls.slug))
+        _refuse_judged(cls, resolver, params)
         options = (*options, *_param_options(cls, resolver, params, {o.name for o in options}))
     offer = Offer(
         slug=cls.slug,
@@ -647,6 +653,31 @@ def _sensitive(cls: type[BaseAppProfile], resolver: Resolver) -> set[str]:
     """Return the params of a profile that decide on its security: marked so, or given to a sensitive attribute."""
     marked = {name for name, param in resolver.definitions.items() if param.sensitive}
     return marked | {name for name, attributes in _fed(cls).items() if attributes & SENSITIVE}
+
+
+_NOT_FROM_DOCUMENTS = ("service_account", "bash_login_path", "bashrc_path", "init_script_path", "kubespawner_override")
+"""Attributes whose params documents must not set: a class may trust its own hub with them, but not what is data."""
+
+
+def _refuse_judged(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
+    """Refuse a service account, a file of the hub or any trait that a document gives to a class by a param.
+
+    Raises:
+        ParamError: naming the param and where the value was written.
+    """
+    for attribute in _NOT_FROM_DOCUMENTS:
+        ref = getattr(cls, attribute)
+        if not isinstance(ref, ParamRef):
+            continue
+        for name in sorted({ref.name, *resolved.inserted(ref.name)}):
+            for found in resolver.judged(resolved.explain(name)) if name in resolved else ():
+                raise ParamError(
+                    f"decides on {attribute}, and a document sets it",
+                    profile=cls.slug,
+                    origin=found.origin or origin_of(cls),
+                    field=f"param {name}",
+                    hint="Set it in Python or in the hub's configuration (param_values)",
+                )
 
 
 def _refuse_sensitive(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
@@ -794,6 +825,7 @@ def _raw_entry(raw: RawProfile, source: str) -> Entry:
     return Entry(
         offer=offer,
         raw=definition,
+        trusted=not raw.judged,
         source=source,
         origin=raw.origin,
         digest=content_hash(repr(definition)),
@@ -898,6 +930,7 @@ def _params_of(cls: type[BaseAppProfile]) -> Collection:
         profiles=tuple(cls.profiles),
         origin=line_of(cls, "profiles") if cls.profiles else origin_of(cls),
         origins={**dict.fromkeys(cls.params, place), **_key_lines(place, cls.params)},
+        judged=getattr(cls, "__profile_judged__", False),
     )
 
 

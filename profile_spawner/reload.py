@@ -132,9 +132,12 @@ class ProfileService:
         }
 
     async def ready(self) -> Snapshot:
-        """Return the current snapshot, after the first load. Broken sources do not raise."""
+        """Return the current snapshot, after the first load. Broken sources do not raise.
+
+        A first load that fails nevertheless is tried again by the next call.
+        """
         if self._last is None:
-            if self._first is None:
+            if self._first is None or self._first.done():
                 self._first = asyncio.ensure_future(self._load_first())
             await asyncio.shield(self._first)
         return self._snapshot
@@ -242,8 +245,11 @@ class ProfileService:
     # ---------------------------------------------------------------------------------------------- watching
 
     async def start(self) -> None:
-        """Load the profiles, then watch the sources."""
-        await self.ready()
+        """Load the profiles, then watch the sources: also after a first load that fails, for the next may not."""
+        try:
+            await self.ready()
+        except Exception:  # whoever asks for the profiles gets the error
+            self.log.exception("Profiles: the first load failed; it is tried again when somebody asks for them")
         if self._started:
             return
         self._started = True

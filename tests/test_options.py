@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from profile_spawner.options import (
     Option,
     Rejection,
     Selection,
+    access_from,
     fill_value,
     form_field,
     from_form,
@@ -22,6 +25,7 @@ from profile_spawner.options import (
     select,
     typed_into_shell,
 )
+from profile_spawner.profile import BaseAppProfile, check_profile_class
 
 ADA = UserInfo("ada", frozenset({"staff"}))
 IMAGE = {
@@ -326,3 +330,57 @@ def test_a_chosen_number_is_a_text_where_kubernetes_wants_texts() -> None:
     filled = fill_value(override, 3, typed=False)
     assert filled == {"environment": {"N": "3"}, "extra_resource_limits": {"gpu": "3"}, "cpu_limit": 3}
     assert fill_value({"environment": {"N": "{value}"}}, 0.5, typed=False) == {"environment": {"N": "0.5"}}
+
+
+class _AsyncObject:
+    async def __call__(self, user: UserInfo) -> bool:
+        return False
+
+
+async def _no(user: UserInfo) -> bool:
+    return False
+
+
+async def _never(user: UserInfo) -> AsyncIterator[bool]:
+    yield False
+
+
+@pytest.mark.parametrize("hook", [_no, _never, _AsyncObject(), functools.partial(_no)])
+def test_a_rule_cannot_be_async(hook: Any) -> None:
+    """What nobody waits for would let everybody through: it is refused, in profiles, options and choices."""
+    with pytest.raises(ValueError, match="cannot be async"):
+        access_from({"is_available_to": hook})
+    for options in (
+        {"o": {"type": "text", "is_available_to": hook}},
+        {"o": {"choices": {"c": {"is_available_to": hook}}}},
+        {"o": {"choices": {"c": {}}, "unlisted_choice": {"enabled": True, "is_available_to": hook}}},
+    ):
+        with pytest.raises(ProfileDefinitionError, match="cannot be async"):
+            parse_options(options, profile="p")
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_answer_to_wait_for_is_no() -> None:
+    """A plain function that returns a coroutine keeps the door closed, and leaves nothing unawaited behind."""
+    assert not Access.of(hook=lambda user: _no(user)).allows(ADA)  # type: ignore[arg-type,return-value]
+    assert not Access.of(hook=lambda user: _never(user)).allows(ADA)  # type: ignore[arg-type,return-value]
+    assert Access.of(hook=lambda user: user.name == "ada").allows(ADA)
+
+
+def test_a_class_with_an_async_rule_is_refused_with_its_line() -> None:
+    """The author learns it when the class is registered, not when everybody has got in."""
+
+    class Closed(BaseAppProfile):
+        slug = "closed"
+        display_name = "Closed"
+        image = "example/closed:1"
+
+        @classmethod
+        async def is_available_to(cls, user: UserInfo) -> bool:  # type: ignore[override]
+            return False
+
+    with pytest.raises(ProfileDefinitionError, match="cannot be async") as caught:
+        check_profile_class(Closed)
+    assert caught.value.field == "is_available_to()"
+    assert caught.value.origin is not None
+    assert caught.value.origin.line

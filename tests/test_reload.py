@@ -17,6 +17,8 @@ import pytest
 
 from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
+from profile_spawner.errors import PolicyError
+from profile_spawner.registry import Snapshot, default_selection
 from profile_spawner.reload import ProfileService, SourceSettings
 from tests.sources.conftest import folder, make_service, module, put, served  # noqa: F401 - fixtures
 
@@ -321,6 +323,112 @@ async def test_assets_belong_to_their_profile(folder: Path, make_service: Callab
     put(folder, "files/rc", "two\n")
     hints = [str(folder / "files" / "rc")]
     assert [c.slug for c in (await service.reload("watched", hints=hints)).changes] == ["mod"]
+
+
+START_UP = """
+    from pathlib import Path
+    from profile_spawner import BaseAppProfile, profile_registry
+
+    HERE = Path(__file__).parent
+
+    @profile_registry.register
+    class Lab(BaseAppProfile):
+        slug = "lab"
+        display_name = "Lab"
+        image = "example/lab:{version}"
+        home_dir = "/home/lab"
+        bash_login_path = HERE / "files" / "{name}"
+        bashrc_path = str(HERE / "files" / "{name}")
+        init_script_path = HERE / "files" / "{name}"
+"""
+
+
+async def test_start_up_files_belong_to_the_class(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """A class is started with the texts that it was accepted with, even when they have moved or changed since."""
+    put(folder, "lab.py", START_UP.format(version=1, name="one.sh"))
+    script = put(folder, "files/one.sh", "echo first\n")
+    service = make_service()
+    before = await service.ready()
+
+    async def texts(snapshot: Snapshot) -> set[str]:
+        entry = snapshot.entries["lab"]
+        build = await snapshot.build(default_selection(entry.offer), ServerContext.specimen())
+        return {text for o in build.objects if o.kind == "ConfigMap" for text in o.body["data"].values()}
+
+    script.write_text("echo second\n")
+    assert await texts(before) == {"echo first\n"}
+    await service.reload()
+    assert await texts(service.snapshot) == {"echo second\n"}
+    script.rename(folder / "files" / "two.sh")
+    put(folder, "lab.py", START_UP.format(version=2, name="two.sh") + "    !\n")
+    await service.reload()
+    assert service.problems
+    assert await texts(service.snapshot) == {"echo second\n"}
+
+
+async def test_an_odd_document_costs_only_itself(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """What nobody thought of in one document, or in one module, is its own problem: the others are served."""
+    put(folder, "good.py", module("good"))
+    documents = folder.parent / "documents"
+    documents.mkdir()
+    put(documents, "good.yaml", "[{slug: fine, display_name: F, image: i}]")
+    for number, extra in enumerate(
+        ("service_account: {$param: a/b}", "kubespawner_override: {extra_container_config: {secretRef: {name: []}}}")
+    ):
+        put(documents, f"bad{number}.yaml", f"[{{slug: bad{number}, display_name: B, image: i, {extra}}}]")
+    content = "{apiVersion: v1, kind: [Service], metadata: {name: x}}"
+    put(
+        documents,
+        "bad2.yaml",
+        f"[{{slug: b, display_name: B, image: i, manifests: [{{name: m, content: [{content}]}}]}}]",
+    )
+    service = make_service(profile_documents=(documents,))
+    assert set((await service.ready()).entries) == {"good", "fine"}
+    assert len(service.problems) == 3
+    assert all(isinstance(p, PolicyError) and p.origin for p in service.problems)
+    odd = "class Odd:\n    def __repr__(self):\n        raise ZeroDivisionError('odd')\n"
+    text = module("odd").replace("image =", 'params = {"a/b": Odd()}\n    image =')
+    put(folder, "odd.py", odd + text)
+    trusting = make_service(trial=False, profile_documents=(documents,))
+    await trusting.ready()
+    assert "fine" in trusting.snapshot.entries
+    assert any("ZeroDivisionError" in str(p) for p in trusting.problems)
+
+
+ODD_PARAM = """
+    from profile_spawner import Param, profile_registry
+
+    class Odd:
+        def __eq__(self, other):
+            raise ZeroDivisionError("odd")
+
+    profile_registry.register_param(Param("a/b", default=Odd()))
+"""
+
+
+async def test_a_load_that_breaks_off_is_made_good(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
+    """Nothing that a failed load has seen counts as known: the next one, by whomever, loads it all."""
+    put(folder, "good.py", module("good"))
+    for name in ("one", "two"):
+        put(folder, f"{name}.py", ODD_PARAM)
+    service = make_service(trial=False)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await service.ready()
+    await service.start()  # the watch begins nevertheless
+    put(folder, "one.py", "x = 1\n")
+    assert list((await service.ready()).entries) == ["good"]
+    put(folder, "good.py", module("good", "example/image:2"))
+    put(folder, "later.py", module("later"))
+    put(folder, "one.py", ODD_PARAM)
+    with pytest.raises(ZeroDivisionError):
+        await service.reload()
+    assert list(service.snapshot.entries) == ["good"]
+    (folder / "one.py").unlink()
+    (folder / "two.py").unlink()
+    report = await service.reload("watched", hints=[str(folder / "one.py"), str(folder / "two.py")])
+    assert sorted(c.slug for c in report.changes) == ["good", "later"]
+    assert not service.problems
 
 
 async def test_who_may_override_whom(folder: Path, tmp_path: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, shorten
 from profile_spawner.precedence import Resolver
 from profile_spawner.registry import (
     Entry,
@@ -94,6 +94,7 @@ class Builder:
         self._attempt = itertools.count(1)
         self._direct: Sequence[tuple[str, Any]] | None = None
         self._unavailable: Mapping[str, str] = {}
+        self._unfinished = False
         self.unsettled = False
         self.snapshot = Snapshot()
 
@@ -116,19 +117,23 @@ class Builder:
 
     def _build(self, start: float, *, full: bool, retry: bool, hints: frozenset[str] | None) -> Built:
         units, changed = self._scan(full=full, retry=retry, hints=hints)
+        # After a build that breaks off nobody knows what it has taken over: the next one loads everything.
+        again, self._unfinished = self._unfinished, True
         gone = [key for key in self._states if key not in units and key != _DIRECT]
         removed = [self._states.pop(key) for key in gone]
         self._dropped += sum(state.good.hidden for state in removed if state.good is not None)
         self._pace.expect(len(changed))
         candidates = self._load(changed, removed, units)
-        direct = self._load_direct()
+        direct = self._load_direct(again)
         if direct is not None:
             candidates[_DIRECT] = direct
-        if not (changed or removed or candidates) and self.snapshot.generation:
+        if not (changed or removed or candidates or again) and self.snapshot.generation:
+            self._unfinished = False
             return Built(self.snapshot, (), 0, time.monotonic() - start, self._unavailable)
         order = [_DIRECT, *units]
         self._accept(candidates, order)
         before, self.snapshot = self.snapshot, self._freeze(order)
+        self._unfinished = False
         changes = changes_between(before.entries, self.snapshot.entries)
         self._unavailable = {s: e.offer.unavailable for s, e in self.snapshot.entries.items() if e.offer.unavailable}
         return Built(self.snapshot, changes, len(candidates), time.monotonic() - start, self._unavailable)
@@ -144,7 +149,7 @@ class Builder:
                 self._states[key] = _State(unit)
                 changed.append(unit)
                 continue
-            if unit.digest != state.seen.digest or (retry and state.problems):
+            if self._unfinished or unit.digest != state.seen.digest or (retry and state.problems):
                 changed.append(unit)
             state.seen = unit
         return units, changed
@@ -182,12 +187,17 @@ class Builder:
             if not touched:
                 continue
             wanted = self._with_dependants(touched, units)
-            for loaded in source.load(wanted, attempt, {**current, **result}):
-                result[loaded.unit.key] = loaded
-                state = self._states[loaded.unit.key]
-                loaded.signature = param_signature(loaded.collector)
-                state.needs = loaded.needs
-                state.problems = list(loaded.problems)
+            try:
+                for loaded in source.load(wanted, attempt, {**current, **result}):
+                    loaded.signature = param_signature(loaded.collector)
+                    result[loaded.unit.key] = loaded
+                    state = self._states[loaded.unit.key]
+                    state.needs = loaded.needs
+                    state.problems = list(loaded.problems)
+            except Exception as e:  # noqa: BLE001 - what nobody thought of must not keep the other sources back
+                for unit in (u for u in wanted if u.key not in result):
+                    text = f"it could not be loaded: {type(e).__name__}: {shorten(str(e), 300)}"
+                    self._states[unit.key].problems = [SourceError(text, origin=Origin(unit.name))]
         return result
 
     def _with_dependants(self, touched: Sequence[Unit], units: Mapping[str, Unit]) -> list[Unit]:
@@ -206,11 +216,11 @@ class Builder:
                     grown = True
         return [u for key, u in units.items() if key in wanted and u.problem is None]
 
-    def _load_direct(self) -> Loaded | None:
-        """Return what the hub's configuration has registered by itself, when that is new."""
+    def _load_direct(self, again: bool) -> Loaded | None:
+        """Return what the hub's configuration has registered by itself, when that is new, or wanted again."""
         collector = direct_collector()
         now = [*collector.profiles.items(), *collector.params.items(), *collector.collections.items()]
-        if self._direct is not None and len(now) == len(self._direct):
+        if not again and self._direct is not None and len(now) == len(self._direct):
             pairs = zip(now, self._direct, strict=True)
             if all(a[0] == b[0] and a[1] is b[1] for a, b in pairs):
                 return None
@@ -266,10 +276,10 @@ class Builder:
         """Return the resolver for these versions; the present one when no param has changed."""
         signature = [v.signature for v in versions.values() if v.signature is not None]
         if signature != self._signature:
-            self._signature = signature
             collectors = [v.collector for v in versions.values()]
             strict = not self._settings.permissive_params
             self._next_resolver = make_resolver(collectors, strict=strict, before=self._resolver) if signature else None
+            self._signature = signature
         return self._next_resolver
 
     def _resolve_again(self, keys: Sequence[str], resolver: Resolver | None, maker: EntryMaker) -> None:

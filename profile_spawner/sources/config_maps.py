@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -86,12 +86,12 @@ class ConfigMapDocuments:
             yield Loaded(unit, collector, problems, needs=EVERY_CHANGE if needs_others else frozenset())
 
 
-def _asset_of(unit: Unit) -> Any:
-    def asset(path: str, origin: Origin) -> tuple[str, str]:
-        text = unit.payload.get(path)
+def _asset_of(unit: Unit) -> Callable[[str, Origin], str]:
+    def asset(path: str, origin: Origin) -> str:
+        text: str | None = unit.payload.get(path)
         if text is None:
             raise SourceError(f"the ConfigMap has no key {path!r}", origin=origin)
-        return text, ""
+        return text
 
     return asset
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard
 
 from profile_spawner.errors import PolicyError
+from profile_spawner.params import is_template
 
 __all__ = ["HARMLESS_OVERRIDES", "DataPolicy", "Refusal"]
 
@@ -30,18 +31,35 @@ HARMLESS_OVERRIDES = frozenset(
 )  # fmt: skip
 """The settings of KubeSpawner that documents may override. What stands in them is looked at as well."""
 
+_OVERRIDES = ("kubespawner_override", "kubespawner_override_off")
+_OPTIONS = ("options", "profile_options")
+_HUB_FILES = ("bash_login_path", "bashrc_path", "init_script_path")
 _VOLUME_TYPES = frozenset(
     {"configMap", "downwardAPI", "emptyDir", "ephemeral", "hostPath", "persistentVolumeClaim", "projected", "secret"}
 )
+_OTHER_VOLUMES = frozenset(
+    {
+        "azuredisk", "azurefile", "cephfs", "cinder", "csi", "flexvolume", "flocker", "gcepersistentdisk", "gitrepo",
+        "glusterfs", "iscsi", "nfs", "portworxvolume", "quobyte", "rbd", "scaleio", "storageos", "vspherevolume",
+    }
+)  # fmt: skip
 _SERVICE_ACCOUNT = frozenset({"serviceaccount", "serviceaccountname"})
 _HOST = frozenset({"hostnetwork", "hostpid", "hostipc", "hostport", "hostaliases", "nodename", "hostusers"})
 _PRIVILEGES = frozenset({"privileged", "allowprivilegeescalation", "automountserviceaccounttoken"})
 _CONTEXTS = frozenset({"procmount", "sysctls", "windowsoptions", "priorityclassname", "serviceaccounttoken"})
-# Their keys are names of the author's own; only their values can ask for something.
+# Their keys are names of the author's own; only values that are more than a text can ask for something.
 _OWN_KEYS = frozenset(
     {
-        "annotations", "data", "env", "environment", "extraannotations", "extralabels", "labels", "matchlabels",
-        "nodeselector", "params", "podenvvars", "stringdata",
+        "annotations", "binarydata", "commonlabels", "data", "env", "environment", "extraannotations", "extralabels",
+        "labels", "matchlabels", "nodeselector", "podenvvars", "stringdata",
+    }
+)  # fmt: skip
+# KubeSpawner takes mappings for them too: the keys only sort the items.
+_LISTS = frozenset(
+    {
+        "extra_containers", "init_containers", "node_affinity_preferred", "node_affinity_required",
+        "pod_affinity_preferred", "pod_affinity_required", "pod_anti_affinity_preferred",
+        "pod_anti_affinity_required", "tolerations", "volume_mounts", "volumes",
     }
 )  # fmt: skip
 
@@ -121,13 +139,21 @@ class DataPolicy:
             for index, item in enumerate(_list(manifest.get("content")) if isinstance(manifest, Mapping) else ()):
                 kind = item.get("kind") if isinstance(item, Mapping) else None
                 yield from self._kind(kind, ("manifests", number, "content", index))
+        for key in _HUB_FILES:
+            if isinstance(profile.get(key), Mapping):
+                yield Refusal((key,), "a document may not take a file from a param: it would be one of the hub's")
         yield from self._walk(profile, ())
+
+    def param_refusals(self, name: str, default: Any, schema: Any) -> Iterator[Refusal]:
+        """Yield everything in the definition of a param that could become a value that is not allowed."""
+        for value in (default, *_listed(schema)):
+            yield from self.refusals({"params": {name: value}})
 
     def _overrides(self, value: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
         """Look at every `kubespawner_override`: of the profile, of its options and their choices."""
         if isinstance(value, Mapping):
             for key, item in value.items():
-                if key in ("kubespawner_override", "kubespawner_override_off") and isinstance(item, Mapping):
+                if key in _OVERRIDES and isinstance(item, Mapping):
                     for name in item:
                         if name not in HARMLESS_OVERRIDES and name not in self.override_keys:
                             yield Refusal(
@@ -136,7 +162,7 @@ class DataPolicy:
                                 hint=f'To allow it: data_policy = {{"override_keys": ["{name}"]}}',
                             )
                     yield from self._volumes(item, (*path, key))
-                elif key in ("options", "profile_options", "choices", "unlisted_choice") or path:
+                elif key in _OPTIONS or path:
                     yield from self._overrides(item, (*path, key))
 
     def _volumes(self, override: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Refusal]:
@@ -148,27 +174,32 @@ class DataPolicy:
     def _walk(self, value: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
         """Look at all keys below, wherever they stand: overrides and manifests nest them in many ways."""
         if isinstance(value, Mapping):
-            own = bool(path) and str(path[-1]).replace("_", "").lower() in _OWN_KEYS
+            names = _has_names(path)
+            own = not names and bool(path) and _word(path[-1]) in _OWN_KEYS and not _has_names(path[:-1])
             for key, item in value.items():
                 here = (*path, key)
-                if not own:
-                    yield from self._item(str(key), item, here)
+                if not (names or (own and _is_text(item, path))):
+                    if "{" in str(key) and any(step in _OVERRIDES for step in path):
+                        yield Refusal(here, "a document may not have such a key filled in by a choice")
+                    yield from self._item(_word(key), item, here)
                 yield from self._walk(item, here)
         elif isinstance(value, list | tuple):
             for number, item in enumerate(value):
                 yield from self._walk(item, (*path, number))
 
-    def _item(self, key: str, item: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
-        name = key.replace("_", "").lower()
+    def _item(self, name: str, item: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
         if name in _SERVICE_ACCOUNT:
-            if item and item not in self.service_accounts:
-                hint = f'To allow it: data_policy = {{"service_accounts": ["{item}"]}}'
-                yield Refusal(path, "a document may not name this service account", item, hint)
+            if item and not (isinstance(item, str) and item in self.service_accounts):
+                yield Refusal(
+                    path, "a document may not name this service account", item, _allow("service_accounts", item)
+                )
         elif name == "hostpath":
             yield from self._host_path(item.get("path") if isinstance(item, Mapping) else item, path)
         elif name in _HOST:
             if item:
                 yield Refusal(path, "a document may not use the host", item)
+        elif name in _OTHER_VOLUMES and isinstance(item, Mapping):
+            yield Refusal(path, "documents may not use this type of volume")
         elif "secret" in name:
             yield from self._secrets(name, item, path)
         elif not self.privileged and _is_privilege(name, item):
@@ -176,38 +207,83 @@ class DataPolicy:
             yield Refusal(path, "a document may not ask for this privilege", None, hint)
 
     def _secrets(self, name: str, item: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
-        if name in ("secretkeyref", "secretref", "fromsecret") and isinstance(item, Mapping):
-            yield from self._secret(item.get("name"), (*path, "name"))
-        elif name == "secret" and isinstance(item, Mapping):
-            yield from self._secret(item.get("secretName") or item.get("secret_name") or item.get("name"), path)
-        elif name == "secret" and isinstance(item, str):
-            yield from self._secret(item, path)  # the value of a secure param
-        elif name == "imagepullsecrets" and len(path) > 1:
-            for number, pull in _numbered(item):
-                yield from self._secret(pull.get("name") if isinstance(pull, Mapping) else pull, (*path, number))
+        if name == "imagepullsecrets":
+            if len(path) > 1 and item:
+                for number, pull in _numbered(item if isinstance(item, Mapping | list | tuple) else [item]):
+                    yield from self._secret(pull.get("name") if _is_map(pull) else pull, (*path, number))
+        elif name == "secretname":
+            if len(path) < 2 or _word(path[-2]) != "secret":  # there it has been looked at already
+                yield from self._secret(item, path)
+        elif (name in ("secret", "fromsecret") or name.endswith(("secretref", "secretkeyref"))) and item is not None:
+            # A text is the value of a secure param, or becomes the whole reference.
+            names = [v for k, v in item.items() if _word(k) in ("name", "secretname")] if _is_map(item) else [item]
+            for found in names or [None]:
+                yield from self._secret(found, path)
 
     def _host_path(self, found: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
-        parts = str(found).split("/")
-        for allowed in self.host_paths:
-            if ".." not in parts and (found == allowed or str(found).startswith(allowed.rstrip("/") + "/")):
-                return
+        if isinstance(found, str) and ".." not in found.split("/"):
+            for allowed in self.host_paths:
+                if found == allowed or found.startswith(allowed.rstrip("/") + "/"):
+                    return
         yield Refusal(path, "a document may not mount paths of the host", found)
 
     def _secret(self, name: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
-        if name not in self.secrets:
-            hint = f'To allow it: data_policy = {{"secrets": ["{name}"]}}'
-            yield Refusal(path, "a document may not name this Secret", name, hint)
+        if not (isinstance(name, str) and name in self.secrets):
+            yield Refusal(path, "a document may not name this Secret", name, _allow("secrets", name))
 
     def _kind(self, kind: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
-        if kind not in self.kinds:
+        if not (isinstance(kind, str) and kind in self.kinds):
             hint = f'To allow it: data_policy = {{"kinds": [..., "{kind}"]}}'
             yield Refusal(path, "a document may not bring objects of this kind", kind, hint)
 
 
+def _allow(field: str, name: Any) -> str:
+    if isinstance(name, str):
+        return f'To allow it: data_policy = {{"{field}": ["{name}"]}}'
+    return f"Write the name itself, one of {field} in data_policy"
+
+
+def _has_names(path: tuple[Any, ...]) -> bool:
+    """Tell whether the keys of the mapping at `path` are names of the author's own, whatever stands below them."""
+    if path in (("env",), ("pod_env_vars",), ("params",), ("options",), ("profile_options",)):
+        return True
+    if len(path) == 3 and path[0] in _OPTIONS and path[2] == "choices":
+        return True
+    at = next((i for i, step in enumerate(path) if step in _OVERRIDES), -1)
+    if at != len(path) - 2 or (at > 0 and path[0] not in _OPTIONS):
+        return False
+    return path[-1] == "environment" or path[-1] in _LISTS
+
+
+def _is_text(item: Any, path: tuple[Any, ...]) -> bool:
+    """Tell whether a value stays a text. In the values of params one that refers to another may become a mapping."""
+    return not isinstance(item, Mapping | list | tuple) and not (path[0] == "params" and is_template(item))
+
+
 def _is_privilege(name: str, item: Any) -> bool:
     if name == "capabilities":
-        return isinstance(item, Mapping) and bool(item.get("add"))
+        return any(v for k, v in item.items() if k != "drop") if _is_map(item) else bool(item)
     return (name in _PRIVILEGES and item not in (False, None)) or (name in _CONTEXTS and bool(item))
+
+
+def _listed(schema: Any) -> Iterator[Any]:
+    """Yield the values that a JSON Schema writes out: a choice stands for one of them."""
+    if isinstance(schema, Mapping):
+        for key, item in schema.items():
+            if key in ("const", "default", "enum", "examples"):
+                yield item
+            yield from _listed(item)
+    elif isinstance(schema, list | tuple):
+        for item in schema:
+            yield from _listed(item)
+
+
+def _word(key: Any) -> str:
+    return str(key).replace("_", "").lower()
+
+
+def _is_map(value: Any) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
 
 
 def _camel(key: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,7 +16,14 @@ from profile_spawner.apps import (
     BaseRemoteDesktopProfile,
     BaseWorkspaceProfile,
 )
-from profile_spawner.errors import Origin, PolicyError, ProfileDefinitionError, ProfileSpawnerError
+from profile_spawner.errors import (
+    Origin,
+    PolicyError,
+    ProfileDefinitionError,
+    ProfileSpawnerError,
+    SourceError,
+    shorten,
+)
 from profile_spawner.params import MISSING, Param
 from profile_spawner.precedence import Collection
 from profile_spawner.profile import ATTRIBUTES, BaseAppProfile
@@ -33,7 +40,7 @@ from profile_spawner.resources import (
 )
 from profile_spawner.yaml_text import YamlMap, line_at, parse_yaml
 
-from .data_policy import DataPolicy
+from .data_policy import DataPolicy, Refusal
 from .schema import CollectionSpec, DocumentSpec, ParamSpec, ProfileSpec
 
 __all__ = ["DocumentReader", "DocumentResult"]
@@ -89,6 +96,7 @@ class _FromDocument(BaseAppProfile):
     """Adds a document's parts to those of the base; of two with one name the document's counts."""
 
     _parts: _Parts = _Parts()
+    _written: Sequence[Mapping[str, Any]] = ()
 
     def get_config_maps(self) -> list[ConfigMap]:
         return self._add("config_maps", super().get_config_maps())
@@ -146,14 +154,14 @@ class DocumentReader:
     Args:
         policy: What the documents may ask for.
         find: Returns a profile of another document by its slug; `None` when there is none.
-        asset: Returns the content of a file beside the document, and its path; raises `SourceError`.
+        asset: Returns the content of a file beside the document; raises `SourceError`.
     """
 
     def __init__(
         self,
         policy: DataPolicy,
         find: Callable[[str], type[BaseAppProfile] | None],
-        asset: Callable[[str, Origin], tuple[str, str]] | None = None,
+        asset: Callable[[str, Origin], str] | None = None,
     ) -> None:
         self._policy = policy
         self._find = find
@@ -174,9 +182,13 @@ class DocumentReader:
             result.problems.append(e)
             return result
         reading = _Reading(self._policy, self._find, self._asset, place, result)
-        for document in documents:
-            reading.document(document)
-        reading.finish()
+        try:
+            for document in documents:
+                reading.document(document)
+            reading.finish()
+        except Exception as e:  # noqa: BLE001 - one document that nobody thought of must not keep the others back
+            problem = f"the document cannot be read: {type(e).__name__}: {shorten(str(e), 300)}"
+            result.problems.append(SourceError(problem, origin=Origin(place)))
         return result
 
 
@@ -187,7 +199,7 @@ class _Reading:
         self,
         policy: DataPolicy,
         find: Callable[[str], type[BaseAppProfile] | None],
-        asset: Callable[[str, Origin], tuple[str, str]] | None,
+        asset: Callable[[str, Origin], str] | None,
         place: str,
         result: DocumentResult,
     ) -> None:
@@ -275,12 +287,15 @@ class _Reading:
         spec = self._validated(ParamSpec, definition if definition is not None else {}, f"params.{name}")
         if spec is None:
             return
+        default = spec.default if "default" in spec.model_fields_set else MISSING
+        if not self._reported(self._policy.param_refusals(name, default, spec.schema_), definition, name, origin):
+            return
         try:
             self._result.collector.add_param(
                 Param(
                     name,
                     schema=spec.schema_,
-                    default=spec.default if "default" in spec.model_fields_set else MISSING,
+                    default=default,
                     description=spec.description,
                     documentation=spec.documentation,
                     secure=spec.secure,
@@ -291,6 +306,7 @@ class _Reading:
                     layers=spec.layers,
                     meta=spec.meta,
                     origin=origin,
+                    judged=not self._policy.unrestricted,
                 )
             )
         except ProfileSpawnerError as e:
@@ -305,8 +321,11 @@ class _Reading:
         if not self._allowed({"params": params}, name, origin):
             return
         origins = {k: Origin(self._place, n) for k, n in getattr(params, "lines", {}).items()}
+        judged = not self._policy.unrestricted
         try:
-            self._result.collector.add_collection(Collection(name, spec.params, spec.profiles, origin, origins))
+            self._result.collector.add_collection(
+                Collection(name, spec.params, spec.profiles, origin, origins, judged=judged)
+            )
         except ProfileSpawnerError as e:
             e.origin = e.origin or origin
             self._result.problems.append(e)
@@ -330,7 +349,7 @@ class _Reading:
     def _raw_entry(self, entry: Any, line: int) -> None:
         origin = Origin(self._place, line)
         try:
-            for raw in raw_profiles([entry], origin):
+            for raw in raw_profiles([entry], origin, judged=not self._policy.unrestricted):
                 if self._allowed(entry, raw.slug, origin):
                     self._order.append(raw)
         except ProfileSpawnerError as e:
@@ -338,8 +357,12 @@ class _Reading:
             self._result.problems.append(e)
 
     def _allowed(self, entry: Any, slug: str, origin: Origin) -> bool:
+        return self._reported(self._policy.refusals(entry), entry, slug, origin)
+
+    def _reported(self, refusals: Iterable[Refusal], entry: Any, slug: str, origin: Origin) -> bool:
+        """Report what the policy does not allow; return whether that is nothing."""
         fine = True
-        for refusal in self._policy.refusals(entry):
+        for refusal in refusals:
             fine = False
             line = line_at(entry, refusal.path) or origin.line
             self._result.problems.append(
@@ -431,6 +454,15 @@ class _Reading:
                 field="extends",
                 hint="It must be a profile of a document, or a built-in one",
             )
+        # Another kind of source may be allowed more than this one.
+        for written in getattr(found, "_written", ()):
+            for refusal in self._policy.refusals(written):
+                raise PolicyError(
+                    f"{spec.extends!r} has what this document may not ask for: {refusal.message}",
+                    origin=origin,
+                    field=f"extends: {_dotted(refusal.path)}",
+                    hint=refusal.hint or None,
+                )
         return found
 
     def _make(
@@ -446,7 +478,8 @@ class _Reading:
             attributes["pod_env_vars"] = {**_env_of(base), **(item["env"] or {})}
         for name in _ASSETS:
             if isinstance(attributes.get(name), str):
-                attributes[name] = self._asset_path(attributes[name], Origin(self._place, line_at(item, (name,))))
+                where = Origin(self._place, line_at(item, (name,)))
+                attributes[name] = InlineText(self._read_asset(attributes[name], where))
             text = item.get(name.removesuffix("_path"))
             if text is not None:
                 if not isinstance(text, str) or name in item:
@@ -458,6 +491,8 @@ class _Reading:
         lines = item.lines
         attributes |= {
             "_parts": self._parts_of(spec, item).on_top_of(getattr(base, "_parts", _Parts())),
+            "_written": (item, *getattr(base, "_written", ())),
+            "__profile_judged__": not self._policy.unrestricted,
             "__profile_origin__": origin,
             "__profile_lines__": _LineOf(lines),
             "__module__": __name__,
@@ -472,7 +507,7 @@ class _Reading:
             content = file.content
             if content is None:
                 origin = Origin(self._place, line_at(item, ("files", number, "path")))
-                content, _ = self._read_asset(file.path or "", origin)
+                content = self._read_asset(file.path or "", origin)
             try:
                 config_maps.append(file.config_map(content))
             except ValidationError as e:
@@ -491,15 +526,7 @@ class _Reading:
             role_bindings=spec.role_bindings,
         )
 
-    def _asset_path(self, path: str, origin: Origin) -> str:
-        found = self._read_asset(path, origin)[1]
-        if not found:
-            raise ProfileDefinitionError(
-                "this needs a file beside the document", origin=origin, value=path, hint="Use files instead"
-            )
-        return found
-
-    def _read_asset(self, path: str, origin: Origin) -> tuple[str, str]:
+    def _read_asset(self, path: str, origin: Origin) -> str:
         if self._asset is None:
             raise ProfileDefinitionError(
                 "there are no files beside this document", origin=origin, value=path, hint="Use files with content"

@@ -151,12 +151,12 @@ class Documents:
         document: _Document = unit.payload
         folder = self._folder
 
-        def asset(path: str, origin: Origin) -> tuple[str, str]:
+        def asset(path: str, origin: Origin) -> str:
             full = folder / path
             document.assets.add(str(full))
             document.states[str(full)] = fingerprint(str(full))
             try:
-                return read_file(full, folder).decode("utf-8"), os.path.realpath(full)
+                return read_file(full, folder).decode("utf-8")
             except UnicodeDecodeError:
                 raise SourceError("the file is no text in UTF-8", origin=origin, value=path) from None
             except SourceError as e:

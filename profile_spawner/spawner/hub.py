@@ -22,6 +22,7 @@ from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.policy import DEFAULT_KINDS, Policy
 from profile_spawner.registry import Entry, RawProfile, Snapshot, make_entry, profile_registry, raw_profiles
 from profile_spawner.reload import ProfileService
+from profile_spawner.sources.data_policy import DataPolicy
 
 from .housekeeping import Housekeeping, Servers, known_servers
 from .layers import check_param_values
@@ -76,7 +77,9 @@ class HubProfiles:
         self.policy = Policy(
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,
-            service_accounts=frozenset(self.settings.data_policy.get("service_accounts") or ()),
+            service_accounts=frozenset().union(
+                *(DataPolicy.of(self.sources.data_policy, k).service_accounts for k in ("documents", "config_maps"))
+            ),
         )
         self.rights = Rights(log)
         self._clusters: dict[int, Cluster] = {}
@@ -284,7 +287,6 @@ async def _start_when_configured(spawner_class: Any) -> None:
     # Also without sources: who sends SIGHUP wants a reload, and its default would end the hub.
     hub.service.handle_sighup()
     if hub.has_sources:
-        await hub.service.ready()
         await hub.service.start()
         # What an earlier run has left is looked for even when nobody starts a server. The object without a user only
         # knows the configured namespace and the way to the API server.

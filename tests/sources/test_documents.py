@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from traitlets.config import Config
 
 from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
@@ -17,9 +18,11 @@ from profile_spawner.errors import PolicyError
 from profile_spawner.profile import ProfileBuild
 from profile_spawner.registry import Snapshot
 from profile_spawner.reload import ProfileService
+from profile_spawner.sources.config_maps import ConfigMapDocuments
 from profile_spawner.sources.data_policy import DataPolicy
 from profile_spawner.sources.data_profiles import DocumentReader
 from profile_spawner.sources.schema import document_schema
+from profile_spawner.spawner.hub import HubProfiles
 from profile_spawner.yaml_text import parse_yaml
 from tests.sources.conftest import put
 
@@ -276,7 +279,12 @@ def test_the_schema_fits_what_is_accepted() -> None:
 
 
 BASE = {"slug": "x", "display_name": "X", "image": "i"}
-FORBIDDEN = [
+OWN = ("data", "DATA", "env", "ENV", "labels", "params", "options", "annotations", "default")
+CONTAINERS = ("init_containers", "extra_containers")
+ASKING = {"securityContext": {"privileged": True}}
+KEY_REF = {"secretKeyRef": {"name": "hub", "key": "k"}}
+FROM_SECRET = {"from_secret": {"name": "db", "key": "k"}}
+FORBIDDEN: list[dict[str, Any]] = [
     {"service_account": "admin"},
     {"kubespawner_override": {"service_account": "admin"}},
     {"kubespawner_override": {"privileged": True}},
@@ -309,10 +317,66 @@ FORBIDDEN = [
     {"manifests": [{"name": "m", "content": [{"apiVersion": "apps/v1", "kind": "Deployment"}]}]},
     {"role_bindings": [{"name": "r", "subjects": [], "role": {"name": "r", "resources": ["pods"], "verbs": ["get"]}}]},
     {"params": {"a/b": {"secret": "hub", "key": "k"}}},
+    # Names of the author's own choosing hide nothing.
+    *({"kubespawner_override": {"volumes": {n: {"name": "v", "hostPath": {"path": "/"}}}}} for n in OWN),
+    *({"kubespawner_override": {"volumes": {n: {"name": "v", "secret": {"secretName": "hub"}}}}} for n in OWN),
+    *({"kubespawner_override": {"environment": {n: {"valueFrom": KEY_REF}}}} for n in OWN),
+    *({"kubespawner_override": {part: {n: {"name": "x", **ASKING}}}} for n in OWN for part in CONTAINERS),
+    *({"env": {n: FROM_SECRET}} for n in OWN),
+    *({"params": {n: {"secret": "hub", "key": "k"}}} for n in OWN),
+    *({"params": {"a/b": {n: FROM_SECRET}}} for n in OWN),
+    *({"params": {"a/b": {n: {"from_secret": "{{ a/c }}"}}}} for n in OWN),
+    {"kubespawner_override": {"volumes": {"labels": {"name": "v", "csi": {"driver": "x"}}}}},
+    {"profile_options": {"data": {"choices": {"env": {"display_name": "C", "kubespawner_override": {
+        "volumes": {"data": {"name": "v", "host_path": {"path": "/"}}}}}}}}},
+    # Every spelling, and every way to refer to a Secret.
+    {"kubespawner_override": {"volumes": [{"name": "v", "host_path": {"path": "/"}}]}},
+    {"kubespawner_override": {"volumes": [{"name": "v", "secret": {"secret_name": "hub"}}]}},
+    {"kubespawner_override": {"volumes": [{"name": "v", "secret": {"secretName": "fine", "secret_name": "hub"}}]}},
+    {"kubespawner_override": {"volumes": [
+        {"name": "v", "projected": {"sources": [{"secret": {"name": "hub", "secretName": "fine"}}]}}]}},
+    {"kubespawner_override": {"volumes": {"data": {"projected": {"sources": [{"secret": {"name": "hub"}}]}}}}},
+    {"kubespawner_override": {"image_pull_secrets": "hub"}},
+    {"kubespawner_override": {"image_pull_secrets": [{"name": "hub"}]}},
+    {"kubespawner_override": {"environment": {"A": {"value_from": {"secret_key_ref": {"name": "hub", "key": "k"}}}}}},
+    {"kubespawner_override": {"extra_container_config": {"env_from": [{"secret_ref": {"name": "hub"}}]}}},
+    {"kubespawner_override": {"extra_container_config": {"envFrom": [{"secretRef": {"optional": True}}]}}},
+    {"kubespawner_override": {"extra_container_config": {"security_context": {"capabilities": {"add": ["ALL"]}}}}},
+    {"kubespawner_override": {"container_security_context": {"privileged": True}}},
+    {"kubespawner_override": {"pod_security_context": {"sysctls": [{"name": "kernel.x", "value": "1"}]}}},
+    {"kubespawner_override": {"extra_containers": [{"name": "x", "envFrom": [{"secretRef": {"name": "hub"}}]}]}},
+    {"kubespawner_override": {"extra_containers": [{"name": "x", "ports": [{"hostPort": 80}]}]}},
+    {"kubespawner_override": {"init_containers": [{"name": "x", "env": [{"name": "A", "valueFrom": KEY_REF}]}]}},
+    {"kubespawner_override": {"extra_pod_config": {"serviceAccountName": "hub"}}},
+    {"kubespawner_override": {"automount_service_account_token": True}},
+    {"kubespawner_override": {"user_namespace_template": "kube-system"}},
+    {"kubespawner_override": {"$param": "a/b"}},
+    # A choice that completes a key, or a value.
+    {"options": {"o": {"type": "text", "kubespawner_override": {"volumes": [{"{value}": {"path": "/"}}]}}}},
+    {"options": {"o": {"type": "text", "kubespawner_override": {"volumes": {"env": {"host{value}": {"path": "/"}}}}}}},
+    {"options": {"o": {"type": "text", "kubespawner_override": {"environment": {"A": {"x": {"{value}": 1}}}}}}},
+    {"options": {"o": {"unlisted_choice": {"enabled": True, "kubespawner_override": {"extra_container_config": {
+        "security{value}": {"x": 1}}}}}}},
+    {"options": {"o": {"type": "text", "kubespawner_override": {"volumes": [{"secret": {"secretName": "{value}"}}]}}}},
+    # Values of params.
+    {"service_account": {"$param": "a/b"}},
+    {"pod_env_vars": {"$param": "a/b", "default": {"data": FROM_SECRET}}},
+    {"bashrc_path": {"$param": "a/b"}},
+    {"init_script_path": {"$param": "a/b", "default": "/etc/passwd"}},
+    {"params": {"a/b": {"spec": {"volumes": [{"name": "v", "hostPath": "{{ a/c }}"}]}}}},
+    {"params": {"a/b": {"containers": [{"securityContext": {"privileged": "{{ a/c }}"}}]}}},
+    {"params": {"a/b": [{"name": "v", "csi": {"driver": "secrets-store.csi.k8s.io"}}]}},
+    # What is no text where a name is expected.
+    {"kubespawner_override": {"service_account": ["hub"]}},
+    {"kubespawner_override": {"extra_container_config": {"envFrom": [{"secretRef": {"name": []}}]}}},
+    {"kubespawner_override": {"volumes": [{"name": "v", "hostPath": {"path": ["/"]}}]}},
+    {"manifests": [{"name": "m", "content": [{"apiVersion": "v1", "kind": ["Service"], "metadata": {"name": "s"}}]}]},
+    {"manifests": [{"name": "m", "content": [{"apiVersion": "v1", "kind": "{{ a/b }}", "metadata": {"name": "s"}}]}]},
+    {"manifests": [{"name": "m", "content": [{"apiVersion": "v1", "kind": "List", "items": [{"kind": "Secret"}]}]}]},
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("extra", FORBIDDEN, ids=lambda e: json.dumps(e)[:60])
+@pytest.mark.parametrize("extra", FORBIDDEN, ids=lambda e: json.dumps(e)[:90])
 def test_the_policy_refuses(extra: dict[str, Any]) -> None:
     """By default a document may not name service accounts, host paths, privileged settings or Secrets, wherever."""
     result = READER.read(json.dumps([{**BASE, **extra}]), "doc.yaml", "docs")
@@ -323,12 +387,188 @@ def test_the_policy_refuses(extra: dict[str, Any]) -> None:
     assert not any(isinstance(p, PolicyError) for p in opened.problems)
 
 
+def test_a_plain_entry_may_not_ask_for_more() -> None:
+    """The same holds for entries of a `profile_list`, and of the values of Zero to JupyterHub."""
+    overrides = [e["kubespawner_override"] for e in FORBIDDEN if "kubespawner_override" in e]
+    entries = [{"display_name": f"E{n}", "kubespawner_override": o} for n, o in enumerate(overrides)]
+    options = [e[k] for e in FORBIDDEN for k in ("options", "profile_options") if k in e]
+    entries += [{"display_name": f"O{n}", "profile_options": o} for n, o in enumerate(options)]
+    for entry in entries:
+        for document in ({"profile_list": [entry]}, {"singleuser": {"profileList": [entry]}}):
+            result = READER.read(json.dumps(document), "doc.yaml", "docs")
+            assert not result.collector.profiles, entry
+            assert any(isinstance(p, PolicyError) for p in result.problems)
+
+
+POD = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+FORBIDDEN_TEMPLATES: list[dict[str, Any]] = [
+    {"serviceAccountName": "hub"},
+    {"serviceAccount": "{{ a/b }}"},
+    {"hostNetwork": "{{ a/b }}"},
+    {"automountServiceAccountToken": True},
+    {"imagePullSecrets": [{"name": "hub"}]},
+    {"imagePullSecrets": "{{ a/b }}"},
+    {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]},
+    {"volumes": [{"name": "v", "hostPath": "{{ a/b }}"}]},
+    {"volumes": [{"name": "v", "secret": "{{ a/b }}"}]},
+    {"volumes": [{"name": "v", "azureFile": {"secretName": "hub", "shareName": "s"}}]},
+    {"volumes": [{"name": "v", "csi": {"driver": "x", "nodePublishSecretRef": {"name": "hub"}}}]},
+    {"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
+    {"containers": [{"name": "c", "env": [{"name": "A", "valueFrom": {"secretKeyRef": "{{ a/b }}"}}]}]},
+    {"containers": [{"name": "c", "envFrom": [{"secretRef": "{{ a/b }}"}]}]},
+    {"containers": [{"name": "c", "securityContext": {"capabilities": "{{ a/b }}"}}]},
+    {"containers": [{"name": "c", "securityContext": {"privileged": "{{ a/b }}"}}]},
+]
+
+
+@pytest.mark.parametrize("spec", FORBIDDEN_TEMPLATES, ids=lambda e: json.dumps(e)[:60])
+def test_the_policy_looks_into_pods_of_manifests(spec: dict[str, Any]) -> None:
+    """A kind that is allowed brings no pod that asks for more, nor one that a reference completes."""
+    reader = DocumentReader(DataPolicy(kinds=frozenset({"Deployment"})), lambda slug: None)
+    for ask, fine in ((POD["spec"] | spec, False), (POD["spec"], True)):
+        body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}}
+        content = [{**body, "spec": {"template": {**POD, "spec": ask}}}]
+        result = reader.read(json.dumps([{**BASE, "manifests": [{"name": "m", "content": content}]}]), "d", "docs")
+        assert bool(result.collector.profiles) is fine
+        assert fine is not any(isinstance(p, PolicyError) for p in result.problems)
+
+
+FORBIDDEN_VALUES: list[dict[str, Any]] = [
+    {"params": {"a/b": {"default": {"A": FROM_SECRET}}}},
+    {"params": {"env": {"default": {"data": FROM_SECRET}}}},
+    {"params": {"a/b": {"schema": {"default": {"A": FROM_SECRET}}}}},
+    {"params": {"a/b": {"user_settable": True, "schema": {"enum": [{"A": FROM_SECRET}]}}}},
+    {"params": {"a/b": {"user_settable": True, "schema": {"oneOf": [{"const": {"A": FROM_SECRET}}]}}}},
+    {"params": {"a/b": {"user_settable": True, "schema": {"items": {"enum": [{"hostPath": {"path": "/"}}]}}}}},
+    {"global": {"a/b": {"A": FROM_SECRET}}},
+    {"global": {"a/b": {"secret": "hub", "key": "k"}}},
+    {"collections": {"more": {"params": {"a/b": {"containers": [{"securityContext": {"privileged": True}}]}}}}},
+]
+
+
+@pytest.mark.parametrize("document", FORBIDDEN_VALUES, ids=lambda e: json.dumps(e)[:90])
+def test_values_of_params_may_not_ask_for_more(document: dict[str, Any]) -> None:
+    """Defaults, what a schema lists, collections and the values for everybody are looked at like profiles."""
+    result = READER.read(json.dumps(document), "doc.yaml", "docs")
+    assert result.problems
+    assert all(isinstance(p, PolicyError) for p in result.problems)
+    assert not result.collector.params
+    assert not result.collector.collections
+
+
+PYTHON_READS_PARAMS = """
+    from profile_spawner import BaseAppProfile, Param, profile_registry
+
+    profile_registry.register_param(Param("lab/what", layers=None))
+
+    @profile_registry.register
+    class Lab(BaseAppProfile):
+        slug = "lab"
+        display_name = "Lab"
+        image = "example/lab:1"
+        home_dir = "/home/lab"
+        {attribute} = Param.ref("lab/what"{default})
+"""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("service_account", "admin"),
+        ("bashrc_path", "/etc/hostname"),
+        ("init_script_path", "{{ lab/where }}"),
+        ("kubespawner_override", {"namespace": "kube-system"}),
+    ],
+)
+async def test_documents_do_not_decide_on_what_python_asks_for(
+    folder: Path, tmp_path: Path, make_service: Callable[..., ProfileService], attribute: str, value: Any
+) -> None:
+    """A value of a document gives a class no service account, no file of the hub and no trait; one of the hub may."""
+    default = ", {}" if attribute == "kubespawner_override" else ", None"
+    put(folder, "lab.py", PYTHON_READS_PARAMS.format(attribute=attribute, default=default))
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    params = {"lab/where": {"default": "/etc/hostname"}}
+    put(documents, "values.yaml", json.dumps({"params": params, "global": {"lab/what": value}}))
+    service = make_service(profile_documents=(documents,))
+    snapshot = await service.ready()
+    assert "lab" not in snapshot.entries
+    assert [p.profile for p in service.problems] == ["lab"]
+    assert attribute in str(service.problems[0])
+    assert "values.yaml" in str(service.problems[0])
+    put(documents, "values.yaml", json.dumps({"params": params}))
+    await service.reload()
+    snapshot = service.snapshot
+    profile = snapshot.entries["lab"].profile
+    assert profile is not None
+    assert snapshot.resolve(profile, None, hub={"lab/what": "robot"})["lab/what"] == "robot"
+
+
+def test_what_one_kind_of_source_may_cannot_be_taken_over_by_another() -> None:
+    """A profile that extends one which was allowed more is refused, with the reason."""
+    able = DocumentReader(DataPolicy(service_accounts=frozenset({"robot"})), lambda slug: None)
+    classes = able.read(json.dumps([{**BASE, "service_account": "robot"}]), "base.yaml", "docs").collector.profiles
+    text = json.dumps([{"slug": "y", "display_name": "Y", "extends": "x"}])
+    result = DocumentReader(DataPolicy(), classes.get).read(text, "map", "maps")  # type: ignore[arg-type]
+    assert not result.collector.profiles
+    assert "robot" in str(result.problems[0])
+    assert isinstance(result.problems[0], PolicyError)
+    allowed = DocumentReader(DataPolicy(service_accounts=frozenset({"robot"})), classes.get)  # type: ignore[arg-type]
+    assert allowed.read(text, "map", "maps").collector.profiles
+
+
+async def test_a_config_map_brings_its_start_up_files() -> None:
+    """A key of the ConfigMap is a file beside the document; one that is not there is an error."""
+    text = "[{slug: x, display_name: X, image: i, home_dir: /h, bashrc_path: %s}]"
+    for key, found in (("rc", True), ("gone", False)):
+        source = ConfigMapDocuments("ns", DataPolicy())
+        source.objects = {"map": {"data": {"a.yaml": text % key, "rc": "alias ll='ls -l'"}}}
+        (loaded,) = source.load(source.scan({}, full=True, hints=None), 1, {})
+        assert bool(loaded.collector.profiles) is found
+        assert bool(loaded.problems) is not found
+        for registered in loaded.collector.profiles.values():
+            assert isinstance(registered, type)
+            build = await registered(ServerContext.specimen()).build()
+            assert "alias ll='ls -l'" in build.objects[0].body["data"].values()
+
+
+def test_accounts_of_one_kind_of_source_are_accounts_of_the_hub() -> None:
+    """A pod may run as the service accounts that `data_policy` allows to documents, to ConfigMaps, or to both."""
+    config = Config()
+    policy = {"documents": {"service_accounts": ["a"]}, "config_maps": {"service_accounts": "b"}}
+    config.ProfileSpawner.data_policy = policy
+    assert HubProfiles(config, ("ProfileSpawner",)).policy.service_accounts == {"a", "b"}
+
+
+def test_no_document_makes_its_reader_raise() -> None:
+    """Whatever stands where, what is wrong becomes a problem of the document."""
+    odd = [[], {}, {"$param": "a/b"}, [[]], {"name": []}, 7, None, True]
+    keys = ("service_account", "secretRef", "secret", "hostPath", "capabilities", "volumes", "environment", "kind")
+    for value in odd:
+        for key in keys:
+            for place in ({key: value}, {"kubespawner_override": {key: value}}, {"params": {"a/b": {key: value}}}):
+                READER.read(json.dumps([{**BASE, **place}]), "doc.yaml", "docs")
+                READER.read(json.dumps({"profile_list": [{"display_name": "X", **place}]}), "doc.yaml", "docs")
+        for part in ("params", "collections", "global", "profile_list", "profiles", "singleuser"):
+            READER.read(json.dumps({part: value}), "doc.yaml", "docs")
+            READER.read(json.dumps({part: {"a/b": value}}), "doc.yaml", "docs")
+
+
 ALLOWED = [
     {"env": {"privileged": "yes", "SECRET": "x", "hostPath": "y"}},
     {"kubespawner_override": {"environment": {"hostNetwork": "1"}, "mem_limit": "1G", "uid": 1000}},
     {"kubespawner_override": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "claim-{username}"}}]}},
     {"kubespawner_override": {"extra_container_config": {"securityContext": {"allowPrivilegeEscalation": False}}}},
     {"node_selector": {"privileged": "no"}, "extra_labels": {"secret": "no"}},
+    {"env": {"SECRET": "{{ username }}", "DATA": {"from_config_map": {"name": "c", "key": "k"}}}},
+    {"kubespawner_override": {"extra_labels": {"{username}": "x"}, "environment": {"SECRET_NAME": "x"}}},
+    {"kubespawner_override": {"volumes": {"secret": {"name": "v", "emptyDir": {}}}}},
+    {"kubespawner_override": {"init_containers": {"data": {"name": "x", "env": [{"name": "A", "value": "b"}]}}}},
+    {"kubespawner_override": {"container_security_context": {"capabilities": {"drop": ["ALL"]}}}},
+    {"options": {"secret": {"choices": {"secret": {"display_name": "S", "kubespawner_override": {"cpu_limit": 1}}}}}},
+    {"options": {"o": {"type": "text", "kubespawner_override": {"environment": {"A": "{value}", "B_{value}": "x"}}}}},
+    {"manifests": [{"name": "m", "content": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "s"}, "data": {"secret": "{{ username }}"}}]}]},
     {"manifests": [{"name": "m", "content": [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}]}]},
 ]  # fmt: skip
 

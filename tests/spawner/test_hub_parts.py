@@ -98,3 +98,56 @@ async def test_the_pod_is_judged_after_the_hubs_hook(local_world: World) -> None
     (pod,) = await world.objects("pods")
     assert pod["spec"]["containers"][0]["securityContext"]["runAsNonRoot"]
     assert await world.objects("persistentvolumeclaims")
+
+
+DOCUMENT = """
+profile_list:
+  - display_name: Fine
+    slug: fine
+    kubespawner_override: {image: "a:1"}
+  - display_name: Selinux
+    slug: selinux
+    kubespawner_override: {image: "a:1", container_security_context: {seLinuxOptions: {type: spc_t}}}
+  - display_name: Seccomp
+    slug: seccomp
+    kubespawner_override: {image: "a:1", pod_security_context: {seccompProfile: {type: Unconfined}}}
+  - display_name: Privileged
+    slug: privileged
+    kubespawner_override: {image: "a:1", privileged: true}
+  - display_name: Sidecar
+    slug: sidecar
+    kubespawner_override: {image: "a:1", extra_containers: {probe: {image: "mine:1"}}}
+"""
+PLAIN = """
+c.KubeSpawner.extra_containers = {"probe": {
+    "name": "probe", "image": "probe:1", "security_context": {"capabilities": {"add": ["SYS_PTRACE"]}},
+}}
+c.KubeSpawner.profile_list = [{
+    "display_name": "Own", "slug": "own",
+    "kubespawner_override": {"image": "a:1", "privileged": True, "allow_privilege_escalation": True},
+}]
+"""
+
+
+async def test_plain_entries_of_documents_are_judged(local_world: World) -> None:
+    """What a document's `profile_list` asks for obeys Pod Security like a class; the hub's own list stays trusted."""
+    world = local_world
+    document = world.tmp_path / "doc.yaml"
+    document.write_text(DOCUMENT)
+    sources = f"c.ProfileSpawner.profile_documents = [{str(document)!r}]\n"
+    sources += "c.ProfileSpawner.data_policy = {'documents': {'privileged': True}}\n"
+    hub = await world.hub(PLAIN + sources)
+    await hub.user("ada")
+    for profile in ("selinux", "seccomp", "privileged", "sidecar"):
+        world.proxy.clear()
+        reply = await hub.api("POST", "/users/ada/server", {"profile": profile})
+        told = reply.text if reply.status >= 400 else json.dumps(await world.progress(hub, "ada"))
+        assert "mistake in its definition" in told, told
+        await world.idle(hub, "ada")
+        assert world.proxy.counts()["POST"] == 0
+    for profile, privileged in (("fine", None), ("own", True)):
+        await world.start(hub, "ada", profile)
+        (pod,) = await world.objects("pods")
+        server = next(c for c in pod["spec"]["containers"] if c["name"] == "notebook")
+        assert server["securityContext"].get("privileged") is privileged
+        await world.stop(hub, "ada")
