@@ -138,9 +138,12 @@ class ServerIdentity:
     def owns_pod(self, pod: Mapping[str, Any]) -> Ownership:
         """Tell what a pod is to this spawn: as `owns`, or an older one of this server, started by plain KubeSpawner.
 
-        KubeSpawner's pods have no labels of ours, but the user's and the server's names in their annotations.
+        KubeSpawner's pods have no labels of ours, but the user's and the server's names in their annotations. What this
+        spawn made stays its own when the hub's identity or the user's name changes meanwhile.
         """
         labels = labels_of(pod)
+        if self.spawn_id and labels.get(LABEL_SPAWN) == label_value(self.spawn_id):
+            return "same-spawn"
         if LABEL_HUB in labels or LABEL_SERVER in labels:
             return self.owns(labels)
         annotations = (pod.get("metadata") or {}).get("annotations") or {}
