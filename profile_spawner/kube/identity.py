@@ -138,17 +138,18 @@ class ServerIdentity:
     def owns_pod(self, pod: Mapping[str, Any]) -> Ownership:
         """Tell what a pod is to this spawn: as `owns`, or an older one of this server, started by plain KubeSpawner.
 
-        KubeSpawner's pods have no labels of ours, but the user's and the server's names in their annotations. What this
-        spawn made stays its own when the hub's identity or the user's name changes meanwhile.
+        KubeSpawner's pods have no labels of ours, but the user's and the server's names in their annotations.
         """
         labels = labels_of(pod)
-        if self.spawn_id and labels.get(LABEL_SPAWN) == label_value(self.spawn_id):
-            return "same-spawn"
         if LABEL_HUB in labels or LABEL_SERVER in labels:
             return self.owns(labels)
         annotations = (pod.get("metadata") or {}).get("annotations") or {}
         mine = annotations.get(_ANNOTATION_USER) == self.user and annotations.get(_ANNOTATION_SERVER, "") == self.server
         return "older" if mine else "foreign"
+
+    def started(self, pod: Mapping[str, Any]) -> bool:
+        """Tell whether this very spawn made a pod, whatever the hub and the user are called meanwhile."""
+        return bool(self.spawn_id) and labels_of(pod).get(LABEL_SPAWN) == label_value(self.spawn_id)
 
     def keeps(self, labels: Mapping[str, str] | None) -> bool:
         """Tell whether an object with these labels is this user's data, made by this hub."""

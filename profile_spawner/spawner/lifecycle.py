@@ -505,7 +505,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
         key = f"{self.namespace}/{self.pod_name}"
         identity = self._identity(self._record.get("spawn_id", ""))
         pod = self.pod_reflector.pods.get(key)
-        if pod is not None and identity.owns_pod(pod) == "foreign":
+        if pod is not None and identity.owns_pod(pod) == "foreign" and not identity.started(pod):
             self.log.warning("Pod %s belongs to somebody else; it is left alone", key)
             return
         grace = 0 if now else self.delete_grace_period
