@@ -447,6 +447,8 @@ class Assembly:
 
     def _add_directory(self, field: str, directory: str, config_map: ConfigMap) -> None:
         files = config_map.files()
+        if not files:
+            return  # there is nothing to mount
         personal = config_map.render and any(self._mentions_user(text) for text in files.values())
         for name, text in files.items():
             content = self._render_text(text, field) if config_map.render else self._unguarded(text)

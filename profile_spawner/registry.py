@@ -21,8 +21,17 @@ from typing import Any, TypeVar, cast
 
 from .access import Access, UserInfo
 from .context import ServerContext
-from .errors import DuplicateSlugError, Origin, ParamError, ProfileDefinitionError, ProfileSpawnerError
-from .guarding import guard
+from .errors import (
+    BuildError,
+    DuplicateSlugError,
+    Origin,
+    ParamError,
+    ProfileDefinitionError,
+    ProfileSpawnerError,
+    shorten,
+)
+from .guarding import guard, unguard
+from .merging import as_list
 from .names import content_hash, slugify
 from .options import (
     Choice,
@@ -499,7 +508,7 @@ class Snapshot:
             raise TypeError(f"profile {selection.slug!r} is a plain profile_list entry; it has no build()")
         params = self.resolve(entry.profile, selection, **{**layers, "facts": context.facts(selection.slug)})
         context, known, selection = guard(context, params, selection)
-        return await make_profile(entry.profile, context, params=known, selection=selection).build()
+        return await _built(entry.profile, context, known, selection)
 
     def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
         """Return what was resolved for a server, with sources and without secrets, as plain JSON."""
@@ -529,8 +538,7 @@ class Snapshot:
             chosen = (o for o in _param_options(cls, resolver, params, {o.name for o in own}) if o.param in known)
             options = (*own, *(_within(o, enforced[o.param]) if o.param in enforced else o for o in chosen))
             offer = replace(entry.offer, options=options)
-            specimen = ServerContext.specimen()
-            build = await make_profile(cls, specimen, params=params, selection=default_selection(offer)).build()
+            build = await _built(cls, ServerContext.specimen(), params, default_selection(offer))
         except ProfileSpawnerError as e:
             return with_availability(entry, str(e))
         return replace(entry, offer=offer, effective=_effective(build))
@@ -612,7 +620,7 @@ async def make_entry(
     if broken:
         return _described(Entry(offer=offer, profile=cls, source=source, origin=origin_of(cls)), cls)
     specimen = default_selection(offer)
-    build = await make_profile(cls, ServerContext.specimen(), params=params, selection=specimen).build()
+    build = await _built(cls, ServerContext.specimen(), params, specimen)
     digest = content_hash(
         [
             {k: repr(v) for k, v in build.kubespawner_override.items()},
@@ -629,6 +637,23 @@ async def make_entry(
         kinds=frozenset(o.kind for o in build.objects),
     )
     return _described(entry, cls)
+
+
+async def _built(
+    cls: type[BaseAppProfile], context: ServerContext, params: Mapping[str, Any], selection: Selection
+) -> ProfileBuild:
+    """Build a profile.
+
+    Raises:
+        BuildError: also when it cannot even be made: an author's `__init__` may raise anything.
+    """
+    try:
+        return await make_profile(cls, context, params=params, selection=selection).build()
+    except ProfileSpawnerError:
+        raise
+    except Exception as e:
+        text = f"{type(e).__name__}: {shorten(unguard(str(e)), 300)}"
+        raise BuildError(text, profile=cls.slug, origin=origin_of(cls)) from e
 
 
 def _described(entry: Entry, cls: type[BaseAppProfile]) -> Entry:
@@ -795,14 +820,14 @@ def _effective(build: ProfileBuild) -> Mapping[str, Any]:
         for o in build.objects
         if o.kind == "PersistentVolumeClaim"
     }
-    paths = {m["name"]: m["mountPath"] for m in override.get("volume_mounts", ())}
+    paths = {m["name"]: m["mountPath"] for m in as_list(override.get("volume_mounts")) if "mountPath" in m}
     result["volumes"] = [
         {
             "name": v["name"],
             "size": sizes[v["persistentVolumeClaim"]["claimName"]],
             "mount_path": paths.get(v["name"], ""),
         }
-        for v in override.get("volumes", ())
+        for v in as_list(override.get("volumes"))
         if v.get("persistentVolumeClaim", {}).get("claimName") in sizes
     ]
     return MappingProxyType(result)

@@ -147,6 +147,10 @@ class ServerIdentity:
         mine = annotations.get(_ANNOTATION_USER) == self.user and annotations.get(_ANNOTATION_SERVER, "") == self.server
         return "older" if mine else "foreign"
 
+    def started(self, pod: Mapping[str, Any]) -> bool:
+        """Tell whether this very spawn made a pod, whatever the hub and the user are called meanwhile."""
+        return bool(self.spawn_id) and labels_of(pod).get(LABEL_SPAWN) == label_value(self.spawn_id)
+
     def keeps(self, labels: Mapping[str, str] | None) -> bool:
         """Tell whether an object with these labels is this user's data, made by this hub."""
         labels = labels or {}

@@ -47,6 +47,14 @@ class TraitKeeper:
             # KubeSpawner merges dictionaries in place: only a copy is safe.
             self._saved[name] = copy.deepcopy(getattr(spawner, name))
 
+    def saved(self, *names: str) -> dict[str, Any]:
+        """Return those of these values that are remembered."""
+        return {name: self._saved[name] for name in names if name in self._saved}
+
+    def load(self, values: Mapping[str, Any]) -> None:
+        """Remember the values from before a profile that was applied by an earlier process of the hub."""
+        self._saved.update(values)
+
     def original(self, name: str) -> Any:
         """Return the value before the profile."""
         return self._saved.get(name, getattr(self._spawner, name, None))

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from traitlets.config import Config
+from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
 from profile_spawner.errors import Origin, ProfileSpawnerError
 from profile_spawner.kube.cluster import Cluster
@@ -51,8 +52,13 @@ class _Settings(HubTraits):
         del section_names
         wanted = traits or self.traits(config=True)
         for name, value in self._find_my_config(cfg).items():
-            if name in wanted:
-                setattr(self, name, value)
+            if name not in wanted:
+                continue
+            if isinstance(value, LazyConfigValue):  # `c.ProfileSpawner.profiles_dirs.append(...)`
+                value = value.get_value(getattr(self, name))
+            elif isinstance(value, DeferredConfig):  # the command line
+                value = value.get_value(wanted[name])
+            setattr(self, name, value)
 
 
 class HubProfiles:

@@ -172,7 +172,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
             created = await cluster.create_pod(identity, pod, **self._trust(objects))
             self._pod_uid = uid = created["metadata"]["uid"]
             if any(item.lifetime is Lifetime.owned for item in objects):
-                await cluster.attach(identity, objects, self.pod_name, uid)
+                await self._attach(identity, objects, uid)
         except ProfileSpawnerError as e:
             raise self._answer_to(e) from e
         if self.internal_ssl or self.services_enabled or self.after_pod_created_hook:
@@ -180,6 +180,17 @@ class LifecycleMixin(UpstreamObjectsMixin):
         else:
             await self._wait_until_answering(uid, identity, objects)
         return True
+
+    async def _attach(self: Any, identity: ServerIdentity, objects: Sequence[KubeObject], uid: str) -> None:
+        try:
+            await self._cluster.attach(identity, objects, self.pod_name, uid)
+        except ProfileSpawnerError:
+            # JupyterHub stops only a server whose pod the reflector shows, which may not know this one yet.
+            try:
+                await self._cluster.delete_pod(identity, self.namespace, self.delete_grace_period, uid=uid)
+            except ProfileSpawnerError as e:
+                self.log.warning("The pod of a failed start stays for now: %s", e)
+            raise
 
     async def _wait_after_hook(self: Any, uid: str, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
         """Have KubeSpawner wait for the server after its last step, instead of polling with growing pauses.
@@ -293,6 +304,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
             "digest": chosen.entry.digest if chosen else "",
             "objects": [[o.api_version, o.kind, o.name, o.lifetime.value] for o in objects],
             "params": chosen.params if chosen else {},
+            "before": self._traits_before.saved("namespace", "pvc_name", "_pvc_exists"),
         }
         if getattr(self, "orm_spawner", None) is not None:
             self.orm_spawner.state = self.get_state()
@@ -504,7 +516,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
         key = f"{self.namespace}/{self.pod_name}"
         identity = self._identity(self._record.get("spawn_id", ""))
         pod = self.pod_reflector.pods.get(key)
-        if pod is not None and identity.owns_pod(pod) == "foreign":
+        if pod is not None and identity.owns_pod(pod) == "foreign" and not identity.started(pod):
             self.log.warning("Pod %s belongs to somebody else; it is left alone", key)
             return
         grace = 0 if now else self.delete_grace_period

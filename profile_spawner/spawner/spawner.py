@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -21,10 +22,11 @@ from kubespawner import KubeSpawner
 from sqlalchemy.orm import object_session
 from tornado import web
 from traitlets import default, observe
+from traitlets.config.loader import LazyConfigValue
 
 from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
-from profile_spawner.errors import ParamError, ProfileSpawnerError, shorten
+from profile_spawner.errors import BuildError, ParamError, ProfileSpawnerError, shorten
 from profile_spawner.options import Rejection, Selection, from_form
 from profile_spawner.page.translations import gettext_for
 from profile_spawner.profile import ProfileBuild
@@ -58,6 +60,7 @@ class _Chosen:
     """What this spawn is going to start; one snapshot from beginning to end."""
 
     request: Mapping[str, Any]
+    listed: Any
     snapshot: Snapshot
     selection: Selection
     entry: Entry
@@ -90,6 +93,9 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         """Keep a long `profile_list` out of the copies that traitlets makes of the configuration for every spawner."""
         config = super()._find_my_config(cfg)
         configured = config.get("profile_list")
+        if isinstance(configured, LazyConfigValue):
+            # `c.KubeSpawner.profile_list.append(...)`: to KubeSpawner's default, not to the function that is ours.
+            configured = configured.get_value([])
         if isinstance(configured, list | dict):
             self._configured_profile_list = configured
             del config["profile_list"]
@@ -117,7 +123,8 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     @default("profile_list")
     def _default_profile_list(self) -> Any:
         configured = self._configured_profile_list
-        return configured if configured is not None else registry_profile_list
+        # A copy: a hook may change it for one server.
+        return copy.deepcopy(configured) if configured is not None else registry_profile_list
 
     @property
     def profiles(self) -> HubProfiles:
@@ -168,7 +175,16 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             raise self._refused(result)
         result = await self._check_params(snapshot, result)
         self._good_options = dict(result.user_options)
-        self._chosen = _Chosen(request, snapshot, result, snapshot.entries[result.slug])
+        # A hook may change the very dictionary that was chosen from.
+        before, (listed, _) = copy.deepcopy(request), self._own_profile_list()
+        self._chosen = _Chosen(before, listed, snapshot, result, snapshot.entries[result.slug])
+
+    def _is_outdated(self, chosen: _Chosen) -> bool:
+        """Tell whether a hook may have changed, since the choice, what KubeSpawner reads only at the start."""
+        listed, shared = self._own_profile_list()
+        # A list of this server's own can have been changed in place.
+        own = not (shared or callable(listed))
+        return own or chosen.listed is not listed or chosen.request != self.user_options
 
     async def _check_params(self, snapshot: Snapshot, selection: Selection) -> Selection:
         """Return the choice, unless the administrator does not allow what it sets.
@@ -286,12 +302,17 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         """
         self._begun = asyncio.get_running_loop().time()
         self._traits_before.restore()
-        chosen = self._chosen
-        if chosen is None or chosen.request != self.user_options:
-            await self.choose(self.user_options)
+        try:
             chosen = self._chosen
-        if chosen is None:
-            return
+            if chosen is None or self._is_outdated(chosen):
+                await self.choose(self.user_options)
+                chosen = self._chosen
+            if chosen is not None:
+                await self._apply(chosen)
+        finally:
+            self._step_known.set()
+
+    async def _apply(self, chosen: _Chosen) -> None:
         entry = chosen.entry
         try:
             if entry.raw is not None:
@@ -303,12 +324,26 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
                 chosen.params = chosen.snapshot.record(chosen.selection, **layers)
                 self._warn_of_params(chosen.params)
                 apply_build(self, self._traits_before, entry, chosen.build)
-        except ProfileSpawnerError as e:
+            self._look_for_claim()
+        except web.HTTPError:
+            raise
+        except Exception as e:  # an author's code may raise anything
             self._traits_before.restore()
-            self.log.error("%s cannot be started: %s", self._log_name, e)
+            text = f"{type(e).__name__}: {shorten(str(e), 300)}"
+            known = e if isinstance(e, ProfileSpawnerError) else None
+            error = known or BuildError(text, profile=entry.slug, origin=entry.origin)
+            self.log.error("%s cannot be started: %s", self._log_name, error, exc_info=known is None)
             uncounted(self)
-            raise from_error(e, entry.offer.display_name, self.say) from e
+            raise from_error(error, entry.offer.display_name, self.say) from e
         self._tell_steps(chosen)
+
+    def _look_for_claim(self) -> None:
+        """Have KubeSpawner make its claim where the profile changes the place or the name of it."""
+        before = self._traits_before
+        if (self.namespace, self.pvc_name) != (before.original("namespace"), before.original("pvc_name")):
+            before.save("pvc_name")
+            before.save("_pvc_exists")
+            self._pvc_exists = False
 
     async def param_layers(self) -> dict[str, Any]:
         """Return the layers of param values that apply to this server, and its facts, as the resolver takes them.
@@ -340,7 +375,6 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         name = chosen.entry.offer.display_name
         steps = chosen.build.steps if chosen.build is not None else ()
         self._steps = [step_text(step, name) for step in steps] or [Text("Preparing %(name)s", name=name)]
-        self._step_known.set()
 
     # ---------------------------------------------------------------------------------------------- state
 
@@ -366,6 +400,10 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         super().load_state(state)
         record = state.get("profile_spawner")
         self._record = dict(record) if isinstance(record, dict) else {}
+        before = dict(self._record.get("before") or {})
+        if not self.remember_pvc_name:
+            before = {name: value for name, value in before.items() if name == "namespace"}
+        self._traits_before.load(before)
 
     # ---------------------------------------------------------------------------------------------- progress
 

@@ -80,11 +80,14 @@ class NotifyingPodReflector(PodReflector):
                 self._waiting.pop(key, None)
 
 
+_READ_BY_KUBESPAWNER = {"type": "", "message": "", "lastTimestamp": None, "eventTime": None}
+
+
 class PodEventReflector(EventReflector):
     """KubeSpawner's event reflector, which finds the events of one pod without a look at all others.
 
-    It takes any event that the API server stores: neither a time nor the name of the object is required there, and one
-    event without them would otherwise end every start in the namespace.
+    It takes any event that the API server stores: neither a time, a type, a message nor the name of the object is
+    required there, and one event without them would otherwise end starts.
     """
 
     _resources: _Observed | None = None
@@ -121,7 +124,7 @@ class PodEventReflector(EventReflector):
             involved = event.get("involvedObject") or {}
             pod = f"{involved.get('namespace') or key.partition('/')[0]}/{involved.get('name')}"
             self._pods[key] = pod
-            self._by_pod.setdefault(pod, {})[key] = event
+            self._by_pod.setdefault(pod, {})[key] = {**_READ_BY_KUBESPAWNER, **event}
 
     @property
     def events(self) -> list[Any]:

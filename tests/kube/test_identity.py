@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +44,17 @@ def test_labels_that_are_missing_prove_nothing() -> None:
     assert not me.keeps({})
     assert me.owns(identity("n", spawn_id="other").labels()) == "older"
     assert identity("n", spawn_id="").owns(identity("n", spawn_id="").labels()) == "older"
+
+
+@given(one=IDENTITY, other=IDENTITY)
+def test_a_pod_stays_its_spawns_own(one: ServerIdentity, other: ServerIdentity) -> None:
+    """Whatever the hub and the user are called meanwhile; a pod of another spawn of theirs is not."""
+    renamed = replace(one, hub=other.hub, user=other.user)
+    pod = {"metadata": {"labels": one.labels()}}
+    assert renamed.started(pod)
+    assert not replace(renamed, spawn_id=one.spawn_id + "x").started(pod)
+    assert not replace(renamed, spawn_id="").started(pod)
+    assert not renamed.started({"metadata": {}})
 
 
 def test_nobody_can_choose_the_name_of_anothers_label() -> None:

@@ -202,3 +202,78 @@ async def test_a_configured_list_is_offered_beside_the_classes(make_spawner: Any
     assert pod["spec"]["containers"][0]["image"] == "plain:1"
     snapshot = await spawner.catalogue()
     assert list(snapshot.entries) == ["plain", "lab"]
+
+
+async def test_a_user_without_files_starts(make_spawner: Any) -> None:
+    """A directory of files that is empty for this user is not mounted; those of others are."""
+
+    class Keys(Lab):
+        def get_config_maps(self) -> list[ConfigMap]:
+            keys = {"id": "key"} if self.user.name == "ada" else {}
+            return [ConfigMap(name="keys", data=keys, mount_path="/etc/keys")]
+
+        async def get_env_config_maps(self) -> list[str]:  # type: ignore[override]
+            return []
+
+    profile_registry.register(Keys)
+    spawner, pod = await built(make_spawner, {"profile": "lab"})
+    assert "/etc/keys" not in {m["mountPath"] for m in pod["spec"]["containers"][0]["volumeMounts"]}
+    spawner.user.name = "ada"
+    await spawner.choose(spawner.user_options)
+    await spawner.load_user_options()
+    assert "/etc/keys" in {m["mountPath"] for m in spawner.volume_mounts}
+
+
+async def test_whatever_an_authors_code_raises_is_the_profiles_mistake(make_spawner: Any, caplog: Any) -> None:
+    """A failing `__init__` and a value that cannot be merged are logged with the profile, and never counted."""
+
+    class Picky(Lab):
+        slug = "picky"
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            if self.user.name == "mock@name":
+                raise KeyError("no such member")
+
+    class Odd(Lab):
+        slug = "odd"
+
+        def get_kubespawner_override(self) -> dict[str, Any]:
+            return {"tolerations": 5 if self.user.name == "mock@name" else []}
+
+    class OddBesideTheHub(Lab):
+        slug = "odd-beside-the-hub"
+
+        def get_kubespawner_override(self) -> dict[str, Any]:
+            return {"extra_containers": 5 if self.user.name == "mock@name" else []}
+
+    not_iterable = "TypeError: 'int' object is not iterable"
+    for cls, said in ((Picky, "KeyError: 'no such member'"), (Odd, not_iterable), (OddBesideTheHub, not_iterable)):
+        profile_registry.register(cls)
+        spawner = make_spawner(ProfileSpawner, {"profile": cls.slug})
+        with pytest.raises(web.HTTPError) as caught:
+            await spawner.load_user_options()
+        assert caught.value.status_code == 422
+        assert f"profile {cls.slug!r}: {said}" in caplog.text
+        assert "test_class_profiles.py:" in caplog.text
+        caplog.clear()
+        profile_registry.clear()
+
+
+async def test_volumes_as_a_mapping(make_spawner: Any) -> None:
+    """KubeSpawner's other form of its lists is one for a class too."""
+
+    class Mapped(BaseAppProfile):
+        slug = "mapped"
+        display_name = "Mapped"
+        description = "Volumes by key"
+        image = "a:1"
+        kubespawner_override = {
+            "volumes": {"b": {"name": "b", "emptyDir": {}}, "a": {"name": "a", "emptyDir": {}}},
+            "volume_mounts": {"a": {"name": "a", "mountPath": "/a"}, "b": {"name": "b", "mountPath": "/b"}},
+        }
+
+    profile_registry.register(Mapped)
+    _, pod = await built(make_spawner, {"profile": "mapped"})
+    assert [v["name"] for v in pod["spec"]["volumes"]] == ["home", "a", "b"]
+    assert [m["mountPath"] for m in pod["spec"]["containers"][0]["volumeMounts"]] == ["/home/jovyan", "/a", "/b"]

@@ -167,3 +167,21 @@ async def test_another_namespace(local_world: World, tmp_path: Any) -> None:
         assert (await world.plane.ok("GET", path))["items"] == []
     finally:
         await kubelet.stop()
+
+
+async def test_a_start_that_fails_halfway_leaves_no_pod(local_world: World) -> None:
+    """Also while the watch of pods hangs, so that JupyterHub does not know that there is one."""
+    world = local_world
+    hub = await world.hub(IMPATIENT)
+    await hub.user("ada")
+    await world.start(hub, "ada")
+    await world.stop(hub, "ada")
+    refused = status_body(422, "Invalid", "invalid", causes=[INVALID])
+    claim = Fault("answer", ("POST",), "/persistentvolumeclaims$", -1, 422, refused)
+    world.proxy.clear()
+    world.proxy.faults = [claim, Fault("hang", ("GET",), "/pods$", -1)]
+    world.proxy.hang_up()
+    await failed(world, hub, "ada", "full")
+    assert world.proxy.counts("pods/")["DELETE"] == 1
+    await world.idle(hub, "ada")
+    assert await world.objects("pods") == []

@@ -127,6 +127,22 @@ async def test_running_servers_are_adopted(world: World) -> None:
 
 
 @pytest.mark.hub5
+async def test_the_hub_gets_another_identity(local_world: World) -> None:
+    """A server that was started before is the same after a change of `hub_id`, and can be stopped and started anew."""
+    world = local_world
+    hub = await world.hub()
+    await hub.user("ada")
+    await world.start(hub, "ada", "plain")
+    await world.kill(hub)
+    hub = await world.hub("c.ProfileSpawner.hub_id = 'another'\n")
+    assert await world.idle(hub, "ada") is not None
+    await world.stop(hub, "ada")
+    assert await world.objects("pods") == []
+    await world.start(hub, "ada", "plain")
+    assert len(await world.objects("pods")) == 1
+
+
+@pytest.mark.hub5
 async def test_kubespawners_servers_are_taken_over(world: World) -> None:
     """A hub that changes from KubeSpawner keeps its running servers, and can stop them and start them anew."""
     old = "c.JupyterHub.spawner_class = 'kubespawner.KubeSpawner'\n"

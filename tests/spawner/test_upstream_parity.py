@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kubespawner import KubeSpawner
+from traitlets.config.loader import LazyConfigValue
 
 from profile_spawner.spawner import ProfileSpawner
 
@@ -178,6 +179,20 @@ async def test_a_callable_list_makes_the_same_pods(make_spawner: Any) -> None:
     for profile_list in (listed, lambda spawner: CORPUS["plain"]):
         expected = await manifest(make_spawner, KubeSpawner, profile_list, {})
         assert await manifest(make_spawner, ProfileSpawner, profile_list, {}) == expected
+
+
+async def test_an_appended_list_makes_the_same_pods(make_spawner: Any) -> None:
+    """`c.KubeSpawner.profile_list.append(...)` starts from an empty list, as with KubeSpawner."""
+
+    def appended() -> LazyConfigValue:
+        lazy = LazyConfigValue()
+        for entry in CORPUS["plain"]:
+            lazy.append(entry)
+        return lazy
+
+    for request in requests_of(CORPUS["plain"]):
+        expected = await manifest(make_spawner, KubeSpawner, appended(), request)
+        assert await manifest(make_spawner, ProfileSpawner, appended(), request) == expected
 
 
 async def test_without_profiles_it_is_a_plain_kubespawner(make_spawner: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tornado.web import HTTPError
 
 from profile_spawner.spawner import ProfileSpawner
 from profile_spawner.spawner.waiting import NotifyingPodReflector, PodEventReflector
@@ -53,6 +55,7 @@ async def test_events_of_a_pod_are_those_of_a_look_at_all(taken: list[Any]) -> N
             expected = [e for e in reflector.events if e["involvedObject"].get("name") == name]
             found = reflector.of(f"n/{name}")
             assert {e["metadata"]["uid"] for e in found} == {e["metadata"]["uid"] for e in expected}
+            assert {e["type"] + e["message"] for e in found} <= {""}, "KubeSpawner reads both"
             times = [(e["lastTimestamp"] or e["eventTime"] or "").rstrip("Z") for e in found]
             assert times == sorted(times)
     assert len(reflector.events) == len(plain)
@@ -104,6 +107,21 @@ async def test_the_last_start_is_over(make_spawner: Any) -> None:
         assert len(spawner.events) == 3
     finally:
         del spawner.reflectors[spawner._get_reflector_key("events")]
+
+
+@pytest.mark.parametrize("profile", [None, "nope"], ids=["plain", "refused"])
+async def test_progress_does_not_wait_for_a_profile_without_steps(make_spawner: Any, profile: str | None) -> None:
+    """Neither without any profiles nor after a refusal."""
+    listed = [{"display_name": "A", "slug": "a"}] if profile else []
+    spawner = make_spawner(ProfileSpawner, {"profile": profile}, profile_list=listed, events_enabled=False)
+
+    async def told() -> list[Any]:
+        return [one async for one in spawner.progress()]
+
+    telling = asyncio.ensure_future(told())
+    with contextlib.suppress(HTTPError):
+        await spawner.load_user_options()
+    assert await asyncio.wait_for(telling, 1) == []
 
 
 @pytest.mark.hub
