@@ -51,7 +51,8 @@ def explain(
 ) -> None:
     """Say for every param which value a server gets, from which layer, file and line, and what that value hides.
 
-    Without --pod and --record, for a server that would be started now. A secure param is shown as ***.
+    Without --pod and --record, for a server that would be started now. A secure param is shown as ***. Of a value that
+    cannot be used the reason is shown, and the exit code is 1.
     """
     if pod is not None:
         found = run(_of_pod(pod, kubeconfig, namespace))
@@ -68,6 +69,7 @@ def explain(
     if not found:
         typer.echo("Note: the profile uses no params", err=True)
     print_data(list(found.values()), output, make_table(["param", "value", "layer", "from", "hides"], _rows(found)))
+    raise typer.Exit(1 if any(one.get("error") for one in found.values()) else 0)
 
 
 async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, Any]:
@@ -154,7 +156,8 @@ def _rows(found: Mapping[str, Any]) -> list[list[Any]]:
     for name, one in found.items():
         hidden = [f"{_where(s)} = {_cell(s['value'])}" for s in one["shadowed"]]
         joined = "joined with " if one["merged"] and hidden else ""
-        rows.append([name, _cell(one["value"]), one["layer"], _where(one), joined + "\n".join(hidden)])
+        value = f"Error: {one['error']}" if one.get("error") else _cell(one["value"])
+        rows.append([name, value, one["layer"], _where(one), joined + "\n".join(hidden)])
     return rows
 
 

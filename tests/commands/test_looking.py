@@ -184,6 +184,20 @@ def test_explain_says_layer_file_and_line_and_what_is_hidden(run, write):
     assert "did you mean 'lab/threads'" in run(*words, "--param", "lab/thread", code=1)
 
 
+def test_explain_says_why_there_is_no_value(run, write):
+    """Of the hub's values and those of a group: what does not fit, and what refers to nothing; in the table and as JSON."""
+    values = '{"hub": {"lab/threads": "many"}, "groups": {"gpu": {"course/name": "{{ nobody }}"}}}'
+    config = write("config.py", CONFIG.partition("c.ProfileSpawner.param")[0] + f"c.ProfileSpawner.param_values = {values}")
+    words = ("explain", "-f", config, "-g", "gpu", "-p", "small-lab")
+    found = {one["name"]: one for one in run.json(*words, code=1)}
+    table = run(*words, code=1)
+    for name, why in (("lab/threads", "'many' is not"), ("course/name", "nobody")):
+        assert why in found[name]["error"]
+        assert f"Error: {found[name]['error']}" in table
+    assert "null" not in table
+    assert run(*words, "--param", "hub/environment")
+
+
 def test_explain_reads_the_record_of_a_running_server(run, write):
     """From its pod, as `kubectl get pod -o yaml` prints it, whatever the profiles say now."""
     config = write("config.py", CONFIG)
