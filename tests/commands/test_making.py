@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from profile_spawner.commands.output import as_yaml
 from profile_spawner.kube.rbac import required_rules
+from profile_spawner.yaml_text import parse_yaml
 
 from .conftest import DEMO
 
@@ -91,6 +93,31 @@ def test_manifests_of_all_profiles_show_no_secret_unless_asked(run, write):
     assert "canary" in run(*words, "--show-secrets")
     pods = [d for d in yaml.safe_load_all(run("manifests", "--profiles-dir", DEMO, "-g", "gpu")) if d["kind"] == "Pod"]
     assert len(pods) == 6
+
+
+TEXTS = (
+    *("y", "n", "Y", "N", "yes", "off", "true", "~", "null", "=", "<<", "", " ", ".inf", ".nan"),
+    *("1e3", "12e4567", "1E3", "-1e3", "1.5e3", ".5", ".5e1", "1.", "08", "09.5", "1_0e3", "12:30", "12:30:45"),
+    *("0o17", "-0o7", "0O17", "0x1F", "0X1F", "0b1", "0B1", "017", "1_000", "2026-09-01", "2026-9-1"),
+    *("a: b", "- a", "#", "@a", "%a", "*a", "&a", "!a", "{a", "a\nb\n", "a \nb", "\n", "a\tb", "1.2.3", "e3", "v1e3"),
+)
+
+
+@pytest.mark.parametrize("read", [yaml.safe_load, lambda text: parse_yaml(text, "x")[0]])
+def test_texts_are_texts_for_every_reader(read):
+    """As values and as keys: for Python's readers here, below for the one in kubectl and Helm."""
+    data = {"list": list(TEXTS), "keys": {text: "x" for text in TEXTS if text != "<<"}}
+    assert read(as_yaml(data)) == data
+
+
+async def test_texts_are_texts_for_an_api_server(real_control_plane):
+    """It reads YAML as kubectl and Helm do, and refuses a number or a truth value where a text belongs."""
+    namespace = await real_control_plane.new_namespace()
+    data = {f"k{number}": text for number, text in enumerate(TEXTS)}
+    body = as_yaml({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "texts"}, "data": data})
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    found = await real_control_plane.ok("POST", path, body.encode(), content_type="application/yaml")
+    assert found["data"] == data
 
 
 def test_what_the_policy_forbids_is_told_with_the_rule(run, write):
