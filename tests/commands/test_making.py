@@ -146,15 +146,15 @@ def test_rbac_prints_the_smallest_role(run, write):
 
 
 async def test_rbac_check_asks_the_api_server(control_plane, namespace, tmp_path):
-    """Under the printed Role nothing is missing; without it, everything is, and the exit code says so."""
+    """Under the printed Role nothing is missing; without it, or with a profile that nobody could look at, it is told."""
     command = [sys.executable, "-m", "profile_spawner", "rbac", "--profiles-dir", str(DEMO)]
     printing = [*command, "-n", namespace, "--output", "json"]
     printed = subprocess.run(printing, capture_output=True, text=True, check=True)
     kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", "hub-of-check", namespace=namespace)
     check = [*command, "--check", "--kubeconfig", str(kubeconfig), "--output", "json"]
 
-    async def checked() -> tuple[int, list[object]]:
-        process = await asyncio.create_subprocess_exec(*check, stdout=asyncio.subprocess.PIPE)
+    async def checked(*more: str) -> tuple[int, list[object]]:
+        process = await asyncio.create_subprocess_exec(*check, *more, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
         return process.returncode or 0, json.loads(out)
 
@@ -164,6 +164,9 @@ async def test_rbac_check_asks_the_api_server(control_plane, namespace, tmp_path
     role = json.loads(printed.stdout)["items"][0]
     await control_plane.grant(namespace, "hub-of-check", role["rules"])
     assert await checked() == (0, [])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "broken.py").write_text("(")
+    assert await checked("--profiles-dir", str(tmp_path / "broken")) == (1, [])
 
 
 @pytest.mark.parametrize("family", ["jupyterlab", "coder", "remote_desktop"])
