@@ -21,6 +21,7 @@ from kubespawner import KubeSpawner
 from sqlalchemy.orm import object_session
 from tornado import web
 from traitlets import default, observe
+from traitlets.config.loader import LazyConfigValue
 
 from profile_spawner.access import UserInfo
 from profile_spawner.context import ServerContext
@@ -90,6 +91,8 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         """Keep a long `profile_list` out of the copies that traitlets makes of the configuration for every spawner."""
         config = super()._find_my_config(cfg)
         configured = config.get("profile_list")
+        if isinstance(configured, LazyConfigValue):  # appended to, never set: KubeSpawner's own begins empty
+            configured = configured.get_value([])
         if isinstance(configured, list | dict):
             self._configured_profile_list = configured
             del config["profile_list"]

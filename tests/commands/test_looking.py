@@ -100,6 +100,18 @@ def test_show_of_a_plain_entry_has_what_stands_in_it(run, write):
     assert values["kubespawner_override.environment.A"] == "b"
 
 
+def test_limits_are_shown_as_they_are_written(run, write):
+    """A plain entry may have texts and numbers; and a list may have been appended to."""
+    limits = ('"2"', '"500m"', "0.5", "2")
+    entry = '{{"display_name": "L{}", "kubespawner_override": {{"cpu_limit": {}, "mem_limit": "4G"}}}}'
+    lines = [f"c.KubeSpawner.profile_list.append({entry.format(n, text)})\n" for n, text in enumerate(limits)]
+    config = write("config.py", "".join(lines))
+    assert [p["resources"] for p in run.json("list", "-f", config)] == [
+        "2 CPU, 4G", "500m CPU, 4G", "0.5 CPU, 4G", "2 CPU, 4G"
+    ]  # fmt: skip
+    assert run("show", "l1", "-f", config)
+
+
 def test_an_unknown_slug_names_the_nearest(run):
     """And the command ends with 1."""
     assert "gpu-lab" in run("show", "gpu-lap", "--profiles-dir", DEMO, code=1)
