@@ -129,7 +129,9 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
         return find_lists(file.read_bytes(), str(file)), Config()
     config = read_config(Sources(config=(file,)))
     listed = plain_setting(
-        next((config[s]["profile_list"] for s in ("ProfileSpawner", "KubeSpawner") if "profile_list" in config[s]), None)
+        next(
+            (config[s]["profile_list"] for s in ("ProfileSpawner", "KubeSpawner") if "profile_list" in config[s]), None
+        )
     )
     if callable(listed):
         raise SourceError(
@@ -141,7 +143,11 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
         raise SourceError("it has no profile_list", origin=Origin(str(file)))
     if not isinstance(listed, list | tuple | Mapping):
         raise SourceError(
-            "its profile_list is no list", origin=Origin(str(file)), field="profile_list", value=listed, expected="a list"
+            "its profile_list is no list",
+            origin=Origin(str(file)),
+            field="profile_list",
+            value=listed,
+            expected="a list",
         )
     found = FoundList([], "c.KubeSpawner.profile_list", str(file))
     lines = file.read_text(encoding="utf-8").splitlines()

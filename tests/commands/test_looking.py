@@ -197,9 +197,11 @@ def test_explain_says_layer_file_and_line_and_what_is_hidden(run, write):
 
 
 def test_explain_says_why_there_is_no_value(run, write):
-    """Of the hub's values and those of a group: what does not fit, and what refers to nothing; in the table and as JSON."""
+    """Of the hub's values and a group's: what does not fit, and what refers to nothing; in the table and as JSON."""
     values = '{"hub": {"lab/threads": "many"}, "groups": {"gpu": {"course/name": "{{ nobody }}"}}}'
-    config = write("config.py", CONFIG.partition("c.ProfileSpawner.param")[0] + f"c.ProfileSpawner.param_values = {values}")
+    config = write(
+        "config.py", CONFIG.partition("c.ProfileSpawner.param")[0] + f"c.ProfileSpawner.param_values = {values}"
+    )
     words = ("explain", "-f", config, "-g", "gpu", "-p", "small-lab")
     found = {one["name"]: one for one in run.json(*words, code=1)}
     table = run(*words, code=1)

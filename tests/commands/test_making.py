@@ -146,7 +146,7 @@ def test_rbac_prints_the_smallest_role(run, write):
 
 
 async def test_rbac_check_asks_the_api_server(control_plane, namespace, tmp_path):
-    """Under the printed Role nothing is missing; without it, or with a profile that nobody could look at, it is told."""
+    """Under the printed Role nothing is missing; without it, or with a profile that is broken, it is told."""
     command = [sys.executable, "-m", "profile_spawner", "rbac", "--profiles-dir", str(DEMO)]
     printing = [*command, "-n", namespace, "--output", "json"]
     printed = subprocess.run(printing, capture_output=True, text=True, check=True)

@@ -203,9 +203,7 @@ async def test_a_file_of_a_mounted_config_map_is_watched(
         await until(lambda image=f"a:{number}": service.snapshot.entries["a"].effective["image"] == image)
 
 
-async def test_a_folder_that_is_swapped_is_watched(
-    tmp_path: Path, make_service: Callable[..., ProfileService]
-) -> None:
+async def test_a_folder_that_is_swapped_is_watched(tmp_path: Path, make_service: Callable[..., ProfileService]) -> None:
     """A link to a checkout, as git-sync keeps it: the new folder is watched as the old one was."""
 
     def publish(number: int) -> Path:
