@@ -84,7 +84,7 @@ def masked(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def as_yaml(data: Any) -> str:
     """Return `data` as YAML: texts of several lines as blocks, keys in their order.
 
-    What readers of YAML take for different things (`yes`, `12:30`, `y`, `1e3`, `0o17`) is quoted, so that every one gets
+    What readers of YAML take for different things (`yes`, `12:30`, `y`, `1e3`, `0o17`) is quoted, so that all get
     the text: those of YAML 1.1 and 1.2, and kubectl and Helm, which are neither.
     """
     import yaml
