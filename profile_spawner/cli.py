@@ -60,5 +60,10 @@ def main() -> None:
     try:
         app()
     except ProfileSpawnerError as e:
-        typer.secho(f"Error: {e}", fg=typer.colors.RED, err=True)
-        sys.exit(1)
+        message = str(e)
+    except OSError as e:
+        message = ": ".join(str(part) for part in (e.filename, e.strerror or e) if part)
+    else:
+        return
+    typer.secho(f"Error: {message}", fg=typer.colors.RED, err=True)
+    sys.exit(1)

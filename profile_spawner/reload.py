@@ -255,14 +255,17 @@ class ProfileService:
         self._started = True
         if not self.settings.watch:
             return
-        paths = [path for source in self._made.sources for path in source.watched()]
+        paths = self._watched()
         if paths:
-            self._files = FileWatcher(paths, self.settings.settle, self.log)
+            self._files = FileWatcher(self._watched, self.settings.settle, self.log)
             self._files.start(lambda changed: self._in_background("files changed", changed))
         if self._maps is not None:
             self._spawn(self._maps.follow(self._maps_changed, self._maps_failed))
         if paths and self.settings.rehash_interval:
             self._spawn(self._look_regularly())
+
+    def _watched(self) -> list[str]:
+        return [path for source in self._made.sources for path in source.watched()]
 
     def handle_sighup(self) -> bool:
         """Reload when the process gets SIGHUP; return whether that could be set up.

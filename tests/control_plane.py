@@ -101,7 +101,7 @@ class ControlPlane:
         Args:
             method: The HTTP method.
             path: Path on the server, such as ``/api/v1/namespaces/default/pods``.
-            body: What to send as JSON; None for nothing.
+            body: What to send as JSON, or as it is when it is `bytes`; None for nothing.
             token: The bearer token; an empty one sends none.
             params: The query.
             content_type: The media type of `body`, such as ``application/merge-patch+json``.
@@ -114,7 +114,7 @@ class ControlPlane:
         data = None
         if body is not None:
             headers["Content-Type"] = content_type
-            data = json.dumps(body)
+            data = body if isinstance(body, bytes) else json.dumps(body)
         async with self._session.request(
             method, self.url + path, params=params, data=data, headers=headers
         ) as response:

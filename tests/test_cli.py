@@ -5,6 +5,10 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
+from profile_spawner.cli import main
+
 PROGRAM = Path(sys.executable).with_name("profile-spawner")
 
 
@@ -37,6 +41,63 @@ def test_a_mistake_is_a_message_and_no_traceback(tmp_path):
     assert done.returncode == 2
     assert "does not exist" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+WRONG = {
+    "list -f empty.yaml": "no values of Zero to JupyterHub",
+    "list -f latin.yaml": "this is no YAML",
+    "list -f raise.py": "raise.py: RuntimeError: boom",
+    "list -f exit.py": "ends the program",
+    "list -f number.py": "profile_list",
+    "list --documents latin.yaml": "this is no YAML",
+    "list --profiles-dir raising": "RuntimeError: boom",
+    "show nobody -f text.py": "there is no such profile",
+    "images -f override.py": "KubeSpawner cannot make a pod of it",
+    "validate directory": "Is a directory",
+    "dump --documents doc.yaml --output-file missing/dump.yaml": "missing/.dump.yaml.new: No such file or directory",
+    "dump --documents doc.yaml --output-file doc.yaml/dump.yaml": "Not a directory",
+    "import profile-list append.py -o missing/out.yaml": "missing/out.yaml: No such file or directory",
+    "import profile-list number.py": "is no list",
+    "import profile-list latin.yaml": "this is no YAML",
+    "import configurator text.yaml": "text.yaml",
+    "explain --record latin.yaml": "this is no YAML",
+    "explain --record record.json": "has no record of params",
+    "new lab --dir doc.yaml/x": "doc.yaml",
+    "diff nowhere doc.yaml": "there is no such file or folder",
+    "rbac --check --documents doc.yaml --kubeconfig text.yaml": "kubeconfig",
+}
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_whatever_is_wrong_is_one_message_and_exit_code_1(call, tmp_path, monkeypatch, capfd):
+    """Missing folders, empty files, other encodings, numbers for lists, code that raises: never a traceback."""
+    monkeypatch.chdir(tmp_path)
+    lists = {"number": "3", "text": '[{"display_name": "A", "kubespawner_override": {"cpu_limit": "2"}}]'}
+    lists["override"] = '[{"display_name": "A", "kubespawner_override": ["x"]}]'
+    for name, text in lists.items():
+        Path(f"{name}.py").write_text(f"c.KubeSpawner.profile_list = {text}\n")
+    for name, text in {
+        "empty.yaml": "",
+        "text.yaml": "hello",
+        "doc.yaml": "slug: a\ndisplay_name: A\nimage: a:1\n",
+        "raise.py": "raise RuntimeError('boom')\n",
+        "raising/raise.py": "raise RuntimeError('boom')\n",
+        "exit.py": "import sys\nsys.exit(3)\n",
+        "append.py": 'c.KubeSpawner.profile_list.append({"display_name": "A", "kubespawner_override": {}})\n',
+        "record.json": '{"profile_spawner": {"params": {"a/b": 3}}}',
+    }.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
+    Path("latin.yaml").write_bytes("display_name: Café\n".encode("latin-1"))
+    Path("link.yaml").symlink_to("nowhere")
+    Path("directory/a.py").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["profile-spawner", *call.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capfd.readouterr().err
+    assert ended.value.code == 1, told
+    assert WRONG[call] in told
+    assert len([line for line in told.splitlines() if line.startswith(("Error", "Warning"))]) == 1, told
 
 
 def test_a_shell_completes_commands_and_options(monkeypatch):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from profile_spawner.errors import NotAvailableError, ProfileSpawnerError
+from profile_spawner.errors import BuildError, NotAvailableError, ProfileSpawnerError
 
 from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_sources, with_user
 from .output import Format, masked, print_documents, progress, report_missing, report_problems
@@ -21,6 +21,7 @@ async def preview(found: Loaded, slug: str, whose: Whose) -> Any:
 
     Raises:
         NotAvailableError: when the choice is refused, with the sentence that the user would read.
+        BuildError: when no pod can be made.
     """
     from tornado.web import HTTPError
 
@@ -34,6 +35,9 @@ async def preview(found: Loaded, slug: str, whose: Whose) -> Any:
             raise cause from None
         message = str(getattr(e, "jupyterhub_message", "") or e.log_message or e)
         raise NotAvailableError(message, profile=entry.slug, field=f"user {whose.user!r}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+        # A plain entry may hold anything, and KubeSpawner trips over it in its own ways.
+        raise BuildError(f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {e}", profile=entry.slug) from None
 
 
 @with_user

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError
 from profile_spawner.yaml_text import parse_yaml
 
 from .loading import Sources, find_entry, loaded, run, with_sources
@@ -67,25 +67,47 @@ def dump(
         Path | None,
         typer.Option("--output-file", help="Write to this file instead.", envvar="OUTPUT_FILE", dir_okay=False),
     ] = None,
+    incomplete: Annotated[
+        bool,
+        typer.Option("--incomplete", help="Write --output-file even when profiles are missing."),
+    ] = False,
     output: Annotated[Format, typer.Option("--output", help="yaml or json.")] = Format.yaml,
 ) -> None:
     """Write the profiles as one document that gives the same profiles when it is loaded.
 
     --profiles chooses among all profiles, built-in or not. What a document cannot say (code in hooks, the values of
-    Secrets) is told on standard error.
+    Secrets) is told on standard error. When profiles could not be loaded or written, the exit code is 1, and
+    --output-file is left as it is.
     """
     changes = Changes(groups, storage_class_rwo, storage_class_rwx, node_selector or (), override or ())
-    text = run(_dump(sources, form, changes, output))
+    text, missing = run(_dump(sources, form, changes, output))
     if output_file is None:
         typer.echo(text, nl=False)
+    elif missing and not incomplete:
+        raise SourceError(
+            "not written, because the dump would not be complete",
+            origin=Origin(str(output_file)),
+            hint="Mend what is told above, or write it nevertheless with --incomplete",
+        )
+    else:
+        _write(output_file, text)
+        typer.echo(f"wrote {output_file}")
+    raise typer.Exit(1 if missing else 0)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a half."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")  # a pipe or a terminal, such as /dev/stdout
         return
-    temporary = output_file.with_name(f".{output_file.name}.new")
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.new")
     temporary.write_text(text, encoding="utf-8")
-    temporary.replace(output_file)  # a reader sees the old one or the new one, never a half
-    typer.echo(f"wrote {output_file}")
+    temporary.replace(target)
 
 
-async def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> str:
+async def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> tuple[str, bool]:
+    """Return the text, and whether something is missing in it."""
     from profile_spawner.moving.applicationhub import write_config
     from profile_spawner.moving.dumping import dump_snapshot
 
@@ -103,11 +125,12 @@ async def _dump(sources: Sources, form: Form, changes: Changes, output: Format) 
         else:
             written = await dump_snapshot(snapshot, slugs)
         report_problems([*found.snapshot.problems, *(ProfileSpawnerError(w) for w in written.warnings)])
+        missing = bool(found.snapshot.problems) or len(written.document["profiles"]) < len(slugs)
     if output is Format.json:
         import json
 
-        return json.dumps(plain(written.document), indent=2, ensure_ascii=False) + "\n"
-    return as_yaml(written.document)
+        return json.dumps(plain(written.document), indent=2, ensure_ascii=False) + "\n", missing
+    return as_yaml(written.document), missing
 
 
 class Changes:

@@ -51,7 +51,8 @@ def explain(
 ) -> None:
     """Say for every param which value a server gets, from which layer, file and line, and what that value hides.
 
-    Without --pod and --record, for a server that would be started now. A secure param is shown as ***.
+    Without --pod and --record, for a server that would be started now. A secure param is shown as ***. Of a value that
+    cannot be used the reason is shown, and the exit code is 1.
     """
     if pod is not None:
         found = run(_of_pod(pod, kubeconfig, namespace))
@@ -68,6 +69,7 @@ def explain(
     if not found:
         typer.echo("Note: the profile uses no params", err=True)
     print_data(list(found.values()), output, make_table(["param", "value", "layer", "from", "hides"], _rows(found)))
+    raise typer.Exit(1 if any(one.get("error") for one in found.values()) else 0)
 
 
 async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, Any]:
@@ -128,13 +130,19 @@ def record_of(server: Any, where: str) -> dict[str, Any]:
         text = _within(server, "metadata", "annotations", ANNOTATION_PARAMS)
         with contextlib.suppress(ValueError, TypeError):
             found = json.loads(text or "null")
-    if not isinstance(found, Mapping):
+    if not isinstance(found, Mapping) or not all(map(_is_resolution, found.values())):
         raise SourceError(
             f"{where} has no record of params",
             field=ANNOTATION_PARAMS,
             expected="a pod of a profile with params; a very long record stands in the server's state only",
         )
     return dict(found)
+
+
+def _is_resolution(value: Any) -> bool:
+    keys = {"value", "layer", "source", "origin"}
+    hidden = value.get("shadowed") if isinstance(value, Mapping) else None
+    return isinstance(hidden, list) and all(isinstance(v, Mapping) and keys <= v.keys() for v in (value, *hidden))
 
 
 def _within(value: Any, *steps: str) -> Any:
@@ -146,15 +154,16 @@ def _within(value: Any, *steps: str) -> Any:
 def _read(path: Path) -> Any:
     from profile_spawner.yaml_text import parse_yaml
 
-    return next(iter(parse_yaml(path.read_text(encoding="utf-8"), str(path))), None)
+    return next(iter(parse_yaml(path.read_bytes(), str(path))), None)
 
 
 def _rows(found: Mapping[str, Any]) -> list[list[Any]]:
     rows = []
     for name, one in found.items():
         hidden = [f"{_where(s)} = {_cell(s['value'])}" for s in one["shadowed"]]
-        joined = "joined with " if one["merged"] and hidden else ""
-        rows.append([name, _cell(one["value"]), one["layer"], _where(one), joined + "\n".join(hidden)])
+        joined = "joined with " if one.get("merged") and hidden else ""
+        value = f"Error: {one['error']}" if one.get("error") else _cell(one["value"])
+        rows.append([name, value, one["layer"], _where(one), joined + "\n".join(hidden)])
     return rows
 
 

@@ -16,7 +16,7 @@ from profile_spawner.errors import Origin, SourceError
 
 from .findings import Finding
 from .linting import lint_entry
-from .loading import Sources, Whose, loaded, make_spawner, read_config, run
+from .loading import Sources, Whose, loaded, make_spawner, plain_setting, read_config, run
 from .output import as_yaml
 
 if TYPE_CHECKING:
@@ -149,8 +149,10 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
     if file.suffix != ".py":
         return find_lists(file.read_bytes(), str(file)), Config()
     config = read_config(Sources(config=(file,)))
-    listed = next(
-        (config[s]["profile_list"] for s in ("ProfileSpawner", "KubeSpawner") if "profile_list" in config[s]), None
+    listed = plain_setting(
+        next(
+            (config[s]["profile_list"] for s in ("ProfileSpawner", "KubeSpawner") if "profile_list" in config[s]), None
+        )
     )
     if callable(listed):
         raise SourceError(
@@ -160,6 +162,14 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
         )
     if not listed:
         raise SourceError("it has no profile_list", origin=Origin(str(file)))
+    if not isinstance(listed, list | tuple | Mapping):
+        raise SourceError(
+            "its profile_list is no list",
+            origin=Origin(str(file)),
+            field="profile_list",
+            value=listed,
+            expected="a list",
+        )
     found = FoundList([], "c.KubeSpawner.profile_list", str(file))
     lines = file.read_text(encoding="utf-8").splitlines()
     kept = []

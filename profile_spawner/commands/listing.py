@@ -91,10 +91,12 @@ def resources_of(effective: Mapping[str, Any]) -> str:
     """Return the limits in a few words, such as `2 CPU, 4G, 1 nvidia.com/gpu`."""
     parts = []
     if effective.get("cpu_limit") is not None:
-        parts.append(f"{effective['cpu_limit']:g} CPU")
+        limit = effective["cpu_limit"]
+        parts.append(f"{limit:g} CPU" if isinstance(limit, int | float) else f"{limit} CPU")
     if effective.get("mem_limit") is not None:
         parts.append(str(effective["mem_limit"]))
-    parts += [f"{count} {name}" for name, count in (effective.get("extra_resource_limits") or {}).items()]
+    extra = effective.get("extra_resource_limits")
+    parts += [f"{count} {name}" for name, count in extra.items()] if isinstance(extra, Mapping) else []
     return ", ".join(parts)
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "find_entry",
     "loaded",
     "make_spawner",
+    "plain_setting",
     "read_config",
     "run",
     "with_reader",
@@ -261,8 +262,15 @@ def config_files(sources: Sources) -> list[Path]:
 def _listed(config: Config, name: str) -> list[str]:
     for section in ("ProfileSpawner", "KubeSpawner", "Spawner"):
         if name in config[section]:
-            return list(config[section][name])
+            return list(plain_setting(config[section][name]))
     return []
+
+
+def plain_setting(value: Any) -> Any:
+    """Return the value of a setting that is a list; of one that was only appended to, what was appended."""
+    from traitlets.config.loader import LazyConfigValue
+
+    return value.get_value([]) if isinstance(value, LazyConfigValue) else value
 
 
 def _files(path: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import contextlib
 import enum
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -33,6 +34,10 @@ __all__ = [
 
 _WIDE = 100_000
 _MANY = 10
+_AMBIGUOUS = re.compile(
+    r"[yYnN]|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?0([oO][0-7]+|[xX][0-9a-fA-F]+|[bB][01]+)"
+)
+"""What PyYAML writes plain, being sure that it is a text, and others read as a truth value or a number."""
 _T = TypeVar("_T")
 
 
@@ -80,7 +85,8 @@ def masked(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def as_yaml(data: Any) -> str:
     """Return `data` as YAML: texts of several lines as blocks, keys in their order.
 
-    What YAML 1.1 and 1.2 read differently (`yes`, `12:30`) is quoted, so that every reader gets the same.
+    What readers of YAML take for different things (`yes`, `12:30`, `y`, `1e3`, `0o17`) is quoted, so that all get
+    the text: those of YAML 1.1 and 1.2, and kubectl and Helm, which are neither.
     """
     import yaml
 
@@ -95,6 +101,8 @@ def as_yaml(data: Any) -> str:
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         style = "|" if "\n" in value and not any(line.endswith(" ") for line in value.split("\n")) else None
+        if _AMBIGUOUS.fullmatch(value.replace("_", "")):
+            style = "'"
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)

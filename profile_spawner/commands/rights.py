@@ -38,7 +38,7 @@ def rbac(
     """Print the smallest Role with which the hub can start the servers of these profiles, and its RoleBinding.
 
     With --check, run it with the hub's credentials (in the hub's pod, for example): the exit code is 1 when a right is
-    missing.
+    missing, or a profile could not be loaded and so was not looked at.
     """
     raise typer.Exit(run(_rbac(sources, name, service_account, hub_namespace, namespace, check, kubeconfig, output)))
 
@@ -64,7 +64,7 @@ async def _rbac(
             missing = await missing_rights(api_client, rules, where)
         table = make_table(["group", "resource", "missing"], _rows(missing)) if missing else "Nothing is missing."
         print_data(missing, Format.table if output is Format.yaml else output, table)
-        return 1 if missing else 0
+        return 1 if report_problems(problems) or missing else 0
     where = namespace or configured or "default"
     binding = role_binding_manifest(
         name=name,

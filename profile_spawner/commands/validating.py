@@ -128,10 +128,10 @@ async def _validate(
                 for entry in progress(found.snapshot.entries.values(), "Building the pods"):
                     findings += [f async for f in _built(found, entry, whose, judges)]
             return _without_echoes(findings), len(found.snapshot.entries)
-    except SourceError as e:
+    except ProfileSpawnerError as e:
         if e.origin is None:
             raise  # nothing that stands in a file: the cluster cannot be asked
-        return [finding_of(e, "configuration")], 0
+        return [finding_of(e, "configuration" if isinstance(e, SourceError) else _rule_of(e))], 0
 
 
 def _problems(found: Loaded) -> Iterator[Finding]:

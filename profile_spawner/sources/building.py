@@ -42,15 +42,28 @@ class _State:
         seen: As it was at the last scan.
         good: As it was when it was last loaded and accepted.
         entries: The profiles of `good`, by slug.
-        problems: What is wrong with it as it was last seen.
+        unloaded: Why it could not be read or loaded as it was last seen.
+        unmade: Why profiles of `good` could not be made with the params that there are now.
+        conflicts: Who else has its slugs now.
+        refused: What was loaded but not accepted: with other params, or without its rival, it may be fine.
+        refusal: Why it was not accepted.
         needs: The siblings that its last load asked for.
     """
 
     seen: Unit
     good: Loaded | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
-    problems: list[ProfileSpawnerError] = field(default_factory=list)
+    unloaded: Sequence[ProfileSpawnerError] = ()
+    unmade: Sequence[ProfileSpawnerError] = ()
+    conflicts: Sequence[ProfileSpawnerError] = ()
+    refused: Loaded | None = None
+    refusal: Sequence[ProfileSpawnerError] = ()
     needs: frozenset[str] = frozenset()
+
+    @property
+    def problems(self) -> list[ProfileSpawnerError]:
+        """What is wrong with it now."""
+        return [*self.unloaded, *self.refusal, *self.conflicts, *self.unmade]
 
 
 @dataclass(frozen=True)
@@ -131,7 +144,8 @@ class Builder:
             self._unfinished = False
             return Built(self.snapshot, (), 0, time.monotonic() - start, self._unavailable)
         order = [_DIRECT, *units]
-        self._accept(candidates, order)
+        tried = {key: s.refused for key, s in self._states.items() if s.refused is not None and key not in candidates}
+        self._accept({**candidates, **tried}, order)
         before, self.snapshot = self.snapshot, self._freeze(order)
         self._unfinished = False
         changes = changes_between(before.entries, self.snapshot.entries)
@@ -176,7 +190,9 @@ class Builder:
         """Load the changed units and those that import them."""
         result: dict[str, Loaded] = {}
         for unit in changed:
-            self._states[unit.key].problems = [unit.problem] if unit.problem else []
+            state = self._states[unit.key]
+            state.unloaded = [unit.problem] if unit.problem else []
+            state.refused, state.refusal = None, ()
         current = {key: s.good for key, s in self._states.items() if s.good is not None}
         attempt = next(self._attempt)
         # Documents come first: modules may use params that they define.
@@ -193,11 +209,12 @@ class Builder:
                     result[loaded.unit.key] = loaded
                     state = self._states[loaded.unit.key]
                     state.needs = loaded.needs
-                    state.problems = list(loaded.problems)
+                    state.unloaded = list(loaded.problems)
+                    state.refused, state.refusal = None, ()
             except Exception as e:  # noqa: BLE001 - what nobody thought of must not keep the other sources back
                 for unit in (u for u in wanted if u.key not in result):
                     text = f"it could not be loaded: {type(e).__name__}: {shorten(str(e), 300)}"
-                    self._states[unit.key].problems = [SourceError(text, origin=Origin(unit.name))]
+                    self._states[unit.key].unloaded = [SourceError(text, origin=Origin(unit.name))]
         return result
 
     def _with_dependants(self, touched: Sequence[Unit], units: Mapping[str, Unit]) -> list[Unit]:
@@ -254,16 +271,19 @@ class Builder:
                         failed.setdefault(key, []).extend(problems)
                 rejected = [k for k in failed if self._states[k].good is not None]
                 for key in rejected:
-                    self._states[key].problems += failed[key]
-                    del left[key]
+                    state = self._states[key]
+                    state.refused, state.refusal = left.pop(key), failed[key]
                 if not rejected:
                     break
             for key, loaded in left.items():
                 state = self._states[key]
                 self._dropped += state.good.hidden if state.good is not None else 0
                 loaded.hidden = max(1, len(loaded.collector.profiles)) if self._pace.large else 0
-                state.good, state.entries = loaded, made[key][0]
-                state.problems += failed.get(key, [])
+                state.good = loaded
+                state.entries, state.unmade = made[key]
+                state.refused, state.refusal = None, ()
+            for key in versions:
+                self._states[key].conflicts = conflicts.get(key, ())
             if resolver is not self._resolver:
                 self._resolve_again([k for k in versions if k not in left], resolver, maker)
         self._owners = owners
@@ -291,7 +311,7 @@ class Builder:
             why = {p.profile: str(p) for p in problems}
             gone = {s: with_availability(e, why[s]) for s, e in state.entries.items() if s in why and s not in entries}
             state.entries = {**state.entries, **entries, **gone}
-            state.problems += problems
+            state.unmade = problems
         self._resolver = resolver
 
     # ---------------------------------------------------------------------------------------------- one slug, one owner

@@ -56,11 +56,12 @@ class Documents:
         self.name = str(self.path)
         self._policy = policy
         self._settle = settle
+        self._beside: tuple[str, ...] = ()
         self.unsettled = False
 
     def watched(self) -> Sequence[str]:
-        """Return the file or folder."""
-        return [self.name]
+        """Return the folder with all that is in it, or the file and those that it uses."""
+        return [self.name, *self._beside]
 
     @property
     def _folder(self) -> Path:
@@ -163,6 +164,8 @@ class Documents:
                 raise SourceError(f"{e.message}: {path}", origin=origin, hint=e.hint) from None
 
         result = DocumentReader(self._policy, find, asset).read(document.content, unit.name, self.name)
+        if unit.name == self.name:  # a single file: no folder is watched
+            self._beside = tuple(sorted(document.assets))
         needs = EVERY_CHANGE if result.needs_others else frozenset()
         return Loaded(unit, result.collector, result.problems, needs=needs)
 

@@ -94,4 +94,4 @@ class Source(Protocol):
         """Load the units that have changed. Never raises."""
 
     def watched(self) -> Sequence[str]:
-        """Return the paths to watch."""
+        """Return the paths to watch; others after a load, perhaps. Called from any thread."""

@@ -1,6 +1,8 @@
 """Notices changes of files: by the kernel's notifications where they work, else by looking every second.
 
 Everything happens in a thread of its own with its own event loop: even beginning to watch many folders takes a while.
+The kernel watches what a path meant when the watch began. When the path means another file or folder, because it was
+replaced or a link on the way was, the watch begins anew.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,13 @@ class FileWatcher:
     """Watches files and folders.
 
     Args:
-        paths: What is watched; folders with all that is below them. They need not exist yet.
+        paths: Returns what is watched now; folders with all that is below them. They need not exist yet.
         settle: How long it must have been quiet before a change is told, in seconds.
         log: A logger.
         poll: How often it is looked where notifications do not work, in seconds.
     """
 
-    def __init__(self, paths: Sequence[str], settle: float, log: Any, *, poll: float = 1.0) -> None:
+    def __init__(self, paths: Callable[[], Sequence[str]], settle: float, log: Any, *, poll: float = 1.0) -> None:
         self._paths = paths
         self._settle = settle
         self._log = log
@@ -74,25 +76,29 @@ class FileWatcher:
 
     async def _watch(self, tell: Callable[[frozenset[str]], None]) -> None:
         while True:
-            present = [p for p in self._paths if os.path.exists(p)]  # noqa: ASYNC240, PTH110 - this loop is ours alone
-            missing = [p for p in self._paths if p not in present]
+            meant = self._meant()
             try:
-                async with contextlib.aclosing(self._notified(present, missing)) as notified:
+                async with contextlib.aclosing(self._notified(meant)) as notified:
                     async for found in notified:
                         tell(found)
             except (OSError, RuntimeError) as e:
                 self._log.warning("Profiles: files cannot be watched (%s); looking every %g s instead", e, self._poll)
                 await asyncio.sleep(self._poll)
-            tell(frozenset(self._paths))  # something has come or gone
+            tell(frozenset(meant))  # something has come or gone
 
-    async def _notified(self, present: Sequence[str], missing: Sequence[str]) -> AsyncGenerator[frozenset[str], None]:
-        """Yield what changes, until a watched path comes or goes."""
+    def _meant(self) -> Mapping[str, tuple[int, int] | None]:
+        """Return for every path the device and number of what stands there now; `None` where there is nothing."""
+        return {path: _identity(path) for path in self._paths()}
+
+    async def _notified(self, meant: Mapping[str, tuple[int, int] | None]) -> AsyncGenerator[frozenset[str], None]:
+        """Yield what changes, until a watched path comes, goes or means something else."""
+        present = [path for path, identity in meant.items() if identity is not None]
         if not present:
             await asyncio.sleep(self._poll)
             return
         watching = watchfiles.awatch(
             *present,
-            watch_filter=_matters,
+            watch_filter=lambda change, path: path in meant or _matters(change, path),
             step=max(50, int(self._settle * 1000)),
             debounce=2000,
             rust_timeout=1000,
@@ -101,18 +107,28 @@ class FileWatcher:
         following: asyncio.Future[Any] = asyncio.ensure_future(anext(watching))
         try:
             await asyncio.sleep(0)  # now the kernel watches
-            yield frozenset(self._paths)
+            yield frozenset(meant)
             while True:
                 changes = await following
                 following = asyncio.ensure_future(anext(watching))
                 if changes:
                     yield frozenset(path for _, path in changes)
-                if any(map(os.path.exists, missing)) or not all(map(os.path.exists, present)):
+                # What is made anew where something was removed may get the same number.
+                removed = any(kind is watchfiles.Change.deleted and path in meant for kind, path in changes)
+                if removed or self._meant() != meant:
                     return
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
             await watching.aclose()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - many are looked at every second
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _matters(change: watchfiles.Change, path: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
+import pytest
 import yaml
 
 from .conftest import DEMO, ROOT
@@ -126,6 +128,53 @@ class P(BaseAppProfile):
     for told in ("is_available_to() is code", "kubespawner_override.uid is a function", "manifest s are ***"):
         assert told in result.stderr
     assert "canary" not in result.stdout + result.stderr
+
+
+LAB = "slug: lab\ndisplay_name: Lab\ndescription: ''\nimage: a:1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p/broken.py", "import no_such_module\n"),
+        ("p/doc.yaml", "slug: doc\ndisplay_name: Doc\n"),
+        ("p/param.yaml", "slug: p\ndisplay_name: P\nimage: a:1\nparams: {nobody/knows: 1}\n"),
+        ("p/config.py", "c.KubeSpawner.profile_list = [{'display_name': 'F', 'kubespawner_override': {'uid': id}}]\n"),
+    ],
+)
+def test_an_incomplete_dump_is_told_and_replaces_no_file_unless_asked(run, write, name, text):
+    """A broken module or document, a param that nobody knows, a function: the exit code is 1 in every case."""
+    folder = write("p/lab.yaml", LAB).parent
+    broken = write(name, text)
+    words = ["dump", "--documents", folder]
+    if broken.suffix == ".py":
+        words += ["-f", broken] if broken.stem == "config" else ["--profiles-dir", folder]
+    assert [p["slug"] for p in run.json(*words, code=1)["profiles"]] == ["lab"]
+    out = write("out/dump.yaml", "the last good one")
+    assert "--incomplete" in run(*words, "--output-file", out, code=1)
+    assert out.read_text() == "the last good one"
+    run(*words, "--output-file", out, "--incomplete", code=1)
+    assert yaml.safe_load(out.read_text())["profiles"][0]["slug"] == "lab"
+    assert [p.name for p in out.parent.iterdir()] == [out.name]
+
+
+def test_a_dump_is_written_where_a_link_leads_and_into_a_pipe(run, write):
+    """The link stays one, and so does the pipe: a file in its place would be the end of a /dev/stdout."""
+    folder = write("p/lab.yaml", LAB).parent
+    target = write("data/dump.yaml", "")
+    link = target.parent.parent / "link.yaml"
+    link.symlink_to("data/dump.yaml")
+    run("dump", "--documents", folder, "--output-file", link)
+    assert link.is_symlink()
+    assert yaml.safe_load(target.read_text())["profiles"][0]["slug"] == "lab"
+    pipe = link.with_name("pipe")
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    try:
+        run("dump", "--documents", folder, "--output-file", pipe)
+        assert "slug: lab" in reader.communicate(timeout=20)[0]
+    finally:
+        reader.kill()
 
 
 def test_profiles_groups_classes_selectors_and_overrides_change_what_is_dumped(run, write, monkeypatch):

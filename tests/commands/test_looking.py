@@ -100,6 +100,18 @@ def test_show_of_a_plain_entry_has_what_stands_in_it(run, write):
     assert values["kubespawner_override.environment.A"] == "b"
 
 
+def test_limits_are_shown_as_they_are_written(run, write):
+    """A plain entry may have texts and numbers; and a list may have been appended to."""
+    limits = ('"2"', '"500m"', "0.5", "2")
+    entry = '{{"display_name": "L{}", "kubespawner_override": {{"cpu_limit": {}, "mem_limit": "4G"}}}}'
+    lines = [f"c.KubeSpawner.profile_list.append({entry.format(n, text)})\n" for n, text in enumerate(limits)]
+    config = write("config.py", "".join(lines))
+    assert [p["resources"] for p in run.json("list", "-f", config)] == [
+        "2 CPU, 4G", "500m CPU, 4G", "0.5 CPU, 4G", "2 CPU, 4G"
+    ]  # fmt: skip
+    assert run("show", "l1", "-f", config)
+
+
 def test_an_unknown_slug_names_the_nearest(run):
     """And the command ends with 1."""
     assert "gpu-lab" in run("show", "gpu-lap", "--profiles-dir", DEMO, code=1)
@@ -182,6 +194,22 @@ def test_explain_says_layer_file_and_line_and_what_is_hidden(run, write):
     assert (own["value"], own["layer"], own["origin"]) == (3, "user", f"{config}:10")
     assert "Research seminar" in run(*words)
     assert "did you mean 'lab/threads'" in run(*words, "--param", "lab/thread", code=1)
+
+
+def test_explain_says_why_there_is_no_value(run, write):
+    """Of the hub's values and a group's: what does not fit, and what refers to nothing; in the table and as JSON."""
+    values = '{"hub": {"lab/threads": "many"}, "groups": {"gpu": {"course/name": "{{ nobody }}"}}}'
+    config = write(
+        "config.py", CONFIG.partition("c.ProfileSpawner.param")[0] + f"c.ProfileSpawner.param_values = {values}"
+    )
+    words = ("explain", "-f", config, "-g", "gpu", "-p", "small-lab")
+    found = {one["name"]: one for one in run.json(*words, code=1)}
+    table = run(*words, code=1)
+    for name, why in (("lab/threads", "'many' is not"), ("course/name", "nobody")):
+        assert why in found[name]["error"]
+        assert f"Error: {found[name]['error']}" in table
+    assert "null" not in table
+    assert run(*words, "--param", "hub/environment")
 
 
 def test_explain_reads_the_record_of_a_running_server(run, write):

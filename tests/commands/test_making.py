@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from profile_spawner.commands.output import as_yaml
 from profile_spawner.kube.rbac import required_rules
+from profile_spawner.yaml_text import parse_yaml
 
 from .conftest import DEMO
 
@@ -93,6 +95,31 @@ def test_manifests_of_all_profiles_show_no_secret_unless_asked(run, write):
     assert len(pods) == 6
 
 
+TEXTS = (
+    *("y", "n", "Y", "N", "yes", "off", "true", "~", "null", "=", "<<", "", " ", ".inf", ".nan"),
+    *("1e3", "12e4567", "1E3", "-1e3", "1.5e3", ".5", ".5e1", "1.", "08", "09.5", "1_0e3", "12:30", "12:30:45"),
+    *("0o17", "-0o7", "0O17", "0x1F", "0X1F", "0b1", "0B1", "017", "1_000", "2026-09-01", "2026-9-1"),
+    *("a: b", "- a", "#", "@a", "%a", "*a", "&a", "!a", "{a", "a\nb\n", "a \nb", "\n", "a\tb", "1.2.3", "e3", "v1e3"),
+)
+
+
+@pytest.mark.parametrize("read", [yaml.safe_load, lambda text: parse_yaml(text, "x")[0]])
+def test_texts_are_texts_for_every_reader(read):
+    """As values and as keys: for Python's readers here, below for the one in kubectl and Helm."""
+    data = {"list": list(TEXTS), "keys": {text: "x" for text in TEXTS if text != "<<"}}
+    assert read(as_yaml(data)) == data
+
+
+async def test_texts_are_texts_for_an_api_server(real_control_plane):
+    """It reads YAML as kubectl and Helm do, and refuses a number or a truth value where a text belongs."""
+    namespace = await real_control_plane.new_namespace()
+    data = {f"k{number}": text for number, text in enumerate(TEXTS)}
+    body = as_yaml({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "texts"}, "data": data})
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    found = await real_control_plane.ok("POST", path, body.encode(), content_type="application/yaml")
+    assert found["data"] == data
+
+
 def test_what_the_policy_forbids_is_told_with_the_rule(run, write):
     """Before anything is made."""
     folder = write("jobs.py", PROFILE).parent
@@ -119,15 +146,15 @@ def test_rbac_prints_the_smallest_role(run, write):
 
 
 async def test_rbac_check_asks_the_api_server(control_plane, namespace, tmp_path):
-    """Under the printed Role nothing is missing; without it, everything is, and the exit code says so."""
+    """Under the printed Role nothing is missing; without it, or with a profile that is broken, it is told."""
     command = [sys.executable, "-m", "profile_spawner", "rbac", "--profiles-dir", str(DEMO)]
     printing = [*command, "-n", namespace, "--output", "json"]
     printed = subprocess.run(printing, capture_output=True, text=True, check=True)
     kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", "hub-of-check", namespace=namespace)
     check = [*command, "--check", "--kubeconfig", str(kubeconfig), "--output", "json"]
 
-    async def checked() -> tuple[int, list[object]]:
-        process = await asyncio.create_subprocess_exec(*check, stdout=asyncio.subprocess.PIPE)
+    async def checked(*more: str) -> tuple[int, list[object]]:
+        process = await asyncio.create_subprocess_exec(*check, *more, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
         return process.returncode or 0, json.loads(out)
 
@@ -137,6 +164,9 @@ async def test_rbac_check_asks_the_api_server(control_plane, namespace, tmp_path
     role = json.loads(printed.stdout)["items"][0]
     await control_plane.grant(namespace, "hub-of-check", role["rules"])
     assert await checked() == (0, [])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "broken.py").write_text("(")
+    assert await checked("--profiles-dir", str(tmp_path / "broken")) == (1, [])
 
 
 @pytest.mark.parametrize("family", ["jupyterlab", "coder", "remote_desktop"])

@@ -186,3 +186,12 @@ def test_sarif_is_what_code_review_reads(run, write):
 def test_a_path_that_does_not_exist_is_a_wrong_call(run, tmp_path):
     """Exit code 2."""
     assert run.result("validate", tmp_path / "missing").exit_code == 2
+
+
+def test_a_configuration_of_the_wrong_shape_is_a_finding_in_every_report(run, write):
+    """Code review gets its report also where nothing could be loaded."""
+    values = write("values.yaml", "singleuser:\n  profileList: 3\n")
+    (finding,) = run.json("validate", values, code=1)
+    assert (finding["line"], finding["field"]) == (2, "singleuser.profileList")
+    report = json.loads(run("validate", values, "--output", "sarif", code=1))
+    assert [r["level"] for r in report["runs"][0]["results"]] == ["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from profile_spawner.sources.schema import document_schema
 from profile_spawner.spawner.hub import HubProfiles
 from profile_spawner.yaml_text import parse_yaml
 from tests.sources.conftest import put
+from tests.test_reload import until
 
 LAB = """
     params:
@@ -141,6 +143,89 @@ async def test_a_changed_asset_is_a_change(documents: Path, make_service: Callab
         ("lab", "changed", ("config_maps",)),
         ("gpu", "changed", ("config_maps",)),
     ]
+
+
+def _rename_over(path: Path, text: str) -> None:
+    """Replace a file as editors and `dump --output-file` do."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def _make_anew(path: Path, text: str) -> None:
+    """Replace a file by removing it first."""
+    path.unlink()
+    path.write_text(text)
+
+
+def _in_place(path: Path, text: str) -> None:
+    """Write into the file that is there."""
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("replace", [_rename_over, _make_anew, _in_place])
+async def test_a_single_file_is_watched_however_often_it_is_replaced(
+    tmp_path: Path, make_service: Callable[..., ProfileService], replace: Callable[[Path, str], None]
+) -> None:
+    """By renaming, by removing, by writing in place; and so is a file that the document uses."""
+    text = "[{{slug: a, display_name: A, image: 'a:{}', files: [{{mount_path: /etc/a, path: a.conf}}]}}]"
+    document = put(tmp_path, "doc.yaml", text.format(0))
+    asset = put(tmp_path, "a.conf", "0")
+    service = make_service(profiles_dirs=(), profile_documents=(document,), watch=True, settle=0.05)
+    await service.start()
+    assert not service.problems
+    for number in range(1, 4):
+        image = f"a:{number}"
+        replace(document, text.format(number))
+        await until(lambda image=image: service.snapshot.entries["a"].effective["image"] == image)
+    for number in range(1, 3):
+        before = service.snapshot.generation
+        replace(asset, str(number))
+        await until(lambda before=before: service.snapshot.generation > before)
+    assert not service.problems
+
+
+async def test_a_file_of_a_mounted_config_map_is_watched(
+    tmp_path: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """Named as a single file, swapped again and again by the kubelet's `..data` link."""
+
+    def publish(number: int) -> None:
+        put(tmp_path / f"..{number}", "doc.yaml", f"[{{slug: a, display_name: A, image: 'a:{number}'}}]")
+        (tmp_path / "..data_tmp").symlink_to(f"..{number}")
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+        if number:
+            shutil.rmtree(tmp_path / f"..{number - 1}")
+
+    publish(0)
+    (tmp_path / "doc.yaml").symlink_to("..data/doc.yaml")
+    service = make_service(profiles_dirs=(), profile_documents=(tmp_path / "doc.yaml",), watch=True, settle=0.05)
+    await service.start()
+    for number in range(1, 4):
+        publish(number)
+        await until(lambda image=f"a:{number}": service.snapshot.entries["a"].effective["image"] == image)
+
+
+async def test_a_folder_that_is_swapped_is_watched(tmp_path: Path, make_service: Callable[..., ProfileService]) -> None:
+    """A link to a checkout, as git-sync keeps it: the new folder is watched as the old one was."""
+
+    def publish(number: int) -> Path:
+        path = put(tmp_path / f"checkout-{number}", "doc.yaml", f"[{{slug: a, display_name: A, image: 'a:{number}'}}]")
+        (tmp_path / "new").symlink_to(f"checkout-{number}")
+        (tmp_path / "new").rename(tmp_path / "current")
+        return path
+
+    async def image_is(image: str) -> None:
+        await until(lambda: service.snapshot.entries["a"].effective["image"] == image)
+
+    publish(0)
+    service = make_service(profiles_dirs=(), profile_documents=(tmp_path / "current",), watch=True, settle=0.05)
+    await service.start()
+    for number in (1, 2):
+        document = publish(number)
+        await image_is(f"a:{number}")
+    put(document.parent, "doc.yaml", "[{slug: a, display_name: A, image: 'a:3'}]")
+    await image_is("a:3")
 
 
 async def test_values_of_the_chart_are_taken_as_they_are(

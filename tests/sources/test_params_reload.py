@@ -166,3 +166,62 @@ async def test_params_of_config_maps_are_reloaded(
     await until(lambda: service.snapshot.entries["one"].effective["image"] == "lab:2")
     origin = resolved(service, "one").explain("lab/image").origin
     assert str(origin) == "configmap/params/p.yaml:7"
+
+
+USES = """
+    profiles:
+      - {{slug: lab, display_name: Lab, image: "lab:{version}", env: {{N: "{text}"}}}}
+"""
+
+
+async def test_a_mended_param_leaves_no_problem_standing(
+    documents: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """What is told of a document that has not changed itself goes with its cause; nothing need be read again."""
+    service = make_service(profiles_dirs=(), profile_documents=(documents,))
+    put(documents, "labs.yaml", USES.format(version=1, text="{{ lab/image }}"))
+    await service.ready()
+    assert not service.problems
+    for _ in range(2):
+        put(documents, "params.yaml", PARAMS.format(threads=4, version=1).replace("lab/image", "lab/picture"))
+        report = await service.reload("watched", hints=[])
+        assert len(report.problems) == 1
+        assert "lab/image" in service.snapshot.entries["lab"].offer.unavailable
+        put(documents, "params.yaml", PARAMS.format(threads=4, version=1))
+        assert (await service.reload("watched", hints=[])).successful
+        assert not service.snapshot.entries["lab"].offer.unavailable
+        assert service.status()["sources"] == {"good": 2, "stale": 0, "broken": 0}
+
+
+async def test_a_version_that_comes_before_its_param_is_served_when_the_param_is_there(
+    documents: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """A new document and a changed one; until then the last good version is served."""
+    service = make_service(profiles_dirs=(), profile_documents=(documents,))
+    put(documents, "labs.yaml", USES.format(version=1, text="none"))
+    await service.ready()
+    put(documents, "labs.yaml", USES.format(version=2, text="{{ lab/later }}"))
+    put(documents, "new.yaml", "[{slug: new, display_name: New, image: 'new:1', env: {N: '{{ lab/later }}'}}]")
+    assert len((await service.reload("watched", hints=[])).problems) == 2
+    assert service.snapshot.entries["lab"].effective["image"] == "lab:1"
+    put(documents, "later.yaml", "params: {lab/later: {default: 'x'}}")
+    assert (await service.reload("watched", hints=[])).successful
+    assert service.snapshot.entries["lab"].effective["image"] == "lab:2"
+    assert service.snapshot.entries["new"].effective["image"] == "new:1"
+
+
+async def test_a_conflict_ends_with_its_rival(documents: Path, make_service: Callable[..., ProfileService]) -> None:
+    """The slug belongs to whoever is left, at once: for a new document and for a changed one."""
+    lab = "[{{slug: {}, display_name: A, image: 'a:{}'}}]"
+    service = make_service(profiles_dirs=(), profile_documents=(documents,))
+    rival = put(documents, "rival.yaml", lab.format("lab", 1))
+    put(documents, "labs.yaml", lab.format("own", 2))
+    await service.ready()
+    put(documents, "labs.yaml", lab.format("lab", 2))
+    put(documents, "z.yaml", "[{slug: z, display_name: Z, image: 'z:1'}, {slug: lab, display_name: Z, image: 'z:2'}]")
+    assert len((await service.reload("watched", hints=[])).problems) == 2
+    assert service.snapshot.entries["lab"].effective["image"] == "a:1"
+    (documents / "z.yaml").unlink()
+    rival.unlink()
+    assert (await service.reload("watched", hints=[])).successful
+    assert {s: e.effective["image"] for s, e in service.snapshot.entries.items()} == {"lab": "a:2"}
