@@ -191,7 +191,8 @@ class DataPolicy:
         for allowed in self.host_paths:
             if ".." not in parts and (found == allowed or str(found).startswith(allowed.rstrip("/") + "/")):
                 return
-        yield Refusal(path, "a document may not mount paths of the host", found)
+        hint = f'To allow it: data_policy = {{"host_paths": ["{found}"]}}'
+        yield Refusal(path, "a document may not mount paths of the host", found, hint)
 
     def _secret(self, name: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
         if name not in self.secrets:
