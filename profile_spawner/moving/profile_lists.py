@@ -127,7 +127,7 @@ def _moved_defaults(entry: Mapping[str, Any], ordered: Mapping[str, Any]) -> Ite
         if first != default and not any(isinstance(c, Mapping) and c.get("default") for c in choices.values()):
             yield (
                 ("profile_options", name),
-                f"no choice is marked as default. In the hub it is {default!r}, since Helm sorts keys, and not {first!r}, "
+                f"no choice is marked as default. In the hub it is {default!r}, since Helm sorts keys, not {first!r}, "
                 f"the first one in the file. It stays {default!r}",
             )
 
