@@ -1,7 +1,7 @@
 """Reads the values of Zero to JupyterHub as the hub's configuration that the chart makes of them.
 
-Values can stand at any depth, since charts that depend on it put them below its name, and in a ConfigMap or Secret that
-holds them as a text. Only what is written counts: the chart's own defaults are not known here.
+Only what is written counts: the chart's own defaults, and those of a chart around it, are not known here. Where a part
+is written, its usual defaults complete it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
+from profile_spawner.sources.chart_values import find_values, in_chart_order, sorted_by_helm, value_at
 
 if TYPE_CHECKING:
     from traitlets.config import Config
 
 __all__ = ["Values", "chart_values", "config_of"]
 
-_DEEP = 8
 _TRAITS = {
+    "allowPrivilegeEscalation": "allow_privilege_escalation",
     "cmd": "cmd",
     "cpu.guarantee": "cpu_guarantee",
     "cpu.limit": "cpu_limit",
@@ -32,10 +33,15 @@ _TRAITS = {
     "extraContainers": "extra_containers",
     "extraEnv": "environment",
     "extraLabels": "extra_labels",
+    "extraNodeAffinity.preferred": "node_affinity_preferred",
+    "extraNodeAffinity.required": "node_affinity_required",
+    "extraPodAffinity.preferred": "pod_affinity_preferred",
+    "extraPodAffinity.required": "pod_affinity_required",
+    "extraPodAntiAffinity.preferred": "pod_anti_affinity_preferred",
+    "extraPodAntiAffinity.required": "pod_anti_affinity_required",
     "extraPodConfig": "extra_pod_config",
     "extraResource.guarantees": "extra_resource_guarantees",
     "extraResource.limits": "extra_resource_limits",
-    "extraTolerations": "tolerations",
     "fsGid": "fs_gid",
     "image.pullPolicy": "image_pull_policy",
     "initContainers": "init_containers",
@@ -47,8 +53,7 @@ _TRAITS = {
     "profileList": "profile_list",
     "serviceAccountName": "service_account",
     "startTimeout": "start_timeout",
-    "storage.extraVolumeMounts": "volume_mounts",
-    "storage.extraVolumes": "volumes",
+    "storage.extraLabels": "storage_extra_labels",
     "uid": "uid",
 }
 """Keys below `singleuser`, and the traits of KubeSpawner that the chart sets to them."""
@@ -61,23 +66,21 @@ class Values:
     Attributes:
         data: The mapping that has `singleuser` or `hub` in it.
         file: The file.
-        before: How many lines of the file stand before the text that `data` was read from.
     """
 
     data: Mapping[str, Any]
     file: str
-    before: int = 0
 
     @property
     def profile_list(self) -> list[Any]:
-        """The entries of `singleuser.profileList`; those of a mapping in the order of its keys.
+        """The entries of `singleuser.profileList` as the hub gets them; those of a mapping in the order of its keys.
 
         Raises:
             ProfileDefinitionError: when it is something else.
         """
-        listed = _at(self.data, "singleuser.profileList")
+        listed = value_at(self.data, "singleuser.profileList")
         if isinstance(listed, Mapping) and all(isinstance(v, Mapping) for v in listed.values()):
-            return [listed[key] for key in sorted(listed)]
+            return [in_chart_order(listed[key]) for key in sorted(listed)]
         if listed is not None and not isinstance(listed, list):
             raise ProfileDefinitionError(
                 "must be a list of profiles",
@@ -85,12 +88,12 @@ class Values:
                 field="singleuser.profileList",
                 value=listed,
             )
-        return list(listed or ())
+        return [in_chart_order(entry) for entry in listed or ()]
 
     @property
     def snippets(self) -> list[tuple[str, str, int]]:
         """The Python code of `hub.extraConfig` in the chart's order: name, text, and how many lines stand before it."""
-        extra = _at(self.data, "hub.extraConfig")
+        extra = value_at(self.data, "hub.extraConfig")
         if isinstance(extra, str):
             return [("hub.extraConfig", extra, self.at("hub", "extraConfig").line)]
         pairs = sorted(extra.items()) if isinstance(extra, Mapping) else ()
@@ -104,7 +107,7 @@ class Values:
         """Return where something in it was written."""
         from profile_spawner.yaml_text import line_at
 
-        return Origin(self.file, self.before + line_at(self.data, path))
+        return Origin(self.file, line_at(self.data, path))
 
 
 def chart_values(path: Path) -> list[Values]:
@@ -119,32 +122,8 @@ def chart_values(path: Path) -> list[Values]:
         text = path.read_bytes()
     except OSError as e:
         raise SourceError(f"the file cannot be read: {e.strerror}", origin=Origin(str(path))) from None
-    return [found for document in parse_yaml(text, str(path)) for found in _found(document, str(path), 0, 0)]
-
-
-def _found(value: Any, file: str, before: int, depth: int) -> Iterator[Values]:
-    if not isinstance(value, Mapping) or depth > _DEEP:
-        return
-    if value.get("kind") in ("ConfigMap", "Secret") and "apiVersion" in value:
-        yield from _in_object(value, file, before)
-    elif any(isinstance(_at(value, key), Mapping) for key in ("singleuser", "hub.config", "hub.extraConfig")):
-        yield Values(value, file, before)
-    else:
-        for inner in value.values():
-            yield from _found(inner, file, before, depth + 1)
-
-
-def _in_object(value: Mapping[str, Any], file: str, before: int) -> Iterator[Values]:
-    from profile_spawner.yaml_text import parse_yaml
-
-    for part in ("data", "stringData"):
-        texts = value.get(part)
-        for key, text in texts.items() if isinstance(texts, Mapping) else ():
-            if isinstance(text, str) and key.endswith((".yaml", ".yml")):
-                # Exact for a text that begins on the line after its key, as a block does.
-                first = before + getattr(texts, "lines", {}).get(key, 0)
-                for document in parse_yaml(text, f"{file}: {key}"):
-                    yield from _found(document, file, first, 0)
+    documents = parse_yaml(text, str(path))
+    return [Values(found, str(path)) for document in documents for found in find_values(document, str(path))]
 
 
 def config_of(values: Values, warn: Callable[[str], None]) -> Config:
@@ -160,15 +139,17 @@ def config_of(values: Values, warn: Callable[[str], None]) -> Config:
     from traitlets.config import Config
 
     config = Config()
-    user = _at(values.data, "singleuser") or {}
+    user = value_at(values.data, "singleuser") or {}
+    _set_lists(values.data, user, config)
+    _set_storage(user, config)
     for key, trait in _TRAITS.items():
-        value = _at(user, key)
+        value = value_at(user, key)
         if value is not None:
             config.KubeSpawner[trait] = values.profile_list if key == "profileList" else _plain(value)
-    image = _at(user, "image")
+    image = value_at(user, "image")
     if isinstance(image, Mapping) and image.get("name"):
         config.KubeSpawner.image = f"{image['name']}:{image.get('tag') or 'latest'}"
-    for section, settings in (_at(values.data, "hub.config") or {}).items():
+    for section, settings in (value_at(values.data, "hub.config") or {}).items():
         if isinstance(settings, Mapping):
             config[section].update(_plain(settings))
     with _chart_module(values, config) as names:
@@ -180,12 +161,73 @@ def config_of(values: Values, warn: Callable[[str], None]) -> Config:
     return config
 
 
+def _set_lists(data: Mapping[str, Any], user: Mapping[str, Any], config: Config) -> None:
+    """Set what the chart joins from several values."""
+    lists = {
+        "tolerations": (value_at(data, "scheduling.userPods.tolerations"), value_at(user, "extraTolerations")),
+        "image_pull_secrets": (
+            ["image-pull-secret"] if value_at(data, "imagePullSecret.create") else None,
+            value_at(data, "imagePullSecrets"),
+            value_at(user, "image.pullSecrets"),
+        ),
+    }
+    for trait, parts in lists.items():
+        joined = _joined([item for part in parts[:-1] for item in _plain(part) or ()], _plain(parts[-1]))
+        if joined:
+            config.KubeSpawner[trait] = joined
+
+
+def _set_storage(user: Mapping[str, Any], config: Config) -> None:
+    """Set volumes and mounts: the home, files, and what is listed besides."""
+    storage = _plain(value_at(user, "storage")) or {}
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    usual = "static" if "static" in storage else "dynamic" if {"dynamic", "capacity"} & {*storage} else None
+    kind = storage.get("type", usual)
+    home = {"mountPath": storage.get("homeMountPath") or "/home/jovyan"}
+    given = storage.get(kind) or {}
+    if kind == "dynamic":
+        name = given.get("volumeNameTemplate") or "volume-{user_server}"
+        volumes.append({"name": name, "persistentVolumeClaim": {"claimName": "{pvc_name}"}})
+        mounts.append({**home, "name": name, **({"subPath": given["subPath"]} if given.get("subPath") else {})})
+        traits = {
+            "pvc_name_template": given.get("pvcNameTemplate"),
+            "storage_access_modes": given.get("storageAccessModes"),
+            "storage_capacity": storage.get("capacity"),
+            "storage_class": given.get("storageClass"),
+            "storage_pvc_ensure": True,
+        }
+        config.KubeSpawner.update({k: v for k, v in traits.items() if v is not None})
+    elif kind == "static" and given.get("pvcName"):
+        volumes.append({"name": "home", "persistentVolumeClaim": {"claimName": given["pvcName"]}})
+        mounts.append({**home, "name": "home", "subPath": given.get("subPath", "{username}")})
+    files = {key: file for key, file in (_plain(value_at(user, "extraFiles")) or {}).items() if file}
+    if files:
+        items = [{"key": k, "path": k, **({"mode": f["mode"]} if "mode" in f else {})} for k, f in files.items()]
+        volumes.append({"name": "files", "secret": {"secretName": "singleuser", "items": items}})
+        mounts += [{"mountPath": f.get("mountPath"), "subPath": k, "name": "files"} for k, f in files.items()]
+    for trait, own, more in (
+        ("volumes", volumes, storage.get("extraVolumes")),
+        ("volume_mounts", mounts, storage.get("extraVolumeMounts")),
+    ):
+        joined = _joined(own, more)
+        if joined:
+            config.KubeSpawner[trait] = joined
+
+
+def _joined(own: list[Any], more: Any) -> Any:
+    """Return one list; a mapping, which KubeSpawner sorts by its keys, when `more` is one."""
+    if isinstance(more, Mapping):
+        return {**{f"0-{number}": item for number, item in enumerate(own)}, **more}
+    return [*own, *(more or ())]
+
+
 @contextlib.contextmanager
 def _chart_module(values: Values, config: Config) -> Iterator[dict[str, Any]]:
     """Yield the names that code in a chart's values finds, its module `z2jh` included."""
 
     def get_config(key: str, default: Any = None) -> Any:
-        value = _at(values.data, key)
+        value = value_at(values.data, key)
         return default if value is None else _plain(value)
 
     def set_config_if_not_none(section: Any, trait: str, key: str) -> None:
@@ -206,13 +248,8 @@ def _chart_module(values: Values, config: Config) -> Iterator[dict[str, Any]]:
             sys.modules["z2jh"] = before
 
 
-def _at(value: Any, path: str) -> Any:
-    for step in path.split("."):
-        value = value.get(step) if isinstance(value, Mapping) else None
-    return value
-
-
 def _plain(value: Any) -> Any:
+    """Return a copy without lines, its keys in the order in which the hub gets them."""
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: _plain(v) for k, v in sorted_by_helm(value)}
     return [_plain(v) for v in value] if isinstance(value, list) else value

@@ -5,16 +5,18 @@ from __future__ import annotations
 import enum
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, SourceError
+from profile_spawner.errors import Origin, PolicyError, ProfileSpawnerError, SourceError
 
-from .findings import Finding
+from .findings import Finding, finding_of
 from .linting import lint_entry
 from .loading import Sources, Whose, loaded, make_spawner, plain_setting, read_config, run
 from .output import as_yaml
@@ -65,11 +67,20 @@ def profile_list(
 
     FILE holds values of Zero to JupyterHub (singleuser.profileList, at any depth), a ConfigMap with such values, a
     list of its own, or is a jupyterhub_config.py. What looks wrong is told on standard error with its line, and kept
-    as it is. An entry that cannot be kept is refused, and the exit code is 1.
+    as it is; so is what the hub's data_policy has to allow. An entry that cannot be kept is refused, and the exit code
+    is 1.
     """
     found, config = _lists(file)
-    entries = [e for one in found for e in one.entries]
-    for finding in (f for one in found for f in _suspicious(one)):
+    before = []
+    entries: list[dict[str, Any]] = []
+    warnings: list[Finding] = []
+    for one in found:
+        kept, written, told = _converted(one)
+        before += kept
+        entries += written
+        warnings += [*_suspicious(one), *told]
+    restricted = list(_restricted(found, config)) if target is Target.yaml else []
+    for finding in (*warnings, *restricted):
         typer.secho(str(finding), fg=typer.colors.YELLOW, err=True)
     refused = [e for one in found for e in one.refused]
     for error in refused:
@@ -78,14 +89,21 @@ def profile_list(
     _save(text, output_file)
     where = ", ".join(one.where or "the list" for one in found)
     typer.secho(f"{len(entries)} profiles imported from {where}, {len(refused)} refused", err=True)
+    if restricted:
+        slugs = len({f.profile for f in restricted})
+        message = f"{slugs} of them are loaded only when the hub's data_policy allows what is told above"
+        typer.secho(message, fg=typer.colors.YELLOW, err=True)
     different = 0
     if verify:
-        compared, differences = run(_compare(entries, text, target, config))
+        compared, differences, missed = run(_compare(before, text, target, config))
         different = len(differences)
         for line in differences:
             typer.secho(f"Different: {line}", fg=typer.colors.RED, err=True)
+        for line in missed:
+            typer.secho(f"Not compared: {line}", fg=typer.colors.YELLOW, err=True)
         if not different:
-            typer.secho(f"{compared} pods compared with KubeSpawner's own: all are the same", err=True)
+            some = ", but not all could be compared" if missed else ""
+            typer.secho(f"{compared} pods compared with KubeSpawner's own: all are the same{some}", err=True)
     raise typer.Exit(1 if refused or different else 0)
 
 
@@ -207,6 +225,58 @@ def _function_in(value: Any, path: str) -> str | None:
     return next((p for k, v in items if (p := _function_in(v, f"{path}.{k}" if path else str(k)))), None)
 
 
+def _converted(found: FoundList) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]], list[Finding]]:
+    """Return the entries of a list that can be kept, how they are written, and what is to be said of them."""
+    from profile_spawner.moving.profile_lists import converted
+
+    kept: list[Mapping[str, Any]] = []
+    written: list[dict[str, Any]] = []
+    told = [_told(found, number, path, message, "default-choice") for number, path, message in found.reordered]
+    for number, entry in enumerate(found.entries):
+        try:
+            made, changes = converted(entry)
+        except ProfileSpawnerError as e:
+            e.origin = Origin(found.place, found.line_of(number, tuple((e.field or "").split("."))))
+            e.profile = _name(entry)
+            found.refused.append(e)
+            continue
+        kept.append(entry)
+        written.append(made)
+        told += [_told(found, number, path, message, "converted") for path, message in changes]
+    return kept, written, told
+
+
+def _told(found: FoundList, number: int, path: tuple[Any, ...], message: str, rule: str) -> Finding:
+    entry = found.entries[number]
+    line = found.line_of(number, path)
+    return Finding("warning", rule, message, _name(entry), found.place, line, ".".join(map(str, path)))
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("slug") or entry.get("display_name") or "")
+
+
+def _restricted(found: Sequence[FoundList], config: Config) -> Iterator[Finding]:
+    """Yield what the hub has to allow to documents, so that the profiles are not refused there."""
+    from profile_spawner.sources.data_policy import DataPolicy
+
+    settings = config.ProfileSpawner.get("data_policy")
+    policy = DataPolicy.of(settings if isinstance(settings, Mapping) else {}, "documents")
+    for one in found:
+        for number, entry in enumerate(one.entries):
+            for refusal in policy.refusals(entry):
+                origin = Origin(one.place, one.line_of(number, refusal.path))
+                problem = PolicyError(
+                    refusal.message,
+                    profile=_name(entry),
+                    origin=origin,
+                    field=".".join(map(str, refusal.path)),
+                    value=refusal.value,
+                    hint=refusal.hint or 'To allow it: data_policy = {"unrestricted": True}',
+                )
+                yield replace(finding_of(problem, "policy"), level="warning")
+
+
 def _suspicious(found: FoundList) -> Iterator[Finding]:
     from profile_spawner.spawner import ProfileSpawner
 
@@ -217,7 +287,8 @@ def _suspicious(found: FoundList) -> Iterator[Finding]:
             return Origin(found.place, found.line_of(number, path))
 
         for finding in lint_entry(entry, traits, where):
-            yield Finding("warning", *list(finding.__dict__.values())[1:])
+            if finding.rule not in ("open-pattern", "open-to-everybody"):  # what is written has the right meaning
+                yield replace(finding, level="warning")
 
 
 def _written(entries: Sequence[Mapping[str, Any]], target: Target, name: str) -> str:
@@ -233,8 +304,12 @@ def _written(entries: Sequence[Mapping[str, Any]], target: Target, name: str) ->
 
 async def _compare(
     entries: Sequence[Mapping[str, Any]], text: str, target: Target, config: Config
-) -> tuple[int, list[str]]:
-    """Compare every pod that the imported profiles make with KubeSpawner's own; return how many, and what differs."""
+) -> tuple[int, list[str], list[str]]:
+    """Compare the pods that the imported profiles make with KubeSpawner's own.
+
+    Returns:
+        How many were compared, what differs, and what was not compared.
+    """
     import tempfile
 
     from kubespawner import KubeSpawner
@@ -245,7 +320,7 @@ async def _compare(
         path = Path(folder) / ("imported.py" if target is Target.python else "imported.yaml")
         path.write_text(text, encoding="utf-8")
         sources = Sources(profiles_dirs=(Path(folder),)) if target is Target.python else Sources(documents=(path,))
-        count, differences = 0, []
+        count, differences, missed = 0, [], []
         async with loaded(sources, trusted=True) as found:
             missing = [str(p) for p in found.snapshot.problems]
             ours = found.config.copy()
@@ -254,15 +329,18 @@ async def _compare(
             theirs.KubeSpawner.profile_list = [dict(e) for e in entries]
             for raw in raw_profiles(list(entries), Origin("imported")):
                 if raw.definition.get("allowed_groups") == [] or raw.definition.get("allowed_users") == []:
-                    continue  # nobody may start it
-                for options in _combinations(raw.definition):
+                    missed.append(f"{raw.slug}: nobody may start it")
+                    continue
+                chosen, left_out = _combinations(raw.definition)
+                missed += [f"{raw.slug}: {what}" for what in left_out]
+                for options in chosen:
                     count += 1
                     whose = Whose(options=options, groups=_everybody(raw.definition))
                     before = await _pod(make_spawner(KubeSpawner, theirs, whose, raw.slug))
                     after = await _pod(make_spawner(type(found.spawner(whose)), ours, whose, raw.slug))
                     if before != after and not (before.startswith("refused") and after.startswith("refused")):
                         differences.append(f"{raw.slug} with {options}: {_first_difference(before, after)}")
-    return count, [*missing, *differences]
+    return count, [*missing, *differences], missed
 
 
 def _everybody(definition: Any) -> tuple[str, ...]:
@@ -272,7 +350,7 @@ def _everybody(definition: Any) -> tuple[str, ...]:
     def collect(value: Any) -> None:
         if isinstance(value, Mapping):
             for key, item in value.items():
-                if key == "allowed_groups" and isinstance(item, list | tuple):
+                if key in ("allowed_groups", "allowed_teams") and isinstance(item, list | tuple):
                     groups.update(map(str, item))
                 else:
                     collect(item)
@@ -284,27 +362,39 @@ def _everybody(definition: Any) -> tuple[str, ...]:
     return tuple(sorted(groups))
 
 
-def _combinations(definition: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield all combinations of choices, typed values included, at most `MOST_COMBINATIONS`."""
-    each = []
+def _combinations(definition: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return combinations of choices, typed values included, and what is not among them.
+
+    All of them, or, where they are more than `MOST_COMBINATIONS`, every choice once and then that many.
+    """
+    each: list[list[dict[str, Any]]] = []
+    left_out = []
     for name, option in (definition.get("profile_options") or {}).items():
         values: list[dict[str, Any]] = [{name: str(choice)} for choice in option.get("choices") or ()]
         unlisted = option.get("unlisted_choice") or {}
         if unlisted.get("enabled"):
-            typed = _matching(unlisted.get("validation_regex"))
+            pattern = unlisted.get("validation_regex")
+            typed = _matching(pattern)
             values += [{f"{name}--unlisted-choice": typed}] if typed is not None else []
+            if typed is None:
+                left_out.append(f"values that users type for {name}: none of some usual ones matches {pattern!r}")
         each.append(values or [{}])
-    yield {}
+    total = math.prod(map(len, each))
+    found: list[dict[str, Any]] = [{}]
+    if total > MOST_COMBINATIONS:
+        found += [one for values in each for one in values]
+        left_out.append(f"{total - MOST_COMBINATIONS} of {total} combinations; every choice alone was")
     for chosen in itertools.islice(itertools.product(*each), MOST_COMBINATIONS):
         combined = {k: v for one in chosen for k, v in one.items()}
         if combined:
-            yield combined
+            found.append(combined)
+    return found, left_out
 
 
 def _matching(pattern: str | None) -> str | None:
-    """Return a text that the pattern takes; `None` when none of some usual ones does."""
+    """Return a text that KubeSpawner takes for the pattern; `None` when it takes none of some usual ones."""
     usual = ("quay.io/jupyter/base-notebook:2026-01-01", "main", "1", "2.5", "4G", "a", "abc", "https://example.org/a")
-    return next((t for t in usual if not pattern or re.fullmatch(pattern, t)), None)
+    return next((t for t in usual if not pattern or re.match(pattern, t)), None)
 
 
 async def _pod(spawner: Any) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin
+from profile_spawner.moving.profile_lists import whole_pattern
 
 from .findings import Finding, Level
 
@@ -64,7 +65,7 @@ _OPTION_KEYS = frozenset(
         "is_available_to",
         "kubespawner_override",
         "kubespawner_override_off",
-        "dynamic-image-building",
+        "dynamic_image_building",
     }
 )
 _CHOICE_KEYS = frozenset(
@@ -83,6 +84,7 @@ _UNLISTED_KEYS = frozenset(
         "enabled",
         "display_name",
         "display_name_in_choices",
+        "description_in_choices",
         "validation_regex",
         "validation_message",
         "placeholder",
@@ -202,6 +204,10 @@ class _Linter:
             if unlisted.get("enabled") and not unlisted.get("validation_regex"):
                 message = "users may type anything here: add a validation_regex"
                 yield self._found("warning", "unchecked-text", message, inner)
+            pattern = unlisted.get("validation_regex")
+            if isinstance(pattern, str) and whole_pattern(pattern) != pattern:
+                message = f"here the whole text must match; for KubeSpawner's meaning write {whole_pattern(pattern)!r}"
+                yield self._found("warning", "open-pattern", message, (*inner, "validation_regex"))
 
     def _keys(
         self, found: Mapping[str, Any], path: tuple[Any, ...], known: frozenset[str], what: str
@@ -210,7 +216,10 @@ class _Linter:
             if key in known:
                 continue
             here = (*path, key)
-            if key in self._traits and "kubespawner_override" in known:
+            if key == "allowed_teams":
+                message = "keeps nobody out, unless the hub filters its list by it: write the teams into allowed_groups"
+                yield self._found("warning", "open-to-everybody", message, here)
+            elif key in self._traits and "kubespawner_override" in known:
                 message = "has no effect here; it belongs into kubespawner_override"
                 yield self._found("error", "misplaced-key", message, here)
             elif key in ("profile_options", "kubespawner_override", "choices"):

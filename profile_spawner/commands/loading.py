@@ -92,7 +92,7 @@ class Loaded:
         from .places import Places
 
         values = [v for path in self.config_files if not _is_python(path) for v in _values(path)]
-        listed = [(entry, v.file, v.before) for v in values for entry in v.profile_list if isinstance(entry, Mapping)]
+        listed = [(entry, v.file) for v in values for entry in v.profile_list if isinstance(entry, Mapping)]
         snippets = [(text, v.file, before) for v in values for _, text, before in v.snippets]
         return Places([path for path in self.config_files if _is_python(path)], listed, snippets)
 

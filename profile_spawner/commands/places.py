@@ -27,19 +27,19 @@ class Places:
 
     Args:
         config_files: Python files, in which the entries are looked for as literals.
-        listed: Entries that were read from YAML, with their file and the number of lines before their text.
+        listed: Entries that were read from YAML, with their file.
         snippets: Python code that stands in YAML, as text, file and the number of lines before it.
     """
 
     def __init__(
         self,
         config_files: Sequence[Path] = (),
-        listed: Iterable[tuple[Any, str, int]] = (),
+        listed: Iterable[tuple[Any, str]] = (),
         snippets: Iterable[tuple[str, str, int]] = (),
     ) -> None:
         self._found: dict[str, Where] = {}
-        for definition, file, before in listed:
-            self._add(definition, _in_yaml(definition, file, before))
+        for definition, file in listed:
+            self._add(definition, _in_yaml(definition, file))
         for text, file, before in (*((_read(path), str(path), 0) for path in config_files), *snippets):
             for node in _dicts(text):
                 self._add(_constants(node), _in_python(node, file, before))
@@ -52,7 +52,7 @@ class Places:
         """Return a function from a path in the entry to file and line."""
         raw = entry.raw or {}
         if hasattr(raw, "lines") and entry.origin.line:
-            return _in_yaml(raw, entry.origin.source, 0)
+            return _in_yaml(raw, entry.origin.source)
         return self.of_definition({**raw, "slug": entry.slug}, entry.origin)
 
     def of_definition(self, definition: Mapping[str, Any], otherwise: Origin) -> Where:
@@ -81,10 +81,10 @@ def _names(definition: Mapping[str, Any]) -> Iterator[str]:
         yield f"name {name}"
 
 
-def _in_yaml(definition: Any, file: str, before: int) -> Where:
+def _in_yaml(definition: Any, file: str) -> Where:
     from profile_spawner.yaml_text import line_at
 
-    return lambda path: Origin(file, before + (line_at(definition, path) or getattr(definition, "line", 0)))
+    return lambda path: Origin(file, line_at(definition, path) or getattr(definition, "line", 0))
 
 
 # ------------------------------------------------------------------------------------------------ Python files

@@ -167,17 +167,15 @@ def _documents(sources: Sources) -> list[Path]:
 
 def _lint_document(path: Path, traits: Sequence[str]) -> Iterator[Finding]:
     """Check the plain entries of a document, wherever a chart's values or a document may have them."""
+    from profile_spawner.sources.chart_values import find_values, list_in
     from profile_spawner.yaml_text import line_at, parse_yaml
 
     try:
-        documents = parse_yaml(path.read_bytes(), str(path))
+        documents = [d for d in parse_yaml(path.read_bytes(), str(path)) if isinstance(d, Mapping)]
+        values = [found for document in documents for found in find_values(document, str(path))]
     except ProfileSpawnerError:
         return  # loading it has told so
-    for document in documents:
-        if not isinstance(document, Mapping):
-            continue
-        values = document.get("singleuser")
-        listed = values.get("profileList") if isinstance(values, Mapping) else document.get("profile_list")
+    for listed in (*(d.get("profile_list") for d in documents), *map(list_in, values)):
         for entry in listed if isinstance(listed, list) else ():
             yield from lint_entry(entry, traits, _line_finder(path, entry, line_at))
 
@@ -230,6 +228,7 @@ async def _built(found: Loaded, entry: Entry, whose: Whose, judges: Sequence[Any
         yield Finding("error", "unavailable", entry.offer.unavailable, entry.slug, origin.source, origin.line)
         return
     seen: set[str] = set()
+    from_values = any(p.name.endswith(_YAML) for p in found.config_files)
     for options in every_choice(entry):
         field = ", ".join(f"{k} = {v}" for k, v in options.items())
         try:
@@ -239,14 +238,30 @@ async def _built(found: Loaded, entry: Entry, whose: Whose, judges: Sequence[Any
                 seen.add(str(e))
                 yield finding_of(e, _rule_of(e), origin=where(tuple((e.field or "").split("."))))
             continue
+        pod = made.pod
+        for volume in _undefined_volumes(pod) if from_values else ():
+            pod = {**pod, "spec": {**pod["spec"], "volumes": [*pod["spec"].get("volumes", ()), {"name": volume}]}}
+            message = f"nothing here defines the volume {volume!r}: the chart's defaults or other values must do so"
+            if message not in seen:
+                seen.add(message)
+                at = _blamed(entry, "volumeMounts", where) or origin
+                yield Finding("warning", "undefined-volume", message, entry.slug, at.source, at.line, field)
         for judge in judges:
-            for document in (*made.manifests, made.pod):
+            for document in (*made.manifests, pod):
                 problem = await judge(document)
                 if problem and problem not in seen:
                     seen.add(problem)
                     what = f"{document['kind']} {document['metadata']['name']}" + (f" ({field})" if field else "")
                     at = _blamed(entry, problem, where) or origin
                     yield Finding("error", "kubernetes", problem, entry.slug, at.source, at.line, what)
+
+
+def _undefined_volumes(pod: Mapping[str, Any]) -> list[str]:
+    """Return the names of volumes that are mounted and not there."""
+    spec = pod["spec"]
+    containers = (*spec.get("containers", ()), *spec.get("initContainers", ()))
+    mounted = {mount.get("name"): None for c in containers for mount in c.get("volumeMounts") or ()}
+    return [name for name in mounted if name and name not in {v.get("name") for v in spec.get("volumes") or ()}]
 
 
 _FIELDS = (

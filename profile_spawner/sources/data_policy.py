@@ -225,7 +225,7 @@ class DataPolicy:
             for allowed in self.host_paths:
                 if found == allowed or found.startswith(allowed.rstrip("/") + "/"):
                     return
-        yield Refusal(path, "a document may not mount paths of the host", found)
+        yield Refusal(path, "a document may not mount paths of the host", found, _allow("host_paths", found))
 
     def _secret(self, name: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
         if not (isinstance(name, str) and name in self.secrets):

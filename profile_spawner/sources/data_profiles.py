@@ -40,6 +40,7 @@ from profile_spawner.resources import (
 )
 from profile_spawner.yaml_text import YamlMap, line_at, parse_yaml
 
+from .chart_values import find_values, in_chart_order, list_in, team_rules
 from .data_policy import DataPolicy, Refusal
 from .schema import CollectionSpec, DocumentSpec, ParamSpec, ProfileSpec
 
@@ -221,13 +222,20 @@ class _Reading:
             self._profiles(document)
         elif not isinstance(document, YamlMap):
             self._problem("a document must be a mapping or a list of profiles", (), document)
-        elif "singleuser" in document:
-            values = document["singleuser"]
-            self._raw(values.get("profileList") if isinstance(values, YamlMap) else None)
+        elif values := self._values(document):
+            for found in values:
+                self._raw(list_in(found), in_chart_order)
         elif "slug" in document or ("image" in document and "display_name" in document):
             self._profiles([document])
         else:
             self._parts(document)
+
+    def _values(self, document: YamlMap) -> Sequence[Mapping[str, Any]]:
+        try:
+            return list(find_values(document, self._place))
+        except SourceError as e:
+            self._result.problems.append(e)
+            return [{}]
 
     def _parts(self, document: YamlMap) -> None:
         known = {f.alias or n for n, f in DocumentSpec.model_fields.items()}
@@ -332,8 +340,8 @@ class _Reading:
 
     # ---------------------------------------------------------------------------------------------- profiles
 
-    def _raw(self, entries: Any) -> None:
-        """Take entries of a `profile_list` as they are."""
+    def _raw(self, entries: Any, ordered: Callable[[Any], Any] = lambda entry: entry) -> None:
+        """Take entries of a `profile_list` as they are, each in the order in which the hub gets its keys."""
         if entries is None:
             return
         if isinstance(entries, YamlMap):
@@ -344,10 +352,18 @@ class _Reading:
             self._problem("a profile list must be a list of mappings", (), entries)
             return
         for line, entry in numbered:
-            self._raw_entry(entry, line)
+            self._raw_entry(ordered(entry), line)
 
     def _raw_entry(self, entry: Any, line: int) -> None:
         origin = Origin(self._place, line)
+        for path in team_rules(entry):
+            self._problem(
+                "the profile would be open to everybody: this key means nothing here",
+                path,
+                entry,
+                hint="Write the teams, such as org:team, into allowed_groups",
+            )
+            return
         try:
             for raw in raw_profiles([entry], origin, judged=not self._policy.unrestricted):
                 if self._allowed(entry, raw.slug, origin):

@@ -74,6 +74,137 @@ def test_values_in_a_config_map_are_found_with_the_lines_of_its_file(run, write)
     assert (25 + 5, "unknown-trait") in {(f["line"], f["rule"]) for f in findings}
 
 
+WRAPPED = {
+    "argo": (
+        "kind: Application\nspec:\n  source:\n    helm:\n      values: |\n",
+        8,
+    ),
+    "config-map": ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  values.yaml: |\n", 4),
+    "flux": ("kind: HelmRelease\nspec:\n  values:\n", 4),
+    "umbrella": ("global: {a: 1}\nparts:\n", 2),
+}
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_values_are_the_same_to_every_reader(run, write, form):
+    """As configuration, to `validate`, as a document and to `import`: found, and with the lines of the file."""
+    head, indent = WRAPPED[form]
+    text = head + "".join(" " * indent + line + "\n" for line in DEEP.splitlines())
+    path = write("file.yaml", text)
+    line = 20 + head.count("\n")
+    listed = run.json("list", "-f", path)
+    assert (listed[0]["slug"], listed[0]["origin"]) == ("plain", f"{path}:{line - 1}")
+    assert (line + 5, "unknown-trait") in {(f["line"], f["rule"]) for f in run.json("validate", path, code=1)}
+    result = run.result("list", "--documents", path)
+    assert "plain" in result.stdout
+    assert f"{path}:{line + 5}: profile 'other-image': kubespawner_override.cpu_limt" in result.stderr
+    assert f"{path}:{line + 5}: warning" in run.result("import", "profile-list", path).stderr
+
+
+def test_values_without_a_list_are_an_empty_document(run, write):
+    """The part for the hub only, as larger installations split their values."""
+    path = write("values.yaml", "hub: {db: {type: sqlite-pvc}, config: {JupyterHub: {admin_access: false}}}\n")
+    assert run.json("list", "--documents", path) == []
+    assert run("validate", path).startswith("0 profiles: 0 errors")
+    other = write("other.yaml", "profils: []\n")
+    assert "'profils' is not known here; did you mean 'profiles'?" in run.result("list", "--documents", other).stderr
+
+
+PLACED = """\
+imagePullSecrets: [everywhere]
+scheduling: {userPods: {tolerations: [{key: a, operator: Exists}]}}
+singleuser:
+  allowPrivilegeEscalation: true
+  extraTolerations: [{key: b, operator: Exists}]
+  extraNodeAffinity: {required: [{matchExpressions: [{key: pool, operator: Exists}]}]}
+  extraPodAntiAffinity: {preferred: [{weight: 1, podAffinityTerm: {topologyKey: host}}]}
+  extraFiles: {motd: {mountPath: /etc/motd, stringData: hello, mode: 0444}}
+  image: {name: a, tag: "1", pullSecrets: [registry]}
+  storage:
+    type: static
+    static: {pvcName: homes, subPath: "users/{username}"}
+    extraVolumeMounts: [{name: home, mountPath: /shared, subPath: _shared}]
+  profileList: [{display_name: A, slug: a}]
+"""
+
+
+def test_what_the_chart_makes_of_its_values_is_in_the_pod(run, write):
+    """The home of a static claim, files, affinity, tolerations and pull secrets of both places."""
+    path = write("values.yaml", PLACED)
+    spec = run.json("pod", "a", "-f", path, "--user", "ada")["spec"]
+    (container,) = spec["containers"]
+    assert container["volumeMounts"] == [
+        {"mountPath": "/home/jovyan", "name": "home", "subPath": "users/ada"},
+        {"mountPath": "/etc/motd", "name": "files", "subPath": "motd"},
+        {"mountPath": "/shared", "name": "home", "subPath": "_shared"},
+    ]
+    items = [{"key": "motd", "path": "motd", "mode": 0o444}]
+    assert spec["volumes"] == [
+        {"name": "home", "persistentVolumeClaim": {"claimName": "homes"}},
+        {"name": "files", "secret": {"secretName": "singleuser", "items": items}},
+    ]
+    assert container["securityContext"]["allowPrivilegeEscalation"] is True
+    assert spec["imagePullSecrets"] == [{"name": "everywhere"}, {"name": "registry"}]
+    assert [t["key"] for t in spec["tolerations"]] == ["a", "b"]
+    assert set(spec["affinity"]) == {"nodeAffinity", "podAntiAffinity"}
+    assert run("validate", path).strip() == "1 profile: 0 errors, 0 warnings"
+
+
+def test_a_dynamic_home_is_a_claim_of_the_server(run, write):
+    """With the chart's names where the values have none, beside volumes that are given as a mapping."""
+    path = write(
+        "values.yaml",
+        "singleuser:\n  storage:\n    capacity: 5Gi\n    extraLabels: {kept: 'yes'}\n"
+        "    extraVolumes: {10-tmp: {name: tmp, emptyDir: {}}}\n"
+        "    extraVolumeMounts: {10-tmp: {name: tmp, mountPath: /tmp}}\n"
+        "  profileList: [{display_name: A, slug: a}]\n",
+    )
+    spec = run.json("pod", "a", "-f", path, "--user", "ada")["spec"]
+    home, tmp = spec["volumes"]
+    assert home["name"] == spec["containers"][0]["volumeMounts"][0]["name"] == "volume-ada"
+    assert home["persistentVolumeClaim"] == {"claimName": "claim-ada"}
+    assert tmp == {"name": "tmp", "emptyDir": {}}
+    assert run("validate", path).strip() == "1 profile: 0 errors, 0 warnings"
+
+
+def test_a_volume_that_other_values_define_is_a_warning(run, write):
+    """Everything else is judged all the same; in a configuration it is an error."""
+    text = PLACED.replace("    type: static\n", "").replace("pvcName: homes, ", "")
+    path = write("values.yaml", text)
+    (finding,) = run.json("validate", path)
+    assert (finding["level"], finding["rule"], finding["line"]) == ("warning", "undefined-volume", 13)
+    assert "volume 'home'" in finding["message"]
+    worse = write("worse.yaml", text + "  extraLabels: {a: 'no label!'}\n")
+    rules = [f["rule"] for f in run.json("validate", worse, code=1)]
+    assert sorted(rules) == ["kubernetes", "undefined-volume"]
+    entry = {"display_name": "A", "kubespawner_override": {"volume_mounts": [{"name": "home", "mountPath": "/x"}]}}
+    config = write("config.py", f"c.KubeSpawner.profile_list = [{entry!r}]\n")
+    assert {f["rule"] for f in run.json("validate", config, code=1)} == {"kubernetes"}
+
+
+BUILDING = """\
+singleuser:
+  profileList:
+    - display_name: Any image
+      profile_options:
+        image:
+          display_name: Image
+          dynamic_image_building: {enabled: true}
+          unlisted_choice:
+            enabled: true
+            display_name_in_choices: Another image
+            description_in_choices: From any registry
+            validation_regex: "^.+:.+$"
+            kubespawner_override: {image: "{value}"}
+          choices: {one: {display_name: One, kubespawner_override: {image: "a:1"}}}
+"""
+
+
+def test_the_keys_of_fancy_profiles_are_known(run, write):
+    """Those for building images, and for how typed values are offered."""
+    assert run("validate", write("values.yaml", BUILDING)).strip() == "1 profile: 0 errors, 0 warnings"
+
+
 EXTRA = """\
 hub:
   extraConfig:

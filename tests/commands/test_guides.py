@@ -48,13 +48,20 @@ def test_a_plain_list(run, here):
     title = "From a plain profile_list"
     (values,) = blocks(title, "yaml")
     (here / "values.yaml").write_text(values)
-    outcomes = [run.result(*words) for words in commands(title)]
+    outcomes = [run.result(*words) for words in commands(title)[:2]]
     assert [o.exit_code for o in outcomes] == [0, 0]
     assert "all are the same" in outcomes[1].stderr
-    before, after = blocks(title, "python")
+    before, after, policy = blocks(title, "python")
     for config, slugs in ((before, ["small"]), (after, ["small", "choose"])):
         (here / "jupyterhub_config.py").write_text(config.replace("/srv/profiles", str(here)))
         assert [row["slug"] for row in run.json("list")] == slugs
+    (here / "values.yaml").write_text(values.replace("mem_limit: 2G", "service_account: gpu-runner"))
+    told = run.result(*commands(title)[1]).stderr
+    assert policy.split("data_policy = ")[1].strip() in told
+    for config, code, slugs in ((after, 1, ["choose"]), (after + policy, 0, ["small", "choose"])):
+        (here / "jupyterhub_config.py").write_text(config.replace("/srv/profiles", str(here)))
+        assert [row["slug"] for row in run.json("list", code=code)] == slugs
+    assert run(*commands(title)[2]).endswith("2 profiles: 0 errors, 0 warnings\n")
 
 
 def test_a_list_with_groups(run, here):

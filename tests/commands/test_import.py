@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
+from profile_spawner.commands.importing import _combinations
 from profile_spawner.commands.output import as_yaml
+from profile_spawner.sources.chart_values import sorted_by_helm
 from tests.spawner.test_upstream_parity import CORPUS, profiles
 
 from .conftest import CommandLine
@@ -26,6 +29,12 @@ FORMS = {
     "argo": lambda entries: {
         "kind": "Application",
         "spec": {"source": {"helm": {"values": as_yaml({"singleuser": {"profileList": entries}})}}},
+    },
+    "argo-sources": lambda entries: {
+        "kind": "List",
+        "items": [
+            {"spec": {"sources": [{"helm": {"values": as_yaml({"x": {"singleuser": {"profileList": entries}}})}}]}}
+        ],
     },
     "config-map": lambda entries: {
         "kind": "ConfigMap",
@@ -119,6 +128,170 @@ def test_wrong_entries_are_refused_and_suspicious_ones_told_with_their_lines(run
     assert f"{path}:15: warning: profile 'suspicious': image: has no effect here" in result.stderr
 
 
+GPU = """\
+umbrella:
+  jupyterhub:
+    singleuser:
+      profileList:
+        - display_name: GPU
+          slug: gpu
+          profile_options:
+            stack:
+              display_name: Stack
+              choices:
+                torch_10: {display_name: Ten, kubespawner_override: {image: "torch:10", environment: {BY: stack}}}
+                torch_9: {display_name: Nine, kubespawner_override: {image: "torch:9"}}
+                keras: {display_name: Keras, kubespawner_override: {image: "keras:1"}}
+            base:
+              display_name: Base
+              choices:
+                "22": {display_name: B, kubespawner_override: {environment: {BY: base}}}
+"""
+
+
+def test_values_count_in_the_order_in_which_helm_hands_them_to_the_hub(run, write):
+    """Another choice is the default than the first one of the file, and another option comes last; both are told."""
+    path = write("values.yaml", GPU)
+    result = run.result("import", "profile-list", path, "--verify")
+    (entry,) = yaml.safe_load(result.stdout)["profile_list"]
+    assert list(entry["profile_options"]) == ["base", "stack"]
+    assert list(entry["profile_options"]["stack"]["choices"]) == ["keras", "torch_9", "torch_10"]
+    assert f"{path}:8: warning: profile 'gpu': profile_options.stack: no choice is marked" in result.stderr
+    assert "'keras', since Helm sorts keys, not 'torch_10'" in result.stderr
+    document = write("profiles.yaml", result.stdout)
+    for options in ([f"--config={path}"], [f"--documents={document}"], [f"--documents={path}"]):
+        (container,) = run.json("pod", "gpu", *options)["spec"]["containers"]
+        assert container["image"] == "keras:1"
+        (container,) = run.json("pod", "gpu", *options, "-o", "stack=torch_10")["spec"]["containers"]
+        assert {"name": "BY", "value": "stack"} in container["env"]
+
+
+def test_a_python_configuration_keeps_its_own_order(run, write):
+    """No Helm has had its hands on it."""
+    listed = yaml.safe_load(GPU)["umbrella"]["jupyterhub"]["singleuser"]["profileList"]
+    path = write("jupyterhub_config.py", f"c.KubeSpawner.profile_list = {listed!r}\n")
+    result = run.result("import", "profile-list", path)
+    (entry,) = yaml.safe_load(result.stdout)["profile_list"]
+    assert list(entry["profile_options"]["stack"]["choices"]) == ["torch_10", "torch_9", "keras"]
+    assert "Helm" not in result.stderr
+
+
+def test_keys_are_sorted_as_helm_sorts_them():
+    """Signs before letters, numbers by their value, and no shorter key after its longer one."""
+    keys = ["1-b", "01-a", "mem", "mem_1_9", "mem_3_7", "mem_14_8", "mem_121_2", "mema", "pytorch", "tensorflow"]
+    assert [key for key, _ in sorted_by_helm(dict.fromkeys(reversed(keys)))] == keys
+
+
+TYPED = """\
+profile_list:
+  - display_name: A
+    slug: a
+    profile_options:
+      image:
+        display_name: Image
+        choices: {one: {display_name: One, kubespawner_override: {image: "one:1"}}}
+        unlisted_choice:
+          enabled: true
+          validation_regex: PATTERN
+          kubespawner_override: {image: "{value}"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "whole"),
+    [
+        ("^quay.io/", "^quay.io/.*"),
+        ("quay|main", "(?:quay|main).*"),
+        ("(?i)QUAY|m[|]", "(?i)(?:QUAY|m[|]).*"),
+        ("^.+:.+$", None),
+        ("^.+:.+", None),
+        (r"^[a-z]+\$", r"^[a-z]+\$.*"),
+        ("^quay$|^main$", None),
+        ("(quay|main)$", None),
+    ],
+)
+def test_a_pattern_that_kubespawner_matches_with_the_beginning_means_the_same_here(run, write, pattern, whole):
+    """Here a whole text must match. What is written differently is told, and the pods prove it."""
+    path = write("list.yaml", TYPED.replace("PATTERN", json.dumps(pattern)))
+    result = run.result("import", "profile-list", path, "--verify")
+    typed = yaml.safe_load(result.stdout)["profile_list"][0]["profile_options"]["image"]["unlisted_choice"]
+    assert typed["validation_regex"] == (whole or pattern)
+    assert result.exit_code == 0, result.output
+    assert (f"{path}:10: warning" in result.stderr) == (whole is not None)
+    rules = {f["rule"] for f in run.json("validate", path)}
+    assert rules == ({"open-pattern"} if whole else set())
+    for text in ("quay.io/x:1", "main", "mai", "abc$", "abc$d", "M|x"):
+        assert bool(re.match(pattern, text)) == bool(re.fullmatch(whole or pattern, text)), text
+
+
+def test_what_is_not_compared_is_told(run, write):
+    """Typed values without an example, and combinations beyond the bound; each choice is compared all the same."""
+    path = write("list.yaml", TYPED.replace("PATTERN", "^zz-[0-9]{9}$"))
+    result = run.result("import", "profile-list", path, "--verify")
+    assert "Not compared: a: values that users type for image: none of some usual ones matches" in result.stderr
+    assert "all are the same, but not all could be compared" in result.stderr
+    three = {c: {"display_name": c, "kubespawner_override": {}} for c in "abc"}
+    options = {f"o{n}": {"display_name": "O", "choices": three} for n in range(6)}
+    chosen, left_out = _combinations({"profile_options": options})
+    assert left_out == ["217 of 729 combinations; every choice alone was"]
+    assert {(k, v) for one in chosen for k, v in one.items()} == {(o, c) for o in options for c in three}
+
+
+POWERFUL = """\
+profile_list:
+  - display_name: Runner
+    slug: runner
+    kubespawner_override:
+      image: a:1
+      service_account: runner
+      extra_pod_config: {hostNetwork: true}
+      volumes:
+        - {name: keys, secret: {secretName: keys}}
+        - {name: data, hostPath: {path: /data}}
+"""
+
+
+def test_what_the_data_policy_must_allow_is_told_with_the_line_and_the_policy(run, write):
+    """A configuration may do what a document may not. With what is told, the document is loaded."""
+    path = write("list.yaml", POWERFUL)
+    result = run.result("import", "profile-list", path, "--verify")
+    assert result.exit_code == 0, result.output
+    for line, policy in (
+        (6, '{"service_accounts": ["runner"]}'),
+        (7, '{"override_keys": ["extra_pod_config"]}'),
+        (7, '{"unrestricted": True}'),
+        (9, '{"secrets": ["keys"]}'),
+        (10, '{"host_paths": ["/data"]}'),
+    ):
+        assert any(f"{path}:{line}: " in row and policy in row for row in result.stderr.splitlines()), result.stderr
+    assert "1 of them are loaded only when" in result.stderr
+    assert "policy" not in run.result("import", "profile-list", path, "--as", "python").stderr
+    listed = yaml.safe_load(POWERFUL)["profile_list"]
+    config = write(
+        "jupyterhub_config.py",
+        f"c.KubeSpawner.profile_list = {listed!r}\nc.ProfileSpawner.data_policy = {{'unrestricted': True}}\n",
+    )
+    assert "policy" not in run.result("import", "profile-list", config).stderr
+
+
+def test_teams_become_groups_and_never_nobodys_business(run, write):
+    """A list with allowed_teams is imported for the same people, and refused as a document."""
+    teams = POWERFUL.replace("    kubespawner_override:", "    allowed_teams: [org:gpu]\n    kubespawner_override:")
+    path = write("list.yaml", teams)
+    result = run.result("import", "profile-list", path)
+    (entry,) = yaml.safe_load(result.stdout)["profile_list"]
+    assert entry["allowed_groups"] == ["org:gpu"]
+    assert "allowed_teams" not in entry
+    assert f"{path}:4: warning: profile 'runner': allowed_teams: is written as allowed_groups" in result.stderr
+    findings = run.json("validate", path, code=1)
+    assert {f["rule"] for f in findings} == {"profile-definition", "open-to-everybody"}
+    assert {f["line"] for f in findings} == {4}
+    both = write("both.yaml", teams.replace("allowed_teams", "allowed_groups: [a]\n    allowed_teams"))
+    result = run.result("import", "profile-list", both)
+    assert result.exit_code == 1
+    assert f"{both}:5: profile 'runner': allowed_teams: names allowed_teams and allowed_groups" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -139,7 +312,9 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_line(run, write, text, m
 def test_any_list_that_kubespawner_takes_moves_in(tmp_path_factory, entries):
     """Whatever the list: as a document and as classes the pods are KubeSpawner's own."""
     folder = tmp_path_factory.mktemp("any")
-    (folder / "values.yaml").write_text(as_yaml({"singleuser": {"profileList": entries}}))
+    text = as_yaml({"singleuser": {"profileList": entries}})
+    assume(not re.search(r"image: .*\$\(", text))  # no image has such a name, and a typed one is kept from meaning this
+    (folder / "values.yaml").write_text(text)
     for target in ("yaml", "python"):
         words = ("import", "profile-list", folder / "values.yaml", "--verify", "--as", target)
         result = CommandLine().result(*words)
