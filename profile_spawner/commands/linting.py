@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin
-from profile_spawner.moving.profile_lists import whole_pattern
 
 from .findings import Finding, Level
 
@@ -204,6 +203,8 @@ class _Linter:
             if unlisted.get("enabled") and not unlisted.get("validation_regex"):
                 message = "users may type anything here: add a validation_regex"
                 yield self._found("warning", "unchecked-text", message, inner)
+            from profile_spawner.moving.profile_lists import whole_pattern
+
             pattern = unlisted.get("validation_regex")
             if isinstance(pattern, str) and whole_pattern(pattern) != pattern:
                 message = f"here the whole text must match; for KubeSpawner's meaning write {whole_pattern(pattern)!r}"

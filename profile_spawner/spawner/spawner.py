@@ -329,12 +329,13 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             raise
         except Exception as e:  # an author's code may raise anything
             self._traits_before.restore()
-            text = f"{type(e).__name__}: {shorten(str(e), 300)}"
+            trips = "KubeSpawner cannot make a pod of it: " if entry.raw is not None else ""
+            text = f"{trips}{type(e).__name__}: {shorten(str(e), 300)}"
             known = e if isinstance(e, ProfileSpawnerError) else None
             error = known or BuildError(text, profile=entry.slug, origin=entry.origin)
             self.log.error("%s cannot be started: %s", self._log_name, error, exc_info=known is None)
             uncounted(self)
-            raise from_error(error, entry.offer.display_name, self.say) from e
+            raise from_error(error, entry.offer.display_name, self.say) from error
         self._tell_steps(chosen)
 
     def _look_for_claim(self) -> None:

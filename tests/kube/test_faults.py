@@ -174,6 +174,6 @@ async def test_unreachable_servers_are_named_as_such(host: str) -> None:
 async def test_an_untrusted_certificate_is_unreachable(real_control_plane: ControlPlane) -> None:
     """A certificate that does not verify ends as unreachable, without sending the token."""
     async with ApiClient(Configuration(host=real_control_plane.url)) as client:
-        cluster = Cluster(client, policy=Policy(), log=LOG, retry_budget=0.2, first_pause=0.02)
+        cluster = Cluster(client, policy=Policy(), log=LOG, retry_budget=3.0, first_pause=0.5)
         with pytest.raises(ClusterError, match=aiohttp.ClientConnectorCertificateError.__name__):
             await cluster.create_pod(identity("n"), pod())

@@ -248,7 +248,8 @@ async def test_whatever_an_authors_code_raises_is_the_profiles_mistake(make_spaw
             return {"extra_containers": 5 if self.user.name == "mock@name" else []}
 
     not_iterable = "TypeError: 'int' object is not iterable"
-    for cls, said in ((Picky, "KeyError: 'no such member'"), (Odd, not_iterable), (OddBesideTheHub, not_iterable)):
+    picky = "__init__(): KeyError: 'no such member'"
+    for cls, said in ((Picky, picky), (Odd, not_iterable), (OddBesideTheHub, not_iterable)):
         profile_registry.register(cls)
         spawner = make_spawner(ProfileSpawner, {"profile": cls.slug})
         with pytest.raises(web.HTTPError) as caught:
