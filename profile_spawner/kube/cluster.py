@@ -212,7 +212,7 @@ class Cluster:
         name = identity if isinstance(identity, str) else identity.pod_name
         path = resource_path(_POD, namespace, name)
         what = f"Pod {namespace}/{name}"
-        budget = Budget(self.transport.retry_budget)
+        budget = self.transport.budget()
         if uid is None:
             if isinstance(identity, str):
                 raise ValueError("a pod is deleted by its UID, or by the identity of its server; not by name alone")
@@ -335,7 +335,7 @@ class Cluster:
         what = f"{kind.kind} {identity.namespace}/{name}"
         collection = resource_path(kind, identity.namespace)
         path = resource_path(kind, identity.namespace, name)
-        budget = Budget(self.transport.retry_budget)
+        budget = self.transport.budget()
         backoff = Backoff(self.transport.first_pause)
         while True:
             try:
@@ -355,7 +355,7 @@ class Cluster:
                     self.log.info("%s exists already and is used", what)
                     return found
                 await self._clear(kind, path, found, what, remove=verdict == "replace")
-                budget = Budget(self.transport.retry_budget)
+                budget = self.transport.budget()
             elif not failure.already_exists:
                 raise failure
             pause = backoff.pause()

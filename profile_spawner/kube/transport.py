@@ -19,12 +19,53 @@ from kubernetes_asyncio.client.exceptions import ApiException
 
 from .failures import KubeFailure, classify
 
-__all__ = ["Budget", "Transport"]
+__all__ = ["Budget", "LoopLag", "Transport"]
 
 _LONGEST_PAUSE = 5.0
 _LONGEST_REQUEST = 15.0
+_LAG_TICK = 0.05
 _RANDOM = SystemRandom()
 _FAULTS = (ApiException, aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError)
+
+
+class LoopLag:
+    """For how long the event loop was too busy to do what was due, measured while the block is entered.
+
+    With thousands of servers starting at once that is most of the time. It says nothing about the API server.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._users = 0
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The time so far, in seconds."""
+        late = asyncio.get_running_loop().time() - self._due if self._timer is not None else 0.0
+        return self._seconds + max(0.0, late)
+
+    def __enter__(self) -> None:
+        self._users += 1
+        if self._timer is None:
+            self._expect()
+
+    def __exit__(self, *exc: object) -> None:
+        self._users -= 1
+        if not self._users and self._timer is not None:
+            self._seconds = self.seconds
+            self._timer.cancel()
+            self._timer = None
+
+    def _expect(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + _LAG_TICK
+        self._timer = loop.call_at(self._due, self._tick)
+
+    def _tick(self) -> None:
+        self._seconds = self.seconds
+        self._expect()
 
 
 class Budget:
@@ -32,21 +73,32 @@ class Budget:
 
     Args:
         seconds: How long from now.
+        lag: What is measured here does not count: a busy hub is no reason to give up on the cluster.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._start = asyncio.get_running_loop().time()
+    def __init__(self, seconds: float, lag: LoopLag | None = None) -> None:
+        self._lag = lag
+        self._begun = asyncio.get_running_loop().time()
+        self._start = self._now()
         self.seconds = seconds
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() - (self._lag.seconds if self._lag is not None else 0.0)
 
     @property
     def spent(self) -> float:
         """Seconds since the beginning."""
-        return asyncio.get_running_loop().time() - self._start
+        return self._now() - self._start
 
     @property
     def left(self) -> float:
         """Seconds until the deadline, 0 when it has passed."""
         return max(0.0, self.seconds - self.spent)
+
+    @property
+    def slowness(self) -> float:
+        """By how much the busy loop has lengthened everything so far; 1 when it has not."""
+        return max(1.0, (asyncio.get_running_loop().time() - self._begun) / max(self.spent, _LAG_TICK))
 
 
 class Backoff:
@@ -93,6 +145,11 @@ class Transport:
         self.request_timeout = request_timeout
         self.retry_budget = retry_budget
         self.first_pause = first_pause
+        self._lag = LoopLag()
+
+    def budget(self) -> Budget:
+        """Return a new deadline for requests that belong together."""
+        return Budget(self.retry_budget, self._lag)
 
     async def call(
         self,
@@ -111,13 +168,27 @@ class Transport:
         Raises:
             KubeFailure: the last failure. Its `ambiguous` is true when any attempt may have been carried out.
         """
-        budget = budget or Budget(self.retry_budget)
+        with self._lag:
+            return await self._call(method, path, what, profile, body, query, accept, budget or self.budget())
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        profile: str | None,
+        body: Mapping[str, Any] | None,
+        query: Sequence[tuple[str, str]],
+        accept: str,
+        budget: Budget,
+    ) -> dict[str, Any]:
         backoff = Backoff(self.first_pause)
         timeout, attempts, ambiguous = self.request_timeout, 0, False
         while True:
             attempts += 1
             try:
-                return await self.once(method, path, body, query, accept, max(0.001, min(timeout, budget.left)))
+                patience = max(0.001, min(timeout, budget.left)) * budget.slowness
+                return await self.once(method, path, body, query, accept, patience)
             except _FAULTS as exc:
                 failure = classify(exc, what=what, profile=profile)
             assert isinstance(failure, KubeFailure)

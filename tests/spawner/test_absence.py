@@ -19,7 +19,7 @@ from tests.control_plane import ControlPlane
 
 from .stress import World, open_world, until
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
 # KubeSpawner's watches try again after growing pauses, and give up after a minute. Here a minute takes half a second.
 QUICK_WATCHES = """

@@ -15,7 +15,7 @@ from tests.fault_proxy import Fault
 from .stress import World
 from .test_secrets import FAULTS
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
 CANARIES = {name: f"canary-{name}-5c1e" for name in ("env", "mount", "from", "param", "pull", "manifest", "made")}
 PULL = base64.b64encode(json.dumps({"auths": {"r": {"auth": CANARIES["pull"]}}}).encode()).decode()

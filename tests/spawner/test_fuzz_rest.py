@@ -78,13 +78,13 @@ async def test_no_request_takes_the_hub_down(start_local_hub: Any, tmp_path: Pat
         """
     )
     users = [f"user{i}" for i in range(AT_ONCE)]
-    await asyncio.gather(*(hub.user(name) for name in users))
+    tokens = dict(zip(users, await asyncio.gather(*(hub.user(name) for name in users)), strict=True))
     loop = asyncio.get_running_loop()
     sent = 0
     under_way: list[Future[None]] = []
 
     async def send(user: str, body: Any) -> None:
-        reply = await hub.api("POST", f"/users/{user}/server", body)
+        reply = await hub.api("POST", f"/users/{user}/server", body, token=tokens[user])
         assert 400 <= reply.status < 500, (body, reply)
 
     async def send_all(batch: list[Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from .stress import World
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
 CONFIG = """
 c.KubeSpawner.init_containers = [{

@@ -93,7 +93,6 @@ async def test_killed_in_a_start(local_world: World, number: int, carried_out: b
     assert len(await world.objects("persistentvolumeclaims")) == 1
 
 
-@pytest.mark.hub5
 @pytest.mark.parametrize("carried_out", [False, True], ids=["before", "after"])
 async def test_killed_in_a_stop(world: World, carried_out: bool) -> None:
     """Afterwards the server runs or is stopped, and can be stopped and started."""
@@ -126,7 +125,6 @@ async def test_running_servers_are_adopted(world: World) -> None:
     assert await world.objects("pods") == []
 
 
-@pytest.mark.hub5
 async def test_the_hub_gets_another_identity(local_world: World) -> None:
     """A server that was started before is the same after a change of `hub_id`, and can be stopped and started anew."""
     world = local_world
@@ -162,7 +160,6 @@ async def test_kubespawners_servers_are_taken_over(world: World) -> None:
     assert len(await world.objects("pods")) == 2
 
 
-@pytest.mark.hub5
 async def test_kubespawners_leftovers_are_replaced(local_world: World) -> None:
     """A pod that KubeSpawner left under the server's name gives way to the new one, as with KubeSpawner itself."""
     world = local_world
@@ -181,7 +178,6 @@ async def test_kubespawners_leftovers_are_replaced(local_world: World) -> None:
     assert now["metadata"]["uid"] != made["metadata"]["uid"]
 
 
-@pytest.mark.hub5
 async def test_strays_are_swept(local_world: World) -> None:
     """A pod of ours that no server of the hub accounts for goes; a hub that does not know its user leaves it alone."""
     world = local_world

@@ -12,7 +12,7 @@ from tests.fault_proxy import Fault, status_body
 
 from .stress import CANARY, World
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
 CAUSE = {"reason": "FieldValueInvalid", "message": f'Invalid value: "{CANARY}": must match', "field": "spec.x"}
 FAULTS: dict[str, dict[str, Any]] = {

@@ -38,7 +38,6 @@ class Versioned(BaseAppProfile):
 """
 
 
-@pytest.mark.hub5
 async def test_many_at_once(local_world: World) -> None:
     """All servers of a storm start with one shared file, and stop without a trace but for the users' claims."""
     world = local_world
@@ -131,7 +130,6 @@ async def test_stop_during_start_and_start_during_stop(world: World) -> None:
     await world.start(hub, "ada")
 
 
-@pytest.mark.hub5
 async def test_two_hubs_in_one_namespace(local_world: World) -> None:
     """Hubs with the same users share the namespace: neither touches the pods and files of the other."""
     world = local_world

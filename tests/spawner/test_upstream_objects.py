@@ -14,7 +14,7 @@ from tests.fault_proxy import Fault
 
 from .stress import World, until
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
 # There is no DNS for Services here.
 SERVICES = """
