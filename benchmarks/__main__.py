@@ -21,7 +21,7 @@ from .pages import page
 from .plots import draw
 from .reloading import reloading
 from .spawning import memory, spawn_cost
-from .storms import calls, readiness, storm
+from .storms import calls, large_storm, readiness, storm
 
 ALL = {
     "a": page,
@@ -29,6 +29,7 @@ ALL = {
     "c": calls,
     "d": reloading,
     "e": storm,
+    "e10k": large_storm,
     "f": memory,
     "g": lookups,
     "h": readiness,
