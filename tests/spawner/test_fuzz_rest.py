@@ -17,8 +17,10 @@ from profile_spawner.options import Offer, Rejection, parse_options, select
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 
-CASES = 10_000 if os.environ.get("CI") else 400
-"""How many requests are sent."""
+PARTS = 4 if os.environ.get("CI") else 1
+"""Over how many hubs the requests are spread, so that the workers of pytest-xdist share them."""
+CASES = 2500 if os.environ.get("CI") else 400
+"""How many requests are sent to each."""
 AT_ONCE = 20
 """Requests that are under way at the same time, each by another user."""
 
@@ -66,8 +68,10 @@ def is_refused(body: Any) -> bool:
     return isinstance(select(body, UserInfo("u"), {"lab": OFFER}, "lab"), Rejection)
 
 
-async def test_no_request_takes_the_hub_down(start_local_hub: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_no_request_takes_the_hub_down(start_local_hub: Any, tmp_path: Path, part: int) -> None:
     """With a failure limit of 1, generated requests of many users leave the hub alive and the cluster unwritten."""
+    del part
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "lab.py").write_text(PROFILE)
     hub = await start_local_hub(
