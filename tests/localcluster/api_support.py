@@ -158,9 +158,14 @@ class Api:
         body = {"kind": "DeleteOptions", "apiVersion": "v1", **options}
         return await self.call("DELETE", self.path(resource, name), body)
 
-    async def bind(self, name: str, node: str = "n1") -> Answer:
+    @property
+    def node(self) -> str:
+        """A node that does not exist, and of which nobody has heard: a known one's pods would be collected."""
+        return f"node-of-{self.namespace}"
+
+    async def bind(self, name: str, node: str = "") -> Answer:
         """Assign a pod to a node."""
-        target = {"kind": "Node", "name": node}
+        target = {"kind": "Node", "name": node or self.node}
         body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
         return await self.call("POST", self.path("pods", name, "binding"), body)
 
