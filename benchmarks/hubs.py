@@ -143,8 +143,8 @@ async def spawn_many(hub: HubUnderTest, users: list[str], options: dict[str, Any
 
 async def _started(hub: HubUnderTest) -> int:
     text = (await hub.api("GET", "/../metrics")).text
-    wanted = 'server_spawn_duration_seconds_count{status="success"}'
-    return next((int(float(line.split()[1])) for line in text.splitlines() if wanted in line), 0)
+    counts = (line for line in text.splitlines() if "server_spawn_duration_seconds_count{" in line)
+    return next((int(float(line.split()[1])) for line in counts if 'status="success"' in line), 0)
 
 
 def _failed(hub: HubUnderTest) -> int:
