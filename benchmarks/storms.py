@@ -101,6 +101,8 @@ NOTHING = (
     "does for a start, and takes as long there: the row below has both"
 )
 
+PAUSES = "the pauses before a refused create is repeated, seconds where Retry-After asks for them, end the storm"
+
 QUICK = {10: (100, 100, 0.98), 1000: (100, 60, 3.3)}
 FULL = {10: (1000, 1000, 0.98), 1000: (1000, 500, 3.3), 10_000: (1000, 60, 25)}
 """By the number of profiles: how many servers are started, how many by KubeSpawner (it is slow), and the target."""
@@ -163,7 +165,11 @@ def _storm_rows(table: Table, what: str, count: int, sides: dict[str, Side], aga
     faulty = sides["ours, 30 % faults"]
     ratio, text = ratio_of(faulty.rates, theirs.rates)
     table.add(
-        f"{what}: the same, with 30 % of our creates answered 429 or 500", text, f">= {against}x", ratio >= against
+        f"{what}: the same, with 30 % of our creates answered 429 or 500",
+        text,
+        f">= {against}x",
+        ratio >= against,
+        note=PAUSES,
     )
     ratio, text = ratio_of(ours.rates, sides["null"].rates)
     table.add(
