@@ -74,7 +74,7 @@ def write(table: Table, output: Path) -> None:
     """Put a table into the page and into the raw numbers beside it, in place of an earlier one of the same letter."""
     numbers = output.with_suffix(".json")
     known = json.loads(numbers.read_text(encoding="utf-8"))["tables"] if numbers.exists() else []
-    tables = {one["name"]: Table.of(one) for one in known} | {table.name: Table.of(asdict(table))}
+    tables = {one["name"]: Table.of(one) for one in known} | {table.name: table}
     ordered = [tables[name] for name in sorted(tables)]
     output.write_text(markdown(ordered, draw(ordered, output.parent / "images")), encoding="utf-8")
     raw = {"machine": machine(), "tables": [asdict(one) for one in ordered]}

@@ -645,7 +645,7 @@ async def _built(
     """Build a profile.
 
     Raises:
-        BuildError: also when it cannot even be made: an author's `__init__` may raise anything.
+        BuildError: whatever an author's code raises.
     """
     try:
         return await make_profile(cls, context, params=params, selection=selection).build()

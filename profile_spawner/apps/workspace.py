@@ -8,10 +8,27 @@ from typing import Any
 from profile_spawner.profile import BaseAppProfile
 from profile_spawner.resources import Volume, VolumeMount
 
-__all__ = ["GPU", "BaseWorkspaceProfile"]
+__all__ = ["GPU", "BaseWorkspaceProfile", "workspace_volume"]
 
 GPU = "nvidia.com/gpu"
 """The resource that the NVIDIA device plug-in offers, one for each GPU."""
+
+
+def workspace_volume(size: Any, storage_class: str | None, mount_path: str) -> Volume:
+    """Return the workspace of a user: a claim that outlives the server.
+
+    Args:
+        size: A Kubernetes quantity.
+        storage_class: `None` takes the cluster's default class.
+        mount_path: Where it is mounted.
+    """
+    return Volume(
+        name="workspace-volume",
+        claim_name="workspace-claim",
+        size=size,
+        storage_class=storage_class,
+        volume_mount=VolumeMount(name="workspace-volume", mount_path=mount_path),
+    )
 
 
 class BaseWorkspaceProfile(BaseAppProfile):
@@ -31,17 +48,7 @@ class BaseWorkspaceProfile(BaseAppProfile):
         """Return the workspace; no volume at all when `workspace_volume_size` is `None`."""
         if self.workspace_volume_size is None:
             return []
-        return [
-            Volume(
-                name="workspace-volume",
-                claim_name="workspace-claim",
-                size=self.workspace_volume_size,
-                storage_class=self.storage_class_rwo,
-                access_modes=("ReadWriteOnce",),
-                volume_mount=VolumeMount(name="workspace-volume", mount_path=self.home_dir),
-                persist=True,
-            )
-        ]
+        return [workspace_volume(self.workspace_volume_size, self.storage_class_rwo, self.home_dir)]
 
     def get_pod_env_vars(self) -> Mapping[str, Any]:
         """Return what the start-up files read, and `pod_env_vars` on top."""

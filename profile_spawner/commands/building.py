@@ -9,7 +9,7 @@ import typer
 from profile_spawner.errors import BuildError, NotAvailableError, ProfileSpawnerError
 
 from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_sources, with_user
-from .output import Format, masked, print_documents, progress, report_missing, report_problems
+from .output import Format, masked, print_documents, progress, report_problems
 
 __all__ = ["manifests", "pod", "preview"]
 
@@ -58,7 +58,7 @@ def pod(
 async def _pod(sources: Sources, whose: Whose, slug: str, output: Format) -> None:
     async with loaded(sources, whose=whose) as found:
         seen = await preview(found, slug, whose)
-    report_missing([seen.missing])
+    report_problems(seen.missing)
     if output is Format.json:
         from .output import print_data
 
@@ -88,7 +88,7 @@ async def _manifests(sources: Sources, whose: Whose, slug: str | None, secrets: 
         slugs = [find_entry(found.snapshot, slug).slug] if slug else list(found.snapshot.entries)
         documents: dict[tuple[str, str], Any] = {}
         failures = []
-        missing: list[str] = []
+        missing: dict[str, ProfileSpawnerError] = {}
         for one in progress(slugs, "Building the pods"):
             try:
                 seen = await preview(found, one, whose)
@@ -97,12 +97,12 @@ async def _manifests(sources: Sources, whose: Whose, slug: str | None, secrets: 
                     raise
                 failures.append(e)
                 continue
-            missing.append(seen.missing)
+            missing |= {str(problem): problem for problem in seen.missing}
             for document in (*seen.manifests, seen.pod):
                 # The pods of all profiles have one name: it is one server.
                 key = (document["kind"], document["metadata"]["name"] + (f"/{one}" if document is seen.pod else ""))
                 documents.setdefault(key, _kubectl_takes(document) if secrets else masked_for_kubectl(document))
-        report_missing(missing)
+        report_problems(missing.values())
         print_documents(documents.values(), output)
         return 1 if report_problems([*failures, *([] if slug else found.snapshot.problems)]) else 0
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, PolicyError, ProfileSpawnerError, SourceError
+from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 
 from .findings import Finding, finding_of
 from .linting import lint_entry
@@ -24,7 +24,6 @@ from .output import as_yaml
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-    from profile_spawner.errors import ProfileSpawnerError
     from profile_spawner.moving.profile_lists import FoundList
 
 __all__ = ["app"]
@@ -266,14 +265,8 @@ def _restricted(found: Sequence[FoundList], config: Config) -> Iterator[Finding]
         for number, entry in enumerate(one.entries):
             for refusal in policy.refusals(entry):
                 origin = Origin(one.place, one.line_of(number, refusal.path))
-                problem = PolicyError(
-                    refusal.message,
-                    profile=_name(entry),
-                    origin=origin,
-                    field=".".join(map(str, refusal.path)),
-                    value=refusal.value,
-                    hint=refusal.hint or 'To allow it: data_policy = {"unrestricted": True}',
-                )
+                problem = refusal.problem(_name(entry), origin, ".".join(map(str, refusal.path)))
+                problem.hint = problem.hint or 'To allow it: data_policy = {"unrestricted": True}'
                 yield replace(finding_of(problem, "policy"), level="warning")
 
 

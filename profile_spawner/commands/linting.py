@@ -203,12 +203,14 @@ class _Linter:
             if unlisted.get("enabled") and not unlisted.get("validation_regex"):
                 message = "users may type anything here: add a validation_regex"
                 yield self._found("warning", "unchecked-text", message, inner)
-            from profile_spawner.moving.profile_lists import whole_pattern
+            yield from self._pattern(unlisted.get("validation_regex"), (*inner, "validation_regex"))
 
-            pattern = unlisted.get("validation_regex")
-            if isinstance(pattern, str) and whole_pattern(pattern) != pattern:
-                message = f"here the whole text must match; for KubeSpawner's meaning write {whole_pattern(pattern)!r}"
-                yield self._found("warning", "open-pattern", message, (*inner, "validation_regex"))
+    def _pattern(self, pattern: Any, path: tuple[Any, ...]) -> Iterator[Finding]:
+        from profile_spawner.moving.profile_lists import whole_pattern
+
+        if isinstance(pattern, str) and (whole := whole_pattern(pattern)) != pattern:
+            message = f"here the whole text must match; for KubeSpawner's meaning write {whole!r}"
+            yield self._found("warning", "open-pattern", message, path)
 
     def _keys(
         self, found: Mapping[str, Any], path: tuple[Any, ...], known: frozenset[str], what: str

@@ -27,7 +27,6 @@ __all__ = [
     "print_data",
     "print_documents",
     "progress",
-    "report_missing",
     "report_problems",
     "working",
 ]
@@ -165,12 +164,6 @@ def report_problems(problems: Iterable[ProfileSpawnerError]) -> int:
         typer.secho(f"Warning: {problem}", fg=typer.colors.YELLOW, err=True)
         count += 1
     return count
-
-
-def report_missing(texts: Iterable[str]) -> None:
-    """Print on standard error what cannot be shown, each once; empty texts mean that nothing is missing."""
-    for text in sorted(set(texts) - {""}):
-        typer.secho(f"Warning: {text}", fg=typer.colors.YELLOW, err=True)
 
 
 @contextlib.contextmanager

@@ -168,40 +168,28 @@ class Transport:
         Raises:
             KubeFailure: the last failure. Its `ambiguous` is true when any attempt may have been carried out.
         """
-        with self._lag:
-            return await self._call(method, path, what, profile, body, query, accept, budget or self.budget())
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        what: str,
-        profile: str | None,
-        body: Mapping[str, Any] | None,
-        query: Sequence[tuple[str, str]],
-        accept: str,
-        budget: Budget,
-    ) -> dict[str, Any]:
+        budget = budget or self.budget()
         backoff = Backoff(self.first_pause)
         timeout, attempts, ambiguous = self.request_timeout, 0, False
-        while True:
-            attempts += 1
-            try:
-                patience = max(0.001, min(timeout, budget.left)) * budget.slowness
-                return await self.once(method, path, body, query, accept, patience)
-            except _FAULTS as exc:
-                failure = classify(exc, what=what, profile=profile)
-            assert isinstance(failure, KubeFailure)
-            ambiguous = failure.ambiguous = failure.ambiguous or ambiguous
-            if failure.reason == "timeout":
-                timeout = min(timeout * 2, _LONGEST_REQUEST)
-            pause = backoff.pause(failure.retry_after)
-            if not failure.retryable or pause >= budget.left:
-                if attempts > 1:
-                    failure.message += f" ({attempts} attempts in {budget.spent:.1f} s)"
-                raise failure
-            self._log.debug("%s; trying again in %.1f s", failure.message, pause)
-            await asyncio.sleep(pause)
+        with self._lag:
+            while True:
+                attempts += 1
+                try:
+                    patience = max(0.001, min(timeout, budget.left)) * budget.slowness
+                    return await self.once(method, path, body, query, accept, patience)
+                except _FAULTS as exc:
+                    failure = classify(exc, what=what, profile=profile)
+                assert isinstance(failure, KubeFailure)
+                ambiguous = failure.ambiguous = failure.ambiguous or ambiguous
+                if failure.reason == "timeout":
+                    timeout = min(timeout * 2, _LONGEST_REQUEST)
+                pause = backoff.pause(failure.retry_after)
+                if not failure.retryable or pause >= budget.left:
+                    if attempts > 1:
+                        failure.message += f" ({attempts} attempts in {budget.spent:.1f} s)"
+                    raise failure
+                self._log.debug("%s; trying again in %.1f s", failure.message, pause)
+                await asyncio.sleep(pause)
 
     async def once(
         self,

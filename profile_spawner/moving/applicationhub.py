@@ -21,7 +21,7 @@ from profile_spawner.resources import ConfigMap, Manifest, Volume
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 from profile_spawner.yaml_text import parse_yaml
 
-from .dumping import Dump, hook_values, plain_model, text_of
+from .dumping import Dump, hook_values, plain_model, text_of, with_texts
 
 __all__ = ["read_config", "write_config"]
 
@@ -112,7 +112,8 @@ def _is_secret(document: Mapping[str, Any]) -> bool:
 async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
     cls = entry.profile
     assert cls is not None
-    instance = make_profile(cls, params=snapshot.resolve(cls, None))
+    params = snapshot.resolve(cls, None)
+    instance = make_profile(cls, params=params)
     values = await hook_values(snapshot, entry)
     values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
     _tell_lost(instance, values, entry, dump)
@@ -158,8 +159,8 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
         "secret_mounts": [_known("secret_mounts", plain_model(m)) for m in values["secret_mounts"]],
         "volumes": volumes,
     }
-    written = _Theirs(snapshot, cls, dump)
-    return {k: written(v) for k, v in result.items() if v is not None}
+    written = _Theirs(params, cls.slug, dump)
+    return {k: with_texts(v, written) for k, v in result.items() if v is not None}
 
 
 def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
@@ -278,17 +279,13 @@ _LITERAL = "{{ '{{' }}"
 class _Theirs:
     """Turns the texts of one profile into theirs: facts become templates, params their values."""
 
-    def __init__(self, snapshot: Snapshot, cls: type[BaseAppProfile], dump: Dump) -> None:
-        self._params = snapshot.resolve(cls, None)
-        self._slug = cls.slug
+    def __init__(self, params: Mapping[str, Any], slug: str, dump: Dump) -> None:
+        self._params = params
+        self._slug = slug
         self._dump = dump
 
-    def __call__(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return _BRACES.sub(self._template, value)
-        if isinstance(value, Mapping):
-            return {k: self(v) for k, v in value.items()}
-        return [self(v) for v in value] if isinstance(value, list | tuple) else value
+    def __call__(self, text: str) -> str:
+        return _BRACES.sub(self._template, text)
 
     def _template(self, match: re.Match[str]) -> str:
         name = match.group(2)
@@ -580,11 +577,7 @@ def _tell_unknown(
 
 def _ours(value: Any, slug: str, dump: Dump) -> Any:
     """Return `value` with their templates as references of this project; what has no counterpart stays text."""
-    if isinstance(value, str):
-        return _TEMPLATE.sub(lambda m: _reference(m, slug, dump), value)
-    if isinstance(value, Mapping):
-        return {k: _ours(v, slug, dump) for k, v in value.items()}
-    return [_ours(v, slug, dump) for v in value] if isinstance(value, list | tuple) else value
+    return with_texts(value, lambda text: _TEMPLATE.sub(lambda m: _reference(m, slug, dump), text))
 
 
 def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:

@@ -8,7 +8,8 @@ say is told: a hook that decides by the user, a Secret's value, a callable.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,13 +196,21 @@ async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]
 
 def _in_our_names(value: Any, fact_names: Mapping[str, str]) -> Any:
     """Return `value` with the names of facts that documents know."""
+
+    def renamed(match: re.Match[str]) -> str:
+        name = match.group(2)
+        return f"{{{{ {fact_names[name]} }}}}" if name in fact_names else match.group()
+
+    return with_texts(value, lambda text: REFERENCE.sub(renamed, text))
+
+
+def with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a copy of plain data in which every text but the keys has been changed."""
     if isinstance(value, str):
-        return REFERENCE.sub(
-            lambda m: f"{{{{ {fact_names[m.group(2)]} }}}}" if m.group(2) in fact_names else m.group(), value
-        )
+        return change(value)
     if isinstance(value, Mapping):
-        return {k: _in_our_names(v, fact_names) for k, v in value.items()}
-    return [_in_our_names(v, fact_names) for v in value] if isinstance(value, list | tuple) else value
+        return {k: with_texts(v, change) for k, v in value.items()}
+    return [with_texts(v, change) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _tell(cls: type[BaseAppProfile], values: Mapping[str, Any], dump: Dump) -> None:

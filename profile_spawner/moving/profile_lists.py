@@ -158,8 +158,7 @@ def converted(entry: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[tupl
     for name, option in (made.get("profile_options") or {}).items():
         typed = option.get("unlisted_choice") if isinstance(option, Mapping) else None
         pattern = typed.get("validation_regex") if isinstance(typed, Mapping) else None
-        if isinstance(pattern, str) and whole_pattern(pattern) != pattern:
-            whole = whole_pattern(pattern)
+        if isinstance(pattern, str) and (whole := whole_pattern(pattern)) != pattern:
             made["profile_options"][name]["unlisted_choice"]["validation_regex"] = whole
             changes.append(
                 (

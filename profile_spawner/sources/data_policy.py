@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeGuard
 
-from profile_spawner.errors import PolicyError
+from profile_spawner.errors import Origin, PolicyError
 from profile_spawner.params import is_template
 
 __all__ = ["HARMLESS_OVERRIDES", "DataPolicy", "Refusal"]
@@ -79,6 +79,12 @@ class Refusal:
     message: str
     value: Any = None
     hint: str = ""
+
+    def problem(self, profile: str, origin: Origin, field: str) -> PolicyError:
+        """Return it as an error about a field of a profile."""
+        return PolicyError(
+            self.message, profile=profile, origin=origin, field=field, value=self.value, hint=self.hint or None
+        )
 
 
 @dataclass(frozen=True)

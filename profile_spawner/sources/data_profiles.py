@@ -381,16 +381,7 @@ class _Reading:
         for refusal in refusals:
             fine = False
             line = line_at(entry, refusal.path) or origin.line
-            self._result.problems.append(
-                PolicyError(
-                    refusal.message,
-                    profile=slug,
-                    origin=Origin(origin.source, line),
-                    field=_dotted(refusal.path),
-                    value=refusal.value,
-                    hint=refusal.hint or None,
-                )
-            )
+            self._result.problems.append(refusal.problem(slug, Origin(origin.source, line), _dotted(refusal.path)))
         return fine
 
     def _profiles(self, items: Sequence[Any]) -> None:

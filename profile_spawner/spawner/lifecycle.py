@@ -48,13 +48,13 @@ class Preview:
         pod: The pod, as it would be sent.
         manifests: Everything else, as it would be sent.
         objects: What of this the profile asks for, before labels.
-        missing: Why the pod is not quite the final one; empty when it is.
+        missing: What is not in the pod, and why; nothing when it is the final one.
     """
 
     pod: dict[str, Any]
     manifests: tuple[dict[str, Any], ...]
     objects: tuple[KubeObject, ...]
-    missing: str = ""
+    missing: tuple[ProfileSpawnerError, ...] = ()
 
 
 class LifecycleMixin(UpstreamObjectsMixin):
@@ -233,14 +233,13 @@ class LifecycleMixin(UpstreamObjectsMixin):
         self._plan = None
         identity, objects = self._planned()
         pod = await self.get_pod_manifest()
-        missing = ""
+        missing: tuple[ProfileSpawnerError, ...] = ()
         if self.modify_pod_hook:
             try:
                 pod = await maybe_future(self.modify_pod_hook(self, pod))
             except Exception as e:  # noqa: BLE001 - it may need what only a running hub has
-                missing = (
-                    f"modify_pod_hook fails outside of the hub, so what it does is missing: {type(e).__name__}: {e}"
-                )
+                text = f"modify_pod_hook fails outside of the hub, so what it does is missing: {type(e).__name__}: {e}"
+                missing = (ProfileSpawnerError(text),)
         body = self._cluster.checked_pod(identity, pod, **self._trust(objects))
         self.profiles.policy.check_objects(identity.profile, objects, self.namespace)
         manifests = [self._cluster.manifest(identity, item) for item in objects]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,16 @@ class Account(BaseAppProfile):
 """
 
 
+async def refused(world: World, hub: Any, profile: str) -> None:
+    """A start ends with the profile's mistake, and nothing is written."""
+    world.proxy.clear()
+    reply = await hub.api("POST", "/users/ada/server", {"profile": profile})
+    told = reply.text if reply.status >= 400 else json.dumps(await world.progress(hub, "ada"))
+    assert "mistake in its definition" in told, told
+    await world.idle(hub, "ada")
+    assert world.proxy.counts()["POST"] == 0
+
+
 async def test_the_hubs_own_parts_are_trusted(local_world: World) -> None:
     """A class profile starts beside a privileged init container, a hostPath volume and an account of the hub's."""
     world = local_world
@@ -58,12 +69,7 @@ async def test_the_hubs_own_parts_are_trusted(local_world: World) -> None:
     assert pod["spec"]["serviceAccountName"] == "users"
     await world.stop(hub, "ada")
     for profile in ("host-path", "account"):
-        world.proxy.clear()
-        reply = await hub.api("POST", "/users/ada/server", {"profile": profile})
-        told = reply.text if reply.status >= 400 else json.dumps(await world.progress(hub, "ada"))
-        assert "mistake in its definition" in told, told
-        await world.idle(hub, "ada")
-        assert world.proxy.counts()["POST"] == 0
+        await refused(world, hub, profile)
     assert hub.alive
 
 
@@ -139,12 +145,7 @@ async def test_plain_entries_of_documents_are_judged(local_world: World) -> None
     hub = await world.hub(PLAIN + sources)
     await hub.user("ada")
     for profile in ("selinux", "seccomp", "privileged", "sidecar"):
-        world.proxy.clear()
-        reply = await hub.api("POST", "/users/ada/server", {"profile": profile})
-        told = reply.text if reply.status >= 400 else json.dumps(await world.progress(hub, "ada"))
-        assert "mistake in its definition" in told, told
-        await world.idle(hub, "ada")
-        assert world.proxy.counts()["POST"] == 0
+        await refused(world, hub, profile)
     for profile, privileged in (("fine", None), ("own", True)):
         await world.start(hub, "ada", profile)
         (pod,) = await world.objects("pods")

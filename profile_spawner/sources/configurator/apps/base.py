@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from profile_spawner import profile
+from profile_spawner.apps.workspace import workspace_volume
 from profile_spawner.context import ServerContext
 from profile_spawner.options import Selection
-from profile_spawner.resources import Volume, VolumeMount
+from profile_spawner.resources import Volume
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 
 __all__ = ["BaseAppProfile", "WorkspaceProfile"]
@@ -95,12 +96,4 @@ class WorkspaceProfile(BaseAppProfile):
 
     def get_default_volumes(self) -> list[Volume]:
         """Return the workspace: a claim that outlives the server."""
-        return [
-            Volume(
-                name="workspace-volume",
-                claim_name="workspace-claim",
-                size=self.workspace_volume_size,
-                storage_class=self.storage_class_rwo,
-                volume_mount=VolumeMount(name="workspace-volume", mount_path="/workspace"),
-            )
-        ]
+        return [workspace_volume(self.workspace_volume_size, self.storage_class_rwo, "/workspace")]
