@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
+from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 from tests.control_plane import LocalControlPlane
 from tests.hub import HubUnderTest, start_hub
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from profile_spawner.params import Param
-from profile_spawner.precedence import Collection, Resolver
+from profile_spawner.params.definition import Param
+from profile_spawner.params.layers import Collection, Resolver
 
 from .measuring import Table, interleaved
 

@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from profile_spawner.profile import BaseAppProfile
+from profile_spawner.profiles.base import BaseAppProfile
 
 __all__ = ["MODULE", "profile_classes", "profile_list", "write_modules"]
 

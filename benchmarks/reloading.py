@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from profile_spawner.reload import ProfileService
+from profile_spawner.sources.reloader import ProfileService
 from profile_spawner.sources.settings import SourceSettings
 
 from .hubs import bench

@@ -10,7 +10,7 @@ from typing import Any
 from kubespawner import KubeSpawner
 from traitlets.config import Config
 
-from profile_spawner.registry import Collector, Snapshot, make_snapshot, profile_registry
+from profile_spawner.profiles.registry import Collector, Snapshot, make_snapshot, profile_registry
 from profile_spawner.spawner import ProfileSpawner
 
 from .making import profile_classes, profile_list

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from profile_spawner.localcluster.faults import Respond
+from profile_spawner.demo.cluster.faults import Respond
 from tests.hub import HubUnderTest
 
 from .hubs import NULL, OURS, STATIC, bench, cpu_seconds, spawn, spawn_many

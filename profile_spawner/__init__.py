@@ -11,7 +11,6 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .access import UserInfo
     from .apps import (
         BUILTIN,
         BaseCoderProfile,
@@ -27,11 +26,12 @@ if TYPE_CHECKING:
     )
     from .apps.assets import load_config_map, load_manifests
     from .errors import ProfileDefinitionError, ProfileSpawnerError
-    from .options import Choice, Option, Unlisted
-    from .params import Param
-    from .profile import BaseAppProfile, PlainProfile, ProfileBuild
-    from .registry import profile_registry
-    from .resources import (
+    from .params.definition import Param
+    from .profiles.access import UserInfo
+    from .profiles.base import BaseAppProfile, PlainProfile, ProfileBuild
+    from .profiles.options import Choice, Option, Unlisted
+    from .profiles.registry import profile_registry
+    from .profiles.resources import (
         ConfigMap,
         ConfigMapEnvVarReference,
         ConfigMapKeyRef,
@@ -97,31 +97,31 @@ __all__ = [
 
 _HOME = {
     "BUILTIN": "apps",
-    "BaseAppProfile": "profile",
+    "BaseAppProfile": "profiles.base",
     "BaseCoderProfile": "apps",
     "BaseJupyterLabProfile": "apps",
     "BaseRemoteDesktopProfile": "apps",
     "BaseWorkspaceProfile": "apps",
-    "Choice": "options",
+    "Choice": "profiles.options",
     "CoderProfile": "apps",
     "GpuCoderProfile": "apps",
     "GpuJupyterLabProfile": "apps",
-    "Option": "options",
-    "Param": "params",
-    "PlainProfile": "profile",
-    "ProfileBuild": "profile",
+    "Option": "profiles.options",
+    "Param": "params.definition",
+    "PlainProfile": "profiles.base",
+    "ProfileBuild": "profiles.base",
     "ProfileDefinitionError": "errors",
     "ProfileSpawnerError": "errors",
     "RedisJupyterLabProfile": "apps",
     "RemoteDesktopProfile": "apps",
     "SmallJupyterLabProfile": "apps",
-    "Unlisted": "options",
-    "UserInfo": "access",
+    "Unlisted": "profiles.options",
+    "UserInfo": "profiles.access",
     "load_config_map": "apps.assets",
     "load_manifests": "apps.assets",
-    "profile_registry": "registry",
+    "profile_registry": "profiles.registry",
 }
-"""The module of each name; what is not listed is a model of `resources`."""
+"""The module of each name; what is not listed is a model of `profiles.resources`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -129,7 +129,7 @@ def __getattr__(name: str) -> Any:
         return importlib.metadata.version("jupyterhub-profile-spawner")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_HOME.get(name, 'resources')}", __name__)
+    module = importlib.import_module(f".{_HOME.get(name, 'profiles.resources')}", __name__)
     value = globals()[name] = getattr(module, name)
     return value
 

@@ -1,5 +1,5 @@
 """`python -m profile_spawner` is `profile-spawner`."""
 
-from .cli import main
+from profile_spawner.cli import main
 
 main()

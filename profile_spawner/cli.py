@@ -12,17 +12,17 @@ from typing import Annotated
 
 import typer
 
-from .commands.building import manifests, pod
-from .commands.demo import demo
-from .commands.diffing import diff
-from .commands.dumping import dump
-from .commands.explaining import explain
-from .commands.importing import app as importing
-from .commands.listing import images, list_profiles, schema, show
-from .commands.rights import rbac
-from .commands.scaffolding import new
-from .commands.validating import validate
-from .errors import ProfileSpawnerError
+from profile_spawner.commands.building import manifests, pod
+from profile_spawner.commands.demo import demo
+from profile_spawner.commands.diffing import diff
+from profile_spawner.commands.dumping import dump
+from profile_spawner.commands.explaining import explain
+from profile_spawner.commands.importing import app as importing
+from profile_spawner.commands.listing import images, list_profiles, schema, show
+from profile_spawner.commands.rights import rbac
+from profile_spawner.commands.scaffolding import new
+from profile_spawner.commands.validating import validate
+from profile_spawner.errors import ProfileSpawnerError
 
 __all__ = ["app", "main"]
 

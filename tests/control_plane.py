@@ -2,7 +2,7 @@
 
 The fixture `control_plane` runs a test twice, so that the local cluster cannot drift from a real one:
 
-- ``local``: `profile_spawner.localcluster`, in the test's own process.
+- ``local``: `profile_spawner.demo.cluster`, in the test's own process.
 - ``real``: kube-apiserver, etcd and, where there is one, kube-controller-manager, found in the folder that
   ``KUBEBUILDER_ASSETS`` names (envtest's convention) and then in ``PATH``. Where they are missing the test is skipped
   with the reason, or fails if ``REQUIRE_CONTROL_PLANE=1``.
@@ -35,8 +35,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
-from profile_spawner.localcluster.server import ApiServer
+from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
+from profile_spawner.demo.cluster.server import ApiServer
 from tests import control_plane_processes as processes
 
 NEEDED = ("kube-apiserver", "etcd")

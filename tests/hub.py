@@ -20,7 +20,7 @@ import aiohttp
 import pytest_asyncio
 from yarl import URL
 
-from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
+from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 
 PASSWORD = "let-me-in"
 START_SECONDS = 60

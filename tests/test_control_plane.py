@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
+from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 from tests.control_plane import Call, ControlPlane, RealControlPlane, control_plane_missing, find_programs
 
 PROBE = """

@@ -16,11 +16,11 @@ from traitlets.config import Config
 from profile_spawner import profile_registry
 from profile_spawner.apps import BUILTIN
 from profile_spawner.cli import app
-from profile_spawner.kube.policy import DEFAULT_KINDS
+from profile_spawner.hub.settings import HubTraits
 from profile_spawner.kube.rbac import required_rules
-from profile_spawner.profile import ATTRIBUTES, BaseAppProfile
-from profile_spawner.registry import Collector, collecting, make_snapshot
-from profile_spawner.spawner.traits import HubTraits
+from profile_spawner.policy.object_policy import DEFAULT_KINDS
+from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile
+from profile_spawner.profiles.registry import Collector, collecting, make_snapshot
 from tests.documentation import PAGES, ROOT, code_blocks, readme_profile
 
 AUTHORS, ADMINS = ROOT / "docs" / "authors.md", ROOT / "docs" / "admins.md"
@@ -186,17 +186,14 @@ def test_the_printed_role_is_all_that_is_missing():
     assert _rights(role["rules"]) <= needed
 
 
-def test_the_architecture_has_all_floors():
-    """The table of floors is that of the import contract, in the same order."""
+def test_the_architecture_has_all_packages() -> None:
+    """The table of packages is that of the import contract, in the same order."""
     contract = configparser.ConfigParser()
     contract.read(ROOT / ".importlinter")
-    floors = contract["importlinter:contract:floors"]["layers"].split("\n")
-    layers = [set(re.findall(r"profile_spawner\.(\w+)", line)) for line in floors if line.strip()]
-    rows = re.findall(r"^\| (\d+) \| `(\w+)`", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
-    told = {}
-    for floor, room in rows:
-        told.setdefault(int(floor), set()).add(room)
-    assert [told[floor] for floor in sorted(told, reverse=True)] == layers
+    lines = contract["importlinter:contract:order"]["layers"].split("\n")
+    layers = [re.findall(r"profile_spawner\.(\w+)", line) for line in reversed(lines) if line.strip()]
+    told = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    assert told == [package for layer in layers for package in sorted(layer, reverse=True)]
 
 
 def test_the_registry_is_untouched():

@@ -9,15 +9,15 @@ import yaml
 from prometheus_client import CollectorRegistry
 from traitlets.config import Config
 
-from profile_spawner.access import UserInfo
-from profile_spawner.context import ServerContext
+from profile_spawner.hub.settings import HubTraits
 from profile_spawner.metrics import Metrics
-from profile_spawner.registry import make_snapshot
-from profile_spawner.sources.data_policy import DataPolicy
+from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.registry import make_snapshot
 from profile_spawner.sources.data_profiles import DocumentReader
 from profile_spawner.sources.schema import DocumentSpec, ProfileSpec
 from profile_spawner.sources.settings import SOURCE_KINDS
-from profile_spawner.spawner.traits import HubTraits
 from tests.documentation import ROOT, code_blocks
 
 SOURCES, DOCUMENTS = ROOT / "docs" / "sources.md", ROOT / "docs" / "yaml.md"

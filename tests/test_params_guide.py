@@ -10,13 +10,13 @@ import pytest
 from traitlets.config import Config
 
 from profile_spawner import BaseAppProfile, Param
-from profile_spawner.access import UserInfo
-from profile_spawner.context import ServerContext
 from profile_spawner.errors import ParamError
-from profile_spawner.params import SENSITIVE
-from profile_spawner.registry import Collector, Snapshot, collecting, make_snapshot, profile_registry
-from profile_spawner.spawner.layers import layers_for, layers_key
-from profile_spawner.spawner.traits import HubTraits
+from profile_spawner.hub.layers import layers_for, layers_key
+from profile_spawner.hub.settings import HubTraits
+from profile_spawner.params.definition import SENSITIVE
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.registry import Collector, Snapshot, collecting, make_snapshot, profile_registry
 from tests.documentation import ROOT, code_blocks
 
 PAGE = ROOT / "docs" / "params.md"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from profile_spawner.profile import BaseAppProfile
+from profile_spawner.profiles.base import BaseAppProfile
 
 from .coder import BaseCoderProfile, CoderProfile, GpuCoderProfile
 from .jupyterlab import BaseJupyterLabProfile, GpuJupyterLabProfile, RedisJupyterLabProfile, SmallJupyterLabProfile

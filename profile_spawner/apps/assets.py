@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from profile_spawner.resources import ConfigMap, Manifest
-from profile_spawner.yaml_text import MAX_BYTES, parse_yaml
+from profile_spawner.profiles.resources import ConfigMap, Manifest
+from profile_spawner.profiles.yaml_text import MAX_BYTES, parse_yaml
 
 __all__ = ["load_config_map", "load_manifests"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from profile_spawner.profile import BaseAppProfile
-from profile_spawner.resources import Volume, VolumeMount
+from profile_spawner.profiles.base import BaseAppProfile
+from profile_spawner.profiles.resources import Volume, VolumeMount
 
 __all__ = ["GPU", "BaseWorkspaceProfile", "workspace_volume"]
 

@@ -105,7 +105,7 @@ class Values:
 
     def at(self, *path: Any) -> Origin:
         """Return where something in it was written."""
-        from profile_spawner.yaml_text import line_at
+        from profile_spawner.profiles.yaml_text import line_at
 
         return Origin(self.file, line_at(self.data, path))
 
@@ -116,7 +116,7 @@ def chart_values(path: Path) -> list[Values]:
     Raises:
         SourceError: when it is no YAML.
     """
-    from profile_spawner.yaml_text import parse_yaml
+    from profile_spawner.profiles.yaml_text import parse_yaml
 
     try:
         text = path.read_bytes()

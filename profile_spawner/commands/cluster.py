@@ -35,7 +35,7 @@ async def client(kubeconfig: Path | None, namespace: str | None) -> AsyncIterato
     Raises:
         SourceError: when there is no way to a cluster.
     """
-    from profile_spawner.kube.connecting import close, default_api_client, default_namespace
+    from profile_spawner.kube.connection import close, default_api_client, default_namespace
 
     api_client = await default_api_client(kubeconfig)
     try:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError
-from profile_spawner.yaml_text import parse_yaml
+from profile_spawner.profiles.yaml_text import parse_yaml
 
 from .loading import Sources, find_entry, loaded, run, with_sources
 from .output import Format, as_yaml, plain, report_problems
 
 if TYPE_CHECKING:
-    from profile_spawner.profile import BaseAppProfile
-    from profile_spawner.registry import Snapshot
+    from profile_spawner.profiles.base import BaseAppProfile
+    from profile_spawner.profiles.registry import Snapshot
 
 __all__ = ["dump"]
 
@@ -108,8 +108,8 @@ def _write(path: Path, text: str) -> None:
 
 async def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> tuple[str, bool]:
     """Return the text, and whether something is missing in it."""
-    from profile_spawner.moving.applicationhub import write_config
-    from profile_spawner.moving.dumping import dump_snapshot
+    from profile_spawner.migrate.applicationhub import write_config
+    from profile_spawner.migrate.dumping import dump_snapshot
 
     wanted = sources.profiles
     if wanted is not None:
@@ -180,7 +180,7 @@ class Changes:
                 )
         if not (self._all or self._selectors or self._fields):
             return snapshot
-        from profile_spawner.registry import Snapshot, make_entry
+        from profile_spawner.profiles.registry import Snapshot, make_entry
 
         entries = []
         for slug, entry in snapshot.entries.items():
@@ -197,7 +197,7 @@ class Changes:
         return Snapshot(entries, generation=snapshot.generation, resolver=snapshot.resolver, problems=snapshot.problems)
 
     def _changed(self, cls: type[BaseAppProfile]) -> type[BaseAppProfile]:
-        from profile_spawner.profile import check_profile_class, origin_of
+        from profile_spawner.profiles.base import check_profile_class, origin_of
 
         attributes = dict(self._all)
         for name, text in self._fields.get(cls.slug, {}).items():
@@ -262,7 +262,7 @@ def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
     """
     import difflib
 
-    from profile_spawner.profile import ATTRIBUTES
+    from profile_spawner.profiles.base import ATTRIBUTES
 
     known = [*(a for a in ATTRIBUTES if a != "slug"), "groups"]
     if name not in known and not (hasattr(cls, name) and isinstance(getattr(cls, name), str | int | float)):

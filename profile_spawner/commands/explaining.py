@@ -62,7 +62,7 @@ def explain(
         found = run(_now(sources, whose, profile))
     if param is not None:
         if param not in found:
-            from profile_spawner.params import nearest
+            from profile_spawner.params.definition import nearest
 
             raise ParamError(f"has no value here{nearest(param, list(found))}", field=f"param {param}")
         found = {param: found[param]}
@@ -73,7 +73,7 @@ def explain(
 
 
 async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, Any]:
-    from profile_spawner.options import Rejection
+    from profile_spawner.profiles.options import Rejection
 
     async with loaded(sources, whose=whose) as found:
         spawner = found.spawner(whose)
@@ -152,7 +152,7 @@ def _within(value: Any, *steps: str) -> Any:
 
 
 def _read(path: Path) -> Any:
-    from profile_spawner.yaml_text import parse_yaml
+    from profile_spawner.profiles.yaml_text import parse_yaml
 
     return next(iter(parse_yaml(path.read_bytes(), str(path))), None)
 

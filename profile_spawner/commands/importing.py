@@ -24,7 +24,7 @@ from .output import as_yaml
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-    from profile_spawner.moving.profile_lists import FoundList
+    from profile_spawner.migrate.profile_lists import FoundList
 
 __all__ = ["app"]
 
@@ -114,8 +114,8 @@ def configurator(file: _File, output_file: _Output = None) -> None:
     secret mounts, manifests. Its templates become references; what has no counterpart is told on standard error. The
     result is loaded once: what is wrong with it is told too, and the exit code is 1.
     """
-    from profile_spawner.moving.applicationhub import read_config as read
-    from profile_spawner.yaml_text import parse_yaml
+    from profile_spawner.migrate.applicationhub import read_config as read
+    from profile_spawner.profiles.yaml_text import parse_yaml
 
     document = next(iter(parse_yaml(file.read_bytes(), str(file))), None)
     try:
@@ -161,7 +161,7 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
     """Return the lists of a file, and the configuration that goes with them."""
     from traitlets.config import Config
 
-    from profile_spawner.moving.profile_lists import FoundList, find_lists
+    from profile_spawner.migrate.profile_lists import FoundList, find_lists
 
     if file.suffix != ".py":
         return find_lists(file.read_bytes(), str(file)), Config()
@@ -226,7 +226,7 @@ def _function_in(value: Any, path: str) -> str | None:
 
 def _converted(found: FoundList) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]], list[Finding]]:
     """Return the entries of a list that can be kept, how they are written, and what is to be said of them."""
-    from profile_spawner.moving.profile_lists import converted
+    from profile_spawner.migrate.profile_lists import converted
 
     kept: list[Mapping[str, Any]] = []
     written: list[dict[str, Any]] = []
@@ -257,7 +257,7 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 def _restricted(found: Sequence[FoundList], config: Config) -> Iterator[Finding]:
     """Yield what the hub has to allow to documents, so that the profiles are not refused there."""
-    from profile_spawner.sources.data_policy import DataPolicy
+    from profile_spawner.policy.data_policy import DataPolicy
 
     settings = config.ProfileSpawner.get("data_policy")
     policy = DataPolicy.of(settings if isinstance(settings, Mapping) else {}, "documents")
@@ -285,7 +285,7 @@ def _suspicious(found: FoundList) -> Iterator[Finding]:
 
 
 def _written(entries: Sequence[Mapping[str, Any]], target: Target, name: str) -> str:
-    from profile_spawner.moving.profile_lists import as_document, as_module
+    from profile_spawner.migrate.profile_lists import as_document, as_module
 
     if target is Target.python:
         return as_module(entries, f"The profiles of {name}.")
@@ -307,7 +307,7 @@ async def _compare(
 
     from kubespawner import KubeSpawner
 
-    from profile_spawner.registry import raw_profiles
+    from profile_spawner.profiles.registry import raw_profiles
 
     with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
         path = Path(folder) / ("imported.py" if target is Target.python else "imported.yaml")
@@ -393,7 +393,7 @@ def _matching(pattern: str | None) -> str | None:
 async def _pod(spawner: Any) -> str:
     from kubernetes_asyncio.client import ApiClient
 
-    from profile_spawner.kube.kinds import plain
+    from profile_spawner.policy.kinds import plain
 
     try:
         await spawner.load_user_options()

@@ -206,7 +206,7 @@ class _Linter:
             yield from self._pattern(unlisted.get("validation_regex"), (*inner, "validation_regex"))
 
     def _pattern(self, pattern: Any, path: tuple[Any, ...]) -> Iterator[Finding]:
-        from profile_spawner.moving.profile_lists import whole_pattern
+        from profile_spawner.migrate.profile_lists import whole_pattern
 
         if isinstance(pattern, str) and (whole := whole_pattern(pattern)) != pattern:
             message = f"here the whole text must match; for KubeSpawner's meaning write {whole!r}"

@@ -17,7 +17,7 @@ from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_reade
 from .output import Format, OutputOption, make_table, place, plain, print_data, progress, report_problems
 
 if TYPE_CHECKING:
-    from profile_spawner.registry import Entry
+    from profile_spawner.profiles.registry import Entry
 
     from .places import Where
 
@@ -43,7 +43,7 @@ def list_profiles(sources: Sources, user: _FOR = None, groups: _IN = "", output:
 
 
 async def _list(sources: Sources, whose: Whose | None, output: Format) -> int:
-    from profile_spawner.access import UserInfo
+    from profile_spawner.profiles.access import UserInfo
 
     async with loaded(sources, whose=whose) as found:
         entries = list(found.snapshot.entries.values())
@@ -160,10 +160,10 @@ def _environment_value(value: Any) -> Any:
 
 
 async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]:
-    from profile_spawner.context import ServerContext
-    from profile_spawner.params import ParamRef
-    from profile_spawner.profile import ATTRIBUTES, BaseAppProfile, line_of, make_profile
-    from profile_spawner.registry import default_selection
+    from profile_spawner.params.definition import ParamRef
+    from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile, line_of, make_profile
+    from profile_spawner.profiles.context import ServerContext
+    from profile_spawner.profiles.registry import default_selection
 
     cls = entry.profile
     assert cls is not None

@@ -30,7 +30,7 @@ from .output import working
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-    from profile_spawner.registry import Entry, Snapshot
+    from profile_spawner.profiles.registry import Entry, Snapshot
 
     from .chart import Values
     from .places import Places
@@ -166,7 +166,7 @@ async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool 
     Raises:
         SourceError: when a configuration file cannot be read, or has a value that its setting does not take.
     """
-    from profile_spawner.registry import Snapshot, profile_registry
+    from profile_spawner.profiles.registry import Snapshot, profile_registry
 
     profile_registry.clear()
     config = read_config(sources)

@@ -26,7 +26,7 @@ from .loading import Loaded, Sources, Whose, loaded, run, with_reader, with_sour
 from .output import progress
 
 if TYPE_CHECKING:
-    from profile_spawner.registry import Entry
+    from profile_spawner.profiles.registry import Entry
 
     from .places import Where
 
@@ -167,8 +167,8 @@ def _documents(sources: Sources) -> list[Path]:
 
 def _lint_document(path: Path, traits: Sequence[str]) -> Iterator[Finding]:
     """Check the plain entries of a document, wherever a chart's values or a document may have them."""
+    from profile_spawner.profiles.yaml_text import line_at, parse_yaml
     from profile_spawner.sources.chart_values import find_values, list_in
-    from profile_spawner.yaml_text import line_at, parse_yaml
 
     try:
         documents = [d for d in parse_yaml(path.read_bytes(), str(path)) if isinstance(d, Mapping)]
@@ -281,7 +281,7 @@ _FIELDS = (
 
 def _blamed(entry: Entry, problem: str, where: Where) -> Origin | None:
     """Return where the setting stands that an API server's words are about, as far as it can be told."""
-    from profile_spawner.profile import ATTRIBUTES, BaseAppProfile, line_of
+    from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile, line_of
 
     for part, name in _FIELDS:
         if part not in problem:
@@ -302,7 +302,7 @@ async def _local_judge() -> AsyncIterator[Any]:
     """Ask the local cluster's API server, in this process and on loopback only."""
     import tempfile
 
-    from profile_spawner.localcluster.server import ApiServer
+    from profile_spawner.demo.cluster.server import ApiServer
 
     server = ApiServer()
     await server.start()
@@ -322,8 +322,8 @@ async def _judge(kubeconfig: Path | None, namespace: str | None) -> AsyncIterato
     import logging
 
     from profile_spawner.kube.failures import KubeFailure
-    from profile_spawner.kube.kinds import kind_of, resource_path
     from profile_spawner.kube.transport import Transport
+    from profile_spawner.policy.kinds import kind_of, resource_path
 
     async with client(kubeconfig, namespace) as (api_client, where):
         transport = Transport(api_client, log=logging.getLogger(__name__), request_timeout=10)

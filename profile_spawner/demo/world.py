@@ -13,10 +13,10 @@ import yaml
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.kube.nodes import CAPACITY_RULES
-from profile_spawner.kube.policy import DEFAULT_KINDS
 from profile_spawner.kube.rbac import required_rules, role_manifest
-from profile_spawner.localcluster.cluster import LocalCluster
+from profile_spawner.policy.object_policy import DEFAULT_KINDS
 
+from .cluster.cluster import LocalCluster
 from .settings import NAMESPACE
 
 __all__ = ["ForeignCluster", "OwnCluster", "World"]

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from profile_spawner.names import LABEL_LIFETIME, LABEL_MANAGED_BY, MANAGED_BY
-from profile_spawner.resources import KubeObject, Lifetime
+from profile_spawner.policy.kinds import plain
+from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from .identity import ServerIdentity, labels_of
-from .kinds import plain
 
 __all__ = ["assemble", "is_kept_for", "is_owned_by", "is_same_shared"]
 

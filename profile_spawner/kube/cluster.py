@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from profile_spawner.errors import ClusterError
 from profile_spawner.names import LABEL_MANAGED_BY, LABEL_PROFILE
-from profile_spawner.resources import KubeObject, Lifetime
+from profile_spawner.policy.kinds import BY_KIND, Kind, kind_of, plain, resource_path
+from profile_spawner.policy.object_policy import Policy
+from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from . import bodies
 from .failures import KubeFailure
 from .identity import ServerIdentity, labels_of
-from .kinds import BY_KIND, Kind, kind_of, plain, resource_path
-from .memory import Key, Memory
-from .policy import Policy
+from .object_cache import Key, Memory
 from .transport import Backoff, Budget, Transport
 
 __all__ = ["Cluster"]

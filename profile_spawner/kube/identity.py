@@ -27,7 +27,7 @@ from profile_spawner.names import (
     label_value,
     object_name,
 )
-from profile_spawner.resources import Lifetime
+from profile_spawner.profiles.resources import Lifetime
 
 __all__ = ["Ownership", "ServerIdentity", "labels_of"]
 

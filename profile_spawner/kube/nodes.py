@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from profile_spawner.errors import ClusterError
-from profile_spawner.resources import quantity_value
+from profile_spawner.params.quantities import quantity_value
 
 from .transport import Transport
 

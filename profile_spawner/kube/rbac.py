@@ -7,7 +7,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .kinds import BY_KIND
+from profile_spawner.policy.kinds import BY_KIND
+
 from .transport import Transport
 
 __all__ = ["missing_rights", "required_rules", "role_binding_manifest", "role_manifest"]

@@ -18,21 +18,14 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from profile_spawner.names import (
-    LABEL_HUB,
-    LABEL_LIFETIME,
-    LABEL_MANAGED_BY,
-    LABEL_SERVER,
-    MANAGED_BY,
-    label_value,
-)
-from profile_spawner.resources import Lifetime
+from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME, LABEL_MANAGED_BY, LABEL_SERVER, MANAGED_BY, label_value
+from profile_spawner.policy.kinds import BY_KIND, Kind, resource_path
+from profile_spawner.policy.object_policy import referred_names
+from profile_spawner.profiles.resources import Lifetime
 
 from .cluster import Cluster
 from .identity import labels_of
-from .kinds import BY_KIND, Kind, resource_path
-from .memory import Key
-from .policy import referred_names
+from .object_cache import Key
 
 __all__ = ["SWEPT_KINDS", "Sweeper"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from profile_spawner.options import Offer, Option
-from profile_spawner.registry import Entry
+from profile_spawner.profiles.options import Offer, Option
+from profile_spawner.profiles.registry import Entry
 from profile_spawner.texts import Gettext, Text, marked, said
 
 __all__ = ["ICONS", "Badge", "Card", "Wants", "badges_for", "card_of", "icon_url", "in_language", "option_badges"]

@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import overload
 
-from profile_spawner.access import Access, UserInfo
-from profile_spawner.options import offer_for
-from profile_spawner.registry import Entry, Snapshot
+from profile_spawner.profiles.access import Access, UserInfo
+from profile_spawner.profiles.options import offer_for
+from profile_spawner.profiles.registry import Entry, Snapshot
 
 from .cards import Card, Wants, badges_for, card_of
 

@@ -7,7 +7,6 @@ how many GPUs are free) is put into its places afterwards.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -20,7 +19,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, PrefixLoader, select_autoescape
 from markupsafe import Markup, escape
 
-from profile_spawner.options import UNLISTED, Problem, form_field
+from profile_spawner.profiles.options import UNLISTED, Problem, form_field
 from profile_spawner.texts import Gettext, Text, marked, said
 
 from .cards import Card, Wants, icon_url, in_language
@@ -133,15 +132,6 @@ class PageRenderer:
         shown = [in_language(c, gettext_for(request.language)) for c in cards]
         sent = {name: value for name, value in fields.items() if value}
         return template.render(request=request, cards=shown, total=total, words=words, fields=sent)
-
-    async def warm(self, request: PageRequest) -> None:
-        """Make what the first view of a deck needs beforehand, in small steps."""
-        try:
-            for _ in self._plain(self._own or self._shipped, request):
-                await asyncio.sleep(0)
-        except Exception:  # noqa: BLE001 - an administrator's template may raise anything; the view reports it
-            return
-        self.render(request)
 
     # ---------------------------------------------------------------------------------------------- inside
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, shorten
-from profile_spawner.precedence import Resolver
-from profile_spawner.registry import (
+from profile_spawner.params.layers import Resolver
+from profile_spawner.profiles.registry import (
     Entry,
     Snapshot,
     direct_collector,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from profile_spawner.apps import BUILTIN
 from profile_spawner.errors import Origin, SourceError
-from profile_spawner.registry import Collector
+from profile_spawner.profiles.registry import Collector
 
 from .units import Loaded, Unit
 

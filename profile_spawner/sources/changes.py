@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from profile_spawner.profile import ATTRIBUTES
-from profile_spawner.registry import Entry
+from profile_spawner.profiles.base import ATTRIBUTES
+from profile_spawner.profiles.registry import Entry
 
 __all__ = ["Change", "changes_between", "describe_changes"]
 

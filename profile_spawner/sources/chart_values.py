@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from profile_spawner.errors import SourceError
-from profile_spawner.yaml_text import YamlMap, parse_yaml
+from profile_spawner.profiles.yaml_text import YamlMap, parse_yaml
 
 __all__ = [
     "find_values",

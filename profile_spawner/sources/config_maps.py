@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
-from profile_spawner.registry import Collector
+from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.profiles.registry import Collector
 
-from .data_policy import DataPolicy
 from .data_profiles import DocumentReader
 from .documents import EVERY_CHANGE, SUFFIXES, finder_of
 from .units import Loaded, Unit

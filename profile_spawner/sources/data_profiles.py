@@ -24,11 +24,12 @@ from profile_spawner.errors import (
     SourceError,
     shorten,
 )
-from profile_spawner.params import MISSING, Param
-from profile_spawner.precedence import Collection
-from profile_spawner.profile import ATTRIBUTES, BaseAppProfile
-from profile_spawner.registry import Collector, RawProfile, raw_profiles
-from profile_spawner.resources import (
+from profile_spawner.params.definition import MISSING, Param
+from profile_spawner.params.layers import Collection
+from profile_spawner.policy.data_policy import DataPolicy, Refusal
+from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile
+from profile_spawner.profiles.registry import Collector, RawProfile, raw_profiles
+from profile_spawner.profiles.resources import (
     ConfigMap,
     ImagePullSecret,
     InitContainer,
@@ -38,10 +39,9 @@ from profile_spawner.resources import (
     SecretMount,
     Volume,
 )
-from profile_spawner.yaml_text import YamlMap, line_at, parse_yaml
+from profile_spawner.profiles.yaml_text import YamlMap, line_at, parse_yaml
 
 from .chart_values import find_values, in_chart_order, list_in, team_rules
-from .data_policy import DataPolicy, Refusal
 from .schema import CollectionSpec, DocumentSpec, ParamSpec, ProfileSpec
 
 __all__ = ["DocumentReader", "DocumentResult"]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
-from profile_spawner.profile import BaseAppProfile
-from profile_spawner.yaml_text import MAX_BYTES
+from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.profiles.base import BaseAppProfile
+from profile_spawner.profiles.yaml_text import MAX_BYTES
 
-from .data_policy import DataPolicy
 from .data_profiles import DocumentReader
 from .files import Fingerprint, UnsettledError, fingerprint, is_temporary, read_file
 from .units import Loaded, Unit

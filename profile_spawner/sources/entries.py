@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from profile_spawner.errors import BuildError, Origin, ProfileSpawnerError
-from profile_spawner.precedence import Resolver
-from profile_spawner.profile import BaseAppProfile, origin_of
-from profile_spawner.registry import Collector, Entry, RawProfile, make_entry
+from profile_spawner.params.layers import Resolver
+from profile_spawner.profiles.base import BaseAppProfile, origin_of
+from profile_spawner.profiles.registry import Collector, Entry, RawProfile, make_entry
 
 from .units import Loaded
 

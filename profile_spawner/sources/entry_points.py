@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
-from profile_spawner.profile import BaseAppProfile
-from profile_spawner.registry import Collector, collecting
+from profile_spawner.profiles.base import BaseAppProfile
+from profile_spawner.profiles.registry import Collector, collecting
 
 from .failing import describe
 from .python_dir import params_of

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from profile_spawner.policy.data_policy import DataPolicy
+
 from .builtin import Builtin
 from .config_maps import ConfigMapDocuments
-from .data_policy import DataPolicy
 from .documents import Documents
 from .entry_points import EntryPoints
 from .importing import Finder

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError
-from profile_spawner.profile import line_pattern
-from profile_spawner.registry import Collector, RawProfile, collecting
+from profile_spawner.profiles.base import line_pattern
+from profile_spawner.profiles.registry import Collector, RawProfile, collecting
 
 from .failing import describe
 from .importing import RESERVED, Finder, FolderNamespace, ModuleFiles

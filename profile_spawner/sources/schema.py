@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from profile_spawner.names import slugify
-from profile_spawner.resources import (
+from profile_spawner.profiles.resources import (
     ConfigMap,
     ContainerPath,
     DnsLabel,

@@ -29,15 +29,16 @@ from typing import Any
 
 from profile_spawner.apps import BaseJupyterLabProfile
 from profile_spawner.errors import ParamError, ProfileSpawnerError
-from profile_spawner.registry import Collector, collecting, make_resolver
-from profile_spawner.sources.entries import EntryMaker
-from profile_spawner.sources.entry_points import load_entry_point
-from profile_spawner.sources.importing import Finder, FolderNamespace, ModuleFiles
-from profile_spawner.sources.pollution import Baseline, child_processes
-from profile_spawner.sources.python_dir import import_unit
-from profile_spawner.sources.python_files import find_module
-from profile_spawner.sources.trying import load_params
-from profile_spawner.sources.units import Loaded, Unit
+from profile_spawner.profiles.registry import Collector, collecting, make_resolver
+
+from .entries import EntryMaker
+from .entry_points import load_entry_point
+from .importing import Finder, FolderNamespace, ModuleFiles
+from .pollution import Baseline, child_processes
+from .python_dir import import_unit
+from .python_files import find_module
+from .trying import load_params
+from .units import Loaded, Unit
 
 __all__ = ["main"]
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from profile_spawner import errors
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
-from profile_spawner.params import Param, thaw
-from profile_spawner.precedence import Collection
-from profile_spawner.registry import Collector
+from profile_spawner.params.definition import Param, thaw
+from profile_spawner.params.layers import Collection
+from profile_spawner.profiles.registry import Collector
 
 from .importing import ModuleFiles
 from .units import Unit

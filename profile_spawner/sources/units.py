@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.registry import Collector
+from profile_spawner.profiles.registry import Collector
 
 __all__ = ["Hold", "Loaded", "Source", "Unit"]
 

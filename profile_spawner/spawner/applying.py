@@ -14,10 +14,10 @@ from kubespawner.utils import recursive_update
 from traitlets import Bool, Float, Int, TraitError, Unicode
 
 from profile_spawner.errors import BuildError, ConflictError, shorten
-from profile_spawner.merging import merge_trait
-from profile_spawner.options import Selection
-from profile_spawner.profile import ProfileBuild, chosen_overrides
-from profile_spawner.registry import Entry
+from profile_spawner.profiles.base import ProfileBuild, chosen_overrides
+from profile_spawner.profiles.options import Selection
+from profile_spawner.profiles.registry import Entry
+from profile_spawner.profiles.trait_merge import merge_trait
 
 __all__ = ["TraitKeeper", "apply_build", "apply_raw"]
 

@@ -14,13 +14,13 @@ from jupyterhub.utils import url_escape_path
 from traitlets import default
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.options import Rejection
 from profile_spawner.page.handlers import SEARCH_LIMIT, Asked, add_routes, static_url
+from profile_spawner.page.hub_pages import HubPages, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
-from profile_spawner.registry import Snapshot
+from profile_spawner.profiles.options import Rejection
+from profile_spawner.profiles.registry import Snapshot
 from profile_spawner.texts import Text
 
-from .pages import HubPages, Viewer, problem_notices
 from .upstream import display_entry
 
 __all__ = ["FormMixin", "Rejected", "spawn_url"]

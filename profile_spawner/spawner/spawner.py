@@ -24,23 +24,23 @@ from tornado import web
 from traitlets import default, observe
 from traitlets.config.loader import LazyConfigValue
 
-from profile_spawner.access import UserInfo
-from profile_spawner.context import ServerContext
 from profile_spawner.errors import BuildError, ParamError, ProfileSpawnerError, shorten
-from profile_spawner.options import Rejection, Selection, from_form
+from profile_spawner.hub.layers import group_properties, layers_for
+from profile_spawner.hub.settings import HubTraits
 from profile_spawner.page.translations import gettext_for
-from profile_spawner.profile import ProfileBuild
-from profile_spawner.registry import Entry, Snapshot
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.base import ProfileBuild
+from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.options import Rejection, Selection, from_form
+from profile_spawner.profiles.registry import Entry, Snapshot
 from profile_spawner.texts import Text
 
 from .applying import TraitKeeper, apply_build, apply_raw
 from .form import FormMixin
-from .hub import HubProfiles, hub_profiles, start_with_hub
-from .layers import group_properties, layers_for
 from .lifecycle import LifecycleMixin
 from .progress import step_text, translated
 from .refusals import from_error, refusal, silent, uncounted
-from .traits import HubTraits
+from .shared import SpawnerHub, hub_profiles, start_with_hub
 from .upstream import registry_profile_list
 from .viewing import ViewMixin
 
@@ -127,7 +127,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         return copy.deepcopy(configured) if configured is not None else registry_profile_list
 
     @property
-    def profiles(self) -> HubProfiles:
+    def profiles(self) -> SpawnerHub:
         """What all spawners of this hub share."""
         return hub_profiles(self.config, _sections_of(type(self)), self.log)  # type: ignore[arg-type]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from profile_spawner.access import UserInfo
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.options import Offer, Option, offer_for
-from profile_spawner.registry import Entry, default_selection
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.options import Offer, Option, offer_for
+from profile_spawner.profiles.registry import Entry, default_selection
 
 __all__ = ["display_entry", "registry_profile_list", "upstream_entry"]
 

@@ -13,8 +13,8 @@ from kubespawner.objects import make_namespace
 
 from profile_spawner.errors import ClusterError
 from profile_spawner.kube.failures import KubeFailure, classify
-from profile_spawner.kube.kinds import BY_KIND, plain, resource_path
-from profile_spawner.resources import KubeObject, Lifetime
+from profile_spawner.policy.kinds import BY_KIND, plain, resource_path
+from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 __all__ = ["UpstreamObjectsMixin"]
 

@@ -12,11 +12,11 @@ import pytest
 
 import profile_spawner
 from profile_spawner import BUILTIN, BaseAppProfile, BaseCoderProfile, BaseJupyterLabProfile, BaseRemoteDesktopProfile
-from profile_spawner.access import UserInfo
-from profile_spawner.context import ServerContext
-from profile_spawner.profile import check_profile_class
-from profile_spawner.registry import Collector, make_snapshot, profile_registry
-from profile_spawner.resources import Lifetime
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.base import check_profile_class
+from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.registry import Collector, make_snapshot, profile_registry
+from profile_spawner.profiles.resources import Lifetime
 
 FAMILIES = (BaseJupyterLabProfile, BaseCoderProfile, BaseRemoteDesktopProfile)
 CONTEXT = ServerContext(UserInfo("grace", frozenset({"gpu"})), namespace="hub", pod_name="jupyter-grace")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from profile_spawner.commands.choices import every_choice
-from profile_spawner.registry import Origin, make_entry, raw_profiles
+from profile_spawner.profiles.registry import Origin, make_entry, raw_profiles
 
 from .conftest import DEMO
 from .test_looking import PROGRAM

@@ -13,7 +13,7 @@ import yaml
 
 from profile_spawner.commands.output import as_yaml
 from profile_spawner.kube.rbac import required_rules
-from profile_spawner.yaml_text import parse_yaml
+from profile_spawner.profiles.yaml_text import parse_yaml
 
 from .conftest import DEMO
 

@@ -23,7 +23,7 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
-from profile_spawner.localcluster.cluster import LocalCluster
+from profile_spawner.demo.cluster.cluster import LocalCluster
 from tests.documentation import readme_profile
 
 pytestmark = [pytest.mark.hub, pytest.mark.xdist_group("demo")]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
+from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 from tests.hub import PASSWORD, HubUnderTest, start_hub
 from tests.page.test_render import PAYLOADS
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from profile_spawner.errors import ClusterError, PolicyError
-from profile_spawner.kube import Cluster, Policy
-from profile_spawner.kube.policy import DEFAULT_KINDS, OPT_IN_KINDS
-from profile_spawner.resources import KubeObject, Lifetime
+from profile_spawner.kube.cluster import Cluster
+from profile_spawner.policy.object_policy import DEFAULT_KINDS, OPT_IN_KINDS, Policy
+from profile_spawner.profiles.resources import KubeObject, Lifetime
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import FaultProxy
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.kube import Cluster, ServerIdentity
-from profile_spawner.kube.identity import labels_of
+from profile_spawner.kube.cluster import Cluster
+from profile_spawner.kube.identity import ServerIdentity, labels_of
 from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy

@@ -18,13 +18,13 @@ import pytest_asyncio
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from profile_spawner.errors import ClusterError
-from profile_spawner.kube import Cluster, Policy, ServerIdentity
-from profile_spawner.kube.identity import labels_of
-from profile_spawner.kube.policy import DEFAULT_KINDS, referred_names
+from profile_spawner.kube.cluster import Cluster
+from profile_spawner.kube.identity import ServerIdentity, labels_of
 from profile_spawner.kube.rbac import required_rules
 from profile_spawner.kube.sweep import Sweeper
 from profile_spawner.names import identity_hash, object_name
-from profile_spawner.resources import KubeObject
+from profile_spawner.policy.object_policy import DEFAULT_KINDS, Policy, referred_names
+from profile_spawner.profiles.resources import KubeObject
 from tests.control_plane import ControlPlane
 
 from .conftest import HUB_USER, kept_claim, owned, pod, shared_map

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.kube import Cluster
+from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.sweep import Sweeper
-from profile_spawner.resources import KubeObject, Lifetime
+from profile_spawner.profiles.resources import KubeObject, Lifetime
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from profile_spawner.kube import Cluster
+from profile_spawner.kube.cluster import Cluster
 from tests.fault_proxy import Fault, FaultProxy
 
 from .conftest import identity, pod

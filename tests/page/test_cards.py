@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.access import UserInfo
-from profile_spawner.options import Offer, parse_options
 from profile_spawner.page.cards import Wants, badges_for, card_of, option_badges
 from profile_spawner.page.decks import Decks
 from profile_spawner.page.render import PageRenderer, PageRequest
-from profile_spawner.registry import Entry, Snapshot
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.options import Offer, parse_options
+from profile_spawner.profiles.registry import Entry, Snapshot
 
 ADA = UserInfo("ada")
 GPU = "nvidia.com/gpu"

@@ -8,14 +8,14 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
-from profile_spawner.access import UserInfo
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.options import Offer, parse_options
+from profile_spawner.page.hub_pages import PROBLEMS_SHOWN, HubPages, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
-from profile_spawner.params import Param
-from profile_spawner.precedence import Resolver
-from profile_spawner.registry import Entry, Snapshot
-from profile_spawner.spawner.pages import PROBLEMS_SHOWN, HubPages, Viewer, problem_notices
+from profile_spawner.params.definition import Param
+from profile_spawner.params.layers import Resolver
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.options import Offer, parse_options
+from profile_spawner.profiles.registry import Entry, Snapshot
 
 SETTINGS = SimpleNamespace(page_template_paths=[], category_order=[], capacity_interval=0.0)
 OPTIONS: dict[str, Any] = {"size": {"choices": {"s": {}, "l": {}}}}
@@ -25,23 +25,6 @@ def snapshot(title: str, count: int = 30, **more: Any) -> Snapshot:
     """Return profiles with an option each."""
     options = parse_options(OPTIONS, profile="p")
     return Snapshot([Entry(offer=Offer(f"p{n}", f"{title} {n}", options=options)) for n in range(count)], **more)
-
-
-async def test_pages_are_made_before_they_are_served() -> None:
-    """After `warm`, the view of whoever looked last finds its page made, and it is the page of the new profiles."""
-    pages = HubPages(SETTINGS, logging.getLogger(__name__))
-    old, new = snapshot("Old"), snapshot("New")
-    ada = Viewer(UserInfo("ada"), language="de")
-    first = pages.renderer.render(PageRequest(cards=await pages.deck(old, ada), language="de"))
-    assert "Old 3" in first
-    await pages.warm(new)
-    deck = await pages.deck(new, ada)
-    made = len(deck.pages)
-    assert made == 1
-    page = pages.renderer.render(PageRequest(cards=deck, language="de"))
-    assert len(deck.pages) == made
-    assert "New 3" in page
-    assert "Old" not in page
 
 
 async def test_nothing_outlives_its_snapshot() -> None:

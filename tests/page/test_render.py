@@ -9,12 +9,12 @@ from typing import Any
 import html5lib
 import pytest
 
-from profile_spawner.access import UserInfo
-from profile_spawner.options import Offer, Problem, Selection, form_field, from_form, parse_options, select
 from profile_spawner.page.cards import Badge, Card
 from profile_spawner.page.decks import Decks
 from profile_spawner.page.render import PageRenderer, PageRequest
-from profile_spawner.registry import Entry, Snapshot
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.options import Offer, Problem, Selection, form_field, from_form, parse_options, select
+from profile_spawner.profiles.registry import Entry, Snapshot
 
 ADA = UserInfo("ada", frozenset())
 PAYLOADS = (

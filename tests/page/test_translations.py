@@ -20,11 +20,11 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 import profile_spawner
-from profile_spawner.access import UserInfo
-from profile_spawner.options import Offer, Rejection, form_field, parse_options, select
 from profile_spawner.page.cards import Card
 from profile_spawner.page.render import PageRenderer, PageRequest
 from profile_spawner.page.translations import DOMAIN, LANGUAGES, LOCALE, gettext_for, language_of
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.options import Offer, Rejection, form_field, parse_options, select
 from profile_spawner.spawner.progress import STEPS
 from profile_spawner.texts import Text, joined, said
 
@@ -32,7 +32,7 @@ ADA = UserInfo("ada", frozenset())
 
 PACKAGE = Path(profile_spawner.__file__).parent
 KEYWORDS: Any = {"Text": None, "marked": None, "gettext": None, "ngettext": (1, 2)}
-PARTS = ("*.py", "page/*.py", "spawner/*.py", "kube/*.py")
+PARTS = ("*.py", *(f"{package}/*.py" for package in ("profiles", "policy", "kube", "hub", "page", "spawner")))
 VALUES = re.compile(r"%\((\w+)\)s|%\(num\)[ds]")
 OTHERS = [language for language in LANGUAGES if language != "en"]
 

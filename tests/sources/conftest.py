@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.registry import Snapshot
-from profile_spawner.reload import ProfileService, SourceSettings
+from profile_spawner.profiles.registry import Snapshot
+from profile_spawner.sources.reloader import ProfileService, SourceSettings
 
 GOOD = """
     from profile_spawner import BaseAppProfile, profile_registry

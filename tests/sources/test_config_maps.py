@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 from kubernetes_asyncio.client import ApiClient, Configuration
 
-from profile_spawner.reload import ProfileService, SourceSettings
+from profile_spawner.sources.reloader import ProfileService, SourceSettings
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy
-from tests.test_reload import until
+from tests.sources.test_reloader import until
 
 pytestmark = pytest.mark.cluster
 

@@ -13,20 +13,20 @@ import pytest
 import yaml
 from traitlets.config import Config
 
-from profile_spawner.access import UserInfo
-from profile_spawner.context import ServerContext
 from profile_spawner.errors import PolicyError
-from profile_spawner.profile import ProfileBuild
-from profile_spawner.registry import Snapshot
-from profile_spawner.reload import ProfileService
+from profile_spawner.hub.profile_service import HubProfiles
+from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.base import ProfileBuild
+from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.registry import Snapshot
+from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.config_maps import ConfigMapDocuments
-from profile_spawner.sources.data_policy import DataPolicy
 from profile_spawner.sources.data_profiles import DocumentReader
+from profile_spawner.sources.reloader import ProfileService
 from profile_spawner.sources.schema import document_schema
-from profile_spawner.spawner.hub import HubProfiles
-from profile_spawner.yaml_text import parse_yaml
 from tests.sources.conftest import put
-from tests.test_reload import until
+from tests.sources.test_reloader import until
 
 LAB = """
     params:

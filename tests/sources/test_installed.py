@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from profile_spawner import metrics
-from profile_spawner.access import UserInfo
-from profile_spawner.context import ServerContext
-from profile_spawner.options import Selection
-from profile_spawner.reload import ProfileService
-from profile_spawner.resources import Lifetime
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.options import Selection
+from profile_spawner.profiles.resources import Lifetime
+from profile_spawner.sources.reloader import ProfileService
 from tests.sources.conftest import module, put
 
 PLUGIN = """

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from profile_spawner.errors import ParamError
-from profile_spawner.reload import ProfileService
+from profile_spawner.sources.reloader import ProfileService
 from tests.control_plane import ControlPlane
-from tests.test_reload import until
+from tests.sources.test_reloader import until
 
 from .conftest import put
 from .test_config_maps import config_map, make, path, proxy  # noqa: F401 - fixtures

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from profile_spawner.reload import ProfileService, SourceSettings
+from profile_spawner.sources.reloader import ProfileService, SourceSettings
 from tests.sources.conftest import module
 
 NAMES = st.sampled_from(["a", "b", "c"])

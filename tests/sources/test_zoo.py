@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from profile_spawner.reload import ProfileService
+from profile_spawner.sources.reloader import ProfileService
 from tests.sources.conftest import module, put, served
 
 # name: (text, line at which it is broken or 0, words that the problem must contain)

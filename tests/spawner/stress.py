@@ -13,9 +13,9 @@ import aiohttp
 import pytest_asyncio
 
 from profile_spawner.kube.identity import labels_of
-from profile_spawner.kube.policy import DEFAULT_KINDS
 from profile_spawner.kube.rbac import required_rules
 from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME
+from profile_spawner.policy.object_policy import DEFAULT_KINDS
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import FaultProxy
 from tests.hub import HubUnderTest, free_port, start_hub
@@ -227,7 +227,7 @@ async def world(
 @pytest_asyncio.fixture(loop_scope="session")
 async def local_world(local_control_plane: Any, tmp_path: Path) -> AsyncIterator[World]:
     """A world with a node, on the local cluster only."""
-    from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
+    from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 
     namespace = await local_control_plane.new_namespace("stress")
     opened = await open_world(local_control_plane, namespace, tmp_path)

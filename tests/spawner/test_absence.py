@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 from profile_spawner.kube.identity import labels_of
-from profile_spawner.kube.policy import DEFAULT_KINDS
 from profile_spawner.kube.rbac import required_rules
-from profile_spawner.localcluster.kubelet import Kubelet, NodeSpec
 from profile_spawner.names import LABEL_LIFETIME
+from profile_spawner.policy.object_policy import DEFAULT_KINDS
 from tests.control_plane import ControlPlane
 
 from .stress import World, open_world, until

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.access import UserInfo
-from profile_spawner.options import Rejection
-from profile_spawner.registry import Collector, RawProfile, make_snapshot
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.options import Rejection
+from profile_spawner.profiles.registry import Collector, RawProfile, make_snapshot
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 

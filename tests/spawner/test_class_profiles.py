@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tornado import web
 
-from profile_spawner.profile import BaseAppProfile
-from profile_spawner.registry import profile_registry
-from profile_spawner.resources import ConfigMap, InitContainer, SecretMount, Volume, VolumeMount
+from profile_spawner.profiles.base import BaseAppProfile
+from profile_spawner.profiles.registry import profile_registry
+from profile_spawner.profiles.resources import ConfigMap, InitContainer, SecretMount, Volume, VolumeMount
 from profile_spawner.spawner import ProfileSpawner
 
 

@@ -9,7 +9,7 @@ from traitlets.config import Config
 from traitlets.config.loader import KVArgParseConfigLoader
 
 from profile_spawner.spawner import ProfileSpawner
-from profile_spawner.spawner.hub import hub_profiles
+from profile_spawner.spawner.shared import hub_profiles
 
 NAMES = ("profiles_dirs", "builtin_profiles", "param_values", "sweep_interval", "pod_security", "watch_profiles")
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from profile_spawner.access import UserInfo
-from profile_spawner.options import Offer, Rejection, parse_options, select
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.options import Offer, Rejection, parse_options, select
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tornado import web
 
-from profile_spawner.localcluster.environment import expand
-from profile_spawner.params import Param
-from profile_spawner.profile import BaseAppProfile
-from profile_spawner.registry import profile_registry
-from profile_spawner.resources import ConfigMap, InitContainer, Manifest
+from profile_spawner.demo.cluster.environment import expand
+from profile_spawner.params.definition import Param
+from profile_spawner.profiles.base import BaseAppProfile
+from profile_spawner.profiles.registry import profile_registry
+from profile_spawner.profiles.resources import ConfigMap, InitContainer, Manifest
 from profile_spawner.spawner import ProfileSpawner
 
 pytestmark = [pytest.mark.hub5]

@@ -8,7 +8,7 @@ from typing import Any
 
 from profile_spawner.apps.assets import load_config_map
 from profile_spawner.apps.workspace import BaseWorkspaceProfile
-from profile_spawner.resources import ConfigMap
+from profile_spawner.profiles.resources import ConfigMap
 
 __all__ = ["BaseJupyterLabProfile"]
 

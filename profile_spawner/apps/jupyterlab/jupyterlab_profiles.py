@@ -8,7 +8,7 @@ from typing import Any
 
 from profile_spawner.apps.assets import load_manifests
 from profile_spawner.apps.workspace import GPU
-from profile_spawner.resources import Manifest
+from profile_spawner.profiles.resources import Manifest
 
 from .base_jupyterlab import BaseJupyterLabProfile
 

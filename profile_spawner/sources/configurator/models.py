@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict
 
-from profile_spawner import resources
-from profile_spawner.resources import SubjectKind, Verb
+from profile_spawner.profiles import resources
+from profile_spawner.profiles.resources import SubjectKind, Verb
 
 __all__ = [
     "ConfigMap",

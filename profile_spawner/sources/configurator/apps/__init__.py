@@ -1,5 +1,5 @@
 """The registry, where plug-ins look for it."""
 
-from profile_spawner.registry import profile_registry
+from profile_spawner.profiles.registry import profile_registry
 
 __all__ = ["profile_registry"]

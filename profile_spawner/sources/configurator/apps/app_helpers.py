@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_spawner.apps.assets import load_manifests as _load_manifests
-from profile_spawner.resources import Manifest
+from profile_spawner.profiles.resources import Manifest
 from profile_spawner.sources.configurator.models import (
     ConfigMap,
     InitContainer,

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-from profile_spawner import profile
 from profile_spawner.apps.workspace import workspace_volume
-from profile_spawner.context import ServerContext
-from profile_spawner.options import Selection
-from profile_spawner.resources import Volume
+from profile_spawner.profiles import base as profile
+from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.options import Selection
+from profile_spawner.profiles.resources import Volume
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 
 __all__ = ["BaseAppProfile", "WorkspaceProfile"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from profile_spawner.resources import Volume, VolumeMount
+from profile_spawner.profiles.resources import Volume, VolumeMount
 from profile_spawner.sources.configurator.apps.base import WorkspaceProfile
 
 __all__ = ["BaseCoderProfile"]

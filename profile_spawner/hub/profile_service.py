@@ -1,0 +1,218 @@
+"""What all spawners of one hub share: the profiles, the view of the cluster, the page.
+
+JupyterHub makes one spawner object per server. Whatever must exist once lives in a `HubProfiles`, found through the
+hub's configuration object, which all of its spawners have in common.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from traitlets.config import Config
+from traitlets.config.loader import DeferredConfig, LazyConfigValue
+
+from profile_spawner.errors import Origin, ProfileSpawnerError
+from profile_spawner.kube.cluster import Cluster
+from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.policy.object_policy import DEFAULT_KINDS, Policy
+from profile_spawner.profiles.registry import Entry, RawProfile, Snapshot, make_entry, profile_registry, raw_profiles
+from profile_spawner.sources.reloader import ProfileService
+
+from .housekeeping import Housekeeping, Servers, known_servers
+from .layers import check_param_values
+from .rights import Rights
+from .settings import HubTraits, source_settings
+
+__all__ = ["HubProfiles"]
+
+_log = logging.getLogger(__name__)
+
+
+class _Settings(HubTraits):
+    """Reads the hub-wide traits without a spawner, from the sections that a spawner class reads."""
+
+    spawner_sections: tuple[str, ...] = ("Spawner", "KubeSpawner", "ProfileSpawner")
+
+    @classmethod
+    def section_names(cls) -> list[str]:
+        """Return the configuration sections, least specific first."""
+        return list(cls.spawner_sections)
+
+    def _load_config(self, cfg: Any, section_names: Any = None, traits: Any = None) -> None:
+        # The sections hold all of KubeSpawner's traits: only the hub-wide ones are read, the others are no mistake.
+        del section_names
+        wanted = traits or self.traits(config=True)
+        for name, value in self._find_my_config(cfg).items():
+            if name not in wanted:
+                continue
+            if isinstance(value, LazyConfigValue):  # `c.ProfileSpawner.profiles_dirs.append(...)`
+                value = value.get_value(getattr(self, name))
+            elif isinstance(value, DeferredConfig):  # the command line
+                value = value.get_value(wanted[name])
+            setattr(self, name, value)
+
+
+class HubProfiles:
+    """The parts that one hub has once.
+
+    Args:
+        config: The hub's configuration.
+        sections: The configuration sections of the spawner class, least specific first.
+        log: The hub's logger.
+    """
+
+    def __init__(self, config: Config, sections: tuple[str, ...], log: Any = _log) -> None:
+        settings_class = type("HubSettings", (_Settings,), {"spawner_sections": sections})
+        self.settings: HubTraits = settings_class(config=config)
+        self.log = log
+        self.sources = source_settings(self.settings)
+        self.service = ProfileService(self.sources, log=log)
+        try:
+            check_param_values(self.settings.param_values)
+        except ProfileSpawnerError as e:
+            log.error("%s", e)
+        self.policy = Policy(
+            kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
+            pod_security=self.settings.pod_security,
+            service_accounts=frozenset().union(
+                *(DataPolicy.of(self.sources.data_policy, k).service_accounts for k in ("documents", "config_maps"))
+            ),
+        )
+        self.rights = Rights(log)
+        self._clusters: dict[int, Cluster] = {}
+        self._housekeeping: dict[int, Housekeeping] = {}
+        self._static: dict[int, tuple[Any, Snapshot]] = {}
+        self._combined: tuple[Any, Any, Snapshot] | None = None
+        self.languages: dict[str, str] = {}
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether any source of profiles is configured, besides a plain `profile_list`."""
+        s = self.sources
+        return bool(
+            s.profiles_dirs
+            or s.builtin_profiles
+            or s.profile_documents
+            or s.entry_points
+            or s.config_map_selector
+            or profile_registry.collector.profiles
+        )
+
+    def cluster(self, api_client: Any, request_timeout: float, retry_budget: float) -> Cluster:
+        """Return the hub's one view of the cluster behind `api_client`."""
+        key = id(api_client)
+        if key not in self._clusters:
+            self._clusters[key] = Cluster(
+                api_client,
+                policy=self.policy,
+                log=self.log,
+                request_timeout=request_timeout,
+                retry_budget=retry_budget,
+            )
+            self._housekeeping[key] = Housekeeping(
+                self._clusters[key],
+                self.settings.hub_id,
+                grace=self.settings.shared_grace_period,
+                interval=self.settings.sweep_interval,
+                log=self.log,
+                servers=self._known_servers,
+            )
+        return self._clusters[key]
+
+    def _known_servers(self) -> Servers | None:
+        """Return the servers of the running hub; `None` outside of one."""
+        from jupyterhub import orm
+        from jupyterhub.app import JupyterHub
+
+        app = JupyterHub.instance() if JupyterHub.initialized() else None
+        if app is None or getattr(app, "users", None) is None:
+            return None
+        columns = app.db.query(orm.User.name, orm.Spawner.name, orm.Spawner.server_id)
+        rows = columns.join(orm.Spawner, orm.Spawner.user_id == orm.User.id)
+        return known_servers(
+            self.settings.hub_id, app, [(user, name or "", server is not None) for user, name, server in rows]
+        )
+
+    def housekeeping(self, api_client: Any) -> Housekeeping:
+        """Return who removes unused objects from the cluster behind `api_client`."""
+        return self._housekeeping[id(api_client)]
+
+    async def catalogue(self, profile_list: Any, *, shared: bool) -> Snapshot | None:
+        """Return all profiles on offer: those of the sources, and a plain `profile_list` beside them.
+
+        Args:
+            profile_list: The evaluated list, or `None` where none is configured.
+            shared: Whether the list is the hub's own object, the same for all spawners, so that it is read once.
+
+        Returns:
+            `None` when neither a source nor a list is configured: then the spawner is a plain KubeSpawner.
+        """
+        registered = self.rights.available(await self.service.ready()) if self.has_sources else None
+        if profile_list is None or (not profile_list and registered is not None):
+            return registered
+        if not shared:
+            return await self._join(await self._read_list(profile_list), registered)
+        cached = self._static.get(id(profile_list))
+        if cached is None or cached[0] is not profile_list:
+            cached = (profile_list, await self._read_list(profile_list))
+            self._static[id(profile_list)] = cached
+        if registered is None:
+            return cached[1]
+        if self._combined is None or self._combined[0] is not cached[1] or self._combined[1] is not registered:
+            self._combined = (cached[1], registered, await self._join(cached[1], registered))
+        return self._combined[2]
+
+    async def _read_list(self, profile_list: Any) -> Snapshot:
+        """Read a plain list. As in KubeSpawner, the first of two entries with one slug counts."""
+        problems: list[ProfileSpawnerError] = []
+        entries: dict[str, Entry] = {}
+        for raw in _each(profile_list, problems):
+            if raw.slug in entries:
+                problems.append(ProfileSpawnerError("the slug is used twice; the first counts", profile=raw.slug))
+                continue
+            try:
+                entries[raw.slug] = await make_entry(raw, "profile_list")
+            except ProfileSpawnerError as e:
+                problems.append(e)
+        for problem in problems:
+            self.log.warning("profile_list: %s", problem)
+        return Snapshot(entries.values(), problems=problems)
+
+    async def _join(self, listed: Snapshot, registered: Snapshot | None) -> Snapshot:
+        if registered is None:
+            return listed
+        problems = [*listed.problems, *registered.problems]
+        entries = dict(listed.entries)
+        for slug, entry in registered.entries.items():
+            if slug in entries:
+                problems.append(
+                    ProfileSpawnerError(
+                        f"the slug is used twice: in the configured profile_list and at {entry.origin}",
+                        profile=slug,
+                        origin=entry.origin,
+                        hint="Give one of the two another slug",
+                    )
+                )
+                continue
+            entries[slug] = entry
+        return Snapshot(
+            entries.values(), generation=registered.generation, resolver=registered.resolver, problems=problems
+        )
+
+
+def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[RawProfile]:
+    """Read the entries one by one, so that a broken one does not take the others along."""
+    origin = Origin("profile_list")
+    if isinstance(profile_list, Mapping):
+        profile_list = [profile_list[key] for key in sorted(profile_list)]
+    if not isinstance(profile_list, list | tuple):
+        profile_list = [profile_list]
+    result = []
+    for definition in profile_list:
+        try:
+            result.extend(raw_profiles([definition], origin))
+        except ProfileSpawnerError as e:
+            problems.append(e)
+    return result

@@ -1,0 +1,111 @@
+"""Whether the hub may make what its profiles need. A profile that needs more is shown as unavailable, with the reason.
+
+Asked in the background: when the hub starts, when the profiles change, and, while something is missing, now and then.
+No page and no spawn waits for it, and a hub that has all rights asks no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from profile_spawner.errors import ClusterError
+from profile_spawner.kube.rbac import missing_rights, required_rules
+from profile_spawner.policy.kinds import BY_KIND
+from profile_spawner.profiles.registry import Snapshot, with_availability
+from profile_spawner.texts import Text
+
+__all__ = ["Rights"]
+
+_PAUSE = 5.0
+_AGAIN = 30.0
+_KIND_OF = {(kind.group, kind.plural): name for name, kind in BY_KIND.items()}
+
+
+class Rights:
+    """The rights of one hub in the namespace of its servers.
+
+    Args:
+        log: The hub's logger.
+
+    Attributes:
+        lacking: The kinds of objects that it may not make, with the verbs that are missing.
+    """
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self.lacking: dict[str, tuple[str, ...]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._seen: tuple[Snapshot, dict[str, tuple[str, ...]], Snapshot] | None = None
+
+    def watch(self, api_client: Any, namespace: str, current: Callable[[], Snapshot]) -> None:
+        """Keep asking for the kinds that the current profiles bring."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(api_client, namespace, current))
+
+    async def _run(self, api_client: Any, namespace: str, current: Callable[[], Snapshot]) -> None:
+        asked: Snapshot | None = None
+        waited = 0.0
+        while True:
+            snapshot = current()
+            if snapshot is not asked or (self.lacking and waited >= _AGAIN):
+                asked, waited = snapshot, 0.0
+                try:
+                    await self.check(api_client, namespace, snapshot)
+                except ClusterError as e:
+                    self._log.info("The hub's rights cannot be looked at and are taken for granted: %s", e)
+            await asyncio.sleep(_PAUSE)
+            waited += _PAUSE
+
+    async def check(self, api_client: Any, namespace: str, snapshot: Snapshot) -> None:
+        """Ask the API server which of the kinds in a snapshot the hub may not make.
+
+        Raises:
+            ClusterError: when it cannot be asked.
+        """
+        kinds = {kind for entry in snapshot.entries.values() for kind in entry.kinds if kind in BY_KIND}
+        rules = [
+            r for r in required_rules(kinds, claims=False, events=False, sweep=False) if r["resources"] != ["pods"]
+        ]
+        found: dict[str, tuple[str, ...]] = {}
+        if rules:
+            for rule in await missing_rights(api_client, rules, namespace):
+                for group in rule["apiGroups"]:
+                    for resource in rule["resources"]:
+                        name = _KIND_OF.get((group, resource))
+                        if name is not None and name in kinds:
+                            found[name] = (*found.get(name, ()), *rule["verbs"])
+        if found != self.lacking:
+            if found:
+                told = "; ".join(f"{kind}: {', '.join(verbs)}" for kind, verbs in sorted(found.items()))
+                self._log.error(
+                    "The hub lacks rights in namespace %s, and profiles that need them are not available (%s). "
+                    "`profile-spawner rbac` prints the Role",
+                    namespace,
+                    told,
+                )
+            else:
+                self._log.info("The hub has all rights that its profiles need")
+            self.lacking = found
+
+    def available(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with those profiles marked as unavailable that the hub may not make."""
+        if not self.lacking:
+            return snapshot
+        if self._seen is None or self._seen[0] is not snapshot or self._seen[1] is not self.lacking:
+            entries = []
+            for entry in snapshot.entries.values():
+                missing = sorted(kind for kind in entry.kinds if kind in self.lacking)
+                if missing and not entry.offer.unavailable:
+                    reason = Text(
+                        "The hub is not allowed to make what it needs (%(kinds)s). Please tell your administrator.",
+                        kinds=", ".join(missing),
+                    )
+                    entry = with_availability(entry, reason)
+                entries.append(entry)
+            marked = Snapshot(
+                entries, generation=snapshot.generation, resolver=snapshot.resolver, problems=snapshot.problems
+            )
+            self._seen = (snapshot, self.lacking, marked)
+        return self._seen[2]

@@ -1,0 +1,590 @@
+"""The file that the EOEPCA configurator writes and the ApplicationHub reads: `config.yml`.
+
+Its models and their defaults are those of app-hub-configurator 0.1.1. Reading it is generous: unknown keys are told and
+left out, as the ApplicationHub ignores them. What its runtime does only by accident is not repeated: a profile without
+volumes keeps its role bindings, pull secrets and init containers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError
+from profile_spawner.names import slugify
+from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
+from profile_spawner.params.templates import to_text
+from profile_spawner.profiles.base import BaseAppProfile, access_of, make_profile
+from profile_spawner.profiles.registry import Entry, Snapshot
+from profile_spawner.profiles.resources import ConfigMap, Manifest, Volume
+from profile_spawner.profiles.yaml_text import parse_yaml
+from profile_spawner.sources.configurator.fact_names import FACT_NAMES
+
+from .dumping import Dump, hook_values, plain_model, text_of, with_texts
+
+__all__ = ["read_config", "write_config"]
+
+_HOME = "/workspace"
+_INIT_MOUNT = "/opt/init/.init.sh"
+_INIT_NAME = "init-file-on-volume"
+_INIT_COMMANDS = (["sh", "-c", f"sh {_INIT_MOUNT}"], ["sh", _INIT_MOUNT])
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequence[str]) -> Dump:
+    """Return these profiles as the ApplicationHub's configuration.
+
+    What that file cannot say is told. A profile that it would open to more people is left out.
+
+    Args:
+        snapshot: What is loaded.
+        slugs: Which profiles, in this order.
+        groups: Who may use a profile that is for everybody here: there, every profile needs a group.
+    """
+    dump = Dump()
+    profiles = []
+    for slug in slugs:
+        entry = snapshot.entries[slug]
+        if entry.profile is None:
+            dump.warnings.append(f"{slug} is left out: it is an entry of a profile_list")
+        elif why := _unrestricted(entry.profile):
+            dump.warnings.append(f"{slug} is left out: the ApplicationHub knows groups only, and {why}")
+        else:
+            try:
+                profiles.append(await _profile(snapshot, entry, groups, dump))
+            except ProfileSpawnerError as e:
+                dump.warnings.append(f"{slug} is left out: {e}")
+    dump.document = {"profiles": profiles}
+    return dump
+
+
+def _unrestricted(cls: type[BaseAppProfile]) -> str:
+    """Return why a profile would be open to more people there; nothing when it would not."""
+    access = access_of(cls)
+    if access.hook is not None:
+        return "is_available_to() decides who may use it"
+    return "allowed_users names its users" if access.users is not None and access.groups is None else ""
+
+
+_LOST = (
+    "tolerations",
+    "service_account",
+    "extra_labels",
+    "extra_annotations",
+    "aliases",
+    "replaced_by",
+    "deprecated",
+    "allowed_users",
+)
+"""Attributes without a counterpart. How a profile looks on the page is left out without a word."""
+
+
+def _tell_lost(instance: BaseAppProfile, values: Mapping[str, Any], entry: Entry, dump: Dump) -> None:
+    """Say what the file cannot."""
+    lost = [name for name in _LOST if getattr(instance, name)]
+    lost += [f"kubespawner_override.{key}" for key in values["kubespawner_override"]]
+    lost += [f"several files in ConfigMap {m.name}" for m in values["config_maps"] if _several(m)]
+    lost += [f"env of init container {c.name}" for c in values["init_containers"] if c.env]
+    lost += [f"read_only of volume {v.name}" for v in values["volumes"] if v.volume_mount.read_only]
+    lost += [f"optional of secret mount {m.name}" for m in values["secret_mounts"] if m.optional]
+    lost += [f"{k} from a Secret" for k, v in values["pod_env_vars"].items() if _of_secret(v)]
+    lost += [f"the value of pull secret {s.name}" for s in values["image_pull_secrets"] if getattr(s, "data", None)]
+    lost += [f"Secret {d['metadata']['name']}" for m in values["manifests"] for d in m.content if _is_secret(d)]
+    if entry.offer.options:
+        lost.append("options (their defaults are written)")
+    dump.warnings += [f"{instance.slug}: the ApplicationHub's file cannot say: {what}" for what in lost]
+
+
+def _several(config_map: ConfigMap) -> bool:
+    return len(config_map.files()) != 1
+
+
+def _of_secret(value: Any) -> bool:
+    return hasattr(value, "from_secret") or (isinstance(value, Mapping) and "from_secret" in value)
+
+
+def _is_secret(document: Mapping[str, Any]) -> bool:
+    return document.get("kind") == "Secret"
+
+
+async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
+    cls = entry.profile
+    assert cls is not None
+    params = snapshot.resolve(cls, None)
+    instance = make_profile(cls, params=params)
+    values = await hook_values(snapshot, entry)
+    values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
+    _tell_lost(instance, values, entry, dump)
+    dashed = cls.slug.replace("_", "-")
+    shell, init = _assets(instance, dashed)
+    volumes = [_volume(v) for v in values["volumes"]]
+    if any(v.storage_class is None for v in values["volumes"]):
+        dump.warnings.append(f"{cls.slug}: a volume there needs a storage class; 'standard' is written")
+    containers = [_known("init_containers", plain_model(c)) for c in values["init_containers"]]
+    if init:
+        mounts = [v["volume_mount"] for v in volumes]
+        mounts.append({"mount_path": _INIT_MOUNT, "name": init["name"], "sub_path": "init"})
+        first = {"name": _INIT_NAME, "image": instance.image, "command": _INIT_COMMANDS[0], "volume_mounts": mounts}
+        containers.insert(0, first)
+    for container in containers:
+        container.setdefault("image", instance.image)
+    home = {"HOME": instance.home_dir} if instance.home_dir is not None else {}
+    env = {k: v for k, v in {**home, **values["pod_env_vars"]}.items() if v is not None and not _of_secret(v)}
+    maps = [_config_map(c) for c in values["config_maps"] if not _several(c)]
+    result: dict[str, Any] = {
+        "config_maps": [*shell, *([init] if init else []), *maps],
+        "default_url": instance.default_url,
+        "definition": {
+            "default": bool(cls.default),
+            "description": cls.description,
+            "display_name": cls.display_name,
+            "kubespawner_override": _resources(instance, values, dump),
+            "slug": cls.slug,
+        },
+        "env_from_config_maps": list(values["env_from_config_maps"]),
+        "env_from_secrets": list(values["env_from_secrets"]),
+        "groups": list(groups) if cls.allowed_groups is None else sorted(cls.allowed_groups),
+        "id": f"profile_{cls.slug}",
+        "image_pull_secrets": [
+            {"name": s, "persist": True} if isinstance(s, str) else {"persist": s.persist, **plain_model(s)}
+            for s in values["image_pull_secrets"]
+        ],
+        "init_containers": containers,
+        "manifests": [_manifest(m) for m in values["manifests"]],
+        "node_selector": dict(instance.node_selector),
+        "pod_env_vars": {k: _env(v) for k, v in env.items()},
+        "role_bindings": [_binding(b) for b in values["role_bindings"]],
+        "secret_mounts": [_known("secret_mounts", plain_model(m)) for m in values["secret_mounts"]],
+        "volumes": volumes,
+    }
+    written = _Theirs(params, cls.slug, dump)
+    return {k: with_texts(v, written) for k, v in result.items() if v is not None}
+
+
+def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
+    """Return image, limits and guarantees. There limits are required, and memory is a text."""
+    override: dict[str, Any] = {
+        "cpu_guarantee": _whole(instance.cpu_guarantee, instance.slug, dump),
+        "cpu_limit": _whole(instance.cpu_limit, instance.slug, dump),
+        "extra_resource_guarantees": {k: str(v) for k, v in instance.extra_resource_guarantees.items()},
+        "extra_resource_limits": {k: str(v) for k, v in values["extra_resource_limits"].items()},
+        "image": instance.image,
+        "mem_guarantee": instance.mem_guarantee,
+        "mem_limit": instance.mem_limit,
+    }
+    for limit, guarantee, usual in (("cpu_limit", "cpu_guarantee", 1), ("mem_limit", "mem_guarantee", "1G")):
+        if override[limit] is None:
+            override[limit] = usual if override[guarantee] is None else override[guarantee]
+            dump.warnings.append(f"{instance.slug}: {limit} is required there; {override[limit]} is written")
+    for name in ("mem_guarantee", "mem_limit"):
+        override[name] = None if override[name] is None else str(override[name])
+    return {k: v for k, v in override.items() if v is not None}
+
+
+def _manifest(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "key": manifest.key or manifest.name,
+        "persist": manifest.persist,
+        "name": manifest.name,
+        "content": [d for d in plain_model(manifest).get("content", []) if not _is_secret(d)],
+    }
+
+
+def _assets(instance: Any, dashed: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    home = instance.home_dir or _HOME
+    shell = []
+    for name, key, path, mount in (
+        (f"bash-login-{dashed}", f"bash-login-{dashed}", instance.bash_login_path, ".bash_login"),
+        (f"bash-rc-{dashed}", "bash-rc", instance.bashrc_path, ".bashrc"),
+    ):
+        if path is not None:
+            shell.append(_file(name, key, text_of(path), f"{home.rstrip('/')}/{mount}"))
+    init = instance.init_script_path
+    return shell, None if init is None else _file(f"init-{dashed}", "init", text_of(init), _INIT_MOUNT)
+
+
+def _file(name: str, key: str, content: str, mount_path: str) -> dict[str, Any]:
+    more = {"default_mode": "0660", "mount_path": mount_path, "persist": False, "readonly": True}
+    return {"content": content, "key": key, "name": name, **more}
+
+
+def _whole(value: Any, slug: str, dump: Dump) -> int | None:
+    if value is None:
+        return None
+    cores = float(value)
+    if cores != int(cores):
+        dump.warnings.append(f"{slug}: the ApplicationHub has whole cores only; {value} becomes {max(1, round(cores))}")
+        return max(1, round(cores))
+    return int(cores)
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "access_modes": list(volume.access_modes),
+        "claim_name": volume.claim_name,
+        "name": volume.name,
+        "persist": volume.persist,
+        "size": volume.size,
+        "storage_class": volume.storage_class or "standard",
+        "volume_mount": {"mount_path": volume.volume_mount.mount_path, "name": volume.name},
+    }
+    if volume.annotations:
+        result["annotations"] = dict(volume.annotations)
+    if volume.volume_mount.sub_path:
+        result["volume_mount"]["sub_path"] = volume.volume_mount.sub_path
+    return result
+
+
+def _config_map(config_map: ConfigMap) -> dict[str, Any]:
+    ((key, content),) = config_map.files().items()
+    result: dict[str, Any] = {"content": content, "key": key, "name": config_map.name, "persist": config_map.persist}
+    result["readonly"] = config_map.readonly
+    if config_map.mount_path:
+        # There a file is mounted, never a folder.
+        inside = f"/{key}" if config_map.key is None else ""
+        result["mount_path"] = f"{config_map.mount_path.rstrip('/')}{inside}"
+    if config_map.default_mode:
+        result["default_mode"] = config_map.default_mode
+    return result
+
+
+def _binding(binding: Any) -> dict[str, Any]:
+    result = plain_model(binding)
+    result["persist"] = binding.persist
+    result["role"]["api_groups"] = list(binding.role.api_groups)
+    for subject, model in zip(result["subjects"], binding.subjects, strict=True):
+        subject["kind"] = model.kind.value
+    return result
+
+
+def _env(value: Any) -> Any:
+    return plain_model(value) if hasattr(value, "model_fields") else value if isinstance(value, Mapping) else str(value)
+
+
+_OUT = {
+    "username": "spawner.user.name",
+    "user_slug": "spawner.user.escaped_name",
+    "servername": "spawner.name",
+    "pod_name": "spawner.pod_name",
+    "namespace": "namespace",
+    **{theirs: theirs for theirs in FACT_NAMES},
+}
+_BRACES = re.compile(rf"{REFERENCE.pattern}|\{{\{{")
+_LITERAL = "{{ '{{' }}"
+"""Double braces that are text, in the language of their templates."""
+
+
+class _Theirs:
+    """Turns the texts of one profile into theirs: facts become templates, params their values."""
+
+    def __init__(self, params: Mapping[str, Any], slug: str, dump: Dump) -> None:
+        self._params = params
+        self._slug = slug
+        self._dump = dump
+
+    def __call__(self, text: str) -> str:
+        return _BRACES.sub(self._template, text)
+
+    def _template(self, match: re.Match[str]) -> str:
+        name = match.group(2)
+        if not name:
+            return _LITERAL
+        if name in _OUT:
+            return f"{{{{ {_OUT[name]} }}}}"
+        if name == "profile":
+            return self._slug
+        value = self._params.get(name)
+        if value is not None and not isinstance(value, SecretRef):
+            return to_text(value)
+        message = f"{self._slug}: {{{{ {name} }}}} has no counterpart there and is empty"
+        if message not in self._dump.warnings:
+            self._dump.warnings.append(message)
+        return ""
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+_KNOWN = {
+    "": (
+        "id groups definition config_maps volumes pod_env_vars default_url node_selector role_bindings "
+        "image_pull_secrets init_containers manifests env_from_config_maps env_from_secrets secret_mounts"
+    ),
+    "definition": "display_name description slug default kubespawner_override",
+    "kubespawner_override": (
+        "cpu_limit cpu_guarantee mem_limit mem_guarantee image extra_resource_limits extra_resource_guarantees"
+    ),
+    "volumes": "name claim_name size storage_class access_modes volume_mount persist annotations",
+    "volume_mount": "name mount_path sub_path mountPath subPath",
+    "config_maps": "name key mount_path default_mode readonly content persist",
+    "init_containers": "name image command volume_mounts",
+    "volume_mounts": "name mount_path sub_path mountPath subPath",
+    "role_bindings": "name subjects role persist",
+    "subjects": "name kind",
+    "role": "name resources verbs api_groups",
+    "manifests": "name key content persist",
+    "image_pull_secrets": "name persist data",
+    "secret_mounts": "name mount_path sub_path",
+}
+_LISTS = (
+    "volumes",
+    "config_maps",
+    "init_containers",
+    "role_bindings",
+    "manifests",
+    "image_pull_secrets",
+    "secret_mounts",
+)
+_IN = {"namespace": "namespace", **FACT_NAMES}
+_TEMPLATE = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+
+
+def read_config(config: Any, place: str) -> Dump:
+    """Return the ApplicationHub's configuration as a document of this project.
+
+    Args:
+        config: The decoded `config.yml`.
+        place: The file, for messages.
+
+    Raises:
+        SourceError: when it is no such configuration.
+        ProfileDefinitionError: when a profile lacks what it needs.
+    """
+    if not isinstance(config, Mapping) or not isinstance(config.get("profiles"), list):
+        raise SourceError(
+            "this is no configuration of the ApplicationHub", origin=Origin(place), expected="a list under 'profiles'"
+        )
+    dump = Dump()
+    for key in config:
+        if key != "profiles":
+            dump.warnings.append(f"{key!r} is not known and left out")
+    profiles = [_read_profile(p, n, place, dump) for n, p in enumerate(config["profiles"])]
+    slugs = [p["slug"] for p in profiles]
+    for slug in sorted({s for s in slugs if slugs.count(s) > 1}):
+        raise ProfileDefinitionError("the slug is used twice", profile=slug, origin=Origin(place))
+    dump.document = {"profiles": profiles}
+    return dump
+
+
+def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str, Any]:
+    line = getattr(profile, "line", 0)
+    origin = Origin(place, line)
+    if not isinstance(profile, Mapping) or not isinstance(profile.get("definition"), Mapping):
+        raise ProfileDefinitionError("has no definition", origin=origin, field=f"profiles[{number}]")
+    definition = profile["definition"]
+    override = definition.get("kubespawner_override") or {}
+    name = str(definition.get("display_name") or "")
+    slug = str(definition.get("slug") or str(profile.get("id") or "").removeprefix("profile_") or slugify(name))
+    if not slug or not name:
+        raise ProfileDefinitionError("slug and display_name are needed", origin=origin, field=f"profiles[{number}]")
+    if not override.get("image"):
+        raise ProfileDefinitionError("has no image", profile=slug, origin=origin, field="kubespawner_override.image")
+    _tell_unknown(profile, definition, override, slug, dump)
+    result: dict[str, Any] = {"slug": slug, "display_name": name}
+    result["description"] = str(definition.get("description") or "")
+    if definition.get("default"):
+        result["default"] = True
+    for key in ("image", "cpu_guarantee", "cpu_limit", "mem_guarantee", "mem_limit"):
+        if override.get(key) is not None:
+            result[key] = override[key]
+    for key in ("extra_resource_limits", "extra_resource_guarantees"):
+        if override.get(key):
+            result[key] = {str(k): str(v) for k, v in override[key].items()}
+    # There nobody sees a profile without a group, so an empty list stays one.
+    result["allowed_groups"] = [str(g) for g in profile.get("groups") or ()]
+    if profile.get("default_url"):
+        url = str(profile["default_url"])
+        result["default_url"] = url if url.startswith("/") else f"/{url}"
+    if profile.get("node_selector"):
+        result["node_selector"] = {str(k): _scalar(v) for k, v in profile["node_selector"].items()}
+    if profile.get("pod_env_vars"):
+        result["pod_env_vars"] = {
+            k: v if isinstance(v, Mapping) else _scalar(v) for k, v in profile["pod_env_vars"].items()
+        }
+    _read_parts(profile, result, place, dump)
+    ours: dict[str, Any] = _ours(result, slug, dump)
+    return ours
+
+
+def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, dump: Dump) -> None:
+    slug = result["slug"]
+    volumes = list(profile.get("volumes") or ())
+    items = list(profile.get("config_maps") or ())
+    existing = [item for item in items if item.get("content") is None]
+    maps = [_read_config_map(item) for item in items if item.get("content") is not None]
+    read: dict[str, Any] = {
+        "kubespawner_override": _existing(existing, slug, dump),
+        "init_containers": list(_read_containers(profile.get("init_containers") or (), volumes, maps, result)),
+        "config_maps": maps,
+        "volumes": [_read_volume(v) for v in volumes],
+        "secret_mounts": [_known("secret_mounts", m) for m in profile.get("secret_mounts") or ()],
+        "role_bindings": [_read_binding(b) for b in profile.get("role_bindings") or ()],
+        "manifests": [_read_manifest(m, place) for m in profile.get("manifests") or ()],
+        "image_pull_secrets": [_known("image_pull_secrets", s) for s in profile.get("image_pull_secrets") or ()],
+        "env_from_config_maps": [str(n) for n in profile.get("env_from_config_maps") or ()],
+        "env_from_secrets": [str(n) for n in profile.get("env_from_secrets") or ()],
+    }
+    result.update({key: value for key, value in read.items() if value})
+    if any("data" in s for s in read["image_pull_secrets"]):
+        dump.warnings.append(f"{slug}: a pull secret's value stands in the file; name an existing Secret instead")
+
+
+def _known(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    known = _KNOWN[where].split()
+    return {k: v for k, v in item.items() if k in known and v is not None}
+
+
+def _read_binding(item: Mapping[str, Any]) -> dict[str, Any]:
+    subjects = [_known("subjects", s) for s in item["subjects"]]
+    return {
+        "persist": True,
+        **_known("role_bindings", item),
+        "subjects": subjects,
+        "role": _known("role", item["role"]),
+    }
+
+
+def _read_manifest(item: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return a manifest; older files have the objects as a text."""
+    content = item.get("content") or ()
+    if isinstance(content, str):
+        content = parse_yaml(content, f"{place}: manifest {item.get('name')}")
+    return {"persist": True, **_known("manifests", item), "content": [d for d in content if d is not None]}
+
+
+def _read_containers(
+    items: Sequence[Mapping[str, Any]],
+    volumes: Sequence[Mapping[str, Any]],
+    maps: list[dict[str, Any]],
+    result: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Yield the init containers; the one that the configurator makes of an init script becomes the script alone.
+
+    That is what an init script means here: the profile's image and all its volumes. With anything else it stays a
+    container.
+    """
+    read = [
+        {**_known("init_containers", i), "volume_mounts": [_mount(m) for m in i.get("volume_mounts") or ()]}
+        for i in items
+    ]
+    for container in read:
+        using = [m for m in maps if m.get("mount_path") == _INIT_MOUNT and _uses(container, m["name"])]
+        if len(using) == 1 and sum(_uses(other, using[0]["name"]) for other in read) == 1:
+            (script,) = using
+            mounts = [_mount(v["volume_mount"]) for v in volumes]
+            mounts.append({"name": script["name"], "mount_path": _INIT_MOUNT, "sub_path": script["key"]})
+            made = {"name": _INIT_NAME, "image": result["image"], "volume_mounts": _sorted(mounts)}
+            command = container["command"]
+            found = {**made, **container, "volume_mounts": _sorted(container["volume_mounts"])}
+            if found == {**made, "command": command} and list(command) in _INIT_COMMANDS:
+                result["init_script"] = script["content"]
+                maps.remove(script)
+                continue
+        yield {**container, "command": list(container["command"])}
+
+
+def _uses(container: Mapping[str, Any], config_map: str) -> bool:
+    return any(m["name"] == config_map for m in container["volume_mounts"])
+
+
+def _sorted(mounts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(mounts, key=lambda m: str(m["mount_path"]))
+
+
+def _existing(items: Sequence[Mapping[str, Any]], slug: str, dump: Dump) -> dict[str, Any]:
+    """Return what mounts ConfigMaps that are there already: those without content."""
+    volumes, mounts = [], []
+    for item in items:
+        name, mode = item["name"], item.get("default_mode")
+        if not item.get("mount_path"):
+            dump.warnings.append(f"{slug}: ConfigMap {name} is left out: it has neither content nor mount_path")
+            continue
+        source = {"name": name, **({} if mode is None else {"defaultMode": int(_mode(mode), 8)})}
+        volumes.append({"name": name, "configMap": source})
+        mounts.append({"name": name, "mountPath": item["mount_path"], "subPath": item["key"], "readOnly": True})
+    return {"volumes": volumes, "volume_mounts": mounts} if volumes else {}
+
+
+def _mode(mode: Any) -> str:
+    """Return a file mode in octal digits: without quotes YAML has read `0660` as a number."""
+    return f"{mode:04o}" if isinstance(mode, int) else str(mode)
+
+
+def _read_config_map(item: Mapping[str, Any]) -> dict[str, Any]:
+    result = {"name": item["name"], "key": item["key"], "content": str(item["content"])}
+    if item.get("mount_path"):
+        result["mount_path"] = item["mount_path"]
+    if item.get("default_mode") is not None:
+        result["default_mode"] = _mode(item["default_mode"])
+    return result
+
+
+def _read_volume(volume: Mapping[str, Any]) -> dict[str, Any]:
+    mount = _mount(volume["volume_mount"])
+    result = {"name": volume["name"], "claim_name": volume["claim_name"], "size": str(volume["size"])}
+    result["mount_path"] = mount["mount_path"]
+    for key in ("sub_path", "storage_class", "access_modes", "annotations"):
+        value = mount.get(key) or volume.get(key)
+        if value:
+            result[key] = value
+    result["persist"] = bool(volume.get("persist", True))
+    return result
+
+
+def _mount(mount: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mount; the runtime reads camel case too."""
+    path = mount.get("mount_path", mount.get("mountPath"))
+    result = {"name": mount["name"], "mount_path": path}
+    sub_path = mount.get("sub_path", mount.get("subPath"))
+    if sub_path:
+        result["sub_path"] = sub_path
+    return result
+
+
+def _scalar(value: Any) -> str:
+    """Return a scalar as the text that was meant: YAML 1.1 has made truth values of `yes` and `no`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _tell_unknown(
+    profile: Mapping[str, Any], definition: Mapping[str, Any], override: Mapping[str, Any], slug: str, dump: Dump
+) -> None:
+    import difflib
+
+    parts: list[tuple[str, Any]] = [("", profile), ("definition", definition), ("kubespawner_override", override)]
+    for key in _LISTS:
+        items = profile.get(key)
+        if items is not None and not isinstance(items, list):
+            raise ProfileDefinitionError("must be a list", profile=slug, field=key, value=type(items).__name__)
+        for number, item in enumerate(items or ()):
+            if not isinstance(item, Mapping):
+                raise ProfileDefinitionError("must be a mapping", profile=slug, field=f"{key}[{number}]", value=item)
+            parts.append((key, item))
+            for inner in ("volume_mount", "volume_mounts", "subjects", "role"):
+                found = item.get(inner)
+                parts += [(inner, f) for f in (found if isinstance(found, list) else [found]) if isinstance(f, Mapping)]
+    for where, found in parts:
+        known = _KNOWN[where].split()
+        for key in found:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, 1, 0.7)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                dump.warnings.append(f"{slug}: {where + ': ' if where else ''}{key!r} is not known and left out{hint}")
+
+
+def _ours(value: Any, slug: str, dump: Dump) -> Any:
+    """Return `value` with their templates as references of this project; what has no counterpart stays text."""
+    return with_texts(value, lambda text: _TEMPLATE.sub(lambda m: _reference(m, slug, dump), text))
+
+
+def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:
+    expression = match.group(1)
+    if expression in ("'{{'", '"{{"'):
+        return "{{{{"
+    if expression in _IN:
+        return "{{ " + _IN[expression] + " }}"
+    dump.warnings.append(f"{slug}: {{{{ {expression} }}}} has no counterpart and stays as it is")
+    return "{{{{" + match.group(0)[2:]

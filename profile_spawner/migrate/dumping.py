@@ -1,0 +1,378 @@
+"""Profiles as a document that can be loaded again with the same result.
+
+A class is written down by its attributes and by what its hooks return for a server whose facts are references: a hook
+that puts the user's name into a text gives `{{ username }}`, which means the same in a document. What a document cannot
+say is told: a hook that decides by the user, a Secret's value, a callable.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.params.definition import MISSING, REFERENCE, Param, ParamRef, thaw
+from profile_spawner.params.layers import GLOBAL, Collection
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile, make_profile, options_of
+from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.options import Option
+from profile_spawner.profiles.registry import Entry, Snapshot, default_selection
+from profile_spawner.profiles.resources import InlineText, Volume
+
+__all__ = ["Dump", "TemplateContext", "dump_snapshot", "hook_values", "plain_model", "text_of"]
+
+_ASSETS = ("bash_login_path", "bashrc_path", "init_script_path")
+_SKIPPED = ("profile_options", "pod_env_vars", "extra_resource_limits", "kubespawner_override", *_ASSETS)
+_LISTS = {
+    "config_maps": "get_config_maps",
+    "manifests": "get_manifests",
+    "secret_mounts": "get_secret_mounts",
+    "env_from_config_maps": "get_env_config_maps",
+    "env_from_secrets": "get_env_secrets",
+    "image_pull_secrets": "get_image_pull_secrets",
+    "init_containers": "get_init_containers",
+    "role_bindings": "get_role_bindings",
+}
+
+
+@dataclass
+class Dump:
+    """A document, and what it could not say.
+
+    Attributes:
+        document: Plain data, in the order in which it is written.
+        warnings: What is missing or frozen, in sentences.
+    """
+
+    document: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class TemplateContext(ServerContext):
+    """The server of nobody: every fact is the reference that stands for it."""
+
+    @classmethod
+    def make(cls) -> TemplateContext:
+        """Return it."""
+        return cls(
+            UserInfo("{{ username }}"),
+            server_name="{{ servername }}",
+            namespace="{{ namespace }}",
+            hub="{{ hub }}",
+            pod_name="{{ pod_name }}",
+        )
+
+    @property
+    def user_slug(self) -> str:
+        """The reference."""
+        return "{{ user_slug }}"
+
+    @property
+    def server_slug(self) -> str:
+        """The reference."""
+        return "{{ server_slug }}"
+
+
+async def dump_snapshot(snapshot: Snapshot, slugs: Sequence[str] | None = None) -> Dump:
+    """Return a document with these profiles (all by default), and the params that they need.
+
+    Args:
+        snapshot: What is loaded.
+        slugs: Which profiles, in this order.
+    """
+    dump = Dump()
+    resolver = snapshot.resolver
+    if resolver is not None:
+        params = {name: _param(p) for name, p in resolver.definitions.items()}
+        own = {n: c for n, c in resolver.collections.items() if n not in snapshot.entries and n != GLOBAL}
+        shared = resolver.collections[GLOBAL]
+        for key, value in (
+            ("params", params),
+            ("collections", {name: _collection(c) for name, c in own.items()}),
+            ("global", thaw(shared.params)),
+        ):
+            if value:
+                dump.document[key] = value
+        if shared.profiles:
+            dump.warnings.append(f"global takes on {', '.join(shared.profiles)}: a document cannot say that")
+    entries = [snapshot.entries[s] for s in slugs] if slugs is not None else list(snapshot.entries.values())
+    profiles = []
+    for entry in entries:
+        try:
+            written = _raw(entry, dump) if entry.raw is not None else await _class(snapshot, entry, dump)
+        except ProfileSpawnerError as e:
+            dump.warnings.append(f"{entry.slug} is left out: {e}")
+            continue
+        if written is not None:
+            profiles.append(written)
+    dump.document["profiles"] = profiles
+    return dump
+
+
+def _param(param: Param) -> dict[str, Any]:
+    result: dict[str, Any] = {"schema": thaw(param.schema)}
+    if param.default is not MISSING and "default" not in param.schema:
+        result["default"] = thaw(param.default)
+    for name in ("description", "documentation", "secure", "user_settable", "sensitive", "merge_key", "layers"):
+        if getattr(param, name):
+            value = getattr(param, name)
+            result[name] = list(value) if isinstance(value, tuple) else value
+    if param.merge != "first":
+        result["merge"] = param.merge
+    if param.meta:
+        result["meta"] = thaw(param.meta)
+    return result
+
+
+def _collection(collection: Collection) -> dict[str, Any]:
+    result: dict[str, Any] = {"params": thaw(collection.params)}
+    if collection.profiles:
+        result["profiles"] = list(collection.profiles)
+    return result
+
+
+def _raw(entry: Entry, dump: Dump) -> dict[str, Any] | None:
+    assert entry.raw is not None
+    place = next(_callables(entry.raw, ""), None)
+    if place is not None:
+        dump.warnings.append(f"{entry.slug} is left out: {place} is a function, which a document cannot hold")
+        return None
+    result: dict[str, Any] = thaw(entry.raw)
+    result.setdefault("slug", entry.slug)
+    result.setdefault("kubespawner_override", {})  # by this key a document knows it for a plain entry
+    return result
+
+
+def _callables(value: Any, path: str) -> Iterator[str]:
+    if callable(value):
+        yield path
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _callables(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _callables(item, f"{path}[{number}]")
+
+
+async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]:
+    cls = entry.profile
+    assert cls is not None
+    result: dict[str, Any] = {}
+    made = vars(make_profile(cls, TemplateContext.make(), params=snapshot.resolve(cls, None)))
+    for name in ATTRIBUTES:
+        value = getattr(cls, name)
+        if not isinstance(value, ParamRef):
+            value = made.get(name, value)  # a constructor of the author's own may have set it
+        if name in _SKIPPED or (value == getattr(BaseAppProfile, name) and name != "description"):
+            continue
+        result[name] = _attribute(value)
+    result |= {name.removesuffix("_path"): text_of(getattr(cls, name)) for name in _ASSETS if getattr(cls, name)}
+    values = await hook_values(snapshot, entry)
+    for key in ("pod_env_vars", "extra_resource_limits", "kubespawner_override"):
+        place = next(_callables(values[key], key), None)
+        if place is not None:
+            dump.warnings.append(f"{entry.slug}: {place} is a function; it is left out")
+            values[key] = {k: v for k, v in values[key].items() if next(_callables(v, ""), None) is None}
+        if values[key]:
+            result[key] = _attribute(values[key])
+    if values["volumes"]:
+        result["volumes"] = [_volume(v) for v in values["volumes"]]
+    for key in _LISTS:
+        if values[key]:
+            result[key] = [plain_model(v) if isinstance(v, BaseModel) else v for v in values[key]]
+    options = cls.profile_options
+    if options:
+        result["options"] = thaw(options) if isinstance(options, Mapping) else _options(options_of(cls))
+    _tell(cls, values, dump)
+    return _in_our_names(result, cls.FACT_NAMES) if cls.FACT_NAMES else result
+
+
+def _in_our_names(value: Any, fact_names: Mapping[str, str]) -> Any:
+    """Return `value` with the names of facts that documents know."""
+
+    def renamed(match: re.Match[str]) -> str:
+        name = match.group(2)
+        return f"{{{{ {fact_names[name]} }}}}" if name in fact_names else match.group()
+
+    return with_texts(value, lambda text: REFERENCE.sub(renamed, text))
+
+
+def with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a copy of plain data in which every text but the keys has been changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {k: with_texts(v, change) for k, v in value.items()}
+    return [with_texts(v, change) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _tell(cls: type[BaseAppProfile], values: Mapping[str, Any], dump: Dump) -> None:
+    """Say what a document cannot."""
+    base = BaseAppProfile.is_available_to.__func__  # type: ignore[attr-defined]
+    if cls.is_available_to.__func__ is not base:  # type: ignore[attr-defined]
+        dump.warnings.append(f"{cls.slug}: is_available_to() is code; the document offers the profile to more people")
+    for secret in values["image_pull_secrets"]:
+        if not isinstance(secret, str) and secret.data is not None:
+            dump.warnings.append(f"{cls.slug}: the value of pull secret {secret.name} is left out")
+    for manifest in values["manifests"]:
+        if any(d.get("kind") == "Secret" for d in manifest.content):
+            dump.warnings.append(f"{cls.slug}: the values of Secrets in manifest {manifest.name} are ***")
+
+
+def text_of(asset: Any) -> str:
+    """Return the text of an asset: a file's, or one that stands in the profile itself."""
+    return str(asset) if isinstance(asset, InlineText) else Path(asset).read_text(encoding="utf-8")
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, ParamRef):
+        return {"$param": value.name, **({"default": thaw(value.default)} if value.default is not MISSING else {})}
+    if isinstance(value, BaseModel):
+        return plain_model(value)
+    if isinstance(value, Mapping):
+        return {str(k): _attribute(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_attribute(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    mount = volume.volume_mount
+    result = {"name": volume.name, "size": volume.size, "mount_path": mount.mount_path}
+    if volume.claim_name != volume.name:
+        result["claim_name"] = volume.claim_name
+    more = (
+        ("sub_path", mount.sub_path, None),
+        ("read_only", mount.read_only, False),
+        ("storage_class", volume.storage_class, None),
+        ("access_modes", list(volume.access_modes), ["ReadWriteOnce"]),
+        ("persist", volume.persist, True),
+        ("annotations", volume.annotations, None),
+    )
+    return result | {key: value for key, value, usual in more if value != usual}
+
+
+def plain_model(model: BaseModel) -> dict[str, Any]:
+    """Return a resource as plain data without defaults; the values of Secrets become `***` or are left out."""
+    result: dict[str, Any] = {}
+    for name, spec in type(model).model_fields.items():
+        value = getattr(model, name)
+        if value == spec.default and not spec.is_required():
+            continue
+        if isinstance(value, SecretStr):
+            continue
+        result[name] = _plain(value)
+    return result
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return plain_model(value)
+    if isinstance(value, Mapping):
+        masked = value.get("kind") == "Secret"
+        return {
+            str(k): dict.fromkeys(v, "***") if masked and k in ("data", "stringData") and v else _plain(v)
+            for k, v in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return getattr(value, "value", value)
+
+
+def _options(options: Sequence[Option]) -> dict[str, Any]:
+    """Return options as a document has them."""
+    return {o.name: _option(o) for o in options}
+
+
+def _option(option: Option) -> dict[str, Any]:
+    result: dict[str, Any] = {} if option.kind == "choice" else {"type": option.kind}
+    result["display_name"] = option.display_name or option.name
+    names = {
+        "description": "description",
+        "minimum": "min",
+        "maximum": "max",
+        "step": "step",
+        "integer": "integer",
+        "unit": "unit",
+        "pattern": "pattern",
+        "message": "validation_message",
+        "placeholder": "placeholder",
+        "required": "required",
+        "advanced": "advanced",
+        "read_only": "read_only",
+        "override": "kubespawner_override",
+        "override_off": "kubespawner_override_off",
+    }
+    for ours, theirs in names.items():
+        value = getattr(option, ours)
+        if value not in (None, "", False) and value != {}:
+            result[theirs] = thaw(value)
+    if option.default is not None:
+        result["default"] = list(option.default) if isinstance(option.default, tuple) else option.default
+    if option.when:
+        result["when"] = {k: list(v) for k, v in option.when.items()}
+    _names_of(option.access, result)
+    if option.choices:
+        result["choices"] = {}
+        for choice in option.choices:
+            written: dict[str, Any] = {"display_name": choice.display_name}
+            if choice.description:
+                written["description"] = choice.description
+            if choice.default:
+                written["default"] = True
+            if choice.override:
+                written["kubespawner_override"] = thaw(choice.override)
+            _names_of(choice.access, written)
+            result["choices"][choice.name] = written
+    if option.unlisted is not None:
+        unlisted = option.unlisted
+        result["unlisted_choice"] = {
+            "enabled": True,
+            "display_name": unlisted.display_name,
+            "display_name_in_choices": unlisted.display_name_in_choices,
+            **({"validation_regex": unlisted.pattern} if unlisted.pattern else {}),
+            **({"validation_message": unlisted.message} if unlisted.message else {}),
+            "kubespawner_override": thaw(unlisted.override),
+        }
+    return result
+
+
+def _names_of(access: Any, result: dict[str, Any]) -> None:
+    for key, names in (("allowed_groups", access.groups), ("allowed_users", access.users)):
+        if names is not None:
+            result[key] = sorted(names)
+
+
+async def hook_values(snapshot: Snapshot, entry: Entry) -> dict[str, Any]:
+    """Return what a class's hooks give for a server whose facts are references.
+
+    The keys: those of the lists of a document, `volumes`, `pod_env_vars`, `extra_resource_limits` and
+    `kubespawner_override`.
+    """
+    cls = entry.profile
+    assert cls is not None
+    params = snapshot.resolve(cls, None)
+    profile = make_profile(cls, TemplateContext.make(), params=params, selection=default_selection(entry.offer))
+    result: dict[str, Any] = {key: list(await _call(profile, hook)) for key, hook in _LISTS.items()}
+    result["volumes"] = list(await _call(profile, "get_default_volumes"))
+    hooks = {
+        "pod_env_vars": "get_pod_env_vars",
+        "extra_resource_limits": "get_extra_resource_limits",
+        "kubespawner_override": "get_kubespawner_override",
+    }
+    for key, hook in hooks.items():
+        value = getattr(cls, key)
+        result[key] = value if isinstance(value, ParamRef) else dict(await _call(profile, hook))
+    return result
+
+
+async def _call(profile: BaseAppProfile, hook: str) -> Any:
+    value = getattr(profile, hook)()
+    return await value if isinstance(value, Awaitable) or inspect.isawaitable(value) else value

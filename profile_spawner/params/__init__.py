@@ -1,0 +1,1 @@
+"""Params: typed, named values, and their resolution through layers."""

@@ -1,0 +1,416 @@
+"""Params: named, typed values that profiles, groups, users and the hub can set.
+
+A `Param` is the definition: a JSON Schema, a default, who may set it and how values of several layers are joined. The
+idea is Digital Rebar's; what is kept of it and what differs stands in docs/params.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import Draft202012Validator, validator_for
+
+from profile_spawner.errors import Origin, ParamError, shorten
+
+from .form_fields import FieldSpec, field_of, value_of
+
+__all__ = [
+    "LAYERS",
+    "MISSING",
+    "REFERENCE",
+    "SENSITIVE",
+    "FieldSpec",
+    "Param",
+    "ParamDefinitions",
+    "ParamRef",
+    "SecretRef",
+    "freeze",
+    "is_template",
+    "nearest",
+    "thaw",
+]
+
+PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
+"""`name` or `area/name`."""
+
+REFERENCE = re.compile(
+    r"(\{\{\{\{)|(?<!\$)\{\{[ \t]*([A-Za-z][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*)[ \t]*\}\}"
+)
+"""In a text: the escape, or a reference. `${{` belongs to other languages and is left alone."""
+
+LAYERS = ("enforced", "spawn", "server", "user", "profile", "assigned", "groups", "hub", "global")
+"""Where a value may be set."""
+
+SENSITIVE = frozenset(
+    {
+        "image",
+        "service_account",
+        "volumes",
+        "volume_mounts",
+        "init_containers",
+        "extra_containers",
+        "extra_pod_config",
+        "extra_container_config",
+        "pod_security_context",
+        "container_security_context",
+        "privileged",
+        "allow_privilege_escalation",
+        "uid",
+        "gid",
+        "fs_gid",
+        "supplemental_gids",
+        "kubespawner_override",
+        "node_selector",
+        "tolerations",
+        # Labels open network policies; the others are files of the hub.
+        "extra_labels",
+        "extra_annotations",
+        "bash_login_path",
+        "bashrc_path",
+        "init_script_path",
+    }
+)
+"""Attributes whose params users may set only where the profile lists the param in its `user_settable`."""
+
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_TEXT = 4096
+"""The longest text that is ever matched against a pattern, in characters."""
+
+Merge = Literal["first", "append", "merge"]
+
+
+class _Missing:
+    """Stands for "there is no value"; `None` is one."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING: Any = _Missing()
+
+
+def freeze(value: Any) -> Any:
+    """Return JSON-like `value` so that nobody can change it: mappings read-only, lists as tuples."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({str(k): freeze(v) for k, v in value.items()})
+    if isinstance(value, list | tuple):
+        return tuple(freeze(v) for v in value)
+    return value
+
+
+def is_template(value: Any) -> bool:
+    """Tell whether a text in `value` has a reference, or an escape of one."""
+    return any(REFERENCE.search(text) for text in _texts(value))
+
+
+def thaw(value: Any) -> Any:
+    """Return a frozen value as plain dictionaries and lists."""
+    if isinstance(value, Mapping):
+        return {k: thaw(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [thaw(v) for v in value]
+    if isinstance(value, SecretRef):
+        return {"secret": value.name, "key": value.key}
+    return value
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, known, 1, 0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+@dataclass(frozen=True)
+class SecretRef:
+    """The value of a secure param: a key of a Kubernetes Secret. The secret itself never passes the hub.
+
+    Attributes:
+        name: The Secret's name, in the server's namespace.
+        key: The key in it.
+    """
+
+    name: str = field(repr=False)
+    key: str = field(repr=False)
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    @classmethod
+    def of(cls, value: Any) -> SecretRef | None:
+        """Read `{"secret": name, "key": key}`; `None` when `value` is nothing of the kind."""
+        if isinstance(value, SecretRef):
+            return value
+        if (
+            isinstance(value, Mapping)
+            and set(value) == {"secret", "key"}
+            and all(isinstance(v, str) for v in value.values())
+        ):
+            return cls(value["secret"], value["key"])
+        return None
+
+
+@dataclass(frozen=True)
+class ParamRef:
+    """Stands for a param's value in an attribute of a profile: `image = Param.ref("image/lab")`.
+
+    Attributes:
+        name: The param.
+        default: Taken when the param has no value at all.
+    """
+
+    name: str
+    default: Any = MISSING
+
+    def resolve(self, params: Mapping[str, Any]) -> Any:
+        """Return the value for one server.
+
+        Raises:
+            ParamError: when there is neither a value nor a default.
+        """
+        if self.name in params:
+            return thaw(params[self.name]) if not isinstance(params[self.name], SecretRef) else params[self.name]
+        if self.default is not MISSING:
+            return self.default
+        raise ParamError(
+            "has no value in any layer and no default", field=self.name, hint="Set it, or give its definition a default"
+        )
+
+
+@dataclass(frozen=True)
+class Param:
+    """The definition of a param.
+
+    Attributes:
+        name: `name` or `area/name`.
+        schema: A JSON Schema; draft 2020-12 unless `$schema` names an older one. Without one any value fits.
+        default: Taken when no layer has a value; `schema["default"]` counts too.
+        description: One line.
+        documentation: More.
+        secure: The value is a reference to a Kubernetes Secret; there is no default, and it is shown as `***`.
+        user_settable: Whether users may choose a value on the spawn page.
+        sensitive: Whether it decides on security, so that users may choose a value only with profiles that name it in
+            their `user_settable`. Params of sensitive attributes, such as `image`, count as marked.
+        merge: How the values of several layers are joined: `first` (the most specific one counts), `append` (lists,
+            most specific first) or `merge` (mappings, recursively).
+        merge_key: For `append`: items with the same value of this key count once, the most specific one.
+        layers: Where it may be set; everywhere by default.
+        meta: For the page: `title`, `icon`, `color`, `order`, `widget`, `advanced`.
+        origin: Where it was defined.
+        judged: Whether a document wrote it that may not ask for everything.
+
+    Raises:
+        ParamError: when the definition contradicts itself.
+    """
+
+    name: str
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    default: Any = MISSING
+    description: str = ""
+    documentation: str = ""
+    secure: bool = False
+    user_settable: bool = False
+    sensitive: bool = False
+    merge: Merge = "first"
+    merge_key: str | None = None
+    layers: tuple[str, ...] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = field(default=None, compare=False)
+    judged: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or len(self.name) > 253 or not PARAM_NAME.fullmatch(self.name):
+            raise self._error("is no name for a param", expected="'name' or 'area/name'")
+        if not isinstance(self.schema, Mapping):
+            raise self._error("the schema must be a mapping", value=type(self.schema).__name__)
+        if self.merge not in ("first", "append", "merge"):
+            raise self._error("merge", value=self.merge, expected="first, append or merge")
+        if self.layers is not None:
+            unknown = set(self.layers) - set(LAYERS)
+            if unknown:
+                raise self._error(f"unknown layers {sorted(unknown)}", expected=f"some of {', '.join(LAYERS)}")
+            object.__setattr__(self, "layers", tuple(self.layers))
+        plain = thaw(self.schema)
+        default = self.default if self.default is not MISSING else plain.get("default", MISSING)
+        object.__setattr__(self, "schema", freeze(plain))
+        object.__setattr__(self, "meta", freeze(dict(self.meta)))
+        object.__setattr__(self, "_validator", self._compile(plain))
+        if self.secure and (self.user_settable or self.merge != "first"):
+            raise self._error("a secure param can be neither chosen by users nor joined")
+        if self.secure and default is not MISSING:
+            raise self._error("a secure param has no default", hint="Set it in a layer, as {secret: NAME, key: KEY}")
+        if default is not MISSING:
+            # What stands in for `{{ references }}` is known only when a server is started.
+            problems = [] if is_template(default) else self.problems(default)
+            if problems:
+                raise self._error(f"the default does not fit the schema: {problems[0]}", value=default)
+            default = freeze(default)
+        object.__setattr__(self, "default", default)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def _error(self, message: str, **kwargs: Any) -> ParamError:
+        return ParamError(message, origin=self.origin, field=f"param {shorten(self.name)}", **kwargs)
+
+    def _compile(self, schema: dict[str, Any]) -> Any:
+        if len(json.dumps(schema, default=str)) > MAX_SCHEMA_BYTES:
+            raise self._error(f"the schema has more than {MAX_SCHEMA_BYTES:,} bytes")
+        for reference in _references(schema):
+            if not str(reference).startswith("#"):
+                raise self._error("a $ref may only point into the schema itself", value=reference)
+        validator = validator_for(schema, default=Draft202012Validator)
+        try:
+            validator.check_schema(schema)
+        except SchemaError as e:
+            raise self._error(f"the schema is not valid: {e.message}") from None
+        return validator(schema)
+
+    @staticmethod
+    def ref(name: str, default: Any = MISSING) -> ParamRef:
+        """Return what stands for the param's value in an attribute of a profile."""
+        return ParamRef(name, default)
+
+    @property
+    def has_default(self) -> bool:
+        """Whether there is a default."""
+        return self.default is not MISSING
+
+    def problems(self, value: Any) -> list[str]:
+        """Return everything that keeps `value` from being a value of this param; empty when it is one."""
+        if self.secure:
+            if SecretRef.of(value) is None:
+                return ["must name a key of a Kubernetes Secret: {secret: NAME, key: KEY}"]
+            return []
+        # The length comes first: no pattern is ever tried on a long text.
+        if any(len(text) > MAX_TEXT for text in _texts(value)):
+            return [f"a text may have at most {MAX_TEXT} characters"]
+        validator: Any = self.__dict__["_validator"]
+        found = sorted(validator.iter_errors(thaw(value)), key=lambda e: [str(p) for p in e.path])
+        return [("/".join(str(p) for p in e.path) + ": " if e.path else "") + shorten(e.message, 200) for e in found]
+
+    def check(self, value: Any, *, profile: str | None = None, origin: Origin | None = None) -> Any:
+        """Return `value`, frozen, if it fits.
+
+        Raises:
+            ParamError: naming the param, the value and everything that is wrong with it.
+        """
+        problems = self.problems(value)
+        if problems:
+            raise ParamError(
+                "; ".join(problems),
+                profile=profile,
+                origin=origin,
+                field=f"param {self.name}",
+                value=None if self.secure else value,
+            )
+        return SecretRef.of(value) if self.secure else freeze(value)
+
+    @property
+    def form(self) -> FieldSpec:
+        """How the spawn page shows this param."""
+        default = thaw(self.default) if self.has_default else None
+        return field_of(self.name, self.schema, self.meta, self.description, default)
+
+    def from_choice(self, value: Any) -> Any:
+        """Return the typed value that a choice on the page stands for.
+
+        Choices travel as texts; the values that the schema lists say what each one means.
+        """
+        return thaw(value_of(self.schema, value))
+
+    @classmethod
+    def from_document(cls, name: str, document: Any, origin: Origin | None = None) -> Param:
+        """Read a definition from YAML or JSON.
+
+        Raises:
+            ParamError: for unknown keys, with the nearest known one.
+        """
+        if not isinstance(document, Mapping):
+            raise ParamError("a param must be a mapping", origin=origin, field=name, value=type(document).__name__)
+        known = (
+            "schema",
+            "default",
+            "description",
+            "documentation",
+            "secure",
+            "user_settable",
+            "sensitive",
+            "merge",
+            "merge_key",
+            "layers",
+            "meta",
+        )
+        for key in document:
+            if key not in known:
+                raise ParamError(f"{key!r} is unknown{nearest(str(key), known)}", origin=origin, field=f"param {name}")
+        values = dict(document)
+        if "layers" in values and values["layers"] is not None:
+            values["layers"] = tuple(values["layers"])
+        return cls(name, origin=origin, **values)
+
+
+class ParamDefinitions(Mapping[str, Param]):
+    """All definitions of a snapshot, by name; never changed."""
+
+    def __init__(self, params: Mapping[str, Param] | None = None) -> None:
+        self._params = dict(params or {})
+
+    def __getitem__(self, name: str) -> Param:
+        return self._params[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._params)
+
+    def __len__(self) -> int:
+        return len(self._params)
+
+    def require(self, name: str, *, profile: str | None = None, origin: Origin | None = None) -> Param:
+        """Return a definition.
+
+        Raises:
+            ParamError: when nobody defined it, with the nearest name.
+        """
+        param = self._params.get(name)
+        if param is None:
+            raise ParamError(
+                f"nobody defines this param{nearest(name, list(self._params))}",
+                profile=profile,
+                origin=origin,
+                field=f"param {shorten(name)}",
+                hint="Define it, or correct the name",
+            )
+        return param
+
+
+def _references(schema: Any) -> Iterator[Any]:
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef"):
+                yield value
+            yield from _references(value)
+    elif isinstance(schema, list | tuple):
+        for item in schema:
+            yield from _references(item)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)

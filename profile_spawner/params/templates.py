@@ -1,0 +1,111 @@
+"""References in texts: `{{ area/name }}` stands for a param or a fact of the server.
+
+The grammar is closed: a name between double braces, nothing else. There are no expressions, attributes, filters or
+formats, so that a text can never run code or reach into objects. Whatever does not match stays as it is
+(`{{range .items}}`, `${{ x.y() }}`), and `{{{{ name }}` stands for the literal `{{ name }}`.
+
+What is inserted is never looked at again: a user's text that happens to look like a reference stays text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from profile_spawner.errors import Origin, ParamError
+
+from .definition import REFERENCE, SecretRef, nearest, thaw
+
+__all__ = ["MAX_RENDERED", "REFERENCE", "references_in", "render_value", "to_text"]
+
+MAX_RENDERED = 4 * 1024 * 1024
+"""The longest text that rendering may produce, in characters."""
+
+
+def references_in(value: Any) -> set[str]:
+    """Return the names that `value`, or any text inside it, refers to."""
+    if isinstance(value, str):
+        return {m.group(2) for m in REFERENCE.finditer(value) if m.group(2)}
+    if isinstance(value, Mapping):
+        return set().union(*(references_in(v) for v in value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*(references_in(v) for v in value))
+    return set()
+
+
+def to_text(value: Any) -> str:
+    """Return a param's value as it stands inside a longer text: texts as they are, everything else as JSON."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    return json.dumps(thaw(value))
+
+
+def render_value(
+    value: Any, lookup: Mapping[str, Any], *, origin: Origin | None = None, field: str | None = None
+) -> Any:
+    """Return `value` with all references in its texts replaced; keys of mappings are left alone.
+
+    A text that is nothing but one reference becomes the value itself, with its type; a secure value can only stand so.
+
+    Args:
+        value: A text, or lists and mappings of texts.
+        lookup: Params and facts by name.
+        origin: Where the text stands, for messages.
+        field: Likewise.
+
+    Raises:
+        ParamError: for a name that has no value, a secure value inside a text, or a text that grows beyond all bounds.
+    """
+    if isinstance(value, str):
+        return _render(value, lookup, origin, field)
+    if isinstance(value, Mapping):
+        return {k: render_value(v, lookup, origin=origin, field=field) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [render_value(v, lookup, origin=origin, field=field) for v in value]
+    return value
+
+
+def _render(text: str, lookup: Mapping[str, Any], origin: Origin | None, field: str | None) -> Any:
+    if "{{" not in text:
+        return text
+    whole = REFERENCE.fullmatch(text.strip())
+    if whole is not None and whole.group(2):
+        found = _find(whole.group(2), text, 0, lookup, origin, field)
+        return found if isinstance(found, SecretRef) else thaw(found)
+    parts: list[str] = []
+    size = position = 0
+    for match in REFERENCE.finditer(text):
+        parts.append(text[position : match.start()])
+        position = match.end()
+        if match.group(1):
+            parts.append("{{")
+        else:
+            found = _find(match.group(2), text, match.start(), lookup, origin, field)
+            if isinstance(found, SecretRef):
+                raise ParamError(
+                    "a secure value may only stand alone, as the whole value of an environment variable",
+                    origin=origin,
+                    field=f"{field or 'text'}: {match.group(2)}",
+                )
+            parts.append(to_text(found))
+        size += len(parts[-1])
+        if size > MAX_RENDERED:
+            raise ParamError(f"the text grows to more than {MAX_RENDERED:,} characters", origin=origin, field=field)
+    parts.append(text[position:])
+    return "".join(parts)
+
+
+def _find(name: str, text: str, at: int, lookup: Mapping[str, Any], origin: Origin | None, field: str | None) -> Any:
+    try:
+        return lookup[name]
+    except KeyError:
+        line = text.count("\n", 0, at) + 1
+        raise ParamError(
+            f"line {line}: there is no param or fact {name!r}{nearest(name, list(lookup))}",
+            origin=origin,
+            field=field,
+            hint="Set it, or write {{{{ instead of {{ if the braces are meant as text",
+        ) from None

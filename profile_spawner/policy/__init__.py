@@ -1,0 +1,1 @@
+"""What profiles may ask for."""

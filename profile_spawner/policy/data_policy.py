@@ -1,0 +1,309 @@
+"""What documents may ask for. They are data, often written by others than the hub's administrators.
+
+Only settings that are known to be harmless may be overridden, and nothing inside them may name service accounts, host
+paths, privileged settings or Secrets, unless the hub's configuration allows exactly that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeGuard
+
+from profile_spawner.errors import Origin, PolicyError
+from profile_spawner.params.definition import is_template
+
+__all__ = ["HARMLESS_OVERRIDES", "DataPolicy", "Refusal"]
+
+HARMLESS_OVERRIDES = frozenset(
+    {
+        "args", "cmd", "common_labels", "container_name", "cpu_guarantee", "cpu_limit", "default_url", "display_name",
+        "environment", "extra_annotations", "extra_container_config", "extra_containers", "extra_labels",
+        "extra_resource_guarantees", "extra_resource_limits", "gid", "http_timeout", "image", "image_pull_policy",
+        "image_pull_secrets", "init_containers", "lifecycle_hooks", "mem_guarantee", "mem_limit",
+        "node_affinity_preferred", "node_affinity_required", "node_selector", "notebook_dir",
+        "pod_affinity_preferred", "pod_affinity_required", "pod_anti_affinity_preferred",
+        "pod_anti_affinity_required", "port", "start_timeout", "storage_access_modes", "storage_capacity",
+        "storage_class", "supplemental_gids", "tolerations", "uid", "volume_mounts", "volumes", "working_dir",
+        "fs_gid", "container_security_context", "pod_security_context", "privileged", "allow_privilege_escalation",
+        "service_account",
+    }
+)  # fmt: skip
+"""The settings of KubeSpawner that documents may override. What stands in them is looked at as well."""
+
+_OVERRIDES = ("kubespawner_override", "kubespawner_override_off")
+_OPTIONS = ("options", "profile_options")
+_HUB_FILES = ("bash_login_path", "bashrc_path", "init_script_path")
+_VOLUME_TYPES = frozenset(
+    {"configMap", "downwardAPI", "emptyDir", "ephemeral", "hostPath", "persistentVolumeClaim", "projected", "secret"}
+)
+_OTHER_VOLUMES = frozenset(
+    {
+        "azuredisk", "azurefile", "cephfs", "cinder", "csi", "flexvolume", "flocker", "gcepersistentdisk", "gitrepo",
+        "glusterfs", "iscsi", "nfs", "portworxvolume", "quobyte", "rbd", "scaleio", "storageos", "vspherevolume",
+    }
+)  # fmt: skip
+_SERVICE_ACCOUNT = frozenset({"serviceaccount", "serviceaccountname"})
+_HOST = frozenset({"hostnetwork", "hostpid", "hostipc", "hostport", "hostaliases", "nodename", "hostusers"})
+_PRIVILEGES = frozenset({"privileged", "allowprivilegeescalation", "automountserviceaccounttoken"})
+_CONTEXTS = frozenset({"procmount", "sysctls", "windowsoptions", "priorityclassname", "serviceaccounttoken"})
+# Their keys are names of the author's own; only values that are more than a text can ask for something.
+_OWN_KEYS = frozenset(
+    {
+        "annotations", "binarydata", "commonlabels", "data", "env", "environment", "extraannotations", "extralabels",
+        "labels", "matchlabels", "nodeselector", "podenvvars", "stringdata",
+    }
+)  # fmt: skip
+# KubeSpawner takes mappings for them too: the keys only sort the items.
+_LISTS = frozenset(
+    {
+        "extra_containers", "init_containers", "node_affinity_preferred", "node_affinity_required",
+        "pod_affinity_preferred", "pod_affinity_required", "pod_anti_affinity_preferred",
+        "pod_anti_affinity_required", "tolerations", "volume_mounts", "volumes",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that the policy does not allow.
+
+    Attributes:
+        path: Where it stands below the profile.
+        message: What is not allowed.
+        value: What was asked for, where it is no secret.
+        hint: How the hub's configuration could allow it.
+    """
+
+    path: tuple[Any, ...]
+    message: str
+    value: Any = None
+    hint: str = ""
+
+    def problem(self, profile: str, origin: Origin, field: str) -> PolicyError:
+        """Return it as an error about a field of a profile."""
+        return PolicyError(
+            self.message, profile=profile, origin=origin, field=field, value=self.value, hint=self.hint or None
+        )
+
+
+@dataclass(frozen=True)
+class DataPolicy:
+    """What the hub's configuration allows to documents.
+
+    Attributes:
+        service_accounts: Service accounts that they may name.
+        secrets: Secrets that they may name. For all others they cannot be used to read somebody's Secret.
+        host_paths: Host paths that they may mount, with what is below.
+        privileged: Whether privileged settings are left to the hub's Pod Security level alone.
+        kinds: Kinds of further objects that they may bring; the hub's own policy still decides.
+        override_keys: Further settings of KubeSpawner that they may override.
+        unrestricted: Whether everything is allowed, as in a Python module.
+    """
+
+    service_accounts: frozenset[str] = frozenset()
+    secrets: frozenset[str] = frozenset()
+    host_paths: frozenset[str] = frozenset()
+    privileged: bool = False
+    kinds: frozenset[str] = frozenset({"ConfigMap", "PersistentVolumeClaim", "Service"})
+    override_keys: frozenset[str] = frozenset()
+    unrestricted: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], kind: str) -> DataPolicy:
+        """Read the configuration: the fields for all documents, and for one kind of source below its name.
+
+        Raises:
+            PolicyError: for a field that does not exist, naming those that do.
+        """
+        known = {f.name for f in fields(cls)}
+        flat = {k: v for k, v in settings.items() if k not in ("documents", "config_maps")}
+        flat.update(settings.get(kind) or {})
+        values: dict[str, Any] = {}
+        for name, value in flat.items():
+            if name not in known:
+                raise PolicyError("data_policy has no such field", field=name, expected=", ".join(sorted(known)))
+            values[name] = value if isinstance(value, bool) else frozenset([value] if isinstance(value, str) else value)
+        return cls(**values)
+
+    def refusals(self, profile: Any) -> Iterator[Refusal]:
+        """Yield everything in a profile, as it was written, that is not allowed."""
+        if self.unrestricted or not isinstance(profile, Mapping):
+            return
+        yield from self._overrides(profile, ())
+        for key in ("secret_mounts", "image_pull_secrets"):
+            for number, item in enumerate(_list(profile.get(key))):
+                if isinstance(item, Mapping) and item.get("data") is not None:
+                    continue  # a new one, made of what the document brings
+                name = item.get("name") if isinstance(item, Mapping) else item
+                yield from self._secret(name, (key, number))
+        for number, name in enumerate(_list(profile.get("env_from_secrets"))):
+            yield from self._secret(name, ("env_from_secrets", number))
+        if profile.get("role_bindings"):
+            yield from self._kind("RoleBinding", ("role_bindings",))
+        for number, manifest in enumerate(_list(profile.get("manifests"))):
+            for index, item in enumerate(_list(manifest.get("content")) if isinstance(manifest, Mapping) else ()):
+                kind = item.get("kind") if isinstance(item, Mapping) else None
+                yield from self._kind(kind, ("manifests", number, "content", index))
+        for key in _HUB_FILES:
+            if isinstance(profile.get(key), Mapping):
+                yield Refusal((key,), "a document may not take a file from a param: it would be one of the hub's")
+        yield from self._walk(profile, ())
+
+    def param_refusals(self, name: str, default: Any, schema: Any) -> Iterator[Refusal]:
+        """Yield everything in the definition of a param that could become a value that is not allowed."""
+        for value in (default, *_listed(schema)):
+            yield from self.refusals({"params": {name: value}})
+
+    def _overrides(self, value: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
+        """Look at every `kubespawner_override`: of the profile, of its options and their choices."""
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                if key in _OVERRIDES and isinstance(item, Mapping):
+                    for name in item:
+                        if name not in HARMLESS_OVERRIDES and name not in self.override_keys:
+                            yield Refusal(
+                                (*path, key, name),
+                                "this setting may not be overridden by a document",
+                                hint=f'To allow it: data_policy = {{"override_keys": ["{name}"]}}',
+                            )
+                    yield from self._volumes(item, (*path, key))
+                elif key in _OPTIONS or path:
+                    yield from self._overrides(item, (*path, key))
+
+    def _volumes(self, override: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Refusal]:
+        for number, volume in _numbered(override.get("volumes")):
+            for kind in volume if isinstance(volume, Mapping) else ():
+                if kind != "name" and _camel(kind) not in _VOLUME_TYPES:
+                    yield Refusal((*path, "volumes", number, kind), "documents may not use this type of volume")
+
+    def _walk(self, value: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
+        """Look at all keys below, wherever they stand: overrides and manifests nest them in many ways."""
+        if isinstance(value, Mapping):
+            names = _has_names(path)
+            own = not names and bool(path) and _word(path[-1]) in _OWN_KEYS and not _has_names(path[:-1])
+            for key, item in value.items():
+                here = (*path, key)
+                if not (names or (own and _is_text(item, path))):
+                    if "{" in str(key) and any(step in _OVERRIDES for step in path):
+                        yield Refusal(here, "a document may not have such a key filled in by a choice")
+                    yield from self._item(_word(key), item, here)
+                yield from self._walk(item, here)
+        elif isinstance(value, list | tuple):
+            for number, item in enumerate(value):
+                yield from self._walk(item, (*path, number))
+
+    def _item(self, name: str, item: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
+        if name in _SERVICE_ACCOUNT:
+            if item and not (isinstance(item, str) and item in self.service_accounts):
+                yield Refusal(
+                    path, "a document may not name this service account", item, _allow("service_accounts", item)
+                )
+        elif name == "hostpath":
+            yield from self._host_path(item.get("path") if isinstance(item, Mapping) else item, path)
+        elif name in _HOST:
+            if item:
+                yield Refusal(path, "a document may not use the host", item)
+        elif name in _OTHER_VOLUMES and isinstance(item, Mapping):
+            yield Refusal(path, "documents may not use this type of volume")
+        elif "secret" in name:
+            yield from self._secrets(name, item, path)
+        elif not self.privileged and _is_privilege(name, item):
+            hint = 'To leave it to the Pod Security level: data_policy = {"privileged": True}'
+            yield Refusal(path, "a document may not ask for this privilege", None, hint)
+
+    def _secrets(self, name: str, item: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
+        if name == "imagepullsecrets":
+            if len(path) > 1 and item:
+                for number, pull in _numbered(item if isinstance(item, Mapping | list | tuple) else [item]):
+                    yield from self._secret(pull.get("name") if _is_map(pull) else pull, (*path, number))
+        elif name == "secretname":
+            if len(path) < 2 or _word(path[-2]) != "secret":  # there it has been looked at already
+                yield from self._secret(item, path)
+        elif (name in ("secret", "fromsecret") or name.endswith(("secretref", "secretkeyref"))) and item is not None:
+            # A text is the value of a secure param, or becomes the whole reference.
+            names = [v for k, v in item.items() if _word(k) in ("name", "secretname")] if _is_map(item) else [item]
+            for found in names or [None]:
+                yield from self._secret(found, path)
+
+    def _host_path(self, found: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
+        if isinstance(found, str) and ".." not in found.split("/"):
+            for allowed in self.host_paths:
+                if found == allowed or found.startswith(allowed.rstrip("/") + "/"):
+                    return
+        yield Refusal(path, "a document may not mount paths of the host", found, _allow("host_paths", found))
+
+    def _secret(self, name: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
+        if not (isinstance(name, str) and name in self.secrets):
+            yield Refusal(path, "a document may not name this Secret", name, _allow("secrets", name))
+
+    def _kind(self, kind: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
+        if not (isinstance(kind, str) and kind in self.kinds):
+            hint = f'To allow it: data_policy = {{"kinds": [..., "{kind}"]}}'
+            yield Refusal(path, "a document may not bring objects of this kind", kind, hint)
+
+
+def _allow(field: str, name: Any) -> str:
+    if isinstance(name, str):
+        return f'To allow it: data_policy = {{"{field}": ["{name}"]}}'
+    return f"Write the name itself, one of {field} in data_policy"
+
+
+def _has_names(path: tuple[Any, ...]) -> bool:
+    """Tell whether the keys of the mapping at `path` are names of the author's own, whatever stands below them."""
+    if path in (("env",), ("pod_env_vars",), ("params",), ("options",), ("profile_options",)):
+        return True
+    if len(path) == 3 and path[0] in _OPTIONS and path[2] == "choices":
+        return True
+    at = next((i for i, step in enumerate(path) if step in _OVERRIDES), -1)
+    if at != len(path) - 2 or (at > 0 and path[0] not in _OPTIONS):
+        return False
+    return path[-1] == "environment" or path[-1] in _LISTS
+
+
+def _is_text(item: Any, path: tuple[Any, ...]) -> bool:
+    """Tell whether a value stays a text. In the values of params one that refers to another may become a mapping."""
+    return not isinstance(item, Mapping | list | tuple) and not (path[0] == "params" and is_template(item))
+
+
+def _is_privilege(name: str, item: Any) -> bool:
+    if name == "capabilities":
+        return any(v for k, v in item.items() if k != "drop") if _is_map(item) else bool(item)
+    return (name in _PRIVILEGES and item not in (False, None)) or (name in _CONTEXTS and bool(item))
+
+
+def _listed(schema: Any) -> Iterator[Any]:
+    """Yield the values that a JSON Schema writes out: a choice stands for one of them."""
+    if isinstance(schema, Mapping):
+        for key, item in schema.items():
+            if key in ("const", "default", "enum", "examples"):
+                yield item
+            yield from _listed(item)
+    elif isinstance(schema, list | tuple):
+        for item in schema:
+            yield from _listed(item)
+
+
+def _word(key: Any) -> str:
+    return str(key).replace("_", "").lower()
+
+
+def _is_map(value: Any) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _camel(key: str) -> str:
+    head, *rest = key.split("_")
+    return head + "".join(r.upper() if r == "api" else r.title() for r in rest)
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _numbered(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield items with their keys: lists may be given as mappings too."""
+    if isinstance(value, Mapping):
+        yield from value.items()
+    else:
+        yield from enumerate(_list(value))

@@ -1,0 +1,1 @@
+"""What an author writes: the base class, options, resources and access, and how they become a snapshot."""

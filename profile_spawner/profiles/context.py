@@ -1,0 +1,77 @@
+"""Whose server is being prepared: what a profile's hooks may know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+from profile_spawner.names import identity_hash, is_dns_label, object_name
+
+from .access import UserInfo
+
+__all__ = ["FACTS", "ServerContext"]
+
+FACTS = ("username", "user_slug", "servername", "server_slug", "namespace", "hub", "profile", "pod_name")
+"""The words that stand for facts of a server in texts: `{{ username }}` and so on."""
+
+
+@dataclass(frozen=True)
+class ServerContext:
+    """Whose server, and where.
+
+    Attributes:
+        user: Name, groups and admin flag.
+        server_name: The name of a named server; empty for the default one.
+        namespace: The Kubernetes namespace of the server.
+        hub: The identity of the hub within the cluster.
+        pod_name: The name of the server's pod.
+        spawn_id: Different for each start of a server.
+        user_namespaces: Whether the namespace belongs to this user alone.
+    """
+
+    user: UserInfo
+    server_name: str = ""
+    namespace: str = "default"
+    hub: str = "default"
+    pod_name: str = "jupyter"
+    spawn_id: str = "0"
+    user_namespaces: bool = False
+
+    @classmethod
+    def specimen(cls) -> ServerContext:
+        """Return the server of nobody in particular, with which profiles are tried before a user meets them."""
+        return cls(UserInfo("user"), namespace="default", pod_name="jupyter-user")
+
+    @cached_property
+    def user_slug(self) -> str:
+        """The user's name as a DNS label: itself where it is one, else a readable prefix with a hash."""
+        name = self.user.name
+        return name if is_dns_label(name) and len(name) <= 40 else object_name(name, identity_hash(name))
+
+    @cached_property
+    def server_slug(self) -> str:
+        """User and server name as one DNS label, different for different pairs."""
+        if not self.server_name:
+            return self.user_slug
+        return object_name(f"{self.user.name[:20]}-{self.server_name}", identity_hash(self.user.name, self.server_name))
+
+    def facts(self, profile: str) -> Mapping[str, str]:
+        """Return the server's facts by the words of `FACTS`."""
+        return MappingProxyType(
+            {
+                "username": self.user.name,
+                "user_slug": self.user_slug,
+                "servername": self.server_name,
+                "server_slug": self.server_slug,
+                "namespace": self.namespace,
+                "hub": self.hub,
+                "profile": profile,
+                "pod_name": self.pod_name,
+            }
+        )
+
+    def owned_hash(self, *parts: str) -> str:
+        """Return a hash for the name of an object that belongs to this start of this server."""
+        return identity_hash(self.hub, self.user.name, self.server_name, self.spawn_id, *parts)

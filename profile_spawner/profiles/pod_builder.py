@@ -1,0 +1,586 @@
+"""Puts the parts of one server together: what the hooks returned becomes trait values and Kubernetes objects.
+
+Files travel in ConfigMaps. Those that are the same for every user are *shared*: named after their content, made once
+per namespace. As soon as a text mentions the user or the server, its file is *owned* by the one server. Files are
+packed into as few ConfigMaps as their size allows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from profile_spawner.errors import BuildError, ConflictError, Origin
+from profile_spawner.names import content_hash, identity_hash, object_name
+from profile_spawner.params.definition import SecretRef
+from profile_spawner.params.templates import references_in, render_value
+
+from .context import ServerContext
+from .guarding import unguard
+from .options import escape_dollars
+from .resources import (
+    MAX_CONFIG_MAP_BYTES,
+    ConfigMap,
+    ImagePullSecret,
+    InitContainer,
+    InlineText,
+    KubeObject,
+    Lifetime,
+    Manifest,
+    RoleBinding,
+    SecretMount,
+    Volume,
+)
+
+__all__ = ["INIT_SCRIPT_PATH", "Assembly"]
+
+INIT_SCRIPT_PATH = "/opt/init/.init.sh"
+INIT_CONTAINER_NAME = "init-file-on-volume"
+_INIT_SCRIPT_FILE = "init.sh"
+
+_PERSONAL_FACTS = frozenset({"username", "user_slug", "servername", "server_slug", "pod_name"})
+_SAID_BY_USERS = frozenset({"username", "servername"})
+_BIN_BYTES = MAX_CONFIG_MAP_BYTES - 64 * 1024  # leaves room for names, labels and managed fields
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file, or one of the files of a directory."""
+
+    field: str
+    directory: str  # the directory inside the volume; empty for a single file
+    name: str
+    text: str
+    mode: int
+    personal: bool
+
+
+@dataclass(frozen=True)
+class _FileMount:
+    """Where one file or directory of the packed files appears."""
+
+    path: str  # inside the volume
+    mount_path: str
+    personal: bool
+
+
+class Assembly:
+    """Collects the parts of one server in the order in which they are added.
+
+    Args:
+        slug: The profile.
+        context: Whose server it is.
+        params: Resolved params, for `{{ references }}`.
+        origin: Where the profile was written, for messages.
+        typed: The params whose values the user has typed.
+        guarded: Whether hooks were handed the user's texts with marks.
+        fact_names: Further names of facts, each with the fact that it stands for.
+    """
+
+    def __init__(
+        self,
+        slug: str,
+        context: ServerContext,
+        params: Mapping[str, Any],
+        origin: Origin,
+        typed: Collection[str] = (),
+        guarded: bool = False,
+        fact_names: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._slug = slug
+        self._context = context
+        self._origin = origin
+        facts = dict(context.facts(slug))
+        facts |= {other: facts[name] for other, name in fact_names.items()}
+        self._fact_names = fact_names
+        # Not one dictionary: a param without a usable value says why when it is asked for.
+        self._lookup: Mapping[str, Any] = ChainMap(facts, params)  # type: ignore[arg-type]
+        self._inserting: Mapping[str, set[str]] = getattr(params, "inserting", {})
+        # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
+        untrusted = {*typed, *(n for n in facts if fact_names.get(n, n) in _SAID_BY_USERS)}
+        theirs = [n for n in {*params, *facts} if n in untrusted or untrusted & self._inserting.get(n, set())]
+        escaped = {name: _without_references(self._lookup[name]) for name in theirs}
+        self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
+        self._is_guarded = guarded
+        self._env: dict[str, Any] = {}
+        self._volumes: list[dict[str, Any]] = []
+        self._mounts: list[dict[str, Any]] = []
+        self._claim_mounts: list[dict[str, Any]] = []
+        self._env_from: list[dict[str, Any]] = []
+        self._init_containers: list[dict[str, Any]] = []
+        self._pull_secrets: list[dict[str, str]] = []
+        self._objects: list[KubeObject] = []
+        self._files: list[_File] = []
+        self._file_mounts: list[_FileMount] = []
+        self._config_map_names: dict[str, str] = {}
+        self._config_map_paths: dict[str, tuple[str, str | None]] = {}
+        self._steps: list[str] = []
+        self._packed = False
+
+    # ---------------------------------------------------------------------------------------------- parts
+
+    def environment(self, variables: Mapping[str, Any], *, home: str | None, render: bool = True) -> None:
+        """Add environment variables; `HOME` too where the profile has a home directory.
+
+        Args:
+            variables: As hooks return them.
+            home: The home directory.
+            render: Whether references in the values are replaced.
+        """
+        if home is not None:
+            self._env["HOME"] = home
+        for name, value in variables.items():
+            if value is None:
+                continue
+            if isinstance(value, bool):
+                value = str(value).lower()
+            elif isinstance(value, int | float):
+                value = str(value)
+            if not isinstance(value, str):
+                self._env[name] = value.to_kubernetes()
+                continue
+            if not render:
+                self._env[name] = value
+                continue
+            rendered = self._render(value, f"environment variable {name}", self._argument_lookup)
+            if isinstance(rendered, SecretRef):
+                self._env[name] = {"valueFrom": {"secretKeyRef": {"name": rendered.name, "key": rendered.key}}}
+            else:
+                self._env[name] = rendered if isinstance(rendered, str) else _plain(rendered)
+
+    def volumes(self, volumes: Sequence[Volume]) -> None:
+        """Add claims that are made when they are missing."""
+        for volume in volumes:
+            claim = self._claim_name(volume)
+            spec: dict[str, Any] = {
+                "accessModes": list(volume.access_modes),
+                "resources": {"requests": {"storage": volume.size}},
+            }
+            if volume.storage_class is not None:
+                spec["storageClassName"] = volume.storage_class
+            body: dict[str, Any] = {"spec": spec}
+            if volume.annotations:
+                body["metadata"] = {"annotations": dict(volume.annotations)}
+            lifetime = Lifetime.kept if volume.persist else Lifetime.owned
+            field = f"get_default_volumes(): {volume.name}"
+            self._add(KubeObject("v1", "PersistentVolumeClaim", claim, lifetime, field, body))
+            self._volumes.append({"name": volume.name, "persistentVolumeClaim": {"claimName": claim}})
+            mount = {**volume.volume_mount.to_kubernetes(), "name": volume.name}
+            self._mounts.append(mount)
+            self._claim_mounts.append(mount)
+        if volumes:
+            self._steps.append("Preparing storage")
+
+    def login_files(self, home: str | None, bash_login: Any, bashrc: Any) -> None:
+        """Add the files that a shell reads, in the home directory."""
+        for field, path, name in (
+            ("bash_login_path", bash_login, ".bash_login"),
+            ("bashrc_path", bashrc, ".bashrc"),
+        ):
+            if path is None:
+                continue
+            if home is None:
+                raise BuildError(
+                    "needs to know the home directory",
+                    profile=self._slug,
+                    origin=self._origin,
+                    field=field,
+                    hint="Set home_dir, such as '/home/jovyan'",
+                )
+            self._add_file(field, self._read(field, path), name.lstrip("."), f"{home.rstrip('/')}/{name}", 0o644)
+
+    def config_maps(self, config_maps: Sequence[ConfigMap]) -> None:
+        """Add further files."""
+        for number, config_map in enumerate(config_maps):
+            field = f"get_config_maps(): {config_map.name}"
+            if config_map.mount_path is None:
+                self._unmounted(config_map, field)
+                continue
+            path = f"d{number}" if config_map.key is None else f"{number}-{config_map.key}"
+            self._config_map_paths[config_map.name] = path, config_map.key
+            if config_map.key is None:
+                self._add_directory(field, path, config_map)
+                continue
+            text, mode = config_map.content or "", config_map.mode
+            self._add_file(field, text, path, config_map.mount_path, mode, render=config_map.render)
+
+    def secret_mounts(self, mounts: Sequence[SecretMount]) -> None:
+        """Mount existing Secrets."""
+        for number, secret in enumerate(mounts):
+            name = f"profile-secret-{number}"
+            source: dict[str, Any] = {"secretName": secret.name}
+            if secret.optional:
+                source["optional"] = True
+            self._volumes.append({"name": name, "secret": source})
+            mount: dict[str, Any] = {"name": name, "mountPath": secret.mount_path, "readOnly": True}
+            if secret.sub_path:
+                mount["subPath"] = secret.sub_path
+            self._mounts.append(mount)
+
+    def env_from(self, config_maps: Sequence[str], secrets: Sequence[str]) -> None:
+        """Take all keys of ConfigMaps and Secrets into the environment."""
+        for name in config_maps:
+            self._env_from.append({"configMapRef": {"name": self._config_map_names.get(name, name)}})
+        for name in secrets:
+            self._env_from.append({"secretRef": {"name": name}})
+
+    def init_script(self, path: Any, image: str) -> None:
+        """Run a shell script before the server, with the profile's image and volumes."""
+        if path is None:
+            return
+        field = "init_script_path"
+        self._add_file(field, self._read(field, path), _INIT_SCRIPT_FILE, INIT_SCRIPT_PATH, 0o755, mount=False)
+        self._file_mounts.append(_FileMount(_INIT_SCRIPT_FILE, INIT_SCRIPT_PATH, self._files[-1].personal))
+        container: dict[str, Any] = {
+            "name": INIT_CONTAINER_NAME,
+            "image": image,
+            "command": ["sh", INIT_SCRIPT_PATH],
+            "env": self._container_env(),
+            "volumeMounts": list(self._claim_mounts),
+        }
+        self._init_containers.append(container)
+        self._steps.append("Running the start-up script")
+
+    def init_containers(self, containers: Sequence[InitContainer], image: str) -> None:
+        """Add further containers that run before the server."""
+        for container in containers:
+            declared: dict[str, Any] = {
+                "name": container.name,
+                "image": container.image or image,
+                "command": list(container.command),
+                "volumeMounts": [m.to_kubernetes() for m in container.volume_mounts],
+            }
+            if container.env:
+                declared["env"] = [
+                    {"name": k, "value": self._render_text(v, f"init container {container.name}: {k}", argument=True)}
+                    for k, v in container.env.items()
+                ]
+            self._init_containers.append(declared)
+
+    def pull_secrets(self, secrets: Sequence[ImagePullSecret | str]) -> None:
+        """Add pull secrets to the pod (never to a service account, which others use too)."""
+        for secret in secrets:
+            if isinstance(secret, str) or secret.data is None:
+                self._pull_secrets.append({"name": secret if isinstance(secret, str) else secret.name})
+                continue
+            name = object_name(f"{secret.name}-{self._context.user.name}", self._context.owned_hash(secret.name))
+            body = {
+                "type": "kubernetes.io/dockerconfigjson",
+                "data": {".dockerconfigjson": secret.data.get_secret_value()},
+            }
+            field = f"get_image_pull_secrets(): {secret.name}"
+            self._add(KubeObject("v1", "Secret", name, Lifetime.owned, field, body))
+            self._pull_secrets.append({"name": name})
+
+    def role_bindings(self, bindings: Sequence[RoleBinding]) -> None:
+        """Add roles and their bindings."""
+        group = "rbac.authorization.k8s.io"
+        for binding in bindings:
+            lifetime = Lifetime.kept if binding.persist else Lifetime.owned
+            field = f"get_role_bindings(): {binding.name}"
+            role = self._own_name(binding.role.name, lifetime)
+            rule = {
+                "apiGroups": list(binding.role.api_groups),
+                "resources": list(binding.role.resources),
+                "verbs": [v.value for v in binding.role.verbs],
+            }
+            self._add(KubeObject(f"{group}/v1", "Role", role, lifetime, field, {"rules": [rule]}))
+            subjects = [
+                {"kind": "ServiceAccount", "name": s.name, "namespace": self._context.namespace}
+                if s.kind.value == "ServiceAccount"
+                else {"kind": "User", "name": s.name, "apiGroup": group}
+                for s in binding.subjects
+            ]
+            body = {"roleRef": {"apiGroup": group, "kind": "Role", "name": role}, "subjects": subjects}
+            name = self._own_name(binding.name, lifetime)
+            self._add(KubeObject(f"{group}/v1", "RoleBinding", name, lifetime, field, body))
+
+    def manifests(self, manifests: Sequence[Manifest]) -> None:
+        """Add any other objects; the hub's policy decides later which are allowed."""
+        for manifest in manifests:
+            lifetime = Lifetime.kept if manifest.persist else Lifetime.owned
+            for number, document in enumerate(manifest.content):
+                field = f"get_manifests(): {manifest.name}, document {number + 1}"
+                self._add(self._manifest_object(document, lifetime, field))
+        if manifests:
+            self._steps.append("Preparing services")
+
+    # ---------------------------------------------------------------------------------------------- result
+
+    def override(self) -> dict[str, Any]:
+        """Return the trait values that the parts add up to."""
+        self._pack()
+        parts: dict[str, Any] = {
+            "environment": self._env,
+            "volumes": self._volumes,
+            "volume_mounts": self._mounts,
+            "init_containers": self._init_containers,
+            "image_pull_secrets": self._pull_secrets,
+        }
+        if self._env_from:
+            parts["extra_container_config"] = {"envFrom": self._env_from}
+        return {trait: value for trait, value in parts.items() if value}
+
+    def objects(self) -> tuple[KubeObject, ...]:
+        """Return the Kubernetes objects that the parts add up to."""
+        self._pack()
+        return tuple(self._objects)
+
+    def steps(self) -> tuple[str, ...]:
+        """Return what is being done, in words."""
+        self._pack()
+        return tuple(dict.fromkeys(self._steps))
+
+    # ---------------------------------------------------------------------------------------------- texts
+
+    def _render(self, text: Any, field: str, lookup: Mapping[str, Any] | None = None) -> Any:
+        rendered = render_value(text, self._lookup if lookup is None else lookup, origin=self._origin, field=field)
+        return self._unguarded(rendered)
+
+    def _unguarded(self, value: Any) -> Any:
+        return unguard(value) if self._is_guarded else value
+
+    def _mentions_user(self, text: str) -> bool:
+        """Tell whether a text differs from user to user."""
+        names = {self._fact_names.get(n, n) for n in references_in(text)}
+        return not _PERSONAL_FACTS.isdisjoint(names.union(*(self._inserting.get(n, ()) for n in names)))
+
+    def _render_text(self, text: str, field: str, *, argument: bool = False) -> str:
+        rendered = self._render(text, field, self._argument_lookup if argument else None)
+        if isinstance(rendered, SecretRef):
+            raise BuildError(
+                "a secure param may stand only as the whole value of an environment variable",
+                profile=self._slug,
+                origin=self._origin,
+                field=field,
+            )
+        return rendered if isinstance(rendered, str) else _plain(rendered)
+
+    def _read(self, field: str, path: Any) -> str:
+        if isinstance(path, InlineText):
+            return str(path)
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as e:
+            raise BuildError(
+                f"the file {str(path)!r} cannot be read: {e}", profile=self._slug, origin=self._origin, field=field
+            ) from None
+
+    def _container_env(self) -> list[dict[str, Any]]:
+        return [
+            {"name": k, **v} if isinstance(v, Mapping) else {"name": k, "value": v}
+            for k, v in sorted(self._env.items())
+        ]
+
+    # ---------------------------------------------------------------------------------------------- names
+
+    def _add(self, added: KubeObject) -> None:
+        if self._is_guarded:
+            added = replace(added, body=unguard(added.body))
+        for present in self._objects:
+            if present.key == added.key and present.body != added.body:
+                raise ConflictError(
+                    f"{added.kind} {added.name!r} is defined by {present.field} and, differently, by {added.field}",
+                    profile=self._slug,
+                    origin=self._origin,
+                    hint="Rename one of the two",
+                )
+            if present.key == added.key:
+                return
+        self._objects.append(added)
+
+    def _claim_name(self, volume: Volume) -> str:
+        context = self._context
+        if not volume.persist:
+            return object_name(f"{volume.claim_name}-{context.user.name}", context.owned_hash(volume.claim_name))
+        if context.user_namespaces:
+            return volume.claim_name
+        # The same claim for all servers of the user; the hub's identity stays out, so that data outlives it.
+        return object_name(
+            f"{volume.claim_name}-{context.user.name}", identity_hash("claim", context.user.name, volume.claim_name)
+        )
+
+    def _own_name(self, name: str, lifetime: Lifetime) -> str:
+        if lifetime is Lifetime.kept and self._context.user_namespaces:
+            return name
+        if lifetime is Lifetime.kept:
+            return object_name(
+                f"{name}-{self._context.user.name}", identity_hash("kept", self._context.user.name, name)
+            )
+        return object_name(f"{name}-{self._context.user.name}", self._context.owned_hash(name))
+
+    def _manifest_object(self, document: Mapping[str, Any], lifetime: Lifetime, field: str) -> KubeObject:
+        rendered = self._render(dict(document), field)
+        spec = document.get("spec")
+        if isinstance(spec, Mapping) and isinstance(spec.get("template"), Mapping):
+            rendered["spec"]["template"] = self._render(spec["template"], field, self._argument_lookup)
+        metadata = rendered.get("metadata")
+        kind, version = rendered.get("kind"), rendered.get("apiVersion")
+        name = metadata.get("name") if isinstance(metadata, Mapping) else None
+        if not (isinstance(kind, str) and isinstance(version, str) and isinstance(name, str) and name):
+            raise BuildError(
+                "is no Kubernetes object",
+                profile=self._slug,
+                origin=self._origin,
+                field=field,
+                expected="apiVersion, kind and metadata.name",
+            )
+        body = {k: v for k, v in rendered.items() if k not in ("apiVersion", "kind", "status")}
+        body["metadata"] = {k: v for k, v in rendered["metadata"].items() if k != "name"}
+        return KubeObject(version, kind, name, lifetime, field, body)
+
+    # ---------------------------------------------------------------------------------------------- files
+
+    def _add_file(
+        self, field: str, text: str, name: str, mount_path: str, mode: int, *, render: bool = True, mount: bool = True
+    ) -> None:
+        personal = render and self._mentions_user(text)
+        content = self._render_text(text, field) if render else self._unguarded(text)
+        self._files.append(_File(field, "", name, content, mode, personal))
+        if mount:
+            self._file_mounts.append(_FileMount(name, mount_path, personal))
+
+    def _add_directory(self, field: str, directory: str, config_map: ConfigMap) -> None:
+        files = config_map.files()
+        if not files:
+            return  # there is nothing to mount
+        personal = config_map.render and any(self._mentions_user(text) for text in files.values())
+        for name, text in files.items():
+            content = self._render_text(text, field) if config_map.render else self._unguarded(text)
+            self._files.append(_File(field, directory, name, content, config_map.mode, personal))
+        self._file_mounts.append(_FileMount(directory, config_map.mount_path or "/", personal))
+
+    def _unmounted(self, config_map: ConfigMap, field: str) -> None:
+        files = config_map.files()
+        render = config_map.render
+        personal = render and any(self._mentions_user(text) for text in files.values())
+        data = {k: self._render_text(v, field) if render else self._unguarded(v) for k, v in files.items()}
+        name = self._files_name(config_map.name, data, personal)
+        lifetime = Lifetime.owned if personal else Lifetime.shared
+        self._add(KubeObject("v1", "ConfigMap", name, lifetime, field, {"data": data}))
+        self._config_map_names[config_map.name] = name
+
+    def _files_name(self, prefix: str, data: Mapping[str, str], personal: bool) -> str:
+        if personal:
+            return object_name(
+                f"{prefix}-{self._context.user.name}", self._context.owned_hash(prefix, content_hash(data))
+            )
+        return object_name(prefix, content_hash(data))
+
+    def _pack(self) -> None:
+        """Put all mounted files into as few ConfigMaps as their sizes allow, shared and personal ones apart."""
+        if self._packed:
+            return
+        self._packed = True
+        if self._files:
+            self._steps.insert(0, "Preparing files")
+        numbers = itertools.count()
+        for personal in (False, True):
+            volume_of: dict[str, str] = {}
+            for chunk in _chunks(f for f in self._files if f.personal == personal):
+                volume = f"profile-files-{next(numbers)}"
+                self._pack_chunk(chunk, volume, personal)
+                volume_of.update({file.directory or file.name: volume for file in chunk})
+            self._mount_files(volume_of, personal)
+
+    def _pack_chunk(self, chunk: Sequence[_File], volume: str, personal: bool) -> None:
+        data: dict[str, str] = {}
+        items = []
+        for file in chunk:
+            key = f"{file.directory}.{file.name}" if file.directory else file.name
+            if data.setdefault(key, file.text) != file.text:
+                raise ConflictError(
+                    f"two different files are called {file.name!r}", profile=self._slug, field=file.field
+                )
+            path = f"{file.directory}/{file.name}" if file.directory else file.name
+            items.append({"key": key, "path": path, "mode": file.mode})
+        name = self._files_name(f"{self._slug}-files", data, personal)
+        fields = ", ".join(dict.fromkeys(f.field for f in chunk))
+        lifetime = Lifetime.owned if personal else Lifetime.shared
+        self._add(KubeObject("v1", "ConfigMap", name, lifetime, fields, {"data": data}))
+        self._volumes.append({"name": volume, "configMap": {"name": name, "items": items}})
+
+    def _mount_files(self, volume_of: Mapping[str, str], personal: bool) -> None:
+        for mount in self._file_mounts:
+            if mount.personal != personal:
+                continue
+            target = {
+                "name": volume_of[mount.path],
+                "mountPath": mount.mount_path,
+                "subPath": mount.path,
+                "readOnly": True,
+            }
+            if mount.path == _INIT_SCRIPT_FILE:
+                for container in self._init_containers:
+                    if container["name"] == INIT_CONTAINER_NAME:
+                        container["volumeMounts"].append(target)
+            else:
+                self._mounts.append(target)
+        for container in self._init_containers:
+            container["volumeMounts"] = [self._of_files(m, volume_of) for m in container["volumeMounts"]]
+
+    def _of_files(self, mount: dict[str, Any], volume_of: Mapping[str, str]) -> dict[str, Any]:
+        """Return a mount of an init container; one of a ConfigMap by its name as one of the packed files."""
+        path, key = self._config_map_paths.get(mount["name"], ("", None))
+        if path not in volume_of or any(v["name"] == mount["name"] for v in self._volumes):
+            return mount
+        target, inside = mount["mountPath"], mount.get("subPath")
+        if key is not None and not inside:
+            target = f"{target.rstrip('/')}/{key}"
+        within = f"{path}/{inside}" if key is None and inside else path
+        return {"name": volume_of[path], "mountPath": target, "subPath": within, "readOnly": True}
+
+
+def _without_references(value: Any) -> Any:
+    if isinstance(value, str):
+        return escape_dollars(value)
+    if isinstance(value, Mapping):
+        return {_without_references(k): _without_references(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_references(v) for v in value]
+    return value
+
+
+def _chunks(files: Iterable[_File]) -> list[list[_File]]:
+    """Distribute files over ConfigMaps, first fit; the files of one directory stay together where they fit."""
+    chunks: list[list[_File]] = []
+    sizes: list[int] = []
+    groups: dict[str, list[_File]] = {}
+    for file in files:
+        groups.setdefault(file.directory or f"/{file.name}", []).append(file)
+    for group in groups.values():
+        size = sum(len(f.text.encode()) for f in group)
+        for index, used in enumerate(sizes):
+            if used + size <= _BIN_BYTES:
+                chunks[index].extend(group)
+                sizes[index] += size
+                break
+        else:
+            if size > MAX_CONFIG_MAP_BYTES:
+                raise BuildError(
+                    f"the files of one directory have {size:,} bytes; one ConfigMap holds {MAX_CONFIG_MAP_BYTES:,}",
+                    field=group[0].field,
+                    hint="Mount them as several directories, or put them into the image",
+                )
+            chunks.append(list(group))
+            sizes.append(size)
+    return chunks
+
+
+def _plain(value: Any) -> str:
+    """Return a param's value as the text of an environment variable or file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, default=_thaw)
+    return "" if value is None else str(value)
+
+
+def _thaw(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else list(value)

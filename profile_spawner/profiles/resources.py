@@ -1,0 +1,442 @@
+"""What a profile may ask for: volumes, files, secrets, roles, manifests, init containers.
+
+The models are frozen and strict: a misspelt key is an error that names the nearest right one. The names of models and
+fields are those of the EOEPCA configurator, so that its users find their way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from profile_spawner.names import DNS_SUBDOMAIN, is_dns_label
+from profile_spawner.params.quantities import quantity_value
+
+__all__ = [
+    "MAX_CONFIG_MAP_BYTES",
+    "ConfigMap",
+    "ConfigMapEnvVarReference",
+    "ConfigMapKeyRef",
+    "EnvValue",
+    "ImagePullSecret",
+    "InitContainer",
+    "InitContainerVolumeMount",
+    "InlineText",
+    "KubeObject",
+    "Lifetime",
+    "Manifest",
+    "Role",
+    "RoleBinding",
+    "SecretEnvVarReference",
+    "SecretKeyRef",
+    "SecretMount",
+    "Subject",
+    "SubjectKind",
+    "Verb",
+    "Volume",
+    "VolumeMount",
+    "memory_quantity",
+    "quantity",
+]
+
+MAX_CONFIG_MAP_BYTES = 1_048_576
+"""The API server's limit for the data of one ConfigMap or Secret, in bytes."""
+
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGT])i?B?")
+
+
+def _check_quantity(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be a Kubernetes quantity such as '500m', '2' or '20Gi'")
+    quantity_value(value)
+    return str(value)
+
+
+quantity = Annotated[str, BeforeValidator(_check_quantity)]
+"""A Kubernetes quantity, kept as it was written."""
+
+
+def memory_quantity(value: Any) -> str | int | None:
+    """Return memory as KubeSpawner takes it: bytes, or a number with `K`, `M`, `G` or `T` (powers of 1024).
+
+    `Gi`, `GiB` and `GB` are read as `G`: to KubeSpawner they are the same amount.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    if isinstance(value, str):
+        text = value.strip()
+        if text.isdecimal():
+            return int(text)
+        match = _MEMORY.fullmatch(text)
+        if match:
+            return f"{match.group(1)}{match.group(2)}"
+    raise ValueError("must be bytes or a number with K, M, G or T, such as '4G' or '512M'")
+
+
+def _dns_name(value: str) -> str:
+    if len(value) > 253 or not DNS_SUBDOMAIN.fullmatch(value):
+        raise ValueError("must be a Kubernetes name: lower-case letters, digits, '-' and '.', at most 253 characters")
+    return value
+
+
+def _rbac_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.:]{0,251}[A-Za-z0-9])?", value):
+        raise ValueError("must be the name of a Role: letters, digits, '-', '_', '.' and ':', at most 253 characters")
+    return value
+
+
+def _dns_label(value: str) -> str:
+    if not is_dns_label(value):
+        raise ValueError("must be a DNS label: lower-case letters, digits and '-', at most 63 characters")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or "\0" in value or ".." in value.split("/") or ":" in value or len(value) > 1024:
+        raise ValueError("must be an absolute path inside the container, without '..' and ':'")
+    return value.rstrip("/") or "/"
+
+
+def _relative(value: str) -> str:
+    if value.startswith("/") or "\0" in value or ".." in value.split("/") or len(value) > 1024:
+        raise ValueError("must be a relative path without '..'")
+    return value
+
+
+def _file_key(value: str) -> str:
+    if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", value) or value in (".", ".."):
+        raise ValueError("must be a file name of letters, digits, '-', '_' and '.'")
+    return value
+
+
+def _octal(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value:04o}"
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"(0o?)?[0-7]{3}", value)):
+        raise ValueError("must be an octal file mode such as '0644'")
+    return value
+
+
+DnsName = Annotated[str, AfterValidator(_dns_name)]
+RbacName = Annotated[str, AfterValidator(_rbac_name)]
+DnsLabel = Annotated[str, AfterValidator(_dns_label)]
+ContainerPath = Annotated[str, AfterValidator(_absolute)]
+SubPath = Annotated[str, AfterValidator(_relative)]
+FileKey = Annotated[str, AfterValidator(_file_key)]
+FileMode = Annotated[str | None, BeforeValidator(_octal)]
+
+
+class InlineText(str):
+    """The text of a file, where a profile would otherwise name a file by its path."""
+
+    __slots__ = ()
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False)
+
+
+class VolumeMount(_Model):
+    """Where a volume appears in the container.
+
+    Attributes:
+        name: The volume's name; empty means the volume that this mount belongs to.
+        mount_path: An absolute path.
+        sub_path: A path inside the volume to mount instead of its root. Such a mount is never updated by the kubelet.
+        read_only: Whether writing is refused.
+    """
+
+    name: str = ""
+    mount_path: ContainerPath
+    sub_path: SubPath | None = None
+    read_only: bool = False
+
+    def to_kubernetes(self) -> dict[str, Any]:
+        """Return the `VolumeMount` as Kubernetes writes it."""
+        mount: dict[str, Any] = {"name": self.name, "mountPath": self.mount_path}
+        if self.sub_path:
+            mount["subPath"] = self.sub_path
+        if self.read_only:
+            mount["readOnly"] = True
+        return mount
+
+
+class InitContainerVolumeMount(VolumeMount):
+    """A mount of an init container; the same fields."""
+
+
+class Volume(_Model):
+    """A PersistentVolumeClaim that is made when it is missing, and mounted.
+
+    Attributes:
+        name: The volume's name in the pod.
+        claim_name: The claim's name. In a namespace that users share it is made unique per user.
+        size: A Kubernetes quantity such as `20Gi`.
+        storage_class: `None` takes the cluster's default class.
+        access_modes: Kubernetes access modes.
+        volume_mount: Where it is mounted.
+        persist: `True`: the claim stays when the server stops. `False`: it goes with the server.
+        annotations: Annotations of the claim.
+    """
+
+    name: DnsLabel
+    claim_name: DnsName
+    size: quantity
+    storage_class: str | None = None
+    access_modes: tuple[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...] = (
+        "ReadWriteOnce",
+    )
+    volume_mount: VolumeMount
+    persist: bool = True
+    annotations: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _mount_is_its_own(self) -> Volume:
+        if self.volume_mount.name not in ("", self.name):
+            raise ValueError(f"volume_mount.name must be {self.name!r} (or left out), not {self.volume_mount.name!r}")
+        return self
+
+
+class ConfigMap(_Model):
+    """Files for the server.
+
+    Either one file (`key` and `content`), mounted as the file `mount_path`, or several (`data`), mounted as the
+    directory `mount_path`. Without `mount_path` the ConfigMap is made but not mounted (for `get_env_config_maps()`).
+
+    Attributes:
+        name: A name within the profile.
+        key: The file's name inside the ConfigMap.
+        content: The file's text.
+        data: Several files by name.
+        mount_path: An absolute path in the container.
+        default_mode: The octal file mode, `0644` by default.
+        readonly: Mounted read-only. (A ConfigMap's files can never be changed by the server.)
+        persist: Kept for compatibility; files that no server uses are removed in any case.
+        render: Whether `{{ param }}` references in the text are replaced.
+    """
+
+    name: DnsName
+    key: FileKey | None = None
+    content: str | None = Field(default=None, repr=False)
+    data: dict[FileKey, str] | None = Field(default=None, repr=False)
+    mount_path: ContainerPath | None = None
+    default_mode: FileMode = None
+    readonly: bool = True
+    persist: bool = False
+    render: bool = True
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ConfigMap:
+        if (self.key is None) == (self.data is None):
+            raise ValueError("give either 'key' and 'content' (one file) or 'data' (several files)")
+        if self.key is not None and self.content is None:
+            raise ValueError("'content' is missing: the text of the file")
+        for name, text in self.files().items():
+            size = len(text.encode())
+            if size > MAX_CONFIG_MAP_BYTES:
+                raise ValueError(
+                    f"file {name!r} has {size:,} bytes; a ConfigMap holds at most {MAX_CONFIG_MAP_BYTES:,}. "
+                    "Put it into the image or on a volume"
+                )
+        return self
+
+    def files(self) -> dict[str, str]:
+        """Return the files by name."""
+        if self.data is not None:
+            return dict(self.data)
+        return {self.key or "": self.content or ""}
+
+    @property
+    def mode(self) -> int:
+        """The file mode as a number."""
+        return int((self.default_mode or "0644").replace("o", ""), 8)
+
+
+class SecretMount(_Model):
+    """A Secret that exists already, mounted as a directory, or as one file with `sub_path`."""
+
+    name: DnsName
+    mount_path: ContainerPath
+    sub_path: SubPath | None = None
+    optional: bool = False
+
+
+class ConfigMapKeyRef(_Model):
+    """One value of a ConfigMap."""
+
+    name: DnsName
+    key: FileKey
+
+
+class SecretKeyRef(_Model):
+    """One value of a Secret. The value itself never passes the hub."""
+
+    name: DnsName
+    key: FileKey
+
+
+class ConfigMapEnvVarReference(_Model):
+    """An environment variable whose value stands in a ConfigMap (`configMapKeyRef`)."""
+
+    from_config_map: ConfigMapKeyRef
+
+    def to_kubernetes(self) -> dict[str, Any]:
+        """Return the `valueFrom` of the variable."""
+        return {"valueFrom": {"configMapKeyRef": self.from_config_map.model_dump()}}
+
+
+class SecretEnvVarReference(_Model):
+    """An environment variable whose value stands in a Secret (`secretKeyRef`)."""
+
+    from_secret: SecretKeyRef
+
+    def to_kubernetes(self) -> dict[str, Any]:
+        """Return the `valueFrom` of the variable."""
+        return {"valueFrom": {"secretKeyRef": self.from_secret.model_dump()}}
+
+
+EnvValue = str | ConfigMapEnvVarReference | SecretEnvVarReference
+"""What an environment variable may be."""
+
+
+class Manifest(_Model):
+    """Any Kubernetes objects that go with the server, as the hub's policy allows.
+
+    Attributes:
+        name: A name within the profile.
+        key: Kept for compatibility with the configurator.
+        content: The objects; `{{ references }}` in their texts are replaced.
+        persist: `False`: they go with the server. `True`: they stay.
+    """
+
+    name: str = Field(min_length=1, max_length=253)
+    key: str = ""
+    content: tuple[dict[str, Any], ...] = ()
+    persist: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty_documents(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(value.get("content"), list | tuple):
+            return {**value, "content": tuple(d for d in value["content"] if d is not None)}
+        return value
+
+
+class Verb(str, Enum):
+    """What a role may allow. `*`, `bind`, `escalate` and `impersonate` are left out on purpose."""
+
+    get = "get"
+    list = "list"
+    watch = "watch"
+    create = "create"
+    update = "update"
+    patch = "patch"
+    delete = "delete"
+    deletecollection = "deletecollection"
+
+
+class SubjectKind(str, Enum):
+    """Whom a role is bound to."""
+
+    service_account = "ServiceAccount"
+    user = "User"
+
+
+class Subject(_Model):
+    """One subject of a role binding."""
+
+    name: str = Field(min_length=1, max_length=253)
+    kind: SubjectKind = SubjectKind.service_account
+
+
+class Role(_Model):
+    """One rule, as a namespaced Role."""
+
+    name: RbacName
+    resources: tuple[str, ...]
+    verbs: tuple[Verb, ...]
+    api_groups: tuple[str, ...] = ("",)
+
+
+class RoleBinding(_Model):
+    """A Role and whom it is bound to. Allowed only where the hub's policy names the kind."""
+
+    name: RbacName
+    subjects: tuple[Subject, ...]
+    role: Role
+    persist: bool = False
+
+
+class ImagePullSecret(_Model):
+    """A pull secret for the pod: one that exists, or one made from `data` (a base64 `.dockerconfigjson`)."""
+
+    name: DnsName
+    data: SecretStr | None = None
+    persist: bool = False
+
+
+class InitContainer(_Model):
+    """A container that runs to its end before the server starts.
+
+    Attributes:
+        name: A DNS label.
+        image: `None` takes the profile's own image.
+        command: The program and its arguments; no shell is involved.
+        volume_mounts: Mounts of the pod's volumes. The name of one of the profile's own mounted ConfigMaps stands for
+            its files.
+        env: Constant environment variables.
+    """
+
+    name: DnsLabel
+    image: str | None = None
+    command: tuple[str, ...]
+    volume_mounts: tuple[InitContainerVolumeMount | VolumeMount, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict)
+
+
+class Lifetime(str, Enum):
+    """How long an object lives.
+
+    Attributes:
+        shared: The same content for every server: content-addressed name, immutable, swept when unused.
+        owned: Belongs to one server: it has an owner reference to the pod and goes with it.
+        kept: The user's data: made when missing, never removed with the server.
+    """
+
+    shared = "shared"
+    owned = "owned"
+    kept = "kept"
+
+
+@dataclasses.dataclass(frozen=True)
+class KubeObject:
+    """A Kubernetes object that a server needs, ready to be created but for its labels and owner.
+
+    Attributes:
+        api_version: For example `v1`.
+        kind: For example `ConfigMap`.
+        name: The final name in the cluster.
+        body: The manifest without `metadata.name` and `metadata.namespace`; never mutated.
+        lifetime: See `Lifetime`.
+        field: The attribute or hook of the profile that asked for it, for messages.
+    """
+
+    api_version: str
+    kind: str
+    name: str
+    lifetime: Lifetime
+    field: str
+    body: Mapping[str, Any] = dataclasses.field(repr=False)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes the object unique in its namespace."""
+        return (self.api_version, self.kind, self.name)

@@ -1,0 +1,830 @@
+"""What clients may rely on, on the local API server as on a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.control_plane import ControlPlane
+from tests.demo.cluster.api_support import (
+    APPLY,
+    JSON_PATCH,
+    MERGE,
+    PATIENCE,
+    STRATEGIC,
+    Api,
+    causes,
+    claim,
+    config_map,
+    owner,
+    pod,
+)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def api(control_plane: ControlPlane, namespace: str) -> Api:
+    """A namespace of the test's own."""
+    return Api(control_plane, namespace)
+
+
+async def _answers(api: Api, status: int, path: str) -> None:
+    """Wait until a GET answers `status`: on a real cluster, roles and deletions take effect a moment later."""
+
+    async def wait() -> None:
+        while (await api.call("GET", path)).status != status:
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(wait(), PATIENCE)
+
+
+# ------------------------------------------------------------------------------------------------------- discovery
+
+
+async def test_the_version_and_the_resources_are_told(api: Api) -> None:
+    """`/version`, `/api`, `/apis` and the resource lists say what the server serves."""
+    assert "gitVersion" in (await api.call("GET", "/version")).body
+    assert (await api.call("GET", "/api")).body["versions"] == ["v1"]
+    groups = {group["name"] for group in (await api.call("GET", "/apis")).body["groups"]}
+    assert {"apps", "batch", "rbac.authorization.k8s.io", "networking.k8s.io", "authorization.k8s.io"} <= groups
+    resources = {item["name"]: item for item in (await api.call("GET", "/api/v1")).body["resources"]}
+    assert {"pods", "pods/status", "pods/binding", "pods/log", "configmaps"} <= set(resources)
+    assert resources["pods"]["kind"] == "Pod"
+    assert resources["pods"]["shortNames"] == ["po"]
+    assert resources["namespaces"]["namespaced"] is False
+
+
+async def test_a_request_without_a_token_is_401(api: Api) -> None:
+    """Nobody is served who does not say who they are."""
+    answer = await api.as_user("").call("GET", api.path("pods"))
+    assert (answer.status, answer.body["reason"], answer.body["code"]) == (401, "Unauthorized", 401)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/namespaces/default/nothings", "/api/v1/namespaces/default/pods/p/nothing"])
+async def test_a_path_that_no_resource_has_is_404(api: Api, path: str) -> None:
+    """Unknown resources and subresources are not found."""
+    answer = await api.call("GET", path)
+    assert (answer.status, answer.body["reason"]) == (404, "NotFound")
+
+
+# --------------------------------------------------------------------------------------------------------- reading
+
+
+async def test_a_list_has_a_kind_items_and_a_numeric_version(api: Api) -> None:
+    """An empty list is a list too."""
+    found = await api.list("pods")
+    assert (found["kind"], found["apiVersion"], found["items"]) == ("PodList", "v1", [])
+    assert int(found["metadata"]["resourceVersion"]) > 0
+
+
+async def test_the_items_of_a_list_do_not_repeat_their_kind(api: Api) -> None:
+    """Kind and API version stand at the list only."""
+    await api.create("configmaps", config_map())
+    items = (await api.list("configmaps", labelSelector="!nothing"))["items"]
+    assert not [item for item in items if "kind" in item or "apiVersion" in item]
+
+
+async def test_a_missing_object_is_404_not_found(api: Api) -> None:
+    """Reading and deleting what is not there says so, with name and kind."""
+    for answer in (await api.get("pods", "nope"), await api.delete("pods", "nope")):
+        assert (answer.status, answer.body["reason"]) == (404, "NotFound")
+        assert answer.body["details"] == {"name": "nope", "kind": "pods"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "names"),
+    [
+        ("u=1", ["a", "b"]),
+        ("u==1,x=2", ["a"]),
+        ("u in (1,9),x", ["a"]),
+        ("u=1,!x", ["b"]),
+        ("u=1,x!=2", ["b"]),
+        ("u=1,x notin (3)", ["a", "b"]),
+        ("u", ["a", "b"]),
+    ],
+)
+async def test_label_selectors_select(api: Api, selector: str, names: list[str]) -> None:
+    """Every operator of label selectors works."""
+    await api.create("configmaps", config_map("a", metadata={"labels": {"u": "1", "x": "2"}}))
+    await api.create("configmaps", config_map("b", metadata={"labels": {"u": "1"}}))
+    await api.create("configmaps", config_map("c", metadata={"labels": {"v": "1"}}))
+    assert await api.names("configmaps", labelSelector=selector) == names
+
+
+@pytest.mark.parametrize(
+    ("selector", "names"),
+    [
+        ("metadata.name=a", ["a"]),
+        ("metadata.name=a,status.phase=Pending", ["a"]),
+        ("metadata.name!=a", ["b"]),
+        ("spec.nodeName=", ["a", "b"]),
+        ("status.phase=Running", []),
+    ],
+)
+async def test_field_selectors_select(api: Api, selector: str, names: list[str]) -> None:
+    """Fields of pods that clients select by work."""
+    await api.create("pods", pod("a"))
+    await api.create("pods", pod("b"))
+    assert await api.names("pods", fieldSelector=selector) == names
+
+
+@pytest.mark.parametrize(
+    "params", [{"fieldSelector": "spec.foo=x"}, {"labelSelector": "a in (b"}, {"labelSelector": "a=b=c"}]
+)
+async def test_a_selector_that_means_nothing_is_400(api: Api, params: dict[str, str]) -> None:
+    """It does not silently select everything or nothing."""
+    answer = await api.call("GET", api.path("pods"), params=params)
+    assert (answer.status, answer.body["reason"]) == (400, "BadRequest")
+
+
+async def test_the_parameters_of_the_reflector_are_accepted(api: Api) -> None:
+    """KubeSpawner lists with an old version that need not be the newest, and an empty selector."""
+    params = {"resourceVersion": "0", "resourceVersionMatch": "NotOlderThan", "fieldSelector": ""}
+    assert (await api.list("pods", labelSelector="component=singleuser-server", **params))["items"] == []
+
+
+async def test_a_version_of_the_future_is_a_timeout(api: Api) -> None:
+    """A list that must be newer than anything there is answers 504."""
+    answer = await api.call("GET", api.path("pods"), params={"resourceVersion": "999999999999"})
+    assert (answer.status, answer.body["reason"]) == (504, "Timeout")
+    assert ("ResourceVersionTooLarge", "") in causes(answer)
+
+
+async def test_a_long_list_comes_in_pages(api: Api) -> None:
+    """`limit` and `continue` give every object once, at one resource version."""
+    for index in range(5):
+        await api.create("configmaps", config_map(f"c{index}", metadata={"labels": {"paged": "y"}}))
+    first = await api.list("configmaps", labelSelector="paged", limit="2")
+    token = first["metadata"]["continue"]
+    second = await api.list("configmaps", labelSelector="paged", limit="2", **{"continue": token})
+    third = await api.list("configmaps", labelSelector="paged", **{"continue": second["metadata"]["continue"]})
+    names = [item["metadata"]["name"] for page in (first, second, third) for item in page["items"]]
+    assert names == ["c0", "c1", "c2", "c3", "c4"]
+    assert "continue" not in third["metadata"]
+    assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
+
+
+async def test_objects_of_all_namespaces_are_listed_and_watched(api: Api) -> None:
+    """A list and a watch without a namespace see every namespace."""
+    version = await api.version("pods")
+    created = await api.create("pods", pod("everywhere"))
+    found = (await api.call("GET", "/api/v1/pods")).body
+    uid = created["metadata"]["uid"]
+    assert uid in [item["metadata"]["uid"] for item in found["items"]]
+    params = {"fieldSelector": f"metadata.namespace={api.namespace}", "resourceVersion": version}
+    async with api.watch("pods", everywhere=True, **params) as watch:
+        assert await watch.names(1) == [("ADDED", "everywhere")]
+
+
+# --------------------------------------------------------------------------------------------------------- writing
+
+
+async def test_a_new_pod_is_complete(api: Api) -> None:
+    """201, with identity, versions, namespace, phase and the defaults that clients read."""
+    made = await api.create("pods", pod(ports=[{"name": "notebook-port", "containerPort": 8888}]))
+    assert made["metadata"]["uid"]
+    assert made["metadata"]["creationTimestamp"].endswith("Z")
+    assert int(made["metadata"]["resourceVersion"]) > 0
+    assert made["metadata"]["namespace"] == api.namespace
+    assert made["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
+    spec = made["spec"]
+    assert (spec["restartPolicy"], spec["terminationGracePeriodSeconds"]) == ("Always", 30)
+    assert (spec["priority"], spec["enableServiceLinks"], spec["dnsPolicy"]) == (0, True, "ClusterFirst")
+    assert [item["key"] for item in spec["tolerations"]] == [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ]
+    container = spec["containers"][0]
+    assert container["ports"] == [{"name": "notebook-port", "containerPort": 8888, "protocol": "TCP"}]
+    assert (container["imagePullPolicy"], container["terminationMessagePolicy"]) == ("IfNotPresent", "File")
+
+
+async def test_amounts_are_canonical_and_limits_become_requests(api: Api) -> None:
+    """`0.5` is stored as `500m`, and what is limited but not requested is requested."""
+    limits = {"cpu": 0.5, "memory": "1024Mi", "nvidia.com/gpu": 1}
+    made = await api.create("pods", pod(resources={"limits": limits, "requests": {"cpu": "0.10"}}))
+    stored = {"cpu": "500m", "memory": "1Gi", "nvidia.com/gpu": "1"}
+    resources = made["spec"]["containers"][0]["resources"]
+    assert resources == {"limits": stored, "requests": {**stored, "cpu": "100m"}}
+    assert made["status"]["qosClass"] == "Burstable"
+
+
+async def test_a_name_is_taken_once(api: Api) -> None:
+    """The second create is 409 AlreadyExists."""
+    for resource, body in (("pods", pod()), ("configmaps", config_map()), ("persistentvolumeclaims", claim())):
+        await api.create(resource, body)
+        answer = await api.try_create(resource, body)
+        assert (answer.status, answer.body["reason"]) == (409, "AlreadyExists")
+        assert answer.body["details"]["kind"] == resource
+
+
+async def test_a_generated_name_has_the_prefix(api: Api) -> None:
+    """`generateName` makes a new name each time."""
+    body = {**pod(), "metadata": {"generateName": "g-"}}
+    names = {(await api.create("pods", body))["metadata"]["name"] for _ in range(3)}
+    assert len(names) == 3
+    assert all(name.startswith("g-") and len(name) == 7 for name in names)
+
+
+async def test_a_dry_run_changes_nothing(api: Api) -> None:
+    """`dryRun=All` answers as if, and stores nothing: create, change and delete."""
+    assert (await api.create("pods", pod(), dryRun="All"))["metadata"]["uid"]
+    assert (await api.get("pods", "p")).status == 404
+    await api.create("configmaps", config_map("c", {"a": "1"}))
+    changed = await api.patch("configmaps", "c", {"data": {"a": "2"}}, dryRun="All")
+    assert changed.body["data"] == {"a": "2"}
+    assert (await api.delete("configmaps", "c", dryRun=["All"])).status == 200
+    assert (await api.get("configmaps", "c")).body["data"] == {"a": "1"}
+
+
+async def test_a_namespace_must_exist(api: Api) -> None:
+    """Nothing can be created where there is no namespace; a namespace is taken once."""
+    assert (await api.call("POST", "/api/v1/namespaces/nowhere/pods", pod())).status == 404
+    answer = await api.call("POST", "/api/v1/namespaces", {"metadata": {"name": api.namespace}})
+    assert (answer.status, answer.body["reason"]) == (409, "AlreadyExists")
+
+
+async def test_a_replacement_based_on_an_old_version_is_a_conflict(api: Api) -> None:
+    """PUT with a stale resource version is 409 Conflict, without one it overwrites."""
+    first = await api.create("configmaps", config_map("c", {"a": "1"}))
+    second = await api.put("configmaps", "c", {**first, "data": {"a": "2"}})
+    assert second.status == 200
+    stale = await api.put("configmaps", "c", {**first, "data": {"a": "3"}})
+    assert (stale.status, stale.body["reason"]) == (409, "Conflict")
+    assert (await api.put("configmaps", "c", config_map("c", {"a": "4"}))).status == 200
+
+
+async def test_a_write_that_changes_nothing_makes_no_new_version(api: Api) -> None:
+    """The resource version moves with changes only."""
+    first = await api.create("configmaps", config_map("c", {"a": "1"}))
+    same = await api.patch("configmaps", "c", {"data": {"a": "1"}})
+    assert same.body["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    other = await api.patch("configmaps", "c", {"data": {"a": "2"}})
+    assert int(other.body["metadata"]["resourceVersion"]) > int(first["metadata"]["resourceVersion"])
+
+
+async def test_a_merge_patch_deletes_by_null(api: Api) -> None:
+    """JSON merge patch."""
+    await api.create("pods", pod(labels={"app": "b"}))
+    answer = await api.patch("pods", "p", {"metadata": {"labels": {"app": None, "c": "d"}}})
+    assert answer.body["metadata"]["labels"] == {"c": "d"}
+
+
+async def test_a_json_patch_is_a_list_of_operations(api: Api) -> None:
+    """JSON patch: add, test, copy, move, remove; a test that fails is 422 and changes nothing."""
+    await api.create("pods", pod(labels={"app": "b"}))
+    operations = [
+        {"op": "test", "path": "/metadata/labels/app", "value": "b"},
+        {"op": "add", "path": "/metadata/labels/x~1y", "value": "1"},
+        {"op": "copy", "from": "/metadata/labels/app", "path": "/metadata/labels/z"},
+        {"op": "remove", "path": "/metadata/labels/app"},
+    ]
+    answer = await api.patch("pods", "p", operations, JSON_PATCH)
+    assert answer.body["metadata"]["labels"] == {"x/y": "1", "z": "b"}
+    refused = await api.patch("pods", "p", operations, JSON_PATCH)
+    assert (refused.status, refused.body["reason"]) == (422, "Invalid")
+
+
+async def test_a_strategic_patch_merges_lists_by_their_keys(api: Api) -> None:
+    """Conditions by type, ports by number: what is not named stays."""
+    await api.create("pods", pod())
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    await api.patch("pods", "p", ready, STRATEGIC, "status")
+    both = {"status": {"conditions": [{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": "False"}]}}
+    answer = await api.patch("pods", "p", both, STRATEGIC, "status")
+    assert {item["type"]: item["status"] for item in answer.body["status"]["conditions"]} == {
+        "Initialized": "True",
+        "Ready": "False",
+    }
+    without = {"status": {"conditions": [{"$patch": "delete", "type": "Ready"}]}}
+    answer = await api.patch("pods", "p", without, STRATEGIC, "status")
+    assert [item["type"] for item in answer.body["status"]["conditions"]] == ["Initialized"]
+
+
+async def test_a_patch_of_another_type_is_415(api: Api) -> None:
+    """Plain JSON is no patch."""
+    await api.create("pods", pod())
+    assert (await api.patch("pods", "p", {}, "application/json")).status == 415
+
+
+async def test_the_status_is_written_through_its_subresource_only(api: Api) -> None:
+    """A patch of `status` leaves the spec alone, and a patch of the pod leaves the status alone."""
+    await api.create("pods", pod())
+    status = {"phase": "Running", "podIP": "127.1.2.3", "podIPs": [{"ip": "127.1.2.3"}]}
+    answer = await api.patch("pods", "p", {"status": status, "spec": {"nodeName": "zz"}}, STRATEGIC, "status")
+    assert (answer.status, answer.body["status"]["phase"], answer.body["status"]["podIP"]) == (
+        200,
+        "Running",
+        "127.1.2.3",
+    )
+    assert "nodeName" not in answer.body["spec"]
+    plain = await api.patch("pods", "p", {"status": {"phase": "Failed"}})
+    assert plain.body["status"]["phase"] == "Running"
+
+
+async def test_the_spec_of_a_pod_is_frozen(api: Api) -> None:
+    """The image may change, the environment may not."""
+    await api.create("pods", pod())
+    image = {"spec": {"containers": [{"name": "notebook", "image": "example/image:2"}]}}
+    assert (await api.patch("pods", "p", image, STRATEGIC)).status == 200
+    env = {"spec": {"containers": [{"name": "notebook", "env": [{"name": "A", "value": "1"}]}]}}
+    answer = await api.patch("pods", "p", env, STRATEGIC)
+    assert (answer.status, causes(answer)) == (422, {("FieldValueForbidden", "spec")})
+
+
+async def test_an_unknown_field_is_dropped(api: Api) -> None:
+    """What the server does not know does not come back."""
+    made = await api.create("pods", {**pod(spec={"nosuch": 1}), "more": 2})
+    assert "nosuch" not in made["spec"]
+    assert "more" not in made
+
+
+async def test_server_side_apply_creates_merges_and_refuses(api: Api) -> None:
+    """Who applies owns what they name; another manager's value is a 409 unless forced; what is left out goes."""
+    answer = await api.patch("configmaps", "c", config_map("c", {"a": "1"}), APPLY, fieldManager="m1")
+    assert answer.status == 201
+    entry = answer.body["metadata"]["managedFields"][0]
+    assert (entry["manager"], entry["operation"]) == ("m1", "Apply")
+    assert entry["fieldsV1"] == {"f:data": {"f:a": {}}}
+    refused = await api.patch("configmaps", "c", config_map("c", {"a": "2"}), APPLY, fieldManager="m2")
+    assert (refused.status, refused.body["reason"]) == (409, "Conflict")
+    assert causes(refused) == {("FieldManagerConflict", ".data.a")}
+    beside = await api.patch("configmaps", "c", config_map("c", {"b": "2"}), APPLY, fieldManager="m2")
+    assert beside.body["data"] == {"a": "1", "b": "2"}
+    forced = await api.patch("configmaps", "c", config_map("c", {"a": "3"}), APPLY, fieldManager="m2", force="true")
+    assert forced.body["data"] == {"a": "3"}
+    await api.patch("configmaps", "c", config_map("c", {"z": "1"}), APPLY, fieldManager="m1")
+    assert (await api.get("configmaps", "c")).body["data"] == {"a": "3", "z": "1"}
+
+
+async def test_a_plain_write_owns_its_fields_too(api: Api) -> None:
+    """Who applies over a created object meets a conflict with its creator."""
+    await api.create("configmaps", config_map("c", {"a": "1"}), fieldManager="maker")
+    answer = await api.patch("configmaps", "c", config_map("c", {"a": "2"}), APPLY, fieldManager="m")
+    assert answer.status == 409
+    assert 'conflict with "maker"' in answer.body["message"]
+    same = await api.patch("configmaps", "c", config_map("c", {"a": "1"}), APPLY, fieldManager="m")
+    assert same.status == 200
+
+
+# -------------------------------------------------------------------------------------------------------- watching
+
+
+async def test_a_watch_begins_after_its_version(api: Api) -> None:
+    """What was there before is not repeated, what came between list and watch is not lost."""
+    await api.create("pods", pod("before"))
+    version = await api.version("pods")
+    await api.create("pods", pod("between"))
+    async with api.watch("pods", resourceVersion=version) as watch:
+        assert await watch.names(1) == [("ADDED", "between")]
+        await api.create("pods", pod("after"))
+        assert await watch.names(1) == [("ADDED", "after")]
+
+
+async def test_a_watch_without_a_version_shows_what_is_there(api: Api) -> None:
+    """First the present objects as ADDED, then the changes."""
+    await api.create("configmaps", config_map("one"))
+    async with api.watch("configmaps", fieldSelector="metadata.name=one") as watch:
+        assert await watch.names(1) == [("ADDED", "one")]
+        await api.patch("configmaps", "one", {"data": {"a": "b"}})
+        assert await watch.names(1) == [("MODIFIED", "one")]
+        await api.delete("configmaps", "one")
+        assert await watch.names(1) == [("DELETED", "one")]
+
+
+async def test_the_python_spelling_of_a_watch_is_a_watch(api: Api) -> None:
+    """kubernetes_asyncio sends `watch=True`."""
+    version = await api.version("pods")
+    async with api.watch("pods", watch="True", resourceVersion=version) as watch:
+        await api.create("pods", pod())
+        assert await watch.names(1) == [("ADDED", "p")]
+
+
+async def test_a_watch_sees_its_selection_only(api: Api) -> None:
+    """An object that leaves the selection is DELETED for the watch, one that enters it is ADDED."""
+    version = await api.version("pods")
+    async with api.watch("pods", labelSelector="t=1", resourceVersion=version) as watch:
+        await api.create("pods", pod("other"))
+        await api.create("pods", pod("mine", labels={"t": "1"}))
+        assert await watch.names(1) == [("ADDED", "mine")]
+        await api.patch("pods", "mine", {"metadata": {"labels": {"t": "2"}}})
+        kind, gone = await watch.event()
+        assert (kind, gone["metadata"]["labels"]) == ("DELETED", {"t": "1"})
+        await api.patch("pods", "other", {"metadata": {"labels": {"t": "1"}}})
+        assert await watch.names(1) == [("ADDED", "other")]
+
+
+async def test_the_events_of_a_watch_carry_growing_versions(api: Api) -> None:
+    """Each event can be resumed from: its version is newer than that of the one before."""
+    version = await api.version("configmaps")
+    async with api.watch("configmaps", resourceVersion=version) as watch:
+        await api.create("configmaps", config_map("c"))
+        await api.patch("configmaps", "c", {"data": {"a": "1"}})
+        await api.delete("configmaps", "c")
+        events = [await watch.event() for _ in range(3)]
+    versions = [int(document["metadata"]["resourceVersion"]) for _, document in events]
+    assert versions == sorted(set(versions))
+    async with api.watch("configmaps", resourceVersion=str(versions[0])) as watch:
+        assert await watch.names(2) == [("MODIFIED", "c"), ("DELETED", "c")]
+
+
+async def test_a_watch_ends_by_its_own_timeout(api: Api) -> None:
+    """`timeoutSeconds` ends the stream from the server's side."""
+    async with api.watch("pods", resourceVersion=await api.version("pods"), timeoutSeconds="1") as watch:
+        assert await watch.rest() == []
+
+
+async def test_a_watch_tells_how_far_it_has_come(api: Api) -> None:
+    """Bookmarks carry the newest version, whatever was selected; the present state may be marked off by one."""
+    if api.plane.name == "real":
+        pytest.skip("a real API server sends bookmarks about once a minute, and marks the present state since 1.27")
+    await api.create("pods", pod("there"))
+    params = {"allowWatchBookmarks": "true", "timeoutSeconds": "1"}
+    initial = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+    async with api.watch("pods", **params, **initial) as watch:
+        assert await watch.names(1) == [("ADDED", "there")]
+        kind, mark = await watch.event()
+        assert (kind, mark["metadata"]["annotations"]) == ("BOOKMARK", {"k8s.io/initial-events-end": "true"})
+        await api.create("configmaps", config_map())
+        [(kind, mark)] = await watch.rest()
+    assert kind == "BOOKMARK"
+    assert mark["metadata"]["resourceVersion"] == await api.version("pods")
+
+
+async def test_a_watch_from_a_forgotten_version_is_410(api: Api) -> None:
+    """A client that comes back too late has to list again."""
+    if api.plane.name == "real":
+        pytest.skip("a real API server forgets when etcd compacts, after five minutes")
+    version = await api.version("pods")
+    await api.create("pods", pod())
+    api.plane.server.store.forget_history()  # type: ignore[attr-defined]
+    async with api.watch("pods", resourceVersion=version) as watch:
+        kind, status = await watch.event()
+    assert (kind, status["code"], status["reason"]) == ("ERROR", 410, "Expired")
+
+
+# -------------------------------------------------------------------------------------------------------- deleting
+
+
+async def test_a_pod_without_a_node_goes_at_once(api: Api) -> None:
+    """Nothing runs, so nothing is waited for."""
+    version = await api.version("pods")
+    await api.create("pods", pod())
+    answer = await api.delete("pods", "p")
+    assert (answer.status, answer.body["kind"], answer.body["metadata"]["name"]) == (200, "Pod", "p")
+    assert (await api.get("pods", "p")).status == 404
+    async with api.watch("pods", resourceVersion=version) as watch:
+        assert await watch.until("DELETED", "p") == ["ADDED", "MODIFIED", "DELETED"]
+
+
+async def test_a_bound_pod_stays_until_its_kubelet_lets_it_go(api: Api) -> None:
+    """Deleting marks it; a deletion without grace removes it. Both are seen by watches."""
+    await api.create("pods", pod())
+    assert (await api.bind("p")).status == 201
+    bound = (await api.get("pods", "p")).body
+    assert bound["spec"]["nodeName"] == api.node
+    assert [item["type"] for item in bound["status"]["conditions"]] == ["PodScheduled"]
+    version = await api.version("pods")
+    assert (await api.delete("pods", "p", gracePeriodSeconds=5)).status == 200
+    marked = (await api.get("pods", "p")).body["metadata"]
+    assert (bool(marked["deletionTimestamp"]), marked["deletionGracePeriodSeconds"]) == (True, 5)
+    assert (await api.delete("pods", "p", gracePeriodSeconds=0)).status == 200
+    assert (await api.get("pods", "p")).status == 404
+    async with api.watch("pods", resourceVersion=version) as watch:
+        assert await watch.until("DELETED", "p") == ["MODIFIED", "MODIFIED", "DELETED"]
+
+
+async def test_a_pod_is_bound_once(api: Api) -> None:
+    """The second scheduler comes too late, and a pod that is going away is not bound."""
+    await api.create("pods", pod())
+    await api.bind("p")
+    answer = await api.bind("p", "n2")
+    assert (answer.status, answer.body["reason"]) == (409, "Conflict")
+
+
+async def test_a_finished_pod_goes_at_once(api: Api) -> None:
+    """A pod that has succeeded or failed needs no grace."""
+    await api.create("pods", pod())
+    await api.bind("p")
+    await api.patch("pods", "p", {"status": {"phase": "Succeeded"}}, STRATEGIC, "status")
+    await api.delete("pods", "p")
+    assert (await api.get("pods", "p")).status == 404
+
+
+@pytest.mark.parametrize("precondition", [{"uid": "another"}, {"resourceVersion": "1"}])
+async def test_a_deletion_with_a_wrong_precondition_is_a_conflict(api: Api, precondition: dict[str, str]) -> None:
+    """Only the very object that the client has seen is deleted."""
+    await api.create("pods", pod())
+    answer = await api.delete("pods", "p", preconditions=precondition)
+    assert (answer.status, answer.body["reason"]) == (409, "Conflict")
+    assert (await api.get("pods", "p")).status == 200
+
+
+async def test_a_collection_is_deleted_by_selector(api: Api) -> None:
+    """What is not selected stays."""
+    await api.create("configmaps", config_map("a", metadata={"labels": {"t": "1"}}))
+    await api.create("configmaps", config_map("b"))
+    answer = await api.call("DELETE", api.path("configmaps"), params={"labelSelector": "t=1"})
+    assert answer.status == 200
+    assert (await api.get("configmaps", "a")).status == 404
+    assert (await api.get("configmaps", "b")).status == 200
+
+
+async def test_finalizers_hold_an_object(api: Api) -> None:
+    """It goes when the last one is removed, and none can be added meanwhile."""
+    await api.create("configmaps", config_map("c", metadata={"finalizers": ["example.com/one"]}))
+    await api.delete("configmaps", "c")
+    assert (await api.get("configmaps", "c")).body["metadata"]["deletionTimestamp"]
+    added = await api.patch("configmaps", "c", {"metadata": {"finalizers": ["example.com/one", "example.com/two"]}})
+    assert (added.status, causes(added)) == (422, {("FieldValueForbidden", "metadata.finalizers")})
+    await api.patch("configmaps", "c", {"metadata": {"finalizers": None}})
+    assert (await api.get("configmaps", "c")).status == 404
+
+
+# ------------------------------------------------------------------------------------------------ garbage collection
+
+
+@pytest.fixture
+def collecting(api: Api) -> Api:
+    """The same, where garbage is collected."""
+    if not api.plane.collects_garbage:
+        pytest.skip("no controller manager")
+    return api
+
+
+async def test_dependents_go_with_their_owner(collecting: Api) -> None:
+    """Objects whose only owner is deleted are deleted, through generations."""
+    api = collecting
+    parent = await api.create("pods", pod())
+    child = await api.create("configmaps", config_map("child", metadata={"ownerReferences": owner(parent)}))
+    await api.create("configmaps", config_map("grandchild", metadata={"ownerReferences": owner(child)}))
+    await api.delete("pods", "p")
+    await api.gone("configmaps", "child")
+    await api.gone("configmaps", "grandchild")
+
+
+async def test_a_dependent_of_nobody_goes(collecting: Api) -> None:
+    """An owner that does not exist, or is another object of the same name, is no owner."""
+    api = collecting
+    await api.create("pods", pod())
+    reference = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "11111111-2222-3333-4444-555555555555"}
+    await api.create("configmaps", config_map("c", metadata={"ownerReferences": [reference]}))
+    await api.gone("configmaps", "c")
+
+
+async def test_one_owner_is_enough(collecting: Api) -> None:
+    """With two owners, an object stays until both are gone; the reference to the first is dropped."""
+    api = collecting
+    first, second = await api.create("configmaps", config_map("o1")), await api.create("configmaps", config_map("o2"))
+    references = [*owner(first), *owner(second)]
+    await api.create("secrets", {"metadata": {"name": "s", "ownerReferences": references}})
+    version = await api.version("secrets")
+    await api.delete("configmaps", "o1")
+    async with api.watch("secrets", resourceVersion=version, fieldSelector="metadata.name=s") as watch:
+        kind, document = await watch.event()
+    assert (kind, [item["name"] for item in document["metadata"]["ownerReferences"]]) == ("MODIFIED", ["o2"])
+    await api.delete("configmaps", "o2")
+    await api.gone("secrets", "s")
+
+
+async def test_orphans_lose_their_reference_only(collecting: Api) -> None:
+    """`propagationPolicy=Orphan` deletes the owner and leaves the dependents."""
+    api = collecting
+    parent = await api.create("configmaps", config_map("parent"))
+    await api.create("configmaps", config_map("child", metadata={"ownerReferences": owner(parent)}))
+    await api.delete("configmaps", "parent", propagationPolicy="Orphan")
+    await api.gone("configmaps", "parent")
+    child = await api.get("configmaps", "child")
+    assert child.status == 200
+    assert "ownerReferences" not in child.body["metadata"]
+
+
+async def test_in_the_foreground_dependents_go_first(collecting: Api) -> None:
+    """`propagationPolicy=Foreground` keeps the owner until those that block it are gone."""
+    api = collecting
+    parent = await api.create("configmaps", config_map("parent"))
+    held = {"ownerReferences": owner(parent, blockOwnerDeletion=True), "finalizers": ["example.com/hold"]}
+    await api.create("configmaps", config_map("child", metadata=held))
+    version = await api.version("configmaps")
+    await api.delete("configmaps", "parent", propagationPolicy="Foreground")
+    async with api.watch("configmaps", resourceVersion=version, fieldSelector="metadata.name=child") as watch:
+        kind, document = await watch.event()
+        assert (kind, bool(document["metadata"].get("deletionTimestamp"))) == ("MODIFIED", True)
+    assert (await api.get("configmaps", "parent")).body["metadata"]["finalizers"] == ["foregroundDeletion"]
+    await api.patch("configmaps", "child", {"metadata": {"finalizers": None}})
+    await api.gone("configmaps", "parent")
+
+
+async def test_a_namespace_goes_with_all_that_is_in_it(collecting: Api) -> None:
+    """Its objects are deleted, new ones are refused meanwhile, then it is gone itself."""
+    api = collecting
+    held = config_map("held", metadata={"finalizers": ["example.com/hold"]})
+    await api.create("configmaps", held)
+    await api.create("secrets", {"metadata": {"name": "s"}})
+    answer = await api.call("DELETE", f"/api/v1/namespaces/{api.namespace}")
+    assert (answer.status, answer.body["status"]["phase"]) == (200, "Terminating")
+    await api.gone("secrets", "s")
+    refused = await api.try_create("configmaps", config_map("late"))
+    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
+    assert "NamespaceTerminating" in {reason for reason, _ in causes(refused)}
+    await api.patch("configmaps", "held", {"metadata": {"finalizers": None}})
+    await _answers(api, 404, f"/api/v1/namespaces/{api.namespace}")
+
+
+# ------------------------------------------------------------------------------------------------------- other kinds
+
+
+async def test_events_are_found_by_what_they_are_about(api: Api) -> None:
+    """KubeSpawner shows a server's events as its progress."""
+    about = {"kind": "Pod", "name": "p", "namespace": api.namespace}
+    made = await api.create("events", {"metadata": {"name": "e1"}, "involvedObject": about, "message": "Pulled"})
+    assert "eventTime" in made
+    await api.create("events", {"metadata": {"name": "e2"}, "involvedObject": {**about, "name": "q"}})
+    assert await api.names("events", fieldSelector="involvedObject.name=p") == ["e1"]
+
+
+async def test_plain_secret_values_are_encoded(api: Api) -> None:
+    """`stringData` becomes `data`, and is never given back."""
+    secret = {"metadata": {"name": "s"}, "stringData": {"a": "b"}, "data": {"c": base64.b64encode(b"d").decode()}}
+    made = await api.create("secrets", secret)
+    assert made["data"] == {"a": "Yg==", "c": "ZA=="}
+    assert made["type"] == "Opaque"
+    assert "stringData" not in made
+
+
+async def test_immutable_content_stays(api: Api) -> None:
+    """An immutable ConfigMap or Secret keeps its data and its immutability; labels may change."""
+    await api.create("configmaps", config_map("c", {"a": "1"}, immutable=True))
+    for change, field in (({"data": {"a": "2"}}, "data"), ({"immutable": False}, "immutable")):
+        answer = await api.patch("configmaps", "c", change)
+        assert (answer.status, causes(answer)) == (422, {("FieldValueForbidden", field)})
+    assert (await api.patch("configmaps", "c", {"metadata": {"labels": {"l": "m"}}})).status == 200
+
+
+@pytest.mark.parametrize(("size", "status"), [(1024 * 1024, 201), (1024 * 1024 + 1, 422), (3 * 1024 * 1024, 413)])
+async def test_a_config_map_holds_one_mebibyte(api: Api, size: int, status: int) -> None:
+    """One byte more is 422, and a request that is far too large is 413."""
+    assert (await api.try_create("configmaps", config_map("c", {"a": "x" * size}))).status == status
+
+
+async def test_a_service_gets_an_address(api: Api) -> None:
+    """A clusterIP of its own, which it keeps; a headless one gets none."""
+    service: dict[str, Any] = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}}
+    made = await api.create("services", service)
+    address = made["spec"]["clusterIP"]
+    assert made["spec"]["clusterIPs"] == [address]
+    assert made["spec"]["ports"] == [{"port": 80, "protocol": "TCP", "targetPort": 80}]
+    changed = await api.patch("services", "s", {"spec": {"clusterIP": "10.96.0.77"}})
+    assert changed.status == 422
+    headless = {"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 80}]}}
+    assert (await api.create("services", headless))["spec"]["clusterIP"] == "None"
+
+
+async def test_a_claim_waits_and_keeps_its_spec(api: Api) -> None:
+    """A new claim is Pending; its access modes never change."""
+    made = await api.create("persistentvolumeclaims", claim(size="0.5Gi"))
+    assert made["spec"]["resources"]["requests"] == {"storage": "512Mi"}
+    assert (made["spec"]["volumeMode"], made["status"]) == ("Filesystem", {"phase": "Pending"})
+    answer = await api.patch("persistentvolumeclaims", "claim", {"spec": {"accessModes": ["ReadWriteMany"]}})
+    assert (answer.status, causes(answer)) == (422, {("FieldValueForbidden", "spec")})
+
+
+async def test_the_generation_counts_changes_of_the_spec(api: Api) -> None:
+    """Labels and status do not count."""
+    labels = {"a": "b"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    body = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+    assert (await api.create("deployments", body))["metadata"]["generation"] == 1
+    assert (await api.patch("deployments", "d", {"spec": {"replicas": 2}})).body["metadata"]["generation"] == 2
+    labelled = await api.patch("deployments", "d", {"metadata": {"labels": labels}})
+    assert labelled.body["metadata"]["generation"] == 2
+    status = await api.patch("deployments", "d", {"status": {"replicas": 2}}, MERGE, "status")
+    assert status.body["metadata"]["generation"] == 2
+
+
+async def _counted(api: Api, side: str, amounts: dict[str, str]) -> None:
+    """Wait until the status of quota `q` says so."""
+
+    async def wait() -> None:
+        while (await api.get("resourcequotas", "q")).body.get("status", {}).get(side) != amounts:
+            await asyncio.sleep(0.05)
+
+    await asyncio.wait_for(wait(), PATIENCE)
+
+
+async def test_a_quota_is_kept(collecting: Api) -> None:
+    """What does not fit any more is 403 with `exceeded quota`; what was deleted makes room."""
+    api = collecting
+    hard = {"pods": "1", "configmaps": "100", "limits.memory": "1Gi"}
+    await api.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": hard}})
+    await _counted(api, "hard", hard)
+    small = {"resources": {"limits": {"memory": "512Mi"}}}
+    missing = await api.try_create("pods", pod("p0"))
+    assert (missing.status, missing.body["reason"]) == (403, "Forbidden")
+    assert "must specify limits.memory" in missing.body["message"]
+    big = await api.try_create("pods", pod("p0", resources={"limits": {"memory": "2Gi"}}))
+    assert (
+        "exceeded quota: q, requested: limits.memory=2Gi, used: limits.memory=0, limited: limits.memory=1Gi"
+        in (big.body["message"])
+    )
+    await api.create("pods", pod("p1", **small))
+    refused = await api.try_create("pods", pod("p2", **small))
+    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
+    assert "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1" in refused.body["message"]
+    await api.delete("pods", "p1")
+    await _counted(api, "used", {"pods": "0", "configmaps": "0", "limits.memory": "0"})
+    await api.create("pods", pod("p2", **small))
+
+
+async def test_the_log_of_a_missing_pod_is_404(api: Api) -> None:
+    """Also where logs are kept, a pod must exist."""
+    answer = await api.call("GET", api.path("pods", "nope", "log"))
+    assert (answer.status, answer.body["reason"]) == (404, "NotFound")
+
+
+# ---------------------------------------------------------------------------------------------------------- rights
+
+READ_PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}
+
+
+async def test_what_no_role_allows_is_403(api: Api) -> None:
+    """The answer names user, verb, resource and namespace."""
+    user = api.as_user(api.plane.token_for("mallory"))
+    answer = await user.get("pods", "p")
+    assert (answer.status, answer.body["reason"]) == (403, "Forbidden")
+    where = f'in the namespace "{api.namespace}"'
+    text = f'pods "p" is forbidden: User "mallory" cannot get resource "pods" in API group "" {where}'
+    assert answer.body["message"] == text
+    everywhere = await user.call("GET", "/api/v1/pods")
+    assert "at the cluster scope" in everywhere.body["message"]
+
+
+async def test_names_and_subresources_are_granted_one_by_one(api: Api) -> None:
+    """`resourceNames` limits a rule to objects; `pods` does not include `pods/log`."""
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["get"]}
+    await api.plane.grant(api.namespace, "nora", [rule, READ_PODS])
+    user = api.as_user(api.plane.token_for("nora"))
+    await _answers(user, 404, api.path("configmaps", "mine"))
+    assert (await user.get("configmaps", "other")).status == 403
+    assert (await user.call("GET", api.path("configmaps"))).status == 403
+    assert (await user.get("pods", "p", "log")).status == 403
+
+
+async def test_a_group_is_granted_as_a_whole(api: Api) -> None:
+    """A binding may name a group, and a ClusterRole for its namespace only."""
+    name = f"pod-readers-{api.namespace}"
+    await api.create("clusterroles", {"metadata": {"name": name}, "rules": [READ_PODS]})
+    binding = {
+        "metadata": {"name": "readers"},
+        "roleRef": {"kind": "ClusterRole", "name": name, "apiGroup": "rbac.authorization.k8s.io"},
+        "subjects": [{"kind": "Group", "name": f"readers-{api.namespace}"}],
+    }
+    await api.create("rolebindings", binding)
+    user = api.as_user(api.plane.token_for("rita", [f"readers-{api.namespace}"]))
+    await _answers(user, 200, api.path("pods"))
+    assert (await user.call("GET", api.path("secrets"))).status == 403
+    assert (await user.call("GET", "/api/v1/namespaces/default/pods")).status == 403
+
+
+async def test_nobody_grants_more_than_they_have(api: Api) -> None:
+    """A role or binding with rights that its maker lacks is refused."""
+    rights = {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": ["create"]}
+    await api.plane.grant(api.namespace, "greta", [rights, READ_PODS])
+    user = api.as_user(api.plane.token_for("greta"))
+    await _answers(user, 200, api.path("pods"))
+    role = {"metadata": {"name": "r"}, "rules": [{**READ_PODS, "verbs": ["delete"]}]}
+    refused = await user.try_create("roles", role)
+    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
+    assert "is attempting to grant RBAC permissions not currently held" in refused.body["message"]
+    assert (await user.try_create("roles", {"metadata": {"name": "r"}, "rules": [READ_PODS]})).status == 201
+    binding = {
+        "metadata": {"name": "b"},
+        "roleRef": {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io"},
+        "subjects": [{"kind": "User", "name": "greta"}],
+    }
+    assert (await user.try_create("rolebindings", binding)).status == 403
+
+
+async def test_one_may_ask_what_one_may_do(api: Api) -> None:
+    """Everybody is answered about themselves, and only those with the right about others."""
+    await api.plane.grant(api.namespace, "sam", [READ_PODS])
+    user = api.as_user(api.plane.token_for("sam"))
+    await _answers(user, 200, api.path("pods"))
+    reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    for verb, allowed in (("list", True), ("delete", False)):
+        attributes = {"namespace": api.namespace, "verb": verb, "resource": "pods"}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        answer = await user.call("POST", reviews, {**body, "spec": {"resourceAttributes": attributes}})
+        assert (answer.status, answer.body["status"]["allowed"]) == (201, allowed)
+    others = {"user": "sam", "resourceAttributes": {"namespace": api.namespace, "verb": "get", "resource": "pods"}}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": others}
+    about_sam = await api.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    assert about_sam.body["status"]["allowed"] is True
+    assert (await user.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)).status == 403
+    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    answer = await user.call("POST", path, {"spec": {"namespace": api.namespace}})
+    rules = answer.body["status"]["resourceRules"]
+    assert {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]} in rules

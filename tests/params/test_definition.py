@@ -1,0 +1,167 @@
+"""Definitions of params: schemas, defaults, secrets, fields."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from profile_spawner.errors import Origin, ParamError
+from profile_spawner.params.definition import Param, ParamDefinitions, ParamRef, SecretRef, freeze, thaw
+
+HERE = Origin("params.py", 7)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Param("9lives", origin=HERE), "params.py:7"),
+        (lambda: Param("a//b"), "area/name"),
+        (lambda: Param("a", schema={"type": "number"}, default="x"), "default does not fit"),
+        (lambda: Param("a", schema={"type": "boolean", "default": 5}), "default does not fit"),
+        (lambda: Param("a", schema={"type": "nonsense"}), "schema is not valid"),
+        (lambda: Param("a", schema={"$ref": "https://example.org/x"}), "only point into the schema"),
+        (lambda: Param("a", schema={"enum": ["x" * 70_000]}), "bytes"),
+        (lambda: Param("a", secure=True, default={"secret": "s", "key": "k"}), "no default"),
+        (lambda: Param("a", merge="deep"), "first, append or merge"),  # type: ignore[arg-type]
+        (lambda: Param("a", layers=("user", "planet")), "planet"),
+        (lambda: Param.from_document("a", {"shema": {}}), "did you mean 'schema'"),
+        (lambda: Param.from_document("a", 7), "must be a mapping"),
+    ],
+)
+def test_a_wrong_definition_is_refused_with_the_reason(make: Any, words: str) -> None:
+    """Every contradiction is found when the param is defined, and names the place or the nearest name."""
+    with pytest.raises(ParamError) as error:
+        make()
+    assert words in str(error.value)
+
+
+def test_all_failures_of_a_value_are_collected() -> None:
+    """One message says everything that is wrong, with its path."""
+    param = Param("a", schema={"type": "object", "properties": {"x": {"type": "integer"}, "y": {"maximum": 3}}})
+    with pytest.raises(ParamError) as error:
+        param.check({"x": "1", "y": 9}, profile="lab", origin=HERE)
+    text = str(error.value)
+    assert "x: " in text
+    assert "y: " in text
+    assert "lab" in text
+    assert "params.py:7" in text
+
+
+def test_older_drafts_are_read() -> None:
+    """`$schema` decides: in draft 4 `exclusiveMaximum` is a flag."""
+    schema = {"$schema": "http://json-schema.org/draft-04/schema#", "maximum": 3, "exclusiveMaximum": True}
+    assert Param("a", schema=schema).problems(3)
+    assert not Param("a", schema={"maximum": 3}).problems(3)
+
+
+def test_values_cannot_be_changed_from_outside() -> None:
+    """What is kept is frozen all the way down; `thaw` gives a copy."""
+    default = {"list": [1, {"x": 2}]}
+    param = Param("a", default=default)
+    default["list"].append(3)  # type: ignore[attr-defined]
+    assert thaw(param.default) == {"list": [1, {"x": 2}]}
+    with pytest.raises(TypeError):
+        param.default["list"][1]["x"] = 5
+    assert thaw(freeze({"a": (1, 2)})) == {"a": [1, 2]}
+
+
+def test_a_secure_value_is_a_reference_and_never_shown() -> None:
+    """Only `{secret, key}` fits; it prints as three stars, and a refused value is not repeated."""
+    param = Param("token", secure=True)
+    value = param.check({"secret": "canary-name", "key": "canary-key"})
+    assert value == SecretRef("canary-name", "canary-key")
+    assert "canary" not in repr(value) + str(value) + f"{value}"
+    with pytest.raises(ParamError) as error:
+        param.check("canary-literal")
+    assert "canary" not in str(error.value)
+
+
+def test_a_long_text_never_meets_a_pattern() -> None:
+    """The length is checked first, so that no pattern can be made to run for ever."""
+    param = Param("a", schema={"type": "string", "pattern": "(a+)+$"})
+    assert "characters" in param.problems("a" * 5000 + "!")[0]
+
+
+def test_a_reference_takes_the_value_the_default_or_fails() -> None:
+    """`Param.ref` in an attribute."""
+    assert Param.ref("image/lab").resolve({"image/lab": "x:1"}) == "x:1"
+    assert ParamRef("image/lab", "y:1").resolve({}) == "y:1"
+    assert ParamRef("image/lab", None).resolve({}) is None
+    with pytest.raises(ParamError, match="image/lab"):
+        ParamRef("image/lab").resolve({})
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    """A typing mistake in a name is found by its neighbour."""
+    definitions = ParamDefinitions({"mem/limit": Param("mem/limit")})
+    with pytest.raises(ParamError, match="did you mean 'mem/limit'"):
+        definitions.require("mem/limt")
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ({"type": "boolean"}, "switch"),
+        ({"enum": ["a", 2, None]}, "choice"),
+        ({"type": "array", "items": {"enum": ["a", "b"]}}, "multi"),
+        ({"type": "integer", "minimum": 1, "maximum": 4}, "number"),
+        ({"type": "string", "pattern": "[a-z]+"}, "text"),
+    ],
+)
+def test_the_schema_says_what_the_field_looks_like(schema: dict[str, Any], kind: str) -> None:
+    """A user-settable param becomes the right kind of field."""
+    form = Param("a", schema=schema, meta={"title": "The title"}, description="Help").form
+    assert (form.kind, form.title, form.help) == (kind, "The title", "Help")
+
+
+def test_a_choice_keeps_its_type() -> None:
+    """What travels as a text in a form becomes the value of the schema's enumeration."""
+    param = Param("a", schema={"enum": ["a", 2, None, True]})
+    assert [param.from_choice(v) for v in ("a", "2", "null", "true")] == ["a", 2, None, True]
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": ["integer", "null"], "exclusiveMinimum": 0, "exclusiveMaximum": 5}, (1, 4, None)),
+        ({"type": "integer", "minimum": 1, "multipleOf": 2}, (2, None, 2)),
+        ({"type": "number", "minimum": 0.5}, (0.5, None, None)),
+    ],
+)
+def test_the_bounds_of_a_field_are_those_of_the_schema(schema: dict[str, Any], expected: Any) -> None:
+    """A value that the field takes is one that the schema takes."""
+    form = Param("a", schema=schema).form
+    assert form.kind == "number"
+    assert (form.minimum, form.maximum, form.step) == expected
+
+
+@pytest.mark.parametrize("pattern", ["^[a-z]+$", "^a|b$", "b", "[0-9]{2}"])
+def test_a_pattern_means_the_same_in_the_field_and_in_the_schema(pattern: str) -> None:
+    """A field's pattern matches the whole text, a schema's is looked for in it."""
+    param = Param("a", schema={"type": "string", "pattern": pattern})
+    for text in ("abc", "b", "xbx", "a1", "12", "x12x", "ab|", ""):
+        assert (re.fullmatch(param.form.pattern or "", text) is not None) == (not param.problems(text)), text
+
+
+def test_listed_values_may_have_titles() -> None:
+    """`oneOf` with a `const` and a `title` each is the usual way to say so."""
+    param = Param("a", schema={"oneOf": [{"const": 1, "title": "One"}, {"const": "two"}]})
+    assert param.form.kind == "choice"
+    assert param.form.choices == (("1", "One"), ("two", "two"))
+    assert param.from_choice("1") == 1
+
+
+@pytest.mark.parametrize("wrong", [{"user_settable": True}, {"merge": "append"}])
+def test_a_secure_param_is_neither_chosen_nor_joined(wrong: dict[str, Any]) -> None:
+    """A user who could name any Secret of the namespace could read it."""
+    with pytest.raises(ParamError, match="neither chosen by users nor joined"):
+        Param("token", secure=True, **wrong)
+
+
+def test_a_default_with_references_is_checked_when_they_are_known() -> None:
+    """What stands for the reference may fit."""
+    assert Param("a", schema={"type": "integer"}, default="{{ b }}").default == "{{ b }}"
+    with pytest.raises(ParamError):
+        Param("a", schema={"type": "integer"}, default="{{range .x}}")
