@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .params.definition import Param
     from .profiles.access import UserInfo
     from .profiles.base import BaseAppProfile, PlainProfile, ProfileBuild
-    from .profiles.options import Choice, Option, Unlisted
     from .profiles.registry import profile_registry
     from .profiles.resources import (
         ConfigMap,
@@ -58,7 +57,6 @@ __all__ = [
     "BaseJupyterLabProfile",
     "BaseRemoteDesktopProfile",
     "BaseWorkspaceProfile",
-    "Choice",
     "CoderProfile",
     "ConfigMap",
     "ConfigMapEnvVarReference",
@@ -69,7 +67,6 @@ __all__ = [
     "InitContainer",
     "InitContainerVolumeMount",
     "Manifest",
-    "Option",
     "Param",
     "PlainProfile",
     "ProfileBuild",
@@ -85,7 +82,6 @@ __all__ = [
     "SmallJupyterLabProfile",
     "Subject",
     "SubjectKind",
-    "Unlisted",
     "UserInfo",
     "Verb",
     "Volume",
@@ -102,11 +98,9 @@ _HOME = {
     "BaseJupyterLabProfile": "apps",
     "BaseRemoteDesktopProfile": "apps",
     "BaseWorkspaceProfile": "apps",
-    "Choice": "profiles.options",
     "CoderProfile": "apps",
     "GpuCoderProfile": "apps",
     "GpuJupyterLabProfile": "apps",
-    "Option": "profiles.options",
     "Param": "params.definition",
     "PlainProfile": "profiles.base",
     "ProfileBuild": "profiles.base",
@@ -115,7 +109,6 @@ _HOME = {
     "RedisJupyterLabProfile": "apps",
     "RemoteDesktopProfile": "apps",
     "SmallJupyterLabProfile": "apps",
-    "Unlisted": "profiles.options",
     "UserInfo": "profiles.access",
     "load_config_map": "apps.assets",
     "load_manifests": "apps.assets",

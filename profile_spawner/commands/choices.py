@@ -26,7 +26,7 @@ def somebody(entry: Entry, whose: Whose, options: Mapping[str, Any] | None = Non
     groups = set(whose.groups) | (entry.offer.access.groups or frozenset())
     users = entry.offer.access.users or frozenset()
     for option in entry.offer.options:
-        for rule in (option.access, *(c.access for c in option.choices)):
+        for rule in option.accesses():
             groups |= rule.groups or frozenset()
     user = whose.user if not users or whose.user in users else min(users)
     return replace(whose, user=user, groups=tuple(sorted(groups)), options=dict(options or {}))
@@ -53,7 +53,7 @@ def _choices(by_name: Mapping[str, Option]) -> Iterator[dict[str, Any]]:
         needed = _needed(option, by_name)
         yield needed
         if not option.read_only:
-            yield from ({**needed, option.name: value} for value in _values(option))
+            yield from ({**needed, option.name: value} for value in option.samples())
 
 
 def _needed(option: Option, by_name: Mapping[str, Option]) -> dict[str, Any]:
@@ -63,14 +63,3 @@ def _needed(option: Option, by_name: Mapping[str, Option]) -> dict[str, Any]:
         needed.update(_needed(by_name[other], by_name))
         needed[other] = allowed[0]
     return needed
-
-
-def _values(option: Option) -> Iterator[Any]:
-    if option.kind == "choice":
-        yield from (c.name for c in option.choices if not c.default)
-    elif option.kind == "multi":
-        yield from ([c.name] for c in option.choices)
-    elif option.kind == "switch":
-        yield not option.default
-    elif option.kind == "number":
-        yield from (value for value in (option.minimum, option.maximum) if value is not None)

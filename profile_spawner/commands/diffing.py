@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from .cluster import Kubeconfig, Namespace, read_object
 from .loading import Sources, Whose, loaded, run, with_user
 from .output import Format, OutputOption, make_table, print_data, report_problems
 from .validating import with_paths
+
+if TYPE_CHECKING:
+    from profile_spawner.profiles.options import Option
 
 __all__ = ["diff"]
 
@@ -111,11 +114,10 @@ async def _state(path: Path, whose: Whose) -> dict[str, dict[str, Any]]:
     return result
 
 
-def _option(option: Any) -> dict[str, Any]:
-    shown = {"kind": option.kind, "display_name": option.display_name or option.name, "default": option.default}
-    shown |= {"minimum": option.minimum, "maximum": option.maximum}
-    shown["choices"] = {c.name: c.display_name for c in option.choices}
-    return {k: v for k, v in shown.items() if v not in (None, {}, ())}
+def _option(option: Option) -> dict[str, Any]:
+    choices = {"choices": {c.name: c.display_name for c in option.listed()}} if option.listed() else {}
+    written = option.document()
+    return {k: written[k] for k in ("type", "display_name", "default", "min", "max") if k in written} | choices
 
 
 def _name(manifest: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ def explain(
 
 
 async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, Any]:
-    from profile_spawner.profiles.options import Rejection
+    from profile_spawner.profiles.selection import Rejection
 
     async with loaded(sources, whose=whose) as found:
         spawner = found.spawner(whose)

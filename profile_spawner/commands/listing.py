@@ -17,6 +17,7 @@ from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_reade
 from .output import Format, OutputOption, make_table, place, plain, print_data, progress, report_problems
 
 if TYPE_CHECKING:
+    from profile_spawner.profiles.options import Option
     from profile_spawner.profiles.registry import Entry
 
     from .places import Where
@@ -163,7 +164,7 @@ async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]
     from profile_spawner.params.definition import ParamRef
     from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile, line_of, make_profile
     from profile_spawner.profiles.context import ServerContext
-    from profile_spawner.profiles.registry import default_selection
+    from profile_spawner.profiles.selection import default_selection
 
     cls = entry.profile
     assert cls is not None
@@ -221,12 +222,11 @@ def _why(resolution: Any) -> str:
     return f"{who} ({place(resolution.origin or 'configuration')})"
 
 
-def _option(option: Any) -> str:
-    if option.choices:
-        return f"{option.kind}: " + ", ".join(c.name + (" (default)" if c.default else "") for c in option.choices)
-    bounds = [f"{n} {v:g}" for n, v in (("min", option.minimum), ("max", option.maximum)) if v is not None]
-    default = [f"default {option.default}"] if option.default is not None else []
-    return ", ".join([option.kind, *bounds, *default])
+def _option(option: Option) -> str:
+    if option.listed():
+        return f"{option.kind}: " + ", ".join(c.name + (" (default)" if c.default else "") for c in option.listed())
+    written = option.document()
+    return ", ".join([option.kind, *(f"{key} {written[key]}" for key in ("min", "max", "default") if key in written)])
 
 
 # ------------------------------------------------------------------------------------------------ images

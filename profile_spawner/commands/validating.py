@@ -200,7 +200,7 @@ def _unreachable(found: Loaded) -> Iterator[Finding]:
         for option in entry.offer.options:
             path = ("profile_options", option.name)
             rules.append(((*path, "allowed_groups"), option.access))
-            rules += [((*path, "choices", c.name, "allowed_groups"), c.access) for c in option.choices]
+            rules += [((*path, "choices", c.name, "allowed_groups"), c.access) for c in option.listed()]
         for field, access in rules:
             origin = where(field)
             for group in sorted((access.groups or frozenset()) - names):

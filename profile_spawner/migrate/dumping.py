@@ -23,8 +23,9 @@ from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile, make_profile, options_of
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.options import Option
-from profile_spawner.profiles.registry import Entry, Snapshot, default_selection
+from profile_spawner.profiles.registry import Entry, Snapshot
 from profile_spawner.profiles.resources import InlineText, Volume
+from profile_spawner.profiles.selection import default_selection
 
 __all__ = ["Dump", "TemplateContext", "dump_snapshot", "hook_values", "plain_model", "text_of"]
 
@@ -288,66 +289,7 @@ def _plain(value: Any) -> Any:
 
 def _options(options: Sequence[Option]) -> dict[str, Any]:
     """Return options as a document has them."""
-    return {o.name: _option(o) for o in options}
-
-
-def _option(option: Option) -> dict[str, Any]:
-    result: dict[str, Any] = {} if option.kind == "choice" else {"type": option.kind}
-    result["display_name"] = option.display_name or option.name
-    names = {
-        "description": "description",
-        "minimum": "min",
-        "maximum": "max",
-        "step": "step",
-        "integer": "integer",
-        "unit": "unit",
-        "pattern": "pattern",
-        "message": "validation_message",
-        "placeholder": "placeholder",
-        "required": "required",
-        "advanced": "advanced",
-        "read_only": "read_only",
-        "override": "kubespawner_override",
-        "override_off": "kubespawner_override_off",
-    }
-    for ours, theirs in names.items():
-        value = getattr(option, ours)
-        if value not in (None, "", False) and value != {}:
-            result[theirs] = thaw(value)
-    if option.default is not None:
-        result["default"] = list(option.default) if isinstance(option.default, tuple) else option.default
-    if option.when:
-        result["when"] = {k: list(v) for k, v in option.when.items()}
-    _names_of(option.access, result)
-    if option.choices:
-        result["choices"] = {}
-        for choice in option.choices:
-            written: dict[str, Any] = {"display_name": choice.display_name}
-            if choice.description:
-                written["description"] = choice.description
-            if choice.default:
-                written["default"] = True
-            if choice.override:
-                written["kubespawner_override"] = thaw(choice.override)
-            _names_of(choice.access, written)
-            result["choices"][choice.name] = written
-    if option.unlisted is not None:
-        unlisted = option.unlisted
-        result["unlisted_choice"] = {
-            "enabled": True,
-            "display_name": unlisted.display_name,
-            "display_name_in_choices": unlisted.display_name_in_choices,
-            **({"validation_regex": unlisted.pattern} if unlisted.pattern else {}),
-            **({"validation_message": unlisted.message} if unlisted.message else {}),
-            "kubespawner_override": thaw(unlisted.override),
-        }
-    return result
-
-
-def _names_of(access: Any, result: dict[str, Any]) -> None:
-    for key, names in (("allowed_groups", access.groups), ("allowed_users", access.users)):
-        if names is not None:
-            result[key] = sorted(names)
+    return {o.name: thaw(o.document()) for o in options}
 
 
 async def hook_values(snapshot: Snapshot, entry: Entry) -> dict[str, Any]:

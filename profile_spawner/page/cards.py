@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from profile_spawner.profiles.options import Offer, Option
+from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.registry import Entry
+from profile_spawner.profiles.selection import Offer
 from profile_spawner.texts import Gettext, Text, marked, said
 
 __all__ = ["ICONS", "Badge", "Card", "Wants", "badges_for", "card_of", "icon_url", "in_language", "option_badges"]
@@ -185,15 +186,10 @@ def option_badges(option: Option, effective: Mapping[str, Any] | None = None) ->
         option: The option.
         effective: The profile's own values, which the choice is laid over.
     """
-    overrides: dict[str, Mapping[str, Any]] = {c.name: c.override for c in option.choices}
-    if option.kind == "switch":
-        overrides = {"true": option.override, "false": option.override_off}
-    elif option.kind in ("number", "text"):
-        overrides = {"*": option.override}
     effective = effective or {}
     before = {(b.kind, b.label) for b in badges_for(effective)}
     changes = {}
-    for value, override in overrides.items():
+    for value, override in option.overrides_by_value().items():
         # Volumes of an override are Kubernetes' own, not those with a size that the page shows.
         plain = {k: v for k, v in override.items() if not callable(v) and k != "volumes"}
         if not plain:

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import overload
 
 from profile_spawner.profiles.access import Access, UserInfo
-from profile_spawner.profiles.options import offer_for
 from profile_spawner.profiles.registry import Entry, Snapshot
+from profile_spawner.profiles.selection import offer_for
 
 from .cards import Card, Wants, badges_for, card_of
 
@@ -191,9 +191,7 @@ class Decks:
                 wanted = Wants.of(entry.effective)
                 wants |= {wanted} if wanted is not None else set()
             for option in entry.offer.options:
-                accesses = [option.access, *(choice.access for choice in option.choices)]
-                accesses += [option.unlisted.access] if option.unlisted is not None else []
-                for access in accesses:
+                for access in option.accesses():
                     if not access.is_open:
                         rules[access.groups, access.users, id(access.hook)] = access
             if number % SLICE == SLICE - 1:

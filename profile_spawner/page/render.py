@@ -19,7 +19,8 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, PrefixLoader, select_autoescape
 from markupsafe import Markup, escape
 
-from profile_spawner.profiles.options import UNLISTED, Problem, form_field
+from profile_spawner.profiles.options import UNLISTED
+from profile_spawner.profiles.selection import Problem, form_field
 from profile_spawner.texts import Gettext, Text, marked, said
 
 from .cards import Card, Wants, icon_url, in_language

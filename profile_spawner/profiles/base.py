@@ -35,17 +35,7 @@ from . import trait_merge as merging
 from .access import Access, UserInfo
 from .context import ServerContext
 from .guarding import is_guarded, unguard
-from .options import (
-    EXPANDED_TRAITS,
-    FORMATTED_TRAITS,
-    Option,
-    Selection,
-    escape_braces,
-    escape_dollars,
-    fill_value,
-    parse_options,
-    typed_into_shell,
-)
+from .options import Option, parse_options
 from .pod_builder import Assembly
 from .resources import (
     ConfigMap,
@@ -58,6 +48,8 @@ from .resources import (
     SecretMount,
     Volume,
 )
+from .selection import Selection
+from .user_text import EXPANDED_TRAITS, FORMATTED_TRAITS, escape_braces, escape_dollars
 
 __all__ = [
     "ATTRIBUTES",
@@ -66,7 +58,6 @@ __all__ = [
     "ProfileBuild",
     "access_of",
     "check_profile_class",
-    "chosen_overrides",
     "line_of",
     "line_pattern",
     "make_profile",
@@ -182,7 +173,7 @@ class BaseAppProfile:
     allowed_users: Sequence[str] | None = None
     """The users that may use it, besides the groups."""
     profile_options: Any = {}
-    """What a user may choose with it: KubeSpawner's `profile_options`, or a list of `Option`."""
+    """What a user may choose with it: KubeSpawner's `profile_options`."""
     aliases: Sequence[str] = ()
     """Earlier slugs: saved choices of them mean this profile."""
     replaced_by: str | None = None
@@ -412,7 +403,7 @@ class BaseAppProfile:
             if option.name not in self.choices:
                 continue
             typed = self.selection is not None and option.name in self.selection.typed
-            overrides = chosen_overrides(option, self.choices[option.name], typed=typed)
+            overrides = option.overrides(self.choices[option.name], typed=typed)
             result.extend((option.name, override) for override in overrides)
         return result
 
@@ -522,19 +513,6 @@ def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:
         cls._parsed_profile_options = cached  # type: ignore[attr-defined]
     result: tuple[Option, ...] = cached[1]
     return result
-
-
-def chosen_overrides(option: Option, value: Any, *, typed: bool) -> list[dict[str, Any]]:
-    """Return the overrides that a value of an option stands for, with the value filled in."""
-    if typed and option.kind == "choice":
-        return [fill_value(option.unlisted.override, value, typed=True)] if option.unlisted else []
-    if option.kind in ("choice", "multi"):
-        names = value if isinstance(value, tuple | list) else (value,)
-        return [dict(c.override) for c in option.choices if c.name in names and c.override]
-    if option.kind == "switch":
-        override = option.override if value else option.override_off
-        return [dict(override)] if override else []
-    return [fill_value(option.override, value, typed=typed)] if option.override else []
 
 
 # ------------------------------------------------------------------------------------------------ checking
@@ -819,7 +797,7 @@ def check_profile_class(cls: Any) -> None:
                 hint="Params can give what decides on the server, such as image, limits, environment, node_selector",
             )
     for option in parse_options(cls.profile_options, profile=slug, error=_located(cls)):
-        if typed_into_shell(option):
+        if option.reaches_shell():
             raise _located(cls)(
                 "a text that users type must not become part of a shell's command",
                 profile=slug,

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .context import ServerContext
-from .options import Selection
+from .selection import Selection
 
 __all__ = ["guard", "is_guarded", "unguard"]
 

@@ -23,7 +23,6 @@ from profile_spawner.params.templates import references_in, render_value
 
 from .context import ServerContext
 from .guarding import unguard
-from .options import escape_dollars
 from .resources import (
     MAX_CONFIG_MAP_BYTES,
     ConfigMap,
@@ -37,6 +36,7 @@ from .resources import (
     SecretMount,
     Volume,
 )
+from .user_text import escape_dollars
 
 __all__ = ["INIT_SCRIPT_PATH", "Assembly"]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from profile_spawner.errors import (
     BuildError,
@@ -48,18 +48,8 @@ from .base import (
 )
 from .context import ServerContext
 from .guarding import guard, unguard
-from .options import (
-    Choice,
-    Offer,
-    Option,
-    Problem,
-    Rejection,
-    Selection,
-    access_from,
-    form_field,
-    parse_options,
-    select,
-)
+from .options import OPTION_TYPES, Choice, NumberOption, Option, access_from, parse_options
+from .selection import Offer, Problem, Rejection, Selection, default_selection, form_field, select
 from .trait_merge import as_list
 
 __all__ = [
@@ -71,7 +61,6 @@ __all__ = [
     "RawProfile",
     "Snapshot",
     "collecting",
-    "default_selection",
     "direct_collector",
     "make_entry",
     "make_resolver",
@@ -747,22 +736,26 @@ def _param_options(
             continue
         form = param.form
         default = params.get(param.name, form.default)
-        choices = tuple(Choice(v, title, default=v == to_text(default)) for v, title in form.choices)
-        yield Option(
+        choices = tuple(Choice(name=v, display_name=title, default=v == to_text(default)) for v, title in form.choices)
+        fields = {
+            "choices": choices,
+            "default": tuple(to_text(d) for d in default or ()) if form.kind == "multi" else thaw(default),
+            "minimum": form.minimum,
+            "maximum": form.maximum,
+            "step": form.step,
+            "integer": form.integer,
+            "pattern": form.pattern,
+            "max_length": form.max_length,
+        }
+        option = OPTION_TYPES[form.kind]
+        yield option(
             name=param.name,
-            kind=cast("Any", form.kind),
+            kind=form.kind,
             display_name=form.title,
             description=form.help,
-            choices=choices,
-            default=tuple(to_text(d) for d in default or ()) if form.kind == "multi" else thaw(default),
-            minimum=form.minimum,
-            maximum=form.maximum,
-            step=form.step,
-            integer=form.integer,
-            pattern=form.pattern,
-            max_length=form.max_length,
             advanced=bool(param.meta.get("advanced")),
             param=param.name,
+            **{name: value for name, value in fields.items() if name in option.model_fields},
         )
 
 
@@ -770,35 +763,16 @@ def _within(option: Option, enforced: Any) -> Option:
     """Return an option as the administrator's ceiling leaves it; a value that is fixed is only shown."""
     ceiling = Ceiling.of(enforced)
     if ceiling is None:
-        return replace(option, read_only=True)
-    if option.kind == "number":
+        return option.model_copy(update={"read_only": True})
+    if isinstance(option, NumberOption):
         upper = [m for m in (option.maximum, ceiling.maximum) if isinstance(m, int | float)]
         lower = [m for m in (option.minimum, ceiling.minimum) if isinstance(m, int | float)]
-        return replace(option, maximum=min(upper, default=None), minimum=max(lower, default=None))
-    if ceiling.allowed is not None and option.choices:
+        bounds = {"maximum": min(upper, default=None), "minimum": max(lower, default=None)}
+        return option.model_copy(update=bounds)
+    if ceiling.allowed is not None and option.listed():
         allowed = {to_text(thaw(a)) for a in ceiling.allowed}
-        return replace(option, choices=tuple(c for c in option.choices if c.name in allowed))
+        return option.model_copy(update={"choices": tuple(c for c in option.listed() if c.name in allowed)})
     return option
-
-
-def default_selection(offer: Offer) -> Selection:
-    """Return the choice of a user who may everything and chooses nothing."""
-    values: dict[str, Any] = {}
-    for option in offer.options:
-        if any(values.get(other) not in allowed for other, allowed in option.when.items()):
-            continue
-        value = _open_default(option)
-        if value is not None:
-            values[option.name] = value
-    return Selection(offer.slug, values)
-
-
-def _open_default(option: Option) -> Any:
-    if option.kind == "choice":
-        return next((c.name for c in option.choices if c.default), option.choices[0].name if option.choices else None)
-    if option.kind == "multi":
-        return tuple(option.default or [c.name for c in option.choices if c.default])
-    return option.default
 
 
 _DISPLAYED = (

@@ -14,9 +14,9 @@ from kubespawner.utils import recursive_update
 from traitlets import Bool, Float, Int, TraitError, Unicode
 
 from profile_spawner.errors import BuildError, ConflictError, shorten
-from profile_spawner.profiles.base import ProfileBuild, chosen_overrides
-from profile_spawner.profiles.options import Selection
+from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.registry import Entry
+from profile_spawner.profiles.selection import Selection
 from profile_spawner.profiles.trait_merge import merge_trait
 
 __all__ = ["TraitKeeper", "apply_build", "apply_raw"]
@@ -81,7 +81,7 @@ def apply_raw(spawner: Any, keeper: TraitKeeper, entry: Entry, selection: Select
     for option in entry.offer.options:
         if option.name not in selection.values:
             continue
-        chosen = chosen_overrides(option, selection.values[option.name], typed=option.name in selection.typed)
+        chosen = option.overrides(selection.values[option.name], typed=option.name in selection.typed)
         for override in chosen:
             _apply_overrides(spawner, keeper, copy.deepcopy(override), entry)
 

@@ -22,8 +22,8 @@ from profile_spawner.kube.failures import classify
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
 from profile_spawner.policy.kinds import plain
-from profile_spawner.profiles.options import escape_dollars
 from profile_spawner.profiles.resources import KubeObject, Lifetime
+from profile_spawner.profiles.user_text import escape_dollars
 from profile_spawner.texts import Text, joined
 
 from .env_order import in_order

@@ -31,8 +31,8 @@ from profile_spawner.page.translations import gettext_for
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.options import Rejection, Selection, from_form
 from profile_spawner.profiles.registry import Entry, Snapshot
+from profile_spawner.profiles.selection import Rejection, Selection, from_form
 from profile_spawner.texts import Text
 
 from .applying import TraitKeeper, apply_build, apply_raw

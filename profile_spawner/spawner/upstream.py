@@ -7,8 +7,9 @@ from typing import Any
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.options import Offer, Option, offer_for
-from profile_spawner.profiles.registry import Entry, default_selection
+from profile_spawner.profiles.options import ChoiceOption
+from profile_spawner.profiles.registry import Entry
+from profile_spawner.profiles.selection import Offer, default_selection, offer_for
 
 __all__ = ["display_entry", "registry_profile_list", "upstream_entry"]
 
@@ -63,9 +64,9 @@ def display_entry(entry: Entry, user: UserInfo) -> dict[str, Any]:
             del options[name]
             continue
         choices = options[name].get("choices") or {}
-        for choice in set(choices) - {c.name for c in allowed[name].choices}:
+        for choice in set(choices) - {c.name for c in allowed[name].listed()}:
             del choices[choice]
-        if allowed[name].unlisted is None:
+        if allowed[name].typed() is None:
             options[name].pop("unlisted_choice", None)
     for option in options.values():
         for choice in (option.get("choices") or {}).values():
@@ -87,14 +88,14 @@ def _display(offer: Offer) -> dict[str, Any]:
         "slug": offer.slug,
         "default": offer.default,
     }
-    options = {o.name: _option(o) for o in offer.options if o.kind == "choice"}
+    options = {o.name: _option(o) for o in offer.options if isinstance(o, ChoiceOption)}
     if options:
         result["profile_options"] = options
     return result
 
 
-def _option(option: Option) -> dict[str, Any]:
-    result: dict[str, Any] = {"display_name": option.display_name or option.name}
+def _option(option: ChoiceOption) -> dict[str, Any]:
+    result: dict[str, Any] = {"display_name": option.label}
     if option.choices:
         result["choices"] = {
             c.name: {

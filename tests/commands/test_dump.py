@@ -13,7 +13,7 @@ from .conftest import DEMO, ROOT
 HOOKS = """
 from pathlib import Path
 from profile_spawner import (
-    BaseAppProfile, ConfigMap, ImagePullSecret, InitContainer, Manifest, Option, Param, Role, RoleBinding, SecretMount,
+    BaseAppProfile, ConfigMap, ImagePullSecret, InitContainer, Manifest, Param, Role, RoleBinding, SecretMount,
     Subject, Volume, VolumeMount, profile_registry,
 )
 
@@ -33,10 +33,10 @@ class All(BaseAppProfile):
     allowed_groups = ["staff"]
     tolerations = [{"key": "gpu", "operator": "Exists"}]
     extra_annotations = {"note": "yes"}
-    profile_options = [
-        Option(name="size", kind="number", minimum=1, maximum=4, default=2, override={"cpu_limit": "{value}"}),
-        Option(name="debug", kind="switch", override={"environment": {"DEBUG": "on"}}, advanced=True),
-    ]
+    profile_options = {
+        "size": {"type": "number", "min": 1, "max": 4, "default": 2, "kubespawner_override": {"cpu_limit": "{value}"}},
+        "debug": {"type": "switch", "kubespawner_override": {"environment": {"DEBUG": "on"}}, "advanced": True},
+    }
 
     def get_pod_env_vars(self):
         return {"WHO": f"user-{self.user.name}", "N": "{{ a/b }}", "ON": "yes", "AT": "12:30:45"}

@@ -14,8 +14,9 @@ from profile_spawner.page.render import PageRequest
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Resolver
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.options import Offer, parse_options
+from profile_spawner.profiles.options import parse_options
 from profile_spawner.profiles.registry import Entry, Snapshot
+from profile_spawner.profiles.selection import Offer
 
 SETTINGS = SimpleNamespace(page_template_paths=[], category_order=[], capacity_interval=0.0)
 OPTIONS: dict[str, Any] = {"size": {"choices": {"s": {}, "l": {}}}}

@@ -14,7 +14,7 @@ from profile_spawner.kube.nodes import CAPACITY_RULES
 from profile_spawner.page import render
 from profile_spawner.page.cards import ICONS, Card
 from profile_spawner.page.render import PageRenderer, PageRequest
-from profile_spawner.profiles.options import Offer
+from profile_spawner.profiles.selection import Offer
 from tests.documentation import ROOT, code_blocks
 
 PAGE = ROOT / "docs" / "spawn-page.md"

@@ -24,7 +24,8 @@ from profile_spawner.page.cards import Card
 from profile_spawner.page.render import PageRenderer, PageRequest
 from profile_spawner.page.translations import DOMAIN, LANGUAGES, LOCALE, gettext_for, language_of
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.options import Offer, Rejection, form_field, parse_options, select
+from profile_spawner.profiles.options import parse_options
+from profile_spawner.profiles.selection import Offer, Rejection, form_field, select
 from profile_spawner.spawner.progress import STEPS
 from profile_spawner.texts import Text, joined, said
 

@@ -13,19 +13,9 @@ from hypothesis import strategies as st
 from profile_spawner.errors import ProfileDefinitionError
 from profile_spawner.profiles.access import Access, UserInfo
 from profile_spawner.profiles.base import BaseAppProfile, check_profile_class
-from profile_spawner.profiles.options import (
-    Offer,
-    Option,
-    Rejection,
-    Selection,
-    access_from,
-    fill_value,
-    form_field,
-    from_form,
-    parse_options,
-    select,
-    typed_into_shell,
-)
+from profile_spawner.profiles.options import access_from, parse_options
+from profile_spawner.profiles.selection import Offer, Rejection, Selection, form_field, from_form, select
+from profile_spawner.profiles.user_text import fill_value
 
 ADA = UserInfo("ada", frozenset({"staff"}))
 IMAGE = {
@@ -225,7 +215,7 @@ def test_a_typed_text_never_becomes_part_of_a_shell_command(override: Any, shell
         {"type": "text", "kubespawner_override": override},
         {"choices": {"a": {}}, "unlisted_choice": {"enabled": True, "kubespawner_override": override}},
     ):
-        assert typed_into_shell(parse_options({"x": option}, profile="lab")[0]) is shell
+        assert parse_options({"x": option}, profile="lab")[0].reaches_shell() is shell
 
 
 json_values = st.recursive(
@@ -318,10 +308,12 @@ def test_a_closed_access_hook_is_a_closed_door() -> None:
     assert not Access.of(groups=[]).allows(ADA)
 
 
-def test_an_option_object_and_a_dictionary_mean_the_same() -> None:
-    """Authors may write either."""
-    as_object = parse_options([Option("n", "number", display_name="n", minimum=1)], profile="lab")
-    assert as_object == parse_options({"n": {"type": "number", "min": 1}}, profile="lab")
+def test_an_option_is_written_as_it_was_read() -> None:
+    """The document of an option is what an author would write: reading it gives the same option."""
+    for option in parse_options(KINDS, profile="lab"):
+        assert parse_options({option.name: option.document() | {"when": {}}}, profile="lab")[0] == option.model_copy(
+            update={"when": {}}
+        )
 
 
 def test_a_chosen_number_is_a_text_where_kubernetes_wants_texts() -> None:

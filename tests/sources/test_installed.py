@@ -11,8 +11,8 @@ import pytest
 from profile_spawner import metrics
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.options import Selection
 from profile_spawner.profiles.resources import Lifetime
+from profile_spawner.profiles.selection import Selection
 from profile_spawner.sources.reloader import ProfileService
 from tests.sources.conftest import module, put
 

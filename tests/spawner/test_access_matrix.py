@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.options import Rejection
 from profile_spawner.profiles.registry import Collector, RawProfile, make_snapshot
+from profile_spawner.profiles.selection import Rejection
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.options import Offer, Rejection, parse_options, select
+from profile_spawner.profiles.options import parse_options
+from profile_spawner.profiles.selection import Offer, Rejection, select
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from profile_spawner.apps.workspace import workspace_volume
 from profile_spawner.profiles import base as profile
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.options import Selection
 from profile_spawner.profiles.resources import Volume
+from profile_spawner.profiles.selection import Selection
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 
 __all__ = ["BaseAppProfile", "WorkspaceProfile"]
