@@ -56,4 +56,4 @@ def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Man
     path = Path(path)
     with path.open("rb") as file:
         text = file.read(MAX_BYTES + 1)
-    return Manifest(name=name, key=path.name, content=tuple(parse_yaml(text, str(path))), persist=persist)
+    return Manifest(name=name, content=tuple(parse_yaml(text, str(path))), persist=persist)

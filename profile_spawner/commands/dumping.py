@@ -262,7 +262,7 @@ def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
     """
     import difflib
 
-    from profile_spawner.profiles.base import ATTRIBUTES
+    from profile_spawner.profiles.attributes import ATTRIBUTES
 
     known = [*(a for a in ATTRIBUTES if a != "slug"), "groups"]
     if name not in known and not (hasattr(cls, name) and isinstance(getattr(cls, name), str | int | float)):

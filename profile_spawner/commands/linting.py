@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin
+from profile_spawner.profiles.attributes import ATTRIBUTES
 
 from .findings import Finding, Level
 
@@ -19,25 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["lint_entry", "unknown_settings"]
 
-ENTRY_KEYS = frozenset(
-    {
-        "display_name",
-        "description",
-        "slug",
-        "default",
-        "kubespawner_override",
-        "profile_options",
-        "allowed_groups",
-        "allowed_users",
-        "icon",
-        "category",
-        "tags",
-        "order",
-        "aliases",
-        "replaced_by",
-        "deprecated",
-    }
-)
+ENTRY_KEYS = frozenset(name for name, attribute in ATTRIBUTES.items() if attribute.plain)
 _OPTION_KEYS = frozenset(
     {
         "display_name",

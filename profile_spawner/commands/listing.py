@@ -162,7 +162,8 @@ def _environment_value(value: Any) -> Any:
 
 async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]:
     from profile_spawner.params.definition import ParamRef
-    from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile, line_of, make_profile
+    from profile_spawner.profiles.attributes import ATTRIBUTES
+    from profile_spawner.profiles.base import line_of, make_profile
     from profile_spawner.profiles.context import ServerContext
     from profile_spawner.profiles.selection import default_selection
 
@@ -176,7 +177,7 @@ async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]
     for name in ATTRIBUTES:
         declared, value = getattr(cls, name), getattr(profile, name)
         if name in ("params", "pod_env_vars") or (
-            value == getattr(BaseAppProfile, name) and not isinstance(declared, ParamRef)
+            value == ATTRIBUTES[name].default and not isinstance(declared, ParamRef)
         ):
             continue
         origin: Any = line_of(cls, name)

@@ -281,7 +281,8 @@ _FIELDS = (
 
 def _blamed(entry: Entry, problem: str, where: Where) -> Origin | None:
     """Return where the setting stands that an API server's words are about, as far as it can be told."""
-    from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile, line_of
+    from profile_spawner.profiles.attributes import ATTRIBUTES
+    from profile_spawner.profiles.base import line_of
 
     for part, name in _FIELDS:
         if part not in problem:
@@ -289,7 +290,7 @@ def _blamed(entry: Entry, problem: str, where: Where) -> Origin | None:
         if entry.raw is not None and name in (entry.raw.get("kubespawner_override") or {}):
             return where(("kubespawner_override", name))
         cls = entry.profile
-        if cls is not None and name in ATTRIBUTES and getattr(cls, name) != getattr(BaseAppProfile, name):
+        if cls is not None and name in ATTRIBUTES and getattr(cls, name) != ATTRIBUTES[name].default:
             return line_of(cls, name)
     return None
 

@@ -148,7 +148,9 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
         "groups": list(groups) if cls.allowed_groups is None else sorted(cls.allowed_groups),
         "id": f"profile_{cls.slug}",
         "image_pull_secrets": [
-            {"name": s, "persist": True} if isinstance(s, str) else {"persist": s.persist, **plain_model(s)}
+            {"name": s, "persist": True}
+            if isinstance(s, str)
+            else {"persist": getattr(s, "persist", False), **plain_model(s)}
             for s in values["image_pull_secrets"]
         ],
         "init_containers": containers,
@@ -185,7 +187,7 @@ def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) 
 
 def _manifest(manifest: Manifest) -> dict[str, Any]:
     return {
-        "key": manifest.key or manifest.name,
+        "key": getattr(manifest, "key", "") or manifest.name,
         "persist": manifest.persist,
         "name": manifest.name,
         "content": [d for d in plain_model(manifest).get("content", []) if not _is_secret(d)],
@@ -239,8 +241,8 @@ def _volume(volume: Volume) -> dict[str, Any]:
 
 def _config_map(config_map: ConfigMap) -> dict[str, Any]:
     ((key, content),) = config_map.files().items()
-    result: dict[str, Any] = {"content": content, "key": key, "name": config_map.name, "persist": config_map.persist}
-    result["readonly"] = config_map.readonly
+    result: dict[str, Any] = {"content": content, "key": key, "name": config_map.name}
+    result |= {"persist": getattr(config_map, "persist", False), "readonly": getattr(config_map, "readonly", True)}
     if config_map.mount_path:
         # There a file is mounted, never a folder.
         inside = f"/{key}" if config_map.key is None else ""
@@ -251,7 +253,7 @@ def _config_map(config_map: ConfigMap) -> dict[str, Any]:
 
 
 def _binding(binding: Any) -> dict[str, Any]:
-    result = plain_model(binding)
+    result: dict[str, Any] = plain_model(binding)
     result["persist"] = binding.persist
     result["role"]["api_groups"] = list(binding.role.api_groups)
     for subject, model in zip(result["subjects"], binding.subjects, strict=True):
@@ -327,6 +329,8 @@ _KNOWN = {
     "image_pull_secrets": "name persist data",
     "secret_mounts": "name mount_path sub_path",
 }
+_NO_EFFECT = {"manifests": ("key",), "image_pull_secrets": ("persist",)}
+"""What the configurator has and documents do not."""
 _LISTS = (
     "volumes",
     "config_maps",
@@ -431,7 +435,7 @@ def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, 
 
 
 def _known(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    known = _KNOWN[where].split()
+    known = set(_KNOWN[where].split()) - set(_NO_EFFECT.get(where, ()))
     return {k: v for k, v in item.items() if k in known and v is not None}
 
 

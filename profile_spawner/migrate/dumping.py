@@ -7,7 +7,6 @@ say is told: a hook that decides by the user, a Secret's value, a callable.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,30 +16,21 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.params.definition import MISSING, REFERENCE, Param, ParamRef, thaw
+from profile_spawner.params.definition import MISSING, REFERENCE, ParamRef, thaw
 from profile_spawner.params.layers import GLOBAL, Collection
+from profile_spawner.profiles import resources
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile, make_profile, options_of
+from profile_spawner.profiles.attributes import ATTRIBUTES
+from profile_spawner.profiles.base import BaseAppProfile, make_profile, options_of
 from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.hooks import HOOKS
 from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.registry import Entry, Snapshot
 from profile_spawner.profiles.resources import InlineText, Volume
 from profile_spawner.profiles.selection import default_selection
+from profile_spawner.sources.schema import VolumeSpec
 
 __all__ = ["Dump", "TemplateContext", "dump_snapshot", "hook_values", "plain_model", "text_of"]
-
-_ASSETS = ("bash_login_path", "bashrc_path", "init_script_path")
-_SKIPPED = ("profile_options", "pod_env_vars", "extra_resource_limits", "kubespawner_override", *_ASSETS)
-_LISTS = {
-    "config_maps": "get_config_maps",
-    "manifests": "get_manifests",
-    "secret_mounts": "get_secret_mounts",
-    "env_from_config_maps": "get_env_config_maps",
-    "env_from_secrets": "get_env_secrets",
-    "image_pull_secrets": "get_image_pull_secrets",
-    "init_containers": "get_init_containers",
-    "role_bindings": "get_role_bindings",
-}
 
 
 @dataclass
@@ -91,7 +81,7 @@ async def dump_snapshot(snapshot: Snapshot, slugs: Sequence[str] | None = None) 
     dump = Dump()
     resolver = snapshot.resolver
     if resolver is not None:
-        params = {name: _param(p) for name, p in resolver.definitions.items()}
+        params = {name: p.definition() for name, p in resolver.definitions.items()}
         own = {n: c for n, c in resolver.collections.items() if n not in snapshot.entries and n != GLOBAL}
         shared = resolver.collections[GLOBAL]
         for key, value in (
@@ -115,21 +105,6 @@ async def dump_snapshot(snapshot: Snapshot, slugs: Sequence[str] | None = None) 
             profiles.append(written)
     dump.document["profiles"] = profiles
     return dump
-
-
-def _param(param: Param) -> dict[str, Any]:
-    result: dict[str, Any] = {"schema": thaw(param.schema)}
-    if param.default is not MISSING and "default" not in param.schema:
-        result["default"] = thaw(param.default)
-    for name in ("description", "documentation", "secure", "user_settable", "sensitive", "merge_key", "layers"):
-        if getattr(param, name):
-            value = getattr(param, name)
-            result[name] = list(value) if isinstance(value, tuple) else value
-    if param.merge != "first":
-        result["merge"] = param.merge
-    if param.meta:
-        result["meta"] = thaw(param.meta)
-    return result
 
 
 def _collection(collection: Collection) -> dict[str, Any]:
@@ -165,34 +140,38 @@ def _callables(value: Any, path: str) -> Iterator[str]:
 async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]:
     cls = entry.profile
     assert cls is not None
+    values = await hook_values(snapshot, entry)
     result: dict[str, Any] = {}
     made = vars(make_profile(cls, TemplateContext.make(), params=snapshot.resolve(cls, None)))
-    for name in ATTRIBUTES:
+    for name, attribute in ATTRIBUTES.items():
         value = getattr(cls, name)
-        if not isinstance(value, ParamRef):
+        if name in values:
+            value = _without_functions(values.pop(name), f"{entry.slug}: {name}", dump)
+        elif not isinstance(value, ParamRef):
             value = made.get(name, value)  # a constructor of the author's own may have set it
-        if name in _SKIPPED or (value == getattr(BaseAppProfile, name) and name != "description"):
+        if value == attribute.default and name != "description":
             continue
-        result[name] = _attribute(value)
-    result |= {name.removesuffix("_path"): text_of(getattr(cls, name)) for name in _ASSETS if getattr(cls, name)}
-    values = await hook_values(snapshot, entry)
-    for key in ("pod_env_vars", "extra_resource_limits", "kubespawner_override"):
-        place = next(_callables(values[key], key), None)
-        if place is not None:
-            dump.warnings.append(f"{entry.slug}: {place} is a function; it is left out")
-            values[key] = {k: v for k, v in values[key].items() if next(_callables(v, ""), None) is None}
-        if values[key]:
-            result[key] = _attribute(values[key])
-    if values["volumes"]:
-        result["volumes"] = [_volume(v) for v in values["volumes"]]
-    for key in _LISTS:
-        if values[key]:
-            result[key] = [plain_model(v) if isinstance(v, BaseModel) else v for v in values[key]]
-    options = cls.profile_options
-    if options:
-        result["options"] = thaw(options) if isinstance(options, Mapping) else _options(options_of(cls))
+        key, how = (attribute.document.name, attribute.document.how) if attribute.document is not None else (name, "")
+        if how == "text":
+            result[key] = text_of(value)
+        elif how == "same":
+            result[key] = thaw(value) if isinstance(value, Mapping) else _options(options_of(cls))
+        else:
+            result[name] = _attribute(value)
+    for key, items in values.items():
+        if items:
+            result[key] = [plain_model(VolumeSpec.of(i) if isinstance(i, Volume) else i) for i in items]
     _tell(cls, values, dump)
     return _in_our_names(result, cls.FACT_NAMES) if cls.FACT_NAMES else result
+
+
+def _without_functions(values: Any, where: str, dump: Dump) -> Any:
+    """Return values of a hook without those that a document cannot hold."""
+    place = next(_callables(values, where), None)
+    if place is None:
+        return values
+    dump.warnings.append(f"{place} is a function; it is left out")
+    return {k: v for k, v in values.items() if next(_callables(v, ""), None) is None}
 
 
 def _in_our_names(value: Any, fact_names: Mapping[str, str]) -> Any:
@@ -244,26 +223,14 @@ def _attribute(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _volume(volume: Volume) -> dict[str, Any]:
-    mount = volume.volume_mount
-    result = {"name": volume.name, "size": volume.size, "mount_path": mount.mount_path}
-    if volume.claim_name != volume.name:
-        result["claim_name"] = volume.claim_name
-    more = (
-        ("sub_path", mount.sub_path, None),
-        ("read_only", mount.read_only, False),
-        ("storage_class", volume.storage_class, None),
-        ("access_modes", list(volume.access_modes), ["ReadWriteOnce"]),
-        ("persist", volume.persist, True),
-        ("annotations", volume.annotations, None),
-    )
-    return result | {key: value for key, value, usual in more if value != usual}
-
-
-def plain_model(model: BaseModel) -> dict[str, Any]:
+def plain_model(model: Any) -> Any:
     """Return a resource as plain data without defaults; the values of Secrets become `***` or are left out."""
+    if not isinstance(model, BaseModel):
+        return model
     result: dict[str, Any] = {}
-    for name, spec in type(model).model_fields.items():
+    # The models of the configurator have further fields, which documents do not know.
+    known: Any = next((c for c in type(model).__mro__ if c.__module__ == resources.__name__), type(model))
+    for name, spec in known.model_fields.items():
         value = getattr(model, name)
         if value == spec.default and not spec.is_required():
             continue
@@ -293,28 +260,21 @@ def _options(options: Sequence[Option]) -> dict[str, Any]:
 
 
 async def hook_values(snapshot: Snapshot, entry: Entry) -> dict[str, Any]:
-    """Return what a class's hooks give for a server whose facts are references.
+    """Return what a class's hooks give for a server whose facts are references, by the keys of documents.
 
-    The keys: those of the lists of a document, `volumes`, `pod_env_vars`, `extra_resource_limits` and
-    `kubespawner_override`.
+    Where the attribute that a hook stands for is given by a param, its value is the reference to it.
     """
     cls = entry.profile
     assert cls is not None
     params = snapshot.resolve(cls, None)
     profile = make_profile(cls, TemplateContext.make(), params=params, selection=default_selection(entry.offer))
-    result: dict[str, Any] = {key: list(await _call(profile, hook)) for key, hook in _LISTS.items()}
-    result["volumes"] = list(await _call(profile, "get_default_volumes"))
-    hooks = {
-        "pod_env_vars": "get_pod_env_vars",
-        "extra_resource_limits": "get_extra_resource_limits",
-        "kubespawner_override": "get_kubespawner_override",
-    }
-    for key, hook in hooks.items():
-        value = getattr(cls, key)
-        result[key] = value if isinstance(value, ParamRef) else dict(await _call(profile, hook))
+    result: dict[str, Any] = {}
+    for hook in HOOKS.values():
+        declared = getattr(cls, hook.key, None)
+        if isinstance(declared, ParamRef):
+            result[hook.key] = declared
+            continue
+        value = getattr(profile, hook.name)()
+        value = await value if isinstance(value, Awaitable) else value
+        result[hook.key] = dict(value) if isinstance(value, Mapping) else list(value)
     return result
-
-
-async def _call(profile: BaseAppProfile, hook: str) -> Any:
-    value = getattr(profile, hook)()
-    return await value if isinstance(value, Awaitable) or inspect.isawaitable(value) else value

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -25,7 +25,6 @@ __all__ = [
     "LAYERS",
     "MISSING",
     "REFERENCE",
-    "SENSITIVE",
     "FieldSpec",
     "Param",
     "ParamDefinitions",
@@ -47,37 +46,6 @@ REFERENCE = re.compile(
 
 LAYERS = ("enforced", "spawn", "server", "user", "profile", "assigned", "groups", "hub", "global")
 """Where a value may be set."""
-
-SENSITIVE = frozenset(
-    {
-        "image",
-        "service_account",
-        "volumes",
-        "volume_mounts",
-        "init_containers",
-        "extra_containers",
-        "extra_pod_config",
-        "extra_container_config",
-        "pod_security_context",
-        "container_security_context",
-        "privileged",
-        "allow_privilege_escalation",
-        "uid",
-        "gid",
-        "fs_gid",
-        "supplemental_gids",
-        "kubespawner_override",
-        "node_selector",
-        "tolerations",
-        # Labels open network policies; the others are files of the hub.
-        "extra_labels",
-        "extra_annotations",
-        "bash_login_path",
-        "bashrc_path",
-        "init_script_path",
-    }
-)
-"""Attributes whose params users may set only where the profile lists the param in its `user_settable`."""
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_TEXT = 4096
@@ -192,42 +160,40 @@ class ParamRef:
 class Param:
     """The definition of a param.
 
-    Attributes:
-        name: `name` or `area/name`.
-        schema: A JSON Schema; draft 2020-12 unless `$schema` names an older one. Without one any value fits.
-        default: Taken when no layer has a value; `schema["default"]` counts too.
-        description: One line.
-        documentation: More.
-        secure: The value is a reference to a Kubernetes Secret; there is no default, and it is shown as `***`.
-        user_settable: Whether users may choose a value on the spawn page.
-        sensitive: Whether it decides on security, so that users may choose a value only with profiles that name it in
-            their `user_settable`. Params of sensitive attributes, such as `image`, count as marked.
-        merge: How the values of several layers are joined: `first` (the most specific one counts), `append` (lists,
-            most specific first) or `merge` (mappings, recursively).
-        merge_key: For `append`: items with the same value of this key count once, the most specific one.
-        layers: Where it may be set; everywhere by default.
-        meta: For the page: `title`, `icon`, `color`, `order`, `widget`, `advanced`.
-        origin: Where it was defined.
-        judged: Whether a document wrote it that may not ask for everything.
-
     Raises:
         ParamError: when the definition contradicts itself.
     """
 
     name: str
+    """`name` or `area/name`."""
     schema: Mapping[str, Any] = field(default_factory=dict)
+    """A JSON Schema of its values; draft 2020-12 unless `$schema` names an older one. Without one any value fits."""
     default: Any = MISSING
+    """Taken when no layer has a value; `schema["default"]` counts too."""
     description: str = ""
+    """One line."""
     documentation: str = ""
+    """More."""
     secure: bool = False
+    """Whether values name keys of Kubernetes Secrets; there is no default, and values are shown as `***`."""
     user_settable: bool = False
+    """Whether users may choose a value on the spawn page."""
     sensitive: bool = False
+    """Whether it decides on security, so that users may choose a value only with profiles that name it in their
+    `user_settable`. Params of sensitive attributes, such as `image`, count as marked."""
     merge: Merge = "first"
+    """How the values of several layers are joined: `first` (the most specific one counts), `append` (lists, most
+    specific first) or `merge` (mappings, recursively)."""
     merge_key: str | None = None
+    """For `append`: items with the same value of this key count once, the most specific one."""
     layers: tuple[str, ...] | None = None
+    """Where it may be set; everywhere by default."""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    """For the page: `title`, `icon`, `color`, `order`, `widget`, `advanced`."""
     origin: Origin | None = field(default=None, compare=False)
+    """Where it was defined."""
     judged: bool = field(default=False, compare=False)
+    """Whether a document wrote it that may not ask for everything."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or len(self.name) > 253 or not PARAM_NAME.fullmatch(self.name):
@@ -278,8 +244,8 @@ class Param:
         return validator(schema)
 
     @staticmethod
-    def ref(name: str, default: Any = MISSING) -> ParamRef:
-        """Return what stands for the param's value in an attribute of a profile."""
+    def ref(name: str, default: Any = MISSING) -> Any:
+        """Return a `ParamRef`: what stands for the param's value in an attribute of a profile, whatever its type."""
         return ParamRef(name, default)
 
     @property
@@ -330,35 +296,17 @@ class Param:
         """
         return thaw(value_of(self.schema, value))
 
-    @classmethod
-    def from_document(cls, name: str, document: Any, origin: Origin | None = None) -> Param:
-        """Read a definition from YAML or JSON.
-
-        Raises:
-            ParamError: for unknown keys, with the nearest known one.
-        """
-        if not isinstance(document, Mapping):
-            raise ParamError("a param must be a mapping", origin=origin, field=name, value=type(document).__name__)
-        known = (
-            "schema",
-            "default",
-            "description",
-            "documentation",
-            "secure",
-            "user_settable",
-            "sensitive",
-            "merge",
-            "merge_key",
-            "layers",
-            "meta",
-        )
-        for key in document:
-            if key not in known:
-                raise ParamError(f"{key!r} is unknown{nearest(str(key), known)}", origin=origin, field=f"param {name}")
-        values = dict(document)
-        if "layers" in values and values["layers"] is not None:
-            values["layers"] = tuple(values["layers"])
-        return cls(name, origin=origin, **values)
+    def definition(self) -> dict[str, Any]:
+        """Return the definition as plain data, without what is default: `Param(name, **definition)` is equal to it."""
+        result = {}
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            usual = spec.default_factory() if callable(spec.default_factory) else spec.default
+            if spec.compare and spec.name != "name" and value is not MISSING and value != usual:
+                result[spec.name] = thaw(value)
+        if "default" in self.schema:
+            del result["default"]
+        return result
 
 
 class ParamDefinitions(Mapping[str, Param]):

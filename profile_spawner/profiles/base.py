@@ -10,13 +10,12 @@ import difflib
 import inspect
 import re
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from profile_spawner.errors import (
     BuildError,
@@ -26,33 +25,32 @@ from profile_spawner.errors import (
     ProfileSpawnerError,
     shorten,
 )
-from profile_spawner.names import ENV_NAME, is_slug
 from profile_spawner.params.definition import ParamRef, SecretRef
-from profile_spawner.params.quantities import quantity_value
 
-from . import resources
 from . import trait_merge as merging
 from .access import Access, UserInfo
+from .attributes import ATTRIBUTES, ProfileAttributes, adapter, cores, problems_of
 from .context import ServerContext
 from .guarding import is_guarded, unguard
+from .hooks import HOOKS, LIST_HOOKS, Hook
 from .options import Option, parse_options
-from .pod_builder import Assembly
+from .pod_builder import PodBuilder, StartUp
 from .resources import (
     ConfigMap,
-    EnvValue,
     ImagePullSecret,
     InitContainer,
+    InlineText,
     KubeObject,
     Manifest,
     RoleBinding,
     SecretMount,
     Volume,
+    memory_quantity,
 )
 from .selection import Selection
 from .user_text import EXPANDED_TRAITS, FORMATTED_TRAITS, escape_braces, escape_dollars
 
 __all__ = [
-    "ATTRIBUTES",
     "BaseAppProfile",
     "PlainProfile",
     "ProfileBuild",
@@ -64,8 +62,6 @@ __all__ = [
     "options_of",
     "origin_of",
 ]
-
-_Hook = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class ProfileBuild:
     steps: tuple[str, ...] = ()
 
 
-class BaseAppProfile:
+class BaseAppProfile(ProfileAttributes):
     """A choice on the spawn page: what a server needs, as a class.
 
     Required: `slug`, `display_name`, `description`, `image`. Everything else has a default. What decides on the server
@@ -104,93 +100,10 @@ class BaseAppProfile:
     be `async`.
     """
 
-    slug: str = ""
-    """The identity: 1 to 63 of `a-z 0-9 _ -`. Users' saved choices refer to it."""
-    display_name: str = ""
-    """The title on the page."""
-    description: str = ""
-    """One or two sentences; a small subset of Markdown."""
-    image: Any = ""
-    """The container image."""
-
-    cpu_guarantee: Any = None
-    """CPU cores that are reserved, such as `0.5`. `None` keeps the hub's own setting; so for the next three."""
-    cpu_limit: Any = None
-    """CPU cores that can be used at most."""
-    mem_guarantee: Any = None
-    """Memory that is reserved: bytes, or with K, M, G, T (powers of 1024), such as `"4G"`."""
-    mem_limit: Any = None
-    """Memory that can be used at most."""
-    extra_resource_limits: Any = {}
-    """Further limits, such as `{"nvidia.com/gpu": "1"}`."""
-    extra_resource_guarantees: Any = {}
-    """Further requests."""
-
-    default_url: Any = None
-    """The path that is opened after the start, such as `/lab`."""
-    home_dir: Any = None
-    """The home directory, where the login files go. `None` keeps the image's own and allows no login files."""
-    bash_login_path: Any = None
-    """A file that becomes `~/.bash_login`: read when a login shell starts."""
-    bashrc_path: Any = None
-    """A file that becomes `~/.bashrc`: read when an interactive shell starts."""
-    init_script_path: Any = None
-    """A shell script that runs before the server, in the profile's image, with its volumes."""
-    pod_env_vars: Any = {}
-    """Environment variables; a value may be `{"from_config_map": {"name", "key"}}` or `{"from_secret": ...}`."""
-
-    node_selector: Any = {}
-    """Labels of the nodes that may run the server."""
-    tolerations: Any = []
-    """Kubernetes tolerations."""
-    service_account: Any = None
-    """The service account of the pod; none by default."""
-    workspace_volume_size: Any = None
-    """The size of the families' workspace volume, such as `20Gi`. `None`: no such volume."""
-    storage_class_rwo: Any = None
-    """The storage class of volumes for one node; `None` is the cluster's default class."""
-    storage_class_rwx: Any = None
-    """The storage class of volumes for several nodes."""
-    extra_labels: Any = {}
-    """Further labels of the pod."""
-    extra_annotations: Any = {}
-    """Further annotations of the pod."""
-    kubespawner_override: Any = {}
-    """Values for any other trait of KubeSpawner, in its own language (it expands `{username}` and the like)."""
-
-    icon: str = ""
-    """The name of a built-in icon, a path on this hub (`/...`) or a `data:image/...`."""
-    category: str = ""
-    """The heading under which it stands."""
-    tags: Sequence[str] = ()
-    """Words to find it by."""
-    default: bool = False
-    """Whether it is chosen when the user has not chosen before."""
-    order: int = 0
-    """Profiles with a lower number come first; equal ones stay in the order of registration."""
-    allowed_groups: Sequence[str] | None = None
-    """The groups that may use it; `None` means everybody."""
-    allowed_users: Sequence[str] | None = None
-    """The users that may use it, besides the groups."""
-    profile_options: Any = {}
-    """What a user may choose with it: KubeSpawner's `profile_options`."""
-    aliases: Sequence[str] = ()
-    """Earlier slugs: saved choices of them mean this profile."""
-    replaced_by: str | None = None
-    """The slug that saved choices mean when this profile cannot be used."""
-    deprecated: str = ""
-    """A message that discourages from using it."""
-    params: Any = {}
-    """Values of params that this profile sets."""
-    profiles: Sequence[str] = ()
-    """Other profiles and collections whose params it takes on, most important first."""
-    user_settable: Sequence[str] = ()
-    """Sensitive params that users may set here."""
-
     FACT_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Further names that stand for facts in texts; for formats of others."""
     PROTECTED: ClassVar[frozenset[str]] = frozenset({"build"})
-    _file_texts: ClassVar[Mapping[Any, resources.InlineText]] = {}
+    _file_texts: ClassVar[Mapping[Any, InlineText]] = {}
 
     def __init__(
         self,
@@ -203,7 +116,7 @@ class BaseAppProfile:
         self.params: Mapping[str, Any] = params if params is not None else MappingProxyType(dict(type(self).params))
         self.selection = selection
         self.choices: Mapping[str, Any] = selection.values if selection is not None else MappingProxyType({})
-        for name in _ATTRIBUTES:
+        for name in ATTRIBUTES:
             value = getattr(type(self), name)
             if isinstance(value, ParamRef):
                 setattr(self, name, self._from_param(name, value))
@@ -317,78 +230,48 @@ class BaseAppProfile:
             ConflictError: when two parts of the profile claim one name.
         """
         guarded = is_guarded(self.params)
-        assembly = Assembly(
+        declared = type(self).get_pod_env_vars is BaseAppProfile.get_pod_env_vars
+        start = StartUp(
+            image=self.image,
+            home=self.home_dir,
+            # A start has the files as they were when the class was accepted.
+            files={n: self._file_texts.get(path, path) for n in _FILES if (path := getattr(self, n)) is not None},
+            # The values of a param are complete; those of the attribute are the author's, and those of a hook both.
+            complete_env=declared and isinstance(type(self).pod_env_vars, ParamRef),
+        )
+        builder = PodBuilder(
             self.slug,
             unguard(self.context),
             unguard(self.params) if guarded else self.params,
             origin_of(type(self)),
+            start,
             self._typed_params(),
             guarded,
             self.FACT_NAMES,
         )
-        override = self._attributes_override()
-        # The values of a param are complete; those of the attribute are the author's, and those of a hook may be both.
-        declared = type(self).get_pod_env_vars is BaseAppProfile.get_pod_env_vars
-        assembly.environment(
-            await self._call("get_pod_env_vars", _EnvVars),
-            home=self.home_dir,
-            render=not (declared and isinstance(type(self).pod_env_vars, ParamRef)),
-        )
-        assembly.volumes(await self._call("get_default_volumes", list[Volume]))
-        bash_login, bashrc, init_script = (
-            self._file_texts.get(path, path) for path in (self.bash_login_path, self.bashrc_path, self.init_script_path)
-        )
-        assembly.login_files(self.home_dir, bash_login, bashrc)
-        assembly.config_maps(await self._call("get_config_maps", list[ConfigMap]))
-        assembly.secret_mounts(await self._call("get_secret_mounts", list[SecretMount]))
-        assembly.env_from(
-            await self._call("get_env_config_maps", list[str]), await self._call("get_env_secrets", list[str])
-        )
-        assembly.init_script(init_script, self.image)
-        assembly.init_containers(await self._call("get_init_containers", list[InitContainer]), self.image)
-        assembly.pull_secrets(await self._call("get_image_pull_secrets", list[ImagePullSecret | str]))
-        assembly.role_bindings(await self._call("get_role_bindings", list[RoleBinding]))
-        assembly.manifests(await self._call("get_manifests", list[Manifest]))
-        limits = await self._call("get_extra_resource_limits", _Limits)
-        if limits:
-            override["extra_resource_limits"] = {k: str(v) for k, v in limits.items()}
+        for hook in HOOKS.values():
+            getattr(builder, hook.part)(await self._call(hook))
         own = f"profile {self.slug!r}"
-        override = _literal(override)
-        override = merging.merge_overrides(
-            override, _literal(assembly.override()), base_origin=own, extra_origin=f"{own} (hooks)"
-        )
-        further = await self._call("get_kubespawner_override", dict[str, Any])
-        override = merging.merge_overrides(
-            override, further, base_origin=own, extra_origin=f"{own} (kubespawner_override)"
-        )
-        for option, chosen in self._chosen_overrides():
-            override = merging.merge_overrides(
-                override, chosen, base_origin=own, extra_origin=f"{own} (option {option!r})"
-            )
+        override = _literal(self._attributes_override())
+        layers = [("hooks", _literal(builder.override())), ("kubespawner_override", builder.further_override)]
+        layers += [(f"option {option!r}", chosen) for option, chosen in self._chosen_overrides()]
+        for name, layer in layers:
+            override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
         if guarded:
             override = unguard(override)
-        return ProfileBuild(self.slug, override, assembly.objects(), assembly.steps())
+        return ProfileBuild(self.slug, override, builder.objects(), builder.steps())
 
     def _attributes_override(self) -> dict[str, Any]:
-        override: dict[str, Any] = {"image": self.image}
-        for name in ("cpu_guarantee", "cpu_limit", "mem_guarantee", "mem_limit"):
+        override: dict[str, Any] = {}
+        for name, attribute in ATTRIBUTES.items():
+            if not attribute.trait:
+                continue
             value = _convert(type(self), name, getattr(self, name))
-            if value is not None:
-                override[name] = value
-        for name in ("default_url", "service_account"):
-            if getattr(self, name) is not None:
-                override[name] = getattr(self, name)
+            if value is not None and value != attribute.default:
+                override[attribute.trait] = value
         declared = type(self).default_url
         if isinstance(declared, ParamRef) and declared.name in self._typed_params() and self.default_url is not None:
             override["default_url"] = escape_dollars(self.default_url)
-        for name in ("node_selector", "extra_resource_guarantees", "extra_labels", "extra_annotations"):
-            value = _convert(type(self), name, getattr(self, name))
-            if value:
-                override[name] = dict(value)
-        if self.tolerations:
-            override["tolerations"] = [dict(t) for t in self.tolerations]
-        if self.home_dir is not None:
-            override["working_dir"] = self.home_dir
         return override
 
     def _typed_params(self) -> frozenset[str]:
@@ -407,12 +290,12 @@ class BaseAppProfile:
             result.extend((option.name, override) for override in overrides)
         return result
 
-    async def _call(self, hook: str, expected: Any) -> Any:
+    async def _call(self, hook: Hook) -> Any:
         """Call a hook, wait for it if it is `async`, and check what it returns."""
-        if hook in _NOTHING_BY_DEFAULT and getattr(type(self), hook) is _NOTHING_BY_DEFAULT[hook]:
+        if hook in LIST_HOOKS and getattr(type(self), hook.name) is getattr(BaseAppProfile, hook.name):
             return []  # most profiles have few hooks of their own
         try:
-            value = getattr(self, hook)()
+            value = getattr(self, hook.name)()
             if isinstance(value, Awaitable):
                 value = await value
             value = _writable(value)
@@ -424,30 +307,14 @@ class BaseAppProfile:
                 f"{type(e).__name__}: {shorten(unguard(str(e)), 300)}",
                 profile=self.slug,
                 origin=_failing_line(e, type(self)),
-                field=f"{hook}()",
+                field=f"{hook.name}()",
             ) from e
         try:
-            return _adapter(expected).validate_python(value)
+            return adapter(hook.returns).validate_python(value)
         except ValidationError as e:
             raise BuildError(
-                _first_problem(e), profile=self.slug, origin=line_of(type(self), hook), field=f"{hook}()"
+                _first_problem(e), profile=self.slug, origin=line_of(type(self), hook.name), field=f"{hook.name}()"
             ) from None
-
-
-_NOTHING_BY_DEFAULT = {
-    hook.__name__: hook
-    for hook in (
-        BaseAppProfile.get_default_volumes,
-        BaseAppProfile.get_manifests,
-        BaseAppProfile.get_config_maps,
-        BaseAppProfile.get_role_bindings,
-        BaseAppProfile.get_image_pull_secrets,
-        BaseAppProfile.get_env_config_maps,
-        BaseAppProfile.get_env_secrets,
-        BaseAppProfile.get_secret_mounts,
-        BaseAppProfile.get_init_containers,
-    )
-}
 
 
 def _writable(value: Any) -> Any:
@@ -517,234 +384,18 @@ def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:
 
 # ------------------------------------------------------------------------------------------------ checking
 
-_EnvVars = dict[str, EnvValue | int | float | bool | None]
-_Limits = dict[str, str | int | float]
-_ADAPTERS: dict[str, TypeAdapter[Any]] = {}
-
-
-def _adapter(expected: Any) -> TypeAdapter[Any]:
-    key = str(expected)
-    if key not in _ADAPTERS:
-        _ADAPTERS[key] = TypeAdapter(expected)
-    return _ADAPTERS[key]
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a text that is not empty")
-    return value
-
-
-def _any_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a text")
-    return value
-
-
-def _image(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[^\s]{1,1024}", value):
-        raise ValueError("must be an image such as 'quay.io/jupyter/base-notebook:2024-10-07'")
-    return value
-
-
-def _cores(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("must be a number of CPU cores such as 0.5, 2 or '500m'")
-    try:
-        return float(quantity_value(value))
-    except ValueError:
-        raise ValueError("must be a number of CPU cores such as 0.5, 2 or '500m'") from None
-
-
-def _path(value: Any) -> resources.InlineText | None:
-    if value is None or isinstance(value, resources.InlineText):
-        return value
-    if not isinstance(value, str | Path):
-        raise ValueError("must be the path of a file")
-    path = Path(value)
-    if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}; create it, or correct the path")
-    try:
-        return resources.InlineText(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError) as e:
-        raise ValueError(f"the file {str(path)!r} cannot be read as text: {e}") from None
-
-
-def _url(value: Any) -> Any:
-    if value is not None and (not isinstance(value, str) or not value.startswith("/")):
-        raise ValueError("must be a path that begins with '/', such as '/lab'")
-    return value
-
-
-def _container_path(value: Any) -> Any:
-    return None if value is None else TypeAdapter(resources.ContainerPath).validate_python(value)
-
-
-def _quantity_or_none(value: Any) -> Any:
-    if value is not None:
-        quantity_value(value)
-    return value
-
-
-def _text_map(value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
-        raise ValueError("must be a dictionary with texts as keys")
-    for key, item in value.items():
-        if not isinstance(item, str | int | float) or isinstance(item, bool):
-            raise ValueError(f"the value of {key!r} must be a text")
-    return {k: str(v) for k, v in value.items()}
-
-
-def _limits(value: Any) -> dict[str, str]:
-    result = _text_map(value)
-    for key, amount in result.items():
-        try:
-            quantity_value(amount)
-        except ValueError as e:
-            raise ValueError(f"{key!r}: {e}") from None
-    return result
-
-
-def _env(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        raise ValueError("must be a dictionary of environment variables")
-    for key in value:
-        if not isinstance(key, str) or not ENV_NAME.fullmatch(key):
-            raise ValueError(f"{shorten(key)!r} is no name of an environment variable")
-    _adapter(_EnvVars).validate_python(dict(value))
-    return value
-
-
-def _texts(value: Any) -> Any:
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
-        raise ValueError("must be a list of texts")
-    return value
-
-
-def _texts_or_none(value: Any) -> Any:
-    return None if value is None else _texts(value)
-
-
-def _mappings(value: Any) -> Any:
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(v, Mapping) for v in value):
-        raise ValueError("must be a list of dictionaries")
-    return value
-
-
-def _mapping(value: Any) -> Any:
-    if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
-        raise ValueError("must be a dictionary with texts as keys")
-    return value
-
-
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be True or False")
-    return value
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("must be a whole number")
-    return value
-
-
-def _text_or_none(value: Any) -> Any:
-    return None if value is None else _text(value)
-
-
-def _slug(value: Any) -> str:
-    if not isinstance(value, str) or not is_slug(value):
-        raise ValueError("must be 1 to 63 of a-z, 0-9, '_' and '-', beginning and ending with a letter or digit")
-    return value
-
-
-def _memory(value: Any) -> Any:
-    return resources.memory_quantity(value)
-
-
-def _anything(value: Any) -> Any:
-    return value
-
-
-_ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
-    "slug": _slug,
-    "display_name": _text,
-    "description": _any_text,
-    "image": _image,
-    "cpu_guarantee": _cores,
-    "cpu_limit": _cores,
-    "mem_guarantee": _memory,
-    "mem_limit": _memory,
-    "extra_resource_limits": _limits,
-    "extra_resource_guarantees": _limits,
-    "default_url": _url,
-    "home_dir": _container_path,
-    "bash_login_path": _path,
-    "bashrc_path": _path,
-    "init_script_path": _path,
-    "pod_env_vars": _env,
-    "node_selector": _text_map,
-    "tolerations": _mappings,
-    "service_account": _text_or_none,
-    "workspace_volume_size": _quantity_or_none,
-    "storage_class_rwo": _text_or_none,
-    "storage_class_rwx": _text_or_none,
-    "extra_labels": _text_map,
-    "extra_annotations": _text_map,
-    "kubespawner_override": _mapping,
-    "icon": _any_text,
-    "category": _any_text,
-    "tags": _texts,
-    "default": _bool,
-    "order": _int,
-    "allowed_groups": _texts_or_none,
-    "allowed_users": _texts_or_none,
-    "profile_options": _anything,
-    "aliases": _texts,
-    "replaced_by": _text_or_none,
-    "deprecated": _any_text,
-    "params": _mapping,
-    "profiles": _texts,
-    "user_settable": _texts,
-}
-"""Every attribute of a profile and the check that it has to pass."""
-
-ATTRIBUTES: tuple[str, ...] = tuple(_ATTRIBUTES)
-
-_FIXED = frozenset(
-    {
-        "slug",
-        "display_name",
-        "description",
-        "icon",
-        "category",
-        "tags",
-        "default",
-        "order",
-        "allowed_groups",
-        "allowed_users",
-        "profile_options",
-        "aliases",
-        "replaced_by",
-        "deprecated",
-        "params",
-        "profiles",
-        "user_settable",
-    }
-)
-"""The attributes that no param can give."""
+_FILES = tuple(name for name, a in ATTRIBUTES.items() if a.document is not None and a.document.how == "text")
 
 
 def _convert(cls: type, name: str, value: Any) -> Any:
+    """Return what an attribute's value means. Defaults are known to be right."""
+    if value is ATTRIBUTES[name].default:
+        return value
     try:
-        return _ATTRIBUTES[name](value)
-    except (ValueError, ValidationError) as e:
-        text = _first_problem(e) if isinstance(e, ValidationError) else str(e)
+        return ATTRIBUTES[name].check(value)
+    except ValidationError as e:
         raise ProfileDefinitionError(
-            text,
+            _first_problem(e),
             profile=getattr(cls, "slug", None) or cls.__name__,
             origin=line_of(cls, name),
             field=name,
@@ -753,12 +404,9 @@ def _convert(cls: type, name: str, value: Any) -> Any:
 
 
 def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(p) for p in first["loc"] if not str(p).startswith(("function-", "lax-", "strict-")))
-    text = shorten(first["msg"].removeprefix("Value error, "), 400)
-    if first["type"] == "extra_forbidden":
-        text = "is not known here"
-    return f"{where}: {text}" if where else text
+    path, text = next(problems_of(error))
+    where = ".".join(map(str, path))
+    return f"{where}: {shorten(text, 400)}" if where else shorten(text, 400)
 
 
 def check_profile_class(cls: Any) -> None:
@@ -775,20 +423,19 @@ def check_profile_class(cls: Any) -> None:
             hint="Derive the class from BaseAppProfile or from one of the families",
         )
     slug = cls.slug or cls.__name__
-    for name in ("slug", "display_name", "image"):
-        value = getattr(cls, name)
-        if value == "":
+    for name in (name for name, attribute in ATTRIBUTES.items() if attribute.required):
+        if getattr(cls, name) == "":
             raise ProfileDefinitionError(
                 "is required but not set", profile=slug, origin=origin_of(cls), field=name, hint=f'Add {name} = "..."'
             )
-    texts: dict[Any, resources.InlineText] = {}
-    for name in _ATTRIBUTES:
+    texts: dict[Any, InlineText] = {}
+    for name, attribute in ATTRIBUTES.items():
         value = getattr(cls, name)
         if not isinstance(value, ParamRef):
             converted = _convert(cls, name, value)
-            if isinstance(converted, resources.InlineText):
+            if isinstance(converted, InlineText):
                 texts[value] = converted
-        elif name in _FIXED:
+        elif not attribute.param:
             raise ProfileDefinitionError(
                 f"must be known before any param is: it cannot be given by {value.name!r}",
                 profile=slug,
@@ -832,7 +479,7 @@ def _located(cls: type) -> Callable[..., ProfileDefinitionError]:
 
 def _check_pairs(cls: type[BaseAppProfile], slug: str) -> None:
     for low, high, convert in (
-        ("cpu_guarantee", "cpu_limit", _cores),
+        ("cpu_guarantee", "cpu_limit", cores),
         ("mem_guarantee", "mem_limit", _bytes),
     ):
         values = [getattr(cls, name) for name in (low, high)]
@@ -851,7 +498,7 @@ def _check_pairs(cls: type[BaseAppProfile], slug: str) -> None:
 
 
 def _bytes(value: Any) -> float:
-    amount = resources.memory_quantity(value)
+    amount = memory_quantity(value)
     if isinstance(amount, str):
         return float(amount[:-1]) * 1024.0 ** ("KMGT".index(amount[-1]) + 1)
     return float(amount or 0)

@@ -38,7 +38,7 @@ from .resources import (
 )
 from .user_text import escape_dollars
 
-__all__ = ["INIT_SCRIPT_PATH", "Assembly"]
+__all__ = ["INIT_SCRIPT_PATH", "PodBuilder", "StartUp"]
 
 INIT_SCRIPT_PATH = "/opt/init/.init.sh"
 INIT_CONTAINER_NAME = "init-file-on-volume"
@@ -70,14 +70,32 @@ class _FileMount:
     personal: bool
 
 
-class Assembly:
-    """Collects the parts of one server in the order in which they are added.
+@dataclass(frozen=True)
+class StartUp:
+    """What attributes say about the start of the server.
+
+    Attributes:
+        image: The image.
+        home: The home directory; `None` keeps the image's own.
+        files: The texts, or paths, of the login files and the start-up script, by attribute.
+        complete_env: Whether the environment variables are complete, so that references in them are not replaced.
+    """
+
+    image: str
+    home: str | None
+    files: Mapping[str, Any]
+    complete_env: bool
+
+
+class PodBuilder:
+    """Collects the parts of one server. Each hook has a method here, with its name without `get_`.
 
     Args:
         slug: The profile.
         context: Whose server it is.
         params: Resolved params, for `{{ references }}`.
         origin: Where the profile was written, for messages.
+        start: What attributes say.
         typed: The params whose values the user has typed.
         guarded: Whether hooks were handed the user's texts with marks.
         fact_names: Further names of facts, each with the fact that it stands for.
@@ -89,6 +107,7 @@ class Assembly:
         context: ServerContext,
         params: Mapping[str, Any],
         origin: Origin,
+        start: StartUp,
         typed: Collection[str] = (),
         guarded: bool = False,
         fact_names: Mapping[str, str] = MappingProxyType({}),
@@ -96,6 +115,7 @@ class Assembly:
         self._slug = slug
         self._context = context
         self._origin = origin
+        self._start = start
         facts = dict(context.facts(slug))
         facts |= {other: facts[name] for other, name in fact_names.items()}
         self._fact_names = fact_names
@@ -122,19 +142,16 @@ class Assembly:
         self._config_map_paths: dict[str, tuple[str, str | None]] = {}
         self._steps: list[str] = []
         self._packed = False
+        self._resource_limits: dict[str, str] = {}
+        self.further_override: Mapping[str, Any] = {}
+        self._login_files()
 
     # ---------------------------------------------------------------------------------------------- parts
 
-    def environment(self, variables: Mapping[str, Any], *, home: str | None, render: bool = True) -> None:
-        """Add environment variables; `HOME` too where the profile has a home directory.
-
-        Args:
-            variables: As hooks return them.
-            home: The home directory.
-            render: Whether references in the values are replaced.
-        """
-        if home is not None:
-            self._env["HOME"] = home
+    def pod_env_vars(self, variables: Mapping[str, Any]) -> None:
+        """Add environment variables; `HOME` too where the profile has a home directory."""
+        if self._start.home is not None:
+            self._env["HOME"] = self._start.home
         for name, value in variables.items():
             if value is None:
                 continue
@@ -145,7 +162,7 @@ class Assembly:
             if not isinstance(value, str):
                 self._env[name] = value.to_kubernetes()
                 continue
-            if not render:
+            if self._start.complete_env:
                 self._env[name] = value
                 continue
             rendered = self._render(value, f"environment variable {name}", self._argument_lookup)
@@ -154,7 +171,7 @@ class Assembly:
             else:
                 self._env[name] = rendered if isinstance(rendered, str) else _plain(rendered)
 
-    def volumes(self, volumes: Sequence[Volume]) -> None:
+    def default_volumes(self, volumes: Sequence[Volume]) -> None:
         """Add claims that are made when they are missing."""
         for volume in volumes:
             claim = self._claim_name(volume)
@@ -176,24 +193,6 @@ class Assembly:
             self._claim_mounts.append(mount)
         if volumes:
             self._steps.append("Preparing storage")
-
-    def login_files(self, home: str | None, bash_login: Any, bashrc: Any) -> None:
-        """Add the files that a shell reads, in the home directory."""
-        for field, path, name in (
-            ("bash_login_path", bash_login, ".bash_login"),
-            ("bashrc_path", bashrc, ".bashrc"),
-        ):
-            if path is None:
-                continue
-            if home is None:
-                raise BuildError(
-                    "needs to know the home directory",
-                    profile=self._slug,
-                    origin=self._origin,
-                    field=field,
-                    hint="Set home_dir, such as '/home/jovyan'",
-                )
-            self._add_file(field, self._read(field, path), name.lstrip("."), f"{home.rstrip('/')}/{name}", 0o644)
 
     def config_maps(self, config_maps: Sequence[ConfigMap]) -> None:
         """Add further files."""
@@ -223,36 +222,23 @@ class Assembly:
                 mount["subPath"] = secret.sub_path
             self._mounts.append(mount)
 
-    def env_from(self, config_maps: Sequence[str], secrets: Sequence[str]) -> None:
-        """Take all keys of ConfigMaps and Secrets into the environment."""
-        for name in config_maps:
+    def env_config_maps(self, names: Sequence[str]) -> None:
+        """Take all keys of ConfigMaps into the environment."""
+        for name in names:
             self._env_from.append({"configMapRef": {"name": self._config_map_names.get(name, name)}})
-        for name in secrets:
+
+    def env_secrets(self, names: Sequence[str]) -> None:
+        """Take all keys of Secrets into the environment."""
+        for name in names:
             self._env_from.append({"secretRef": {"name": name}})
 
-    def init_script(self, path: Any, image: str) -> None:
-        """Run a shell script before the server, with the profile's image and volumes."""
-        if path is None:
-            return
-        field = "init_script_path"
-        self._add_file(field, self._read(field, path), _INIT_SCRIPT_FILE, INIT_SCRIPT_PATH, 0o755, mount=False)
-        self._file_mounts.append(_FileMount(_INIT_SCRIPT_FILE, INIT_SCRIPT_PATH, self._files[-1].personal))
-        container: dict[str, Any] = {
-            "name": INIT_CONTAINER_NAME,
-            "image": image,
-            "command": ["sh", INIT_SCRIPT_PATH],
-            "env": self._container_env(),
-            "volumeMounts": list(self._claim_mounts),
-        }
-        self._init_containers.append(container)
-        self._steps.append("Running the start-up script")
-
-    def init_containers(self, containers: Sequence[InitContainer], image: str) -> None:
-        """Add further containers that run before the server."""
+    def init_containers(self, containers: Sequence[InitContainer]) -> None:
+        """Add what runs before the server: the start-up script, then further containers."""
+        self._init_script()
         for container in containers:
             declared: dict[str, Any] = {
                 "name": container.name,
-                "image": container.image or image,
+                "image": container.image or self._start.image,
                 "command": list(container.command),
                 "volumeMounts": [m.to_kubernetes() for m in container.volume_mounts],
             }
@@ -263,7 +249,7 @@ class Assembly:
                 ]
             self._init_containers.append(declared)
 
-    def pull_secrets(self, secrets: Sequence[ImagePullSecret | str]) -> None:
+    def image_pull_secrets(self, secrets: Sequence[ImagePullSecret | str]) -> None:
         """Add pull secrets to the pod (never to a service account, which others use too)."""
         for secret in secrets:
             if isinstance(secret, str) or secret.data is None:
@@ -311,6 +297,14 @@ class Assembly:
         if manifests:
             self._steps.append("Preparing services")
 
+    def extra_resource_limits(self, limits: Mapping[str, Any]) -> None:
+        """Add limits such as GPUs."""
+        self._resource_limits = {k: str(v) for k, v in limits.items()}
+
+    def kubespawner_override(self, override: Mapping[str, Any]) -> None:
+        """Keep values of other traits apart: they are in KubeSpawner's own language."""
+        self.further_override = override
+
     # ---------------------------------------------------------------------------------------------- result
 
     def override(self) -> dict[str, Any]:
@@ -322,6 +316,7 @@ class Assembly:
             "volume_mounts": self._mounts,
             "init_containers": self._init_containers,
             "image_pull_secrets": self._pull_secrets,
+            "extra_resource_limits": self._resource_limits,
         }
         if self._env_from:
             parts["extra_container_config"] = {"envFrom": self._env_from}
@@ -362,7 +357,8 @@ class Assembly:
             )
         return rendered if isinstance(rendered, str) else _plain(rendered)
 
-    def _read(self, field: str, path: Any) -> str:
+    def _read(self, field: str) -> str:
+        path = self._start.files[field]
         if isinstance(path, InlineText):
             return str(path)
         try:
@@ -436,6 +432,38 @@ class Assembly:
         return KubeObject(version, kind, name, lifetime, field, body)
 
     # ---------------------------------------------------------------------------------------------- files
+
+    def _login_files(self) -> None:
+        """Add the files that a shell reads, in the home directory."""
+        for field, name in (("bash_login_path", ".bash_login"), ("bashrc_path", ".bashrc")):
+            if field not in self._start.files:
+                continue
+            if self._start.home is None:
+                raise BuildError(
+                    "needs to know the home directory",
+                    profile=self._slug,
+                    origin=self._origin,
+                    field=field,
+                    hint="Set home_dir, such as '/home/jovyan'",
+                )
+            self._add_file(field, self._read(field), name.lstrip("."), f"{self._start.home.rstrip('/')}/{name}", 0o644)
+
+    def _init_script(self) -> None:
+        """Run a shell script before the server, with the profile's image and volumes."""
+        field = "init_script_path"
+        if field not in self._start.files:
+            return
+        self._add_file(field, self._read(field), _INIT_SCRIPT_FILE, INIT_SCRIPT_PATH, 0o755, mount=False)
+        self._file_mounts.append(_FileMount(_INIT_SCRIPT_FILE, INIT_SCRIPT_PATH, self._files[-1].personal))
+        container: dict[str, Any] = {
+            "name": INIT_CONTAINER_NAME,
+            "image": self._start.image,
+            "command": ["sh", INIT_SCRIPT_PATH],
+            "env": self._container_env(),
+            "volumeMounts": list(self._claim_mounts),
+        }
+        self._init_containers.append(container)
+        self._steps.append("Running the start-up script")
 
     def _add_file(
         self, field: str, text: str, name: str, mount_path: str, mode: int, *, render: bool = True, mount: bool = True

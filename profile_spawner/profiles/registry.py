@@ -29,13 +29,13 @@ from profile_spawner.errors import (
     shorten,
 )
 from profile_spawner.names import content_hash, slugify
-from profile_spawner.params.definition import SENSITIVE, Param, ParamRef, thaw
+from profile_spawner.params.definition import Param, ParamRef, thaw
 from profile_spawner.params.layers import GLOBAL, Ceiling, Collection, Resolved, Resolver
 from profile_spawner.params.templates import references_in, to_text
 
 from .access import Access, UserInfo
+from .attributes import ATTRIBUTES
 from .base import (
-    ATTRIBUTES,
     BaseAppProfile,
     PlainProfile,
     ProfileBuild,
@@ -657,8 +657,7 @@ def _specimen_facts(slug: str) -> Mapping[str, str]:
 def _fed(cls: type[BaseAppProfile]) -> Mapping[str, set[str]]:
     """Return which attributes take their values from which params."""
     fed: dict[str, set[str]] = {}
-    parts: Mapping[str, Any] = getattr(cls, "param_parts", {})
-    for name, value in (*((n, getattr(cls, n)) for n in ATTRIBUTES), *parts.items()):
+    for name, value in ((n, getattr(cls, n)) for n in ATTRIBUTES):
         if isinstance(value, ParamRef):
             fed.setdefault(value.name, set()).add(name)
     return fed
@@ -667,7 +666,7 @@ def _fed(cls: type[BaseAppProfile]) -> Mapping[str, set[str]]:
 def _sensitive(cls: type[BaseAppProfile], resolver: Resolver) -> set[str]:
     """Return the params of a profile that decide on its security: marked so, or given to a sensitive attribute."""
     marked = {name for name, param in resolver.definitions.items() if param.sensitive}
-    return marked | {name for name, attributes in _fed(cls).items() if attributes & SENSITIVE}
+    return marked | {n for n, attributes in _fed(cls).items() if any(ATTRIBUTES[a].sensitive for a in attributes)}
 
 
 _NOT_FROM_DOCUMENTS = ("service_account", "bash_login_path", "bashrc_path", "init_script_path", "kubespawner_override")
@@ -775,16 +774,7 @@ def _within(option: Option, enforced: Any) -> Option:
     return option
 
 
-_DISPLAYED = (
-    "image",
-    "cpu_limit",
-    "cpu_guarantee",
-    "mem_limit",
-    "mem_guarantee",
-    "extra_resource_limits",
-    "node_selector",
-    "working_dir",
-)
+_DISPLAYED = tuple(attribute.trait or name for name, attribute in ATTRIBUTES.items() if attribute.shown)
 
 
 def _effective(build: ProfileBuild) -> Mapping[str, Any]:

@@ -218,8 +218,6 @@ class ConfigMap(_Model):
         data: Several files by name.
         mount_path: An absolute path in the container.
         default_mode: The octal file mode, `0644` by default.
-        readonly: Mounted read-only. (A ConfigMap's files can never be changed by the server.)
-        persist: Kept for compatibility; files that no server uses are removed in any case.
         render: Whether `{{ param }}` references in the text are replaced.
     """
 
@@ -229,8 +227,6 @@ class ConfigMap(_Model):
     data: dict[FileKey, str] | None = Field(default=None, repr=False)
     mount_path: ContainerPath | None = None
     default_mode: FileMode = None
-    readonly: bool = True
-    persist: bool = False
     render: bool = True
 
     @model_validator(mode="after")
@@ -312,13 +308,11 @@ class Manifest(_Model):
 
     Attributes:
         name: A name within the profile.
-        key: Kept for compatibility with the configurator.
         content: The objects; `{{ references }}` in their texts are replaced.
         persist: `False`: they go with the server. `True`: they stay.
     """
 
     name: str = Field(min_length=1, max_length=253)
-    key: str = ""
     content: tuple[dict[str, Any], ...] = ()
     persist: bool = False
 
@@ -380,7 +374,6 @@ class ImagePullSecret(_Model):
 
     name: DnsName
     data: SecretStr | None = None
-    persist: bool = False
 
 
 class InitContainer(_Model):

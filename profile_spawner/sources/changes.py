@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from profile_spawner.profiles.base import ATTRIBUTES
+from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.registry import Entry
 
 __all__ = ["Change", "changes_between", "describe_changes"]
@@ -51,8 +51,8 @@ def _changed_fields(old: Entry, new: Entry) -> tuple[str, ...]:
     fields = []
     if old.profile is not None and new.profile is not None:
         fields = [name for name in ATTRIBUTES if getattr(old.profile, name) != getattr(new.profile, name)]
-        parts = [vars(getattr(p, "_parts", None) or object).items() for p in (old.profile, new.profile)]
-        fields += [name for name, value in parts[1] if dict(parts[0]).get(name, value) != value]
+        before, after = (getattr(p, "_parts", {}) for p in (old.profile, new.profile))
+        fields += [name for name in after if name in before and before[name] != after[name]]
     elif old.raw is not None and new.raw is not None:
         keys = dict.fromkeys([*old.raw, *new.raw])
         fields = [key for key in keys if old.raw.get(key) != new.raw.get(key)]

@@ -27,22 +27,15 @@ from profile_spawner.errors import (
 from profile_spawner.params.definition import MISSING, Param
 from profile_spawner.params.layers import Collection
 from profile_spawner.policy.data_policy import DataPolicy, Refusal
-from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile
+from profile_spawner.profiles.attributes import ATTRIBUTES, Attribute, problems_of
+from profile_spawner.profiles.base import BaseAppProfile
+from profile_spawner.profiles.hooks import LIST_HOOKS, Hook
 from profile_spawner.profiles.registry import Collector, RawProfile, raw_profiles
-from profile_spawner.profiles.resources import (
-    ConfigMap,
-    ImagePullSecret,
-    InitContainer,
-    InlineText,
-    Manifest,
-    RoleBinding,
-    SecretMount,
-    Volume,
-)
+from profile_spawner.profiles.resources import InlineText
 from profile_spawner.profiles.yaml_text import YamlMap, line_at, parse_yaml
 
 from .chart_values import find_values, in_chart_order, list_in, team_rules
-from .schema import CollectionSpec, DocumentSpec, ParamSpec, ProfileSpec
+from .schema import CollectionSpec, DocumentSpec, ParamSpec, ProfileKeys, ProfileSpec
 
 __all__ = ["DocumentReader", "DocumentResult"]
 
@@ -52,86 +45,26 @@ _FAMILIES: Mapping[str, type[BaseAppProfile]] = {
     "remote_desktop": BaseRemoteDesktopProfile,
     "workspace": BaseWorkspaceProfile,
 }
-_NOT_INHERITED: Mapping[str, Any] = {"default": False, "aliases": (), "replaced_by": None, "deprecated": ""}
-_ASSETS = ("bash_login_path", "bashrc_path", "init_script_path")
-_T = TypeVar("_T")
+_NOT_INHERITED = {name: attribute.default for name, attribute in ATTRIBUTES.items() if not attribute.inherited}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What a document's profile brings besides attributes."""
-
-    config_maps: Sequence[ConfigMap] = ()
-    volumes: Sequence[Volume] = ()
-    manifests: Sequence[Manifest] = ()
-    secret_mounts: Sequence[SecretMount] = ()
-    env_config_maps: Sequence[str] = ()
-    env_secrets: Sequence[str] = ()
-    pull_secrets: Sequence[ImagePullSecret | str] = ()
-    init_containers: Sequence[InitContainer] = ()
-    role_bindings: Sequence[RoleBinding] = ()
-
-    def on_top_of(self, base: _Parts) -> _Parts:
-        """Return both; of two with one name this one's."""
-        return _Parts(
-            **{name: tuple(_joined(getattr(base, name), getattr(self, name), _NAMES[name])) for name in _NAMES}
-        )
-
-
-_NAMES: Mapping[str, Callable[[Any], str]] = {
-    "config_maps": lambda c: c.mount_path or c.name,
-    "volumes": lambda v: v.name,
-    "manifests": lambda m: m.name,
-    "secret_mounts": lambda m: m.mount_path,
-    "env_config_maps": str,
-    "env_secrets": str,
-    "pull_secrets": lambda s: s if isinstance(s, str) else s.name,
-    "init_containers": lambda c: c.name,
-    "role_bindings": lambda b: b.name,
-}
-"""What makes two parts the same: the later one counts."""
-
-
 class _FromDocument(BaseAppProfile):
-    """Adds a document's parts to those of the base; of two with one name the document's counts."""
+    """Adds a document's parts, by their keys, to those of the base; of two with one name the document's counts."""
 
-    _parts: _Parts = _Parts()
+    _parts: Mapping[str, Sequence[Any]] = {}
     _written: Sequence[Mapping[str, Any]] = ()
 
-    def get_config_maps(self) -> list[ConfigMap]:
-        return self._add("config_maps", super().get_config_maps())
 
-    def get_default_volumes(self) -> list[Volume]:
-        return self._add("volumes", super().get_default_volumes())
+def _with_parts(hook: Hook) -> Callable[[_FromDocument], list[Any]]:
+    def get(self: _FromDocument) -> list[Any]:
+        return hook.joined(getattr(super(_FromDocument, self), hook.name)(), self._parts.get(hook.key, ()))
 
-    def get_manifests(self) -> list[Manifest]:
-        return self._add("manifests", super().get_manifests())
-
-    def get_secret_mounts(self) -> list[SecretMount]:
-        return self._add("secret_mounts", super().get_secret_mounts())
-
-    def get_env_config_maps(self) -> list[str]:
-        return self._add("env_config_maps", super().get_env_config_maps())
-
-    def get_env_secrets(self) -> list[str]:
-        return self._add("env_secrets", super().get_env_secrets())
-
-    def get_image_pull_secrets(self) -> list[ImagePullSecret | str]:
-        return self._add("pull_secrets", super().get_image_pull_secrets())
-
-    def get_init_containers(self) -> list[InitContainer]:
-        return self._add("init_containers", super().get_init_containers())
-
-    def get_role_bindings(self) -> list[RoleBinding]:
-        return self._add("role_bindings", super().get_role_bindings())
-
-    def _add(self, name: str, base: list[Any]) -> list[Any]:
-        return _joined(base, getattr(self._parts, name), _NAMES[name])
+    return get
 
 
-def _joined(base: Sequence[_T], own: Sequence[_T], key: Callable[[_T], str]) -> list[_T]:
-    return list({**{key(b): b for b in base}, **{key(o): o for o in own}}.values())
+for _hook in LIST_HOOKS:
+    setattr(_FromDocument, _hook.name, _with_parts(_hook))
 
 
 @dataclass
@@ -209,7 +142,7 @@ class _Reading:
         self._asset = asset
         self._place = place
         self._result = result
-        self._pending: dict[str, tuple[ProfileSpec, YamlMap]] = {}
+        self._pending: dict[str, tuple[ProfileKeys, YamlMap]] = {}
         self._classes: dict[str, type[BaseAppProfile]] = {}
         self._making: list[str] = []
         self._order: list[str | RawProfile] = []
@@ -273,19 +206,14 @@ class _Reading:
         try:
             return model.model_validate(data)
         except ValidationError as e:
-            seen = set()
-            for error in e.errors(include_url=False):
-                path = tuple(p for p in error["loc"] if not str(p).startswith(("function-", "lax-", "strict-")))
-                message = error["msg"].removeprefix("Value error, ")
-                if error["type"] == "extra_forbidden":
-                    known = [f.alias or n for n, f in model.model_fields.items()] if len(path) == 1 else []
-                    message = f"is not known here{_nearest(str(path[-1]), known)}"
-                if (path, message) not in seen:
-                    seen.add((path, message))
-                    origin = Origin(self._place, line_at(data, path))
-                    where = f"{what}{'.' if what and path else ''}{_dotted(path)}"
-                    problem = ProfileDefinitionError(message, origin=origin, field=where or None, **more)
-                    self._result.problems.append(problem)
+            known = [f.alias or n for n, f in model.model_fields.items()]
+            for path, message in dict.fromkeys(problems_of(e)):
+                unknown = len(path) == 1 and path[0] not in known
+                hint = _nearest(str(path[0]), known) if unknown else ""
+                origin = Origin(self._place, line_at(data, path))
+                where = f"{what}{'.' if what and path else ''}{_dotted(path)}"
+                problem = ProfileDefinitionError(f"{message}{hint}", origin=origin, field=where or None, **more)
+                self._result.problems.append(problem)
             return None
 
     # ---------------------------------------------------------------------------------------------- params
@@ -295,28 +223,13 @@ class _Reading:
         spec = self._validated(ParamSpec, definition if definition is not None else {}, f"params.{name}")
         if spec is None:
             return
-        default = spec.default if "default" in spec.model_fields_set else MISSING
-        if not self._reported(self._policy.param_refusals(name, default, spec.schema_), definition, name, origin):
+        values = spec.model_dump(exclude_unset=True, by_alias=True)
+        refusals = self._policy.param_refusals(name, values.get("default", MISSING), values.get("schema", {}))
+        if not self._reported(refusals, definition, name, origin):
             return
         try:
-            self._result.collector.add_param(
-                Param(
-                    name,
-                    schema=spec.schema_,
-                    default=default,
-                    description=spec.description,
-                    documentation=spec.documentation,
-                    secure=spec.secure,
-                    user_settable=spec.user_settable,
-                    sensitive=spec.sensitive,
-                    merge=spec.merge,
-                    merge_key=spec.merge_key,
-                    layers=spec.layers,
-                    meta=spec.meta,
-                    origin=origin,
-                    judged=not self._policy.unrestricted,
-                )
-            )
+            param = Param(name, **values, origin=origin, judged=not self._policy.unrestricted)
+            self._result.collector.add_param(param)
         except ProfileSpawnerError as e:
             e.origin = e.origin or origin
             self._result.problems.append(e)
@@ -443,13 +356,13 @@ class _Reading:
         self._classes[slug] = made
         return made
 
-    def _base_of(self, spec: ProfileSpec, item: YamlMap) -> type[BaseAppProfile]:
+    def _base_of(self, spec: ProfileKeys, item: YamlMap) -> type[BaseAppProfile]:
         if spec.extends is None:
             return _FAMILIES[spec.family] if spec.family else BaseAppProfile
         origin = Origin(self._place, line_at(item, ("extends",)))
         if spec.family is not None:
             raise ProfileDefinitionError("give either family or extends", origin=origin, field="extends")
-        if spec.extends in self._pending and spec.extends != spec.slug:
+        if spec.extends in self._pending and spec.extends != item["slug"]:
             return self._class_of(spec.extends)
         self._result.needs_others = True
         found = self._find(spec.extends) or BUILTIN.get(spec.extends)
@@ -473,31 +386,31 @@ class _Reading:
         return found
 
     def _make(
-        self, slug: str, spec: ProfileSpec, item: YamlMap, base: type[BaseAppProfile], origin: Origin
+        self, slug: str, spec: ProfileKeys, item: YamlMap, base: type[BaseAppProfile], origin: Origin
     ) -> type[BaseAppProfile]:
         attributes: dict[str, Any] = dict(_NOT_INHERITED)
-        for name in ATTRIBUTES:
+        lines = dict(item.lines)
+        for name, attribute in ATTRIBUTES.items():
+            key = attribute.document
             if name in item:
-                attributes[name] = _param_or_value(item[name])
-        if "options" in item:
-            attributes["profile_options"] = item["options"]
-        if "env" in item:
-            attributes["pod_env_vars"] = {**_env_of(base), **(item["env"] or {})}
-        for name in _ASSETS:
-            if isinstance(attributes.get(name), str):
-                where = Origin(self._place, line_at(item, (name,)))
-                attributes[name] = InlineText(self._read_asset(attributes[name], where))
-            text = item.get(name.removesuffix("_path"))
-            if text is not None:
-                if not isinstance(text, str) or name in item:
-                    field_name = name.removesuffix("_path")
-                    where = Origin(self._place, line_at(item, (field_name,)))
+                attributes[name] = self._value(attribute, item)
+            if key is None or key.name not in item:
+                continue
+            lines.setdefault(name, item.lines[key.name])
+            value = item[key.name]
+            if key.how == "merge":
+                value = {**_mapping_of(base, name), **(value or {})}
+            elif key.how == "text":
+                if value is None:
+                    continue
+                if not isinstance(value, str) or name in item:
+                    where = Origin(self._place, line_at(item, (key.name,)))
                     message = f"must be a text, and {name} must not be given too"
-                    raise ProfileDefinitionError(message, origin=where, field=field_name)
-                attributes[name] = InlineText(text)
-        lines = item.lines
+                    raise ProfileDefinitionError(message, origin=where, field=key.name)
+                value = InlineText(value)
+            attributes[name] = value
         attributes |= {
-            "_parts": self._parts_of(spec, item).on_top_of(getattr(base, "_parts", _Parts())),
+            "_parts": self._parts_of(spec, item, getattr(base, "_parts", {})),
             "_written": (item, *getattr(base, "_written", ())),
             "__profile_judged__": not self._policy.unrestricted,
             "__profile_origin__": origin,
@@ -508,30 +421,33 @@ class _Reading:
         bases = (base,) if issubclass(base, _FromDocument) else (_FromDocument, base)
         return type(f"Document_{slug}", bases, attributes)
 
-    def _parts_of(self, spec: ProfileSpec, item: YamlMap) -> _Parts:
-        config_maps = list(spec.config_maps)
+    def _value(self, attribute: Attribute, item: YamlMap) -> Any:
+        """Return the value of an attribute as classes have it: a reference to a param, a file's text, or as it is."""
+        value = _param_or_value(item[attribute.name])
+        if attribute.document is not None and attribute.document.how == "text" and isinstance(value, str):
+            value = InlineText(self._read_asset(value, Origin(self._place, line_at(item, (attribute.name,)))))
+        return value
+
+    def _parts_of(
+        self, spec: ProfileKeys, item: YamlMap, base: Mapping[str, Sequence[Any]]
+    ) -> Mapping[str, Sequence[Any]]:
+        """Return what the document brings besides attributes, on top of what its base has."""
+        files = []
         for number, file in enumerate(spec.files):
             content = file.content
             if content is None:
                 origin = Origin(self._place, line_at(item, ("files", number, "path")))
                 content = self._read_asset(file.path or "", origin)
             try:
-                config_maps.append(file.config_map(content))
+                files.append(file.config_map(content))
             except ValidationError as e:
                 origin = Origin(self._place, line_at(item, ("files", number)))
-                message = e.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+                _, message = next(problems_of(e))
                 raise ProfileDefinitionError(message, origin=origin, field=f"files[{number}]") from None
-        return _Parts(
-            config_maps=tuple(config_maps),
-            volumes=tuple(v.volume() for v in spec.volumes),
-            manifests=spec.manifests,
-            secret_mounts=spec.secret_mounts,
-            env_config_maps=spec.env_from_config_maps,
-            env_secrets=spec.env_from_secrets,
-            pull_secrets=spec.image_pull_secrets,
-            init_containers=spec.init_containers,
-            role_bindings=spec.role_bindings,
-        )
+        parts = {hook.key: getattr(spec, hook.key) for hook in LIST_HOOKS}
+        parts["config_maps"] = (*parts["config_maps"], *files)
+        parts["volumes"] = [v.volume() for v in spec.volumes]
+        return {hook.key: tuple(hook.joined(base.get(hook.key, ()), parts[hook.key])) for hook in LIST_HOOKS}
 
     def _read_asset(self, path: str, origin: Origin) -> str:
         if self._asset is None:
@@ -545,14 +461,7 @@ class _LineOf:
     """Finds the line of an attribute in a document. Not a function: it must not become a method."""
 
     def __init__(self, lines: Mapping[str, int]) -> None:
-        self._lines = {**lines}
-        for ours, theirs in (
-            ("env", "pod_env_vars"),
-            ("options", "profile_options"),
-            *((a.removesuffix("_path"), a) for a in _ASSETS),
-        ):
-            if ours in lines:
-                self._lines.setdefault(theirs, lines[ours])
+        self._lines = lines
 
     def __call__(self, name: str) -> int:
         return self._lines.get(name, 0)
@@ -564,8 +473,9 @@ def _param_or_value(value: Any) -> Any:
     return value
 
 
-def _env_of(base: type[BaseAppProfile]) -> Mapping[str, Any]:
-    return base.pod_env_vars if isinstance(base.pod_env_vars, Mapping) else {}
+def _mapping_of(base: type[BaseAppProfile], name: str) -> Mapping[str, Any]:
+    value = getattr(base, name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _is_plain_entry(item: YamlMap) -> bool:

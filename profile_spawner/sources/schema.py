@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, model_validator
 
 from profile_spawner.names import slugify
+from profile_spawner.params.definition import MISSING, Param
+from profile_spawner.profiles.attributes import ATTRIBUTES, Attribute, field_docs
+from profile_spawner.profiles.hooks import LIST_HOOKS
 from profile_spawner.profiles.resources import (
     ConfigMap,
     ContainerPath,
     DnsLabel,
     DnsName,
     FileMode,
-    ImagePullSecret,
-    InitContainer,
-    Manifest,
-    RoleBinding,
-    SecretMount,
     SubPath,
     Volume,
     VolumeMount,
@@ -31,6 +31,7 @@ __all__ = [
     "DocumentSpec",
     "FileSpec",
     "ParamSpec",
+    "ProfileKeys",
     "ProfileSpec",
     "VolumeSpec",
     "document_schema",
@@ -45,23 +46,16 @@ _PARAM: dict[str, Any] = {
     "properties": {"$param": {"type": "string", "description": "The param whose value it takes"}, "default": {}},
     "additionalProperties": False,
 }
-_TEXT: dict[str, Any] = {"type": "string"}
-_TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
-_TEXT_MAP: dict[str, Any] = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
-_FREE_MAP: dict[str, Any] = {"type": "object"}
 
 
-def _value(schema: dict[str, Any], description: str, *, nullable: bool = False) -> Any:
-    """Return a field for an attribute. Its value is checked where those of classes are: one message for both."""
-    return _plain({"anyOf": [schema, _PARAM, *([{"type": "null"}] if nullable else [])]}, description)
+def _value(description: str, schema: Callable[[], dict[str, Any]]) -> Any:
+    """Return a field whose value is checked elsewhere; its JSON Schema is made when it is asked for."""
 
-
-def _plain(schema: dict[str, Any], description: str) -> Any:
     def put(generated: dict[str, Any]) -> None:
         generated.clear()
-        generated.update({**schema, "description": description})
+        generated.update({**schema(), "description": description})
 
-    return Field(default=None, json_schema_extra=put)
+    return Field(default=None, json_schema_extra=put, description=description)
 
 
 class _Spec(BaseModel):
@@ -108,35 +102,38 @@ class VolumeSpec(_Spec):
     persist: bool = Field(default=True, description="Whether it stays when the server stops")
     annotations: dict[str, str] | None = None
 
+    @classmethod
+    def of(cls, volume: Volume) -> VolumeSpec:
+        """Return what profiles have as documents have it."""
+        values = {name: getattr(volume, name) for name in Volume.model_fields if name in cls.model_fields}
+        mount = {name: getattr(volume.volume_mount, name) for name in ("mount_path", "sub_path", "read_only")}
+        if volume.claim_name == volume.name:
+            values["claim_name"] = None
+        return cls.model_validate(values | mount)
+
     def volume(self) -> Volume:
         """Return it as profiles have it."""
+        values = self.model_dump(exclude={"mount_path", "sub_path", "read_only"})
         mount = VolumeMount(mount_path=self.mount_path, sub_path=self.sub_path, read_only=self.read_only)
-        return Volume(
-            name=self.name,
-            claim_name=self.claim_name or self.name,
-            size=self.size,
-            storage_class=self.storage_class,
-            access_modes=self.access_modes,
-            volume_mount=mount,
-            persist=self.persist,
-            annotations=self.annotations,
-        )
+        return Volume.model_validate(values | {"claim_name": self.claim_name or self.name, "volume_mount": mount})
 
 
-class ParamSpec(_Spec):
-    """The definition of a param."""
+def _param_fields() -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a definition: those of `Param` that say something about it."""
+    types, docs = get_type_hints(Param), field_docs(Param)
+    for spec in dataclasses.fields(Param):
+        if spec.compare and spec.name != "name":
+            more: dict[str, Any] = {"alias": spec.name, "description": docs[spec.name]}
+            if callable(spec.default_factory):
+                more["default_factory"] = spec.default_factory
+            else:
+                more["default"] = None if spec.default is MISSING else spec.default
+            yield f"{spec.name}_", (types[spec.name], Field(**more))
 
-    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema", description="A JSON Schema of its values")
-    default: Any = None
-    description: str = ""
-    documentation: str = ""
-    secure: bool = Field(default=False, description="Its values name keys of Kubernetes Secrets")
-    user_settable: bool = Field(default=False, description="Whether users may choose a value on the page")
-    sensitive: bool = Field(default=False, description="Whether a profile must name it before users may choose")
-    merge: Literal["first", "append", "merge"] = "first"
-    merge_key: str | None = None
-    layers: tuple[str, ...] | None = None
-    meta: dict[str, Any] = Field(default_factory=dict)
+
+ParamSpec: type[_Spec] = create_model(
+    "ParamSpec", __base__=_Spec, __doc__="The definition of a param.", **dict(_param_fields())
+)
 
 
 class CollectionSpec(_Spec):
@@ -146,73 +143,57 @@ class CollectionSpec(_Spec):
     profiles: tuple[str, ...] = Field(default=(), description="Other collections that it takes on")
 
 
-class ProfileSpec(_Spec):
+class ProfileKeys(_Spec):
     """A profile as data. Attributes that it shares with profile classes mean the same."""
 
-    slug: Any = _plain({"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"}, "The identity")
     family: Literal["coder", "jupyterlab", "remote_desktop", "workspace"] | None = Field(
-        default=None, description="The built-in family that it belongs to"
+        default=None, description="The built-in family whose volumes, files and settings it has"
     )
-    extends: str | None = Field(default=None, description="The slug of the profile that it is based on")
-    display_name: Any = _plain(_TEXT, "The title on the page")
-    description: Any = _plain(_TEXT, "One or two sentences; a small subset of Markdown")
-    image: Any = _value(_TEXT, "The container image")
-    cpu_guarantee: Any = _value({"type": ["number", "string"]}, "Reserved CPU cores", nullable=True)
-    cpu_limit: Any = _value({"type": ["number", "string"]}, "CPU cores at most", nullable=True)
-    mem_guarantee: Any = _value({"type": ["integer", "string"]}, "Reserved memory, such as 4G", nullable=True)
-    mem_limit: Any = _value({"type": ["integer", "string"]}, "Memory at most, such as 8G", nullable=True)
-    extra_resource_limits: Any = _value(_TEXT_MAP, "Such as {nvidia.com/gpu: 1}")
-    extra_resource_guarantees: Any = _value(_TEXT_MAP, "Further requests")
-    default_url: Any = _value(_TEXT, "The path that is opened, such as /lab", nullable=True)
-    home_dir: Any = _value(_TEXT, "The home directory", nullable=True)
-    bash_login_path: Any = _value(_TEXT, "A file beside the document that becomes ~/.bash_login", nullable=True)
-    bashrc_path: Any = _value(_TEXT, "A file beside the document that becomes ~/.bashrc", nullable=True)
-    init_script_path: Any = _value(_TEXT, "A script beside the document that runs before", nullable=True)
-    bash_login: Any = _plain(_TEXT, "The text of ~/.bash_login")
-    bashrc: Any = _plain(_TEXT, "The text of ~/.bashrc")
-    init_script: Any = _plain(_TEXT, "The text of a shell script that runs before the server")
-    env: Any = _value(_FREE_MAP, "Environment variables, joined with those of the base")
-    pod_env_vars: Any = _value(_FREE_MAP, "Environment variables, instead of those of the base")
-    node_selector: Any = _value(_TEXT_MAP, "Labels of the nodes")
-    tolerations: Any = _value({"type": "array", "items": _FREE_MAP}, "Kubernetes tolerations")
-    service_account: Any = _value(_TEXT, "The service account, where the policy allows it", nullable=True)
-    workspace_volume_size: Any = _value(_TEXT, "The size of the family's workspace", nullable=True)
-    storage_class_rwo: Any = _value(_TEXT, "The storage class for one node", nullable=True)
-    storage_class_rwx: Any = _value(_TEXT, "The storage class for several nodes", nullable=True)
-    extra_labels: Any = _value(_TEXT_MAP, "Further labels of the pod")
-    extra_annotations: Any = _value(_TEXT_MAP, "Further annotations of the pod")
-    kubespawner_override: Any = _value(_FREE_MAP, "Values for other settings of KubeSpawner")
-    icon: Any = _plain(_TEXT, "A built-in icon, a path on this hub or a data: image")
-    category: Any = _plain(_TEXT, "The heading under which it stands")
-    tags: Any = _plain(_TEXTS, "Words to find it by")
-    default: Any = _plain({"type": "boolean"}, "Whether it is chosen at first")
-    order: Any = _plain({"type": "integer"}, "Lower numbers come first")
-    allowed_groups: Any = _plain({"type": ["array", "null"], "items": _TEXT}, "Who may use it")
-    allowed_users: Any = _plain({"type": ["array", "null"], "items": _TEXT}, "Who may use it, besides")
-    options: Any = _plain(_FREE_MAP, "What users may choose: KubeSpawner's profile_options and more")
-    profile_options: Any = _plain(_FREE_MAP, "The same as options")
-    aliases: Any = _plain(_TEXTS, "Earlier slugs")
-    replaced_by: Any = _plain(_TEXT, "The slug that saved choices mean instead")
-    deprecated: Any = _plain(_TEXT, "A message that discourages from using it")
-    params: Any = _plain(_FREE_MAP, "Values of params")
-    profiles: Any = _plain(_TEXTS, "Collections and profiles whose params it takes on")
-    user_settable: Any = _plain(_TEXTS, "Sensitive params that users may set here")
-    files: tuple[FileSpec, ...] = ()
-    config_maps: tuple[ConfigMap, ...] = Field(default=(), description="Files, as profile classes bring them")
-    volumes: tuple[VolumeSpec, ...] = ()
-    manifests: tuple[Manifest, ...] = ()
-    secret_mounts: tuple[SecretMount, ...] = ()
-    env_from_config_maps: tuple[str, ...] = ()
-    env_from_secrets: tuple[str, ...] = ()
-    image_pull_secrets: tuple[ImagePullSecret | str, ...] = ()
-    init_containers: tuple[InitContainer, ...] = ()
-    role_bindings: tuple[RoleBinding, ...] = ()
+    extends: str | None = Field(
+        default=None,
+        description="The slug of another document's profile, or of a ready one, that it is based on: what is not set "
+        "here is as there",
+    )
+    files: tuple[FileSpec, ...] = Field(
+        default=(),
+        description="Files: `mount_path`, and `content` or `path`; `mode`, and `render: false` to leave "
+        "`{{ references }}` alone",
+    )
+    volumes: tuple[VolumeSpec, ...] = Field(
+        default=(),
+        description="Claims: `name`, `size`, `mount_path`; `claim_name`, `sub_path`, `read_only`, "
+        "`storage_class`, `access_modes`, `persist`, `annotations`",
+    )
+
+
+def _attribute_schema(attribute: Attribute) -> dict[str, Any]:
+    schema = attribute.json_schema()
+    return {"anyOf": [schema, _PARAM]} if attribute.param else schema
+
+
+def _profile_fields() -> Iterator[tuple[str, Any]]:
+    """Yield the keys that documents share with classes: attributes, and lists that hooks of classes return."""
+    for name, attribute in ATTRIBUTES.items():
+        yield name, (Any, _value(attribute.help, functools.partial(_attribute_schema, attribute)))
+        if attribute.document is not None:
+            how, schema = attribute.document.how, functools.partial(_attribute_schema, attribute)
+            text: Callable[[], dict[str, Any]] = functools.partial(dict, type="string")
+            yield attribute.document.name, (Any, _value(attribute.document.help, text if how == "text" else schema))
+    for hook in LIST_HOOKS:
+        if hook.key not in ProfileKeys.model_fields:
+            items = tuple.__class_getitem__((*get_args(hook.returns), ...))
+            yield hook.key, (items, Field(default=(), description=f"As `{hook.name}()` of classes returns"))
+
+
+ProfileSpec: type[ProfileKeys] = create_model(
+    "ProfileSpec", __base__=ProfileKeys, __doc__=ProfileKeys.__doc__, **dict(_profile_fields())
+)
 
 
 def _raw_list() -> Any:
     entry = {"type": "object", "required": ["display_name"]}
     forms = [{"type": "array", "items": entry}, {"type": "object", "additionalProperties": entry}]
-    return _plain({"anyOf": forms}, "Entries of KubeSpawner's profile_list, as they are")
+    return _value("Entries of KubeSpawner's profile_list, as they are", lambda: {"anyOf": forms})
 
 
 class _SingleUser(BaseModel):

@@ -146,7 +146,7 @@ class Beside(BaseAppProfile):
         pods = {"metadata": {"labels": {"app": "redis"}}, "spec": {"containers": [container]}}
         body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "redis"},
                 "spec": {"selector": {"matchLabels": {"app": "redis"}}, "template": pods}}
-        return [Manifest(name="redis", key="redis", content=[body], persist=False)]
+        return [Manifest(name="redis", content=[body], persist=False)]
 """
 
 

@@ -34,7 +34,7 @@ class Jobs(BaseAppProfile):
 
     def get_manifests(self):
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"token": "canary"}}
-        return [Manifest(name="secret", key="secret", content=[secret], persist=False)]
+        return [Manifest(name="secret", content=[secret], persist=False)]
 """
 
 

@@ -52,9 +52,11 @@ class Volume(resources.Volume):
 
 
 class ConfigMap(resources.ConfigMap):
-    """A file."""
+    """A file. `readonly` and `persist` have no effect: files cannot be changed, and unused ones are removed."""
 
     model_config = _LENIENT
+    readonly: bool = True
+    persist: bool = False
 
 
 class ConfigMapKeyRef(resources.ConfigMapKeyRef):
@@ -83,15 +85,17 @@ class InitContainer(resources.InitContainer):
 
 
 class ImagePullSecret(resources.ImagePullSecret):
-    """A pull secret for the pod."""
+    """A pull secret for the pod. `persist` has no effect."""
 
     model_config = _LENIENT
+    persist: bool = False
 
 
 class Manifest(resources.Manifest):
-    """Any Kubernetes objects."""
+    """Any Kubernetes objects. `key` has no effect."""
 
     model_config = _LENIENT
+    key: str = ""
     persist: bool = True
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from profile_spawner.apps.assets import load_manifests as _load_manifests
-from profile_spawner.profiles.resources import Manifest
 from profile_spawner.sources.configurator.models import (
     ConfigMap,
     InitContainer,
     InitContainerVolumeMount,
+    Manifest,
     VolumeMount,
 )
 
@@ -92,4 +92,5 @@ def load_manifests(*, name: str, key: str, file_path: str | Path, slug: str = ""
     """
     del ignored
     full = f"{name}-{_dashed(slug)}" if slug else name
-    return _load_manifests(file_path, name=full).model_copy(update={"key": key})
+    loaded = _load_manifests(file_path, name=full)
+    return Manifest(name=full, key=key, content=loaded.content, persist=loaded.persist)
