@@ -23,6 +23,10 @@ except ImportError:  # JupyterHub 5
 __all__ = ["from_error", "refusal", "silent", "uncounted"]
 
 
+class _RefusalError(SpawnException or web.HTTPError, ValueError):  # type: ignore[misc]
+    """What JupyterHub answers with, and what callers of KubeSpawner's `load_user_options` catch."""
+
+
 def uncounted(spawner: Any) -> None:
     """Make sure that the failure that is about to be raised does not count towards the hub's failure limit."""
     if SpawnException is not None:
@@ -54,13 +58,13 @@ def refusal(message: str, *, reason: str, status: int = 400, log_message: str = 
         log_message: What the administrator reads in the log, if that is more.
     """
     if SpawnException is not None:
-        exception: web.HTTPError = SpawnException(
-            message, reason=reason, status_code=status, log_message=log_message or message
-        )
-        # Otherwise JupyterHub's pages show the exception's class and its text for the log.
-        exception.jupyterhub_message = message  # type: ignore[attr-defined]
-        return exception
-    return _answer(status, message)
+        more: dict[str, Any] = {"reason": reason, "status_code": status, "log_message": log_message}
+        exception = _RefusalError(message, **more)
+    else:
+        exception = _RefusalError(status, message)
+    # Otherwise JupyterHub's pages show the exception's class and its text for the log.
+    exception.jupyterhub_message = message
+    return exception
 
 
 def silent(status: int, log_message: str) -> web.HTTPError:
