@@ -15,7 +15,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
@@ -50,9 +49,6 @@ __all__ = ["ProfileSpawner"]
 @functools.cache
 def _sections_of(cls: type) -> tuple[str, ...]:
     return tuple(cls.section_names())  # type: ignore[attr-defined]
-
-
-_config_traits: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()
 
 
 @dataclass
@@ -102,21 +98,6 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             self._configured_profile_list = configured
             del config["profile_list"]
         return config
-
-    def traits(self, **metadata: Any) -> dict[str, Any]:
-        """Return the traits as traitlets does, which collects them for each instance anew: a tenth of a spawn."""
-        if metadata != {"config": True}:
-            return dict(super().traits(**metadata))
-        cls = type(self)
-        if cls not in _config_traits:
-            _config_traits[cls] = super().traits(**metadata)
-        return dict(_config_traits[cls])
-
-    def _expand_user_properties(self, template: str, slug_scheme: str | None = None) -> str:
-        """Return texts without braces as they are; KubeSpawner computes all the names that could stand there first."""
-        if "{" not in template and "}" not in template:
-            return template
-        return str(super()._expand_user_properties(template, slug_scheme))
 
     @observe("handler")
     def _handler_set(self, change: Any) -> None:
