@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jupyterhub.handlers import default_handlers
 from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
 from sqlalchemy.orm import object_session
@@ -26,6 +27,7 @@ from traitlets.config.loader import LazyConfigValue
 from profile_spawner.errors import BuildError, ParamError, ProfileSpawnerError, shorten
 from profile_spawner.hub.layers import group_properties, layers_for
 from profile_spawner.hub.settings import HubTraits
+from profile_spawner.page.handlers import routes
 from profile_spawner.page.translations import gettext_for
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild
@@ -35,7 +37,7 @@ from profile_spawner.profiles.registry import Entry, Snapshot
 from profile_spawner.texts import Text
 
 from .applying import TraitKeeper, apply_build, apply_raw
-from .form import FormMixin
+from .form import FormMixin, search_profiles
 from .lifecycle import LifecycleMixin
 from .progress import step_text, translated
 from .refusals import from_error, refusal, silent, uncounted
@@ -424,4 +426,6 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
                 yield event
 
 
+# JupyterHub reads its own list of handlers when it has imported the spawner's class and read its configuration.
+default_handlers.extend(routes(search_profiles))
 start_with_hub(ProfileSpawner)
