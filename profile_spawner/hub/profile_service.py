@@ -81,9 +81,8 @@ class HubProfiles:
             ),
         )
         self.rights = Rights(log)
-        self._clusters: dict[int, Cluster] = {}
-        self._housekeeping: dict[int, Housekeeping] = {}
-        self._static: dict[int, tuple[Any, Snapshot]] = {}
+        self._clusters: dict[Any, tuple[Cluster, Housekeeping]] = {}
+        self._listed: tuple[Any, Snapshot] | None = None
         self._combined: tuple[Any, Any, Snapshot] | None = None
         self.languages: dict[str, str] = {}
 
@@ -102,24 +101,24 @@ class HubProfiles:
 
     def cluster(self, api_client: Any, request_timeout: float, retry_budget: float) -> Cluster:
         """Return the hub's one view of the cluster behind `api_client`."""
-        key = id(api_client)
-        if key not in self._clusters:
-            self._clusters[key] = Cluster(
+        if api_client not in self._clusters:
+            cluster = Cluster(
                 api_client,
                 policy=self.policy,
                 log=self.log,
                 request_timeout=request_timeout,
                 retry_budget=retry_budget,
             )
-            self._housekeeping[key] = Housekeeping(
-                self._clusters[key],
+            housekeeping = Housekeeping(
+                cluster,
                 self.settings.hub_id,
                 grace=self.settings.shared_grace_period,
                 interval=self.settings.sweep_interval,
                 log=self.log,
                 servers=self._known_servers,
             )
-        return self._clusters[key]
+            self._clusters[api_client] = (cluster, housekeeping)
+        return self._clusters[api_client][0]
 
     def _known_servers(self) -> Servers | None:
         """Return the servers of the running hub; `None` outside of one."""
@@ -137,7 +136,7 @@ class HubProfiles:
 
     def housekeeping(self, api_client: Any) -> Housekeeping:
         """Return who removes unused objects from the cluster behind `api_client`."""
-        return self._housekeeping[id(api_client)]
+        return self._clusters[api_client][1]
 
     async def catalogue(self, profile_list: Any, *, shared: bool) -> Snapshot | None:
         """Return all profiles on offer: those of the sources, and a plain `profile_list` beside them.
@@ -154,14 +153,13 @@ class HubProfiles:
             return registered
         if not shared:
             return await self._join(await self._read_list(profile_list), registered)
-        cached = self._static.get(id(profile_list))
-        if cached is None or cached[0] is not profile_list:
-            cached = (profile_list, await self._read_list(profile_list))
-            self._static[id(profile_list)] = cached
+        if self._listed is None or self._listed[0] is not profile_list:
+            self._listed = (profile_list, await self._read_list(profile_list))
+        listed = self._listed[1]
         if registered is None:
-            return cached[1]
-        if self._combined is None or self._combined[0] is not cached[1] or self._combined[1] is not registered:
-            self._combined = (cached[1], registered, await self._join(cached[1], registered))
+            return listed
+        if self._combined is None or self._combined[0] is not listed or self._combined[1] is not registered:
+            self._combined = (listed, registered, await self._join(listed, registered))
         return self._combined[2]
 
     async def _read_list(self, profile_list: Any) -> Snapshot:

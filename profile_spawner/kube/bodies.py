@@ -7,13 +7,18 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
+from kubernetes_asyncio.client import V1Container, V1Volume
+
 from profile_spawner.names import LABEL_LIFETIME, LABEL_MANAGED_BY, MANAGED_BY
 from profile_spawner.policy.kinds import plain
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from .identity import ServerIdentity, labels_of
 
-__all__ = ["assemble", "is_kept_for", "is_owned_by", "is_same_shared"]
+__all__ = ["POD_PARTS", "assemble", "is_kept_for", "is_owned_by", "is_same_shared"]
+
+POD_PARTS = {"init_containers": V1Container, "extra_containers": V1Container, "volumes": V1Volume}
+"""KubeSpawner's settings that hold whole containers and volumes, and what each item is to the Kubernetes client."""
 
 _KUBESPAWNER_USER = "hub.jupyter.org/username"
 

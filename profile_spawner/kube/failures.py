@@ -19,7 +19,10 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from profile_spawner.errors import ClusterError, shorten
 from profile_spawner.texts import Text, marked
 
-__all__ = ["KubeFailure", "classify"]
+__all__ = ["CALL_ERRORS", "KubeFailure", "classify"]
+
+CALL_ERRORS = (ApiException, OSError)
+"""What a call of the Kubernetes client raises; `classify` takes it."""
 
 _MESSAGES = {
     "quota": marked(

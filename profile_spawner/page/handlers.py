@@ -14,7 +14,7 @@ from tornado import web
 
 from .translations import language_of
 
-__all__ = ["Asked", "SearchHandler", "add_routes", "static_url"]
+__all__ = ["Asked", "SearchHandler", "routes", "static_url"]
 
 STATIC = Path(__file__).resolve().parent / "static"
 SEARCH_LIMIT = 50
@@ -118,19 +118,13 @@ class SearchHandler(BaseHandler):
         return user
 
 
-def add_routes(application: Any, hub_base_url: str, search: Search) -> None:
-    """Add the page's routes to a running hub; adding them again does nothing.
+def routes(search: Search) -> list[tuple[Any, ...]]:
+    """Return the page's routes below the hub's prefix, as JupyterHub's `default_handlers` hold them.
 
-    JupyterHub's `extra_handlers` is deprecated and would have to be configured by hand, so they are added here.
+    Args:
+        search: Answers searches.
     """
-    if application.settings.setdefault("profile_spawner_routes", False):
-        return
-    application.settings["profile_spawner_routes"] = True
-    prefix = hub_base_url.rstrip("/") + "/profile-spawner"
-    application.add_handlers(
-        ".*",
-        [
-            (rf"{prefix}/static/{_version()}/(.*)", _StaticHandler, {"path": str(STATIC)}),
-            (rf"{prefix}/profiles", SearchHandler, {"search": search}),
-        ],
-    )
+    return [
+        (rf"/profile-spawner/static/{_version()}/(.*)", _StaticHandler, {"path": str(STATIC)}),
+        (r"/profile-spawner/profiles", SearchHandler, {"search": search}),
+    ]

@@ -51,14 +51,12 @@ class HubPages:
     Attributes:
         renderer: Makes the markup.
         capacity: Says how many GPUs are free; `None` when that is switched off.
-        routed: Whether the page's routes have been added to the hub.
     """
 
     def __init__(self, settings: Any, log: Any) -> None:
         self.renderer = PageRenderer(settings.page_template_paths, log)
         interval = settings.capacity_interval
         self.capacity = CapacityView(interval, log, self._wanted) if interval > 0 else None
-        self.routed = False
         self._category_order = tuple(settings.category_order)
         self._log = log
         self._decks: WeakKeyDictionary[Snapshot, Decks] = WeakKeyDictionary()

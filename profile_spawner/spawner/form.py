@@ -11,19 +11,21 @@ from urllib.parse import urlencode
 
 import jupyterhub
 from jupyterhub.utils import url_escape_path
+from tornado import web
 from traitlets import default
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.page.handlers import SEARCH_LIMIT, Asked, add_routes, static_url
+from profile_spawner.page.handlers import SEARCH_LIMIT, Asked, static_url
 from profile_spawner.page.hub_pages import HubPages, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
 from profile_spawner.profiles.registry import Snapshot
 from profile_spawner.profiles.selection import Rejection
 from profile_spawner.texts import Text
 
+from .refusals import running_hub
 from .upstream import display_entry
 
-__all__ = ["FormMixin", "Rejected", "spawn_url"]
+__all__ = ["FormMixin", "Rejected", "search_profiles", "spawn_url"]
 
 LINK_PREFIX = "opt-" if jupyterhub.version_info[0] >= 6 else ""
 """What stands before the name of a choice in a link."""
@@ -144,7 +146,7 @@ class FormMixin:
         position = deck.index_of(entry.slug if entry is not None else deck.default)
         await deck.prepare([position] if position is not None else [])
         server = rejected.server if rejected is not None else spawner.name
-        served = self._routes_exist()
+        served = running_hub() is not None
         return PageRequest(
             cards=deck,
             selected=entry.slug if entry is not None else None,
@@ -226,19 +228,6 @@ class FormMixin:
             query["user"] = spawner.user.name
         return f"{spawner.hub.base_url}profile-spawner/profiles" + (f"?{urlencode(query)}" if query else "")
 
-    def _routes_exist(self) -> bool:
-        """Add the page's routes to the hub that this spawner runs in; false outside of a hub."""
-        if self.pages.routed:
-            return True
-        from jupyterhub.app import JupyterHub
-
-        application = getattr(JupyterHub.instance(), "tornado_application", None) if JupyterHub.initialized() else None
-        if application is None:
-            return False
-        add_routes(application, self.hub.base_url, search_profiles)  # type: ignore[attr-defined]
-        self.pages.routed = True
-        return True
-
 
 def spawn_url(base_url: str, user: str, server: str) -> str:
     """Return the URL of a spawn page: for everybody's own default server where it can be, so that it can be shared."""
@@ -252,8 +241,13 @@ async def search_profiles(asked: Asked) -> tuple[str, int]:
 
     Returns:
         The markup and the number of matches.
+
+    Raises:
+        tornado.web.HTTPError: with status 404 on a hub whose servers have another spawner.
     """
     spawner = asked.user.spawners[asked.server if asked.server in asked.user.spawners else ""]
+    if not hasattr(spawner, "catalogue"):
+        raise web.HTTPError(404)
     snapshot = await spawner.catalogue()
     if snapshot is None:
         return "", 0

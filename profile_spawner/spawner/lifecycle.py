@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jupyterhub.utils import maybe_future
-from kubernetes_asyncio.client import V1Container, V1Volume
 from kubespawner.utils import get_k8s_model
 from tornado import web
 
 from profile_spawner.errors import BuildError, ClusterError, ProfileSpawnerError, shorten
+from profile_spawner.kube.bodies import POD_PARTS
 from profile_spawner.kube.failures import classify
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
@@ -34,7 +34,6 @@ from .waiting import NotifyingPodReflector, PodEventReflector, server_answers
 
 __all__ = ["LifecycleMixin", "Preview"]
 
-_HUB_PARTS = (("init_containers", V1Container), ("extra_containers", V1Container), ("volumes", V1Volume))
 _LONGEST_PAUSE = 5.0
 _LONGEST_LAG = 30.0
 """How long, in seconds, the reflector may take to show a pod that was made."""
@@ -280,7 +279,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
         """Return the containers and volumes that the hub's own configuration gives to every server."""
         return [
             get_k8s_model(model, self._expand_all(item))
-            for name, model in _HUB_PARTS
+            for name, model in POD_PARTS.items()
             for item in self._sorted_dict_values(self._traits_before.original(name))
         ]
 

@@ -20,28 +20,33 @@ try:
 except ImportError:  # JupyterHub 5
     SpawnException = None
 
-__all__ = ["from_error", "refusal", "silent", "uncounted"]
+__all__ = ["from_error", "refusal", "running_hub", "silent", "uncounted"]
+
+
+class _RefusalError(SpawnException or web.HTTPError, ValueError):  # type: ignore[misc]
+    """What JupyterHub answers with, and what callers of KubeSpawner's `load_user_options` catch."""
 
 
 def uncounted(spawner: Any) -> None:
     """Make sure that the failure that is about to be raised does not count towards the hub's failure limit."""
     if SpawnException is not None:
         return
-    settings = _counter_settings(spawner)
+    handler = getattr(spawner, "handler", None)
+    hub = running_hub()
+    # Those of the web application, of which the users have only a copy.
+    settings = (
+        handler.settings if handler is not None else hub.tornado_application.settings if hub is not None else None
+    )
     if settings is not None:
         settings["failure_count"] = settings.get("failure_count", 0) - 1
 
 
-def _counter_settings(spawner: Any) -> dict[str, Any] | None:
-    """Return the settings that hold the counter: those of the web application, of which the users have only a copy."""
-    handler = getattr(spawner, "handler", None)
-    if handler is not None:
-        settings: dict[str, Any] = handler.settings
-        return settings
+def running_hub() -> Any:
+    """Return the `JupyterHub` application with its web application; `None` outside of a hub."""
     from jupyterhub.app import JupyterHub
 
-    application = getattr(JupyterHub.instance(), "tornado_application", None) if JupyterHub.initialized() else None
-    return application.settings if application is not None else None
+    hub = JupyterHub.instance() if JupyterHub.initialized() else None
+    return hub if getattr(hub, "tornado_application", None) is not None else None
 
 
 def refusal(message: str, *, reason: str, status: int = 400, log_message: str = "") -> web.HTTPError:
@@ -54,13 +59,13 @@ def refusal(message: str, *, reason: str, status: int = 400, log_message: str = 
         log_message: What the administrator reads in the log, if that is more.
     """
     if SpawnException is not None:
-        exception: web.HTTPError = SpawnException(
-            message, reason=reason, status_code=status, log_message=log_message or message
-        )
-        # Otherwise JupyterHub's pages show the exception's class and its text for the log.
-        exception.jupyterhub_message = message  # type: ignore[attr-defined]
-        return exception
-    return _answer(status, message)
+        more: dict[str, Any] = {"reason": reason, "status_code": status, "log_message": log_message}
+        exception = _RefusalError(message, **more)
+    else:
+        exception = _RefusalError(status, message)
+    # Otherwise JupyterHub's pages show the exception's class and its text for the log.
+    exception.jupyterhub_message = message
+    return exception
 
 
 def silent(status: int, log_message: str) -> web.HTTPError:

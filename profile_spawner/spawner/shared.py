@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import sys
@@ -18,7 +17,7 @@ from profile_spawner.page.hub_pages import HubPages
 __all__ = ["SpawnerHub", "hub_profiles", "start_with_hub"]
 
 _log = logging.getLogger(__name__)
-_hubs: dict[int, SpawnerHub] = {}
+_hubs: list[tuple[weakref.ref[Config], SpawnerHub]] = []
 
 
 class SpawnerHub(HubProfiles):
@@ -36,12 +35,13 @@ class SpawnerHub(HubProfiles):
 def hub_profiles(config: Config | None, sections: tuple[str, ...], log: Any = _log) -> SpawnerHub:
     """Return the shared parts of the hub with this configuration object, made at the first call."""
     config = config if config is not None else Config()
-    key = id(config)
-    if key not in _hubs:
-        _hubs[key] = SpawnerHub(config, sections, log)
-        with contextlib.suppress(TypeError):
-            weakref.finalize(config, _hubs.pop, key, None)
-    return _hubs[key]
+    for reference, hub in _hubs:
+        if reference() is config:
+            return hub
+    _hubs[:] = [(reference, hub) for reference, hub in _hubs if reference() is not None]
+    made = SpawnerHub(config, sections, log)
+    _hubs.append((weakref.ref(config), made))
+    return made
 
 
 def start_with_hub(spawner_class: Any) -> None:

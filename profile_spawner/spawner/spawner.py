@@ -12,11 +12,11 @@ import contextlib
 import copy
 import functools
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
+from jupyterhub.handlers import default_handlers
 from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
 from sqlalchemy.orm import object_session
@@ -27,16 +27,17 @@ from traitlets.config.loader import LazyConfigValue
 from profile_spawner.errors import BuildError, ParamError, ProfileSpawnerError, shorten
 from profile_spawner.hub.layers import group_properties, layers_for
 from profile_spawner.hub.settings import HubTraits
+from profile_spawner.page.handlers import routes
 from profile_spawner.page.translations import gettext_for
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.registry import Entry, Snapshot
-from profile_spawner.profiles.selection import Rejection, Selection, from_form
+from profile_spawner.profiles.selection import Offer, Rejection, Selection, from_form
 from profile_spawner.texts import Text
 
 from .applying import TraitKeeper, apply_build, apply_raw
-from .form import FormMixin
+from .form import FormMixin, search_profiles
 from .lifecycle import LifecycleMixin
 from .progress import step_text, translated
 from .refusals import from_error, refusal, silent, uncounted
@@ -50,9 +51,6 @@ __all__ = ["ProfileSpawner"]
 @functools.cache
 def _sections_of(cls: type) -> tuple[str, ...]:
     return tuple(cls.section_names())  # type: ignore[attr-defined]
-
-
-_config_traits: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()
 
 
 @dataclass
@@ -78,6 +76,8 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
 
     _chosen: _Chosen | None = None
     _configured_profile_list: Any = None
+    _offers: Mapping[str, Offer] | None = None
+    """What the form offers, while one is parsed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,21 +100,6 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             self._configured_profile_list = configured
             del config["profile_list"]
         return config
-
-    def traits(self, **metadata: Any) -> dict[str, Any]:
-        """Return the traits as traitlets does, which collects them for each instance anew: a tenth of a spawn."""
-        if metadata != {"config": True}:
-            return dict(super().traits(**metadata))
-        cls = type(self)
-        if cls not in _config_traits:
-            _config_traits[cls] = super().traits(**metadata)
-        return dict(_config_traits[cls])
-
-    def _expand_user_properties(self, template: str, slug_scheme: str | None = None) -> str:
-        """Return texts without braces as they are; KubeSpawner computes all the names that could stand there first."""
-        if "{" not in template and "}" not in template:
-            return template
-        return str(super()._expand_user_properties(template, slug_scheme))
 
     @observe("handler")
     def _handler_set(self, change: Any) -> None:
@@ -225,53 +210,75 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         else:
             await super()._run_apply_user_options(user_options)
 
-    @default("options_from_form")
-    def _options_from_form_default(self) -> Any:
-        return self._read_form
+    def _options_from_form(self, formdata: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the posted form as `user_options`, unchecked.
 
-    def _read_form(self, form: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
-        """Read the posted form into `user_options`; a mistake is answered on the form, which stays as filled in."""
+        Within `run_options_from_form` and `options_from_query` the fields of all kinds of options are understood;
+        elsewhere, as in KubeSpawner, the lists of choices and their typed texts.
+        """
+        if self._offers is None:
+            return dict(super()._options_from_form(formdata))
+        return from_form(formdata, self._offers)
+
+    def run_options_from_form(self, form_data: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
+        """Return the posted form as `user_options`, validated and authorised.
+
+        Raises:
+            tornado.web.HTTPError: with status 400, which shows the form again, as filled in and with what is wrong.
+        """
         self.expect_rejected()
-        return self._options_of_form(form)
+        return self._checked_form(form_data)
 
-    async def _options_of_form(self, form: Mapping[str, Any]) -> dict[str, Any]:
+    async def _checked_form(self, form_data: Mapping[str, Any]) -> dict[str, Any]:
+        options, selection = await self._parse(form_data, super().run_options_from_form)
+        return options if selection is None else dict(selection.user_options)
+
+    async def _parse(
+        self, fields: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], Any]
+    ) -> tuple[dict[str, Any], Selection | None]:
+        """Return the fields as `user_options`, and what they select; nothing where no profiles are configured.
+
+        Args:
+            fields: A posted form, or the query of a link.
+            parse: JupyterHub's method for them, which calls the configured `options_from_form`.
+        """
         snapshot = await self.catalogue()
-        if snapshot is None:
-            return dict(super()._options_from_form(form))
         user = self.user_info
-        request = from_form(form, snapshot.offers_for(user))
-        result = snapshot.select(request, user)
+        self._offers = snapshot.offers_for(user) if snapshot is not None else None
+        try:
+            options = dict(await maybe_future(parse(fields)))
+        finally:
+            self._offers = None
+        if snapshot is None:
+            return options, None
+        result = snapshot.select(options, user)
         if isinstance(result, Rejection):
-            raise self._back_to_form(request, result)
-        return dict(result.user_options)
+            raise self._back_to_form(options, result)
+        return options, result
 
-    def options_from_query(self, query: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
-        """Read a link into `user_options`, or show the form with the link's choice filled in.
+    def options_from_query(self, query_data: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
+        """Return a link's choice as `user_options`, validated and authorised, or show the form with it filled in.
 
-        A link comes from anybody: by default it asks. `linked_start` allows more, but never typed values.
+        JupyterHub calls nothing else for links, so this checks, too. Anyone can send a link: by default it asks.
+        `linked_start` allows more, but never typed values.
 
         Raises:
             tornado.web.HTTPError: with status 200 to show the form; with 400 when the link is wrong.
         """
         self.expect_rejected()
-        return self._options_of_query(query)
+        return self._checked_query(query_data)
 
-    async def _options_of_query(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        snapshot = await self.catalogue()
-        if snapshot is None:
-            return dict(await maybe_future(super().options_from_query(query)))
-        user = self.user_info
-        request = from_form(query, snapshot.offers_for(user))
-        result = snapshot.select(request, user)
-        if isinstance(result, Rejection):
-            raise self._back_to_form(request, result)
-        chosen = set(result.user_options) - {"profile"}
-        listed = self.linked_start == "choices" and not result.typed
-        if self.linked_start == "confirm" or (chosen and not listed) or "profile" not in request:
+    async def _checked_query(self, query_data: Mapping[str, Any]) -> dict[str, Any]:
+        options, selection = await self._parse(query_data, super().options_from_query)
+        if selection is None:
+            return options
+        chosen = set(selection.user_options) - {"profile"}
+        listed = self.linked_start == "choices" and not selection.typed
+        if self.linked_start == "confirm" or (chosen and not listed) or "profile" not in options:
             # JupyterHub shows the form when reading a link fails; here nothing is wrong.
-            self.remember_rejected(request, None)
+            self.remember_rejected(options, None)
             raise silent(200, "the link's choice is shown and not started")
-        return dict(result.user_options)
+        return dict(selection.user_options)
 
     def _back_to_form(self, request: Mapping[str, Any], rejection: Rejection) -> web.HTTPError:
         """Return the exception that shows the form again. The form itself says what is wrong, field by field."""
@@ -298,7 +305,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         """Build the chosen profile and merge it into the traits.
 
         Raises:
-            tornado.web.HTTPError: the answer to a mistake of the user or of the profile.
+            tornado.web.HTTPError: the answer to a mistake of the user or of the profile; also a `ValueError`.
         """
         self._begun = asyncio.get_running_loop().time()
         self._traits_before.restore()
@@ -419,4 +426,6 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
                 yield event
 
 
+# JupyterHub reads its own list of handlers when it has imported the spawner's class and read its configuration.
+default_handlers.extend(routes(search_profiles))
 start_with_hub(ProfileSpawner)

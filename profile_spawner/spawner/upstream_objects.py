@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubernetes_asyncio.client.exceptions import ApiException
 from kubespawner.objects import make_namespace
 
 from profile_spawner.errors import ClusterError
-from profile_spawner.kube.failures import KubeFailure, classify
+from profile_spawner.kube.failures import CALL_ERRORS, KubeFailure, classify
 from profile_spawner.policy.kinds import BY_KIND, plain, resource_path
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 
@@ -44,7 +43,7 @@ class UpstreamObjectsMixin:
         await self._begin_writing(first=True)
         try:
             return bool(await super()._make_create_pvc_request(pvc, request_timeout))  # type: ignore[misc]
-        except (ApiException, OSError) as e:
+        except CALL_ERRORS as e:
             return bool(self._try_again(e, f"creating PersistentVolumeClaim {self.namespace}/{pvc.metadata.name}"))
 
     async def _make_delete_pvc_request(self: Any, pvc_name: str, request_timeout: float) -> bool:
