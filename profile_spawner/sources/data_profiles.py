@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from profile_spawner.errors import (
     ProfileDefinitionError,
     ProfileSpawnerError,
     SourceError,
+    did_you_mean,
     shorten,
 )
 from profile_spawner.params.definition import MISSING, Param
@@ -241,7 +241,7 @@ class _Reading:
         known = {f.alias or n for n, f in DocumentSpec.model_fields.items()}
         for key in document:
             if key not in known:
-                self._problem(f"{key!r} is not known here{_nearest(key, known)}", (key,), document)
+                self._problem(f"{key!r} is not known here{did_you_mean(key, known)}", (key,), document)
         for name, definition in self._mapping(document, "params").items():
             self._param(name, definition, document)
         for name, definition in self._mapping(document, "collections").items():
@@ -279,7 +279,7 @@ class _Reading:
                 message = error["msg"].removeprefix("Value error, ")
                 if error["type"] == "extra_forbidden":
                     known = [f.alias or n for n, f in model.model_fields.items()] if len(path) == 1 else []
-                    message = f"is not known here{_nearest(str(path[-1]), known)}"
+                    message = f"is not known here{did_you_mean(path[-1], known)}"
                 if (path, message) not in seen:
                     seen.add((path, message))
                     origin = Origin(self._place, line_at(data, path))
@@ -456,7 +456,7 @@ class _Reading:
         if found is None:
             known = [*self._pending, *BUILTIN]
             raise ProfileDefinitionError(
-                f"there is no profile {spec.extends!r} to extend{_nearest(spec.extends, known)}",
+                f"there is no profile {spec.extends!r} to extend{did_you_mean(spec.extends, known)}",
                 origin=origin,
                 field="extends",
                 hint="It must be a profile of a document, or a built-in one",
@@ -579,11 +579,6 @@ def _wrap(params: YamlMap) -> YamlMap:
     wrapped["params"] = params
     wrapped.lines["params"] = params.line
     return wrapped
-
-
-def _nearest(name: str, known: Sequence[str] | set[str] | Iterator[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _dotted(path: Sequence[Any]) -> str:
