@@ -7,6 +7,7 @@ log, the spawn page, the command line and SARIF reports can each show it in thei
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "ProfileDefinitionError",
     "ProfileSpawnerError",
     "SourceError",
+    "did_you_mean",
     "shorten",
 ]
 
@@ -58,6 +60,20 @@ def shorten(value: object, limit: int = 64) -> str:
     text = text[: limit * 2]
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return `; did you mean 'NAME'?` with the nearest known name, to end a message with; empty if none is alike.
+
+    Args:
+        word: What was written.
+        known: The names that exist.
+        cutoff: How alike they must be, from 0 to 1.
+    """
+    import difflib
+
+    near = difflib.get_close_matches(str(word), list(known), 1, cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class ProfileSpawnerError(Exception):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
 from profile_spawner.profiles.yaml_text import parse_yaml
 
 from .loading import Sources, find_entry, loaded, run, with_sources
@@ -260,15 +260,12 @@ def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
     Raises:
         ProfileDefinitionError: for a field that profiles do not have, with the nearest name.
     """
-    import difflib
-
     from profile_spawner.profiles.attributes import ATTRIBUTES
 
     known = [*(a for a in ATTRIBUTES if a != "slug"), "groups"]
     if name not in known and not (hasattr(cls, name) and isinstance(getattr(cls, name), str | int | float)):
-        near = difflib.get_close_matches(name, known, 1, 0.6)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ProfileDefinitionError(f"profiles have no such field{hint}", profile=cls.slug, field=name)
+        message = f"profiles have no such field{did_you_mean(name, known)}"
+        raise ProfileDefinitionError(message, profile=cls.slug, field=name)
     try:
         if name in ("groups", "allowed_groups"):
             return _groups(name, text)

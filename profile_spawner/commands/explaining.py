@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from profile_spawner.errors import NotAvailableError, ParamError, SourceError
+from profile_spawner.errors import NotAvailableError, ParamError, SourceError, did_you_mean
 
 from .cluster import Kubeconfig, Namespace, read_object
 from .listing import _cell
@@ -62,9 +62,7 @@ def explain(
         found = run(_now(sources, whose, profile))
     if param is not None:
         if param not in found:
-            from profile_spawner.params.definition import nearest
-
-            raise ParamError(f"has no value here{nearest(param, list(found))}", field=f"param {param}")
+            raise ParamError(f"has no value here{did_you_mean(param, found)}", field=f"param {param}")
         found = {param: found[param]}
     if not found:
         typer.echo("Note: the profile uses no params", err=True)

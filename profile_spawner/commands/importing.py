@@ -305,9 +305,8 @@ async def _compare(
     """
     import tempfile
 
-    from kubespawner import KubeSpawner
-
     from profile_spawner.profiles.registry import raw_profiles
+    from profile_spawner.spawner import KubeSpawner
 
     with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
         path = Path(folder) / ("imported.py" if target is Target.python else "imported.yaml")
@@ -391,8 +390,6 @@ def _matching(pattern: str | None) -> str | None:
 
 
 async def _pod(spawner: Any) -> str:
-    from kubernetes_asyncio.client import ApiClient
-
     from profile_spawner.policy.kinds import plain
 
     try:
@@ -400,8 +397,7 @@ async def _pod(spawner: Any) -> str:
         manifest = await spawner.get_pod_manifest()
     except Exception as e:  # noqa: BLE001 - what KubeSpawner refuses, whatever it is, must be refused here too
         return f"refused ({type(e).__name__})"
-    serialise = ApiClient.sanitize_for_serialization
-    return json.dumps(plain(serialise(ApiClient.__new__(ApiClient), manifest)), sort_keys=True)
+    return json.dumps(plain(spawner.api.api_client.sanitize_for_serialization(manifest)), sort_keys=True)
 
 
 def _first_difference(before: str, after: str) -> str:

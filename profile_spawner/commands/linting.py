@@ -6,11 +6,10 @@ against the traits of the installed KubeSpawner and against what profiles, optio
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from profile_spawner.errors import Origin
+from profile_spawner.errors import Origin, did_you_mean
 from profile_spawner.profiles.attributes import ATTRIBUTES
 
 from .findings import Finding, Level
@@ -114,22 +113,21 @@ def lint_entry(entry: Any, traits: Iterable[str], where: Where) -> Iterator[Find
 
 def unknown_settings(found: Loaded) -> Iterator[Finding]:
     """Yield settings of the hub's configuration that neither JupyterHub nor the spawner has."""
-    from jupyterhub.app import JupyterHub
+    from profile_spawner.hub.settings import jupyterhub_settings
 
     from .places import setting_origin
 
     spawner = found.spawner_class
-    classes = {cls.__name__: spawner for cls in spawner.__mro__ if hasattr(cls, "class_trait_names")}
-    classes["JupyterHub"] = JupyterHub
-    for section, cls in classes.items():
-        known = cls.class_trait_names(config=True)  # type: ignore[attr-defined]
+    names = frozenset(spawner.class_trait_names(config=True))  # type: ignore[attr-defined]
+    sections = {cls.__name__: names for cls in spawner.__mro__ if hasattr(cls, "class_trait_names")}
+    sections["JupyterHub"] = jupyterhub_settings()
+    for section, known in sections.items():
         for name in found.config.get(section, {}):
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1, 0.6)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(name, known)
                 origin = setting_origin(found.config_files, name) or Origin("configuration")
                 yield Finding(
-                    "error" if near else "warning",
+                    "error" if hint else "warning",
                     "unknown-setting",
                     f"{section} has no such setting{hint}",
                     "",
@@ -211,9 +209,8 @@ class _Linter:
             elif key in ("profile_options", "kubespawner_override", "choices"):
                 yield self._found("error", "misplaced-key", f"has no effect in {what}: is it indented wrongly?", here)
             else:
-                near = difflib.get_close_matches(str(key), known, 1, 0.6)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                level: Level = "error" if near else "warning"
+                hint = did_you_mean(key, known)
+                level: Level = "error" if hint else "warning"
                 yield self._found(level, "unknown-key", f"is nothing that {what} can have{hint}", here)
 
     def _override(self, override: Any, path: tuple[Any, ...]) -> Iterator[Finding]:
@@ -230,9 +227,8 @@ class _Linter:
                     "error", "misplaced-key", "has no effect in kubespawner_override: is it indented wrongly?", here
                 )
             elif key not in self._traits:
-                near = difflib.get_close_matches(str(key), self._traits, 1, 0.7)
-                near = [_MISTAKEN[key]] if key in _MISTAKEN else near
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                mistaken = f"; did you mean {_MISTAKEN[key]!r}?" if key in _MISTAKEN else ""
+                hint = mistaken or did_you_mean(key, self._traits, 0.7)
                 yield self._found("error", "unknown-trait", f"is no setting of KubeSpawner{hint}", here)
             else:
                 yield from self._value(key, value, here)

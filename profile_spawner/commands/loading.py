@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import logging
 import re
-import tempfile
 import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -56,15 +54,6 @@ CONFIG_NAMES = tuple(
     for folder in ("", "/usr/local/etc/jupyterhub/", "/srv/jupyterhub/", "/etc/jupyterhub/")
 )
 """Where a configuration is looked for when none is named; the second is that of Zero to JupyterHub."""
-
-_UNREACHABLE = {
-    "apiVersion": "v1",
-    "kind": "Config",
-    "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
-    "users": [{"name": "none", "user": {}}],
-    "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
-    "current-context": "none",
-}
 
 
 class Loaded:
@@ -137,23 +126,6 @@ def _hub() -> SimpleNamespace:
     )
 
 
-@contextlib.contextmanager
-def _without_cluster() -> Iterator[None]:
-    """KubeSpawner wants to know a cluster when it is made, if only to build a manifest: here is one out of reach."""
-    # kubernetes_asyncio reads KUBECONFIG once, when it is imported.
-    from kubernetes_asyncio.config import kube_config
-
-    before = kube_config.KUBE_CONFIG_DEFAULT_LOCATION
-    with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
-        path = Path(folder) / "kubeconfig"
-        path.write_text(json.dumps(_UNREACHABLE))
-        kube_config.KUBE_CONFIG_DEFAULT_LOCATION = str(path)
-        try:
-            yield
-        finally:
-            kube_config.KUBE_CONFIG_DEFAULT_LOCATION = before
-
-
 @contextlib.asynccontextmanager
 async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool = False) -> AsyncIterator[Loaded]:
     """Load the profiles, and end everything that this needed with the block.
@@ -166,6 +138,7 @@ async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool 
     Raises:
         SourceError: when a configuration file cannot be read, or has a value that its setting does not take.
     """
+    from profile_spawner.kube.connection import without_cluster
     from profile_spawner.profiles.registry import Snapshot, profile_registry
 
     profile_registry.clear()
@@ -177,14 +150,14 @@ async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool 
     log.addHandler(logging.NullHandler())
     log.propagate = False
     files = config_files(sources)
-    with _without_cluster(), _blamed_on(files):
+    with without_cluster(), _blamed_on(files):
         spawner = make_spawner(spawner_class, config, whose or Whose())
         spawner.log = log
         hub = spawner.profiles
     listed, _ = spawner._own_profile_list()  # noqa: SLF001 - the trait's value may be the registry's stand-in
     per_user = callable(listed)
     hub.log = hub.service.log = log
-    with _without_cluster():
+    with without_cluster():
         try:
             with working("Loading the profiles"), _blamed_on(files, anything=per_user):
                 snapshot = await spawner.catalogue()

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, shorten
+from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 
 from .building import preview
 from .chart import chart_values
 from .choices import every_choice, somebody
 from .cluster import Kubeconfig, Namespace, client
-from .findings import Finding, finding_of, print_findings
+from .findings import Finding, Level, finding_of, print_findings
 from .linting import lint_entry, unknown_settings
 from .listing import tell_per_user
 from .loading import Loaded, Sources, Whose, loaded, run, with_reader, with_sources
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from .places import Where
 
 __all__ = ["validate", "with_paths"]
+
+DryRun = Callable[[Mapping[str, Any]], Awaitable[str]]
 
 
 class Report(str, enum.Enum):
@@ -57,7 +58,7 @@ def validate(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count too.")] = False,
     server_dry_run: Annotated[
-        bool, typer.Option("--server-dry-run", help="Let a cluster's API server judge all objects too.")
+        bool, typer.Option("--server-dry-run", help="Let a cluster's API server check all objects too.")
     ] = False,
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = None,
@@ -65,8 +66,10 @@ def validate(
 ) -> None:
     """Check profiles: keys, values, files, access, policy, and every pod and object that they make.
 
-    Every profile is built as at a start, with the installed KubeSpawner, for every one of its choices, and judged by a
-    small API server in this process. Exit code 1: errors were found (with --strict also warnings). 2: a wrong call.
+    Every profile is built as at a start, with the installed KubeSpawner, for every one of its choices. Every object is
+    checked against the schema of Kubernetes, and for what is often wrong in profiles.
+
+    Exit code 1: errors were found (with --strict also warnings). 2: a wrong call.
     """
     work = _validate(with_paths(sources, paths or ()), whose, server_dry_run, kubeconfig, namespace)
     findings, checked = run(work)
@@ -122,11 +125,9 @@ async def _validate(
                 tell_per_user(whose)
             findings = [*_problems(found), *unknown_settings(found), *_unreachable(found), *_linted(sources, found)]
             async with contextlib.AsyncExitStack() as stack:
-                judges = [await stack.enter_async_context(_local_judge())]
-                if server:
-                    judges.append(await stack.enter_async_context(_judge(kubeconfig, namespace)))
+                ask = await stack.enter_async_context(_dry_run(kubeconfig, namespace)) if server else None
                 for entry in progress(found.snapshot.entries.values(), "Building the pods"):
-                    findings += [f async for f in _built(found, entry, whose, judges)]
+                    findings += [f async for f in _built(found, entry, whose, ask)]
             return _without_echoes(findings), len(found.snapshot.entries)
     except ProfileSpawnerError as e:
         if e.origin is None:
@@ -220,8 +221,10 @@ def _where(found: Loaded, entry: Entry) -> Where:
     return found.places.of(entry) if entry.raw is not None else lambda path: entry.origin
 
 
-async def _built(found: Loaded, entry: Entry, whose: Whose, judges: Sequence[Any]) -> AsyncIterator[Finding]:
-    """Build the profile for every choice, and let the API servers judge what comes out."""
+async def _built(found: Loaded, entry: Entry, whose: Whose, ask: DryRun | None) -> AsyncIterator[Finding]:
+    """Build the profile for every choice, and check what comes out; `ask` also asks an API server."""
+    from profile_spawner.kube.rules import problems_of
+
     where = _where(found, entry)
     origin = where(())
     if entry.offer.unavailable:
@@ -246,14 +249,16 @@ async def _built(found: Loaded, entry: Entry, whose: Whose, judges: Sequence[Any
                 seen.add(message)
                 at = _blamed(entry, "volumeMounts", where) or origin
                 yield Finding("warning", "undefined-volume", message, entry.slug, at.source, at.line, field)
-        for judge in judges:
-            for document in (*made.manifests, pod):
-                problem = await judge(document)
-                if problem and problem not in seen:
+        for document in (*made.manifests, pod):
+            problems: list[tuple[Level, str]] = [(p.level, str(p)) for p in problems_of(document)]
+            if ask is not None and not problems and (answer := await ask(document)):
+                problems.append(("error", answer))
+            for level, problem in problems:
+                if problem not in seen:
                     seen.add(problem)
                     what = f"{document['kind']} {document['metadata']['name']}" + (f" ({field})" if field else "")
                     at = _blamed(entry, problem, where) or origin
-                    yield Finding("error", "kubernetes", problem, entry.slug, at.source, at.line, what)
+                    yield Finding(level, "kubernetes", problem, entry.slug, at.source, at.line, what)
 
 
 def _undefined_volumes(pod: Mapping[str, Any]) -> list[str]:
@@ -276,11 +281,11 @@ _FIELDS = (
     ("spec.nodeSelector", "node_selector"),
     ("spec.tolerations", "tolerations"),
 )
-"""What an API server names, and the settings that it is made of."""
+"""Parts of a path in a pod, and the settings that they are made of."""
 
 
 def _blamed(entry: Entry, problem: str, where: Where) -> Origin | None:
-    """Return where the setting stands that an API server's words are about, as far as it can be told."""
+    """Return where the setting stands that a problem of the pod is about, as far as it is known."""
     from profile_spawner.profiles.attributes import ATTRIBUTES
     from profile_spawner.profiles.base import line_of
 
@@ -295,31 +300,9 @@ def _blamed(entry: Entry, problem: str, where: Where) -> Origin | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------ judges
-
-
 @contextlib.asynccontextmanager
-async def _local_judge() -> AsyncIterator[Any]:
-    """Ask the local cluster's API server, in this process and on loopback only."""
-    import tempfile
-
-    from profile_spawner.demo.cluster.server import ApiServer
-
-    server = ApiServer()
-    await server.start()
-    try:
-        with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
-            path = Path(folder) / "kubeconfig"
-            path.write_text(json.dumps(server.kubeconfig(server.add_admin(), "default")))
-            async with _judge(path, "default") as judge:
-                yield judge
-    finally:
-        await server.stop()
-
-
-@contextlib.asynccontextmanager
-async def _judge(kubeconfig: Path | None, namespace: str | None) -> AsyncIterator[Any]:
-    """Yield a function that returns what an API server says against an object, or an empty text."""
+async def _dry_run(kubeconfig: Path | None, namespace: str | None) -> AsyncIterator[DryRun]:
+    """Yield a function that returns what a cluster's API server has against an object, or an empty text."""
     import logging
 
     from profile_spawner.kube.failures import KubeFailure
@@ -329,34 +312,19 @@ async def _judge(kubeconfig: Path | None, namespace: str | None) -> AsyncIterato
     async with client(kubeconfig, namespace) as (api_client, where):
         transport = Transport(api_client, log=logging.getLogger(__name__), request_timeout=10)
 
-        async def judge(document: Mapping[str, Any]) -> str:
-            kind = kind_of(document["apiVersion"], document["kind"])
+        async def ask(document: Mapping[str, Any]) -> str:
+            path = resource_path(kind_of(document["apiVersion"], document["kind"]), where)
             body = {**document, "metadata": {**document["metadata"], "namespace": where}}
             query = [("dryRun", "All"), ("fieldValidation", "Strict")]
-            what = f"{document['kind']} {document['metadata']['name']}"
+            what = f"checking {document['kind']} {document['metadata']['name']}"
             try:
-                path = resource_path(kind, where)
-                await transport.call("POST", path, what=f"checking {what}", body=body, query=query)
+                await transport.call("POST", path, what=what, body=body, query=query)
             except KubeFailure as failure:
                 if failure.status == 409:
                     return ""  # it exists already, and dry run says so before anything else
-                if failure.status == 400 and document["kind"] != "Secret":
-                    return await _said(transport, path, body, query) or str(failure.message)
                 if failure.status in (400, 403, 404, 422):
-                    return str(failure.message).removeprefix(f"checking {what}: ")
+                    return str(failure.message).removeprefix(f"{what}: ")
                 raise SourceError(f"the API server cannot be asked: {failure.message}") from None
             return ""
 
-        yield judge
-
-
-async def _said(transport: Any, path: str, body: Any, query: Any) -> str:
-    """Return in the API server's own words why it cannot read an object: the field and the type that it expects."""
-    from kubernetes_asyncio.client.exceptions import ApiException
-
-    try:
-        await transport.once("POST", path, body, query, "application/json", 10)
-    except ApiException as e:
-        with contextlib.suppress(ValueError, TypeError):
-            return shorten(json.loads(e.body or b"")["message"], 500)
-    return ""
+        yield ask

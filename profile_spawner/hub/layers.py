@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from profile_spawner.errors import Origin, ParamError
+from profile_spawner.errors import Origin, ParamError, did_you_mean
 from profile_spawner.names import content_hash
-from profile_spawner.params.definition import nearest
 from profile_spawner.params.layers import Values
 from profile_spawner.params.templates import references_in
 from profile_spawner.profiles.access import UserInfo
@@ -127,7 +126,7 @@ def _known(value: Mapping[str, Any], names: Sequence[str], place: str) -> Mappin
     for name in value:
         if name not in names:
             raise ParamError(
-                f"there is no layer {name!r} here{nearest(str(name), names)}", field=place, expected=", ".join(names)
+                f"there is no layer {name!r} here{did_you_mean(name, names)}", field=place, expected=", ".join(names)
             )
     return value
 

@@ -11,7 +11,7 @@ from traitlets.config import LoggingConfigurable
 
 from profile_spawner.sources.reloader import SourceSettings
 
-__all__ = ["HubTraits", "source_settings"]
+__all__ = ["HubTraits", "jupyterhub_settings", "source_settings"]
 
 
 class HubTraits(LoggingConfigurable):
@@ -228,3 +228,10 @@ def source_settings(traits: HubTraits) -> SourceSettings:
         "permissive_params": traits.permissive_params,
     }
     return SourceSettings(**settings)
+
+
+def jupyterhub_settings() -> frozenset[str]:
+    """Return the names of the settings of the installed JupyterHub (`c.JupyterHub.*`)."""
+    from jupyterhub.app import JupyterHub
+
+    return frozenset(JupyterHub.class_trait_names(config=True))

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kubernetes_asyncio import client, config
+from kubernetes_asyncio.config import kube_config
 
 from profile_spawner.errors import ClusterError
 
-__all__ = ["close", "default_api_client", "default_namespace"]
+__all__ = ["close", "default_api_client", "default_namespace", "without_cluster"]
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_UNREACHABLE = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}],
+    "users": [{"name": "none", "user": {}}],
+    "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
+    "current-context": "none",
+}
 
 
 async def default_api_client(kubeconfig: Path | None = None) -> client.ApiClient:
@@ -57,3 +69,18 @@ async def close(api_client: Any) -> None:
     """Close a client's connections, whatever state they are in."""
     with contextlib.suppress(Exception):
         await api_client.close()
+
+
+@contextlib.contextmanager
+def without_cluster() -> Iterator[None]:
+    """Let a KubeSpawner be made in this block without a cluster, by a kubeconfig whose address does not answer."""
+    # kubernetes_asyncio reads KUBECONFIG once, when it is imported.
+    before = kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
+        path = Path(folder) / "kubeconfig"
+        path.write_text(json.dumps(_UNREACHABLE))
+        kube_config.KUBE_CONFIG_DEFAULT_LOCATION = str(path)
+        try:
+            yield
+        finally:
+            kube_config.KUBE_CONFIG_DEFAULT_LOCATION = before

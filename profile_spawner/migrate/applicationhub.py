@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
 from profile_spawner.names import slugify
 from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
 from profile_spawner.params.templates import to_text
@@ -556,8 +556,6 @@ def _scalar(value: Any) -> str:
 def _tell_unknown(
     profile: Mapping[str, Any], definition: Mapping[str, Any], override: Mapping[str, Any], slug: str, dump: Dump
 ) -> None:
-    import difflib
-
     parts: list[tuple[str, Any]] = [("", profile), ("definition", definition), ("kubespawner_override", override)]
     for key in _LISTS:
         items = profile.get(key)
@@ -574,8 +572,7 @@ def _tell_unknown(
         known = _KNOWN[where].split()
         for key in found:
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, 1, 0.7)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(key, known, 0.7)
                 dump.warnings.append(f"{slug}: {where + ': ' if where else ''}{key!r} is not known and left out{hint}")
 
 

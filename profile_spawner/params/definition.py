@@ -6,10 +6,9 @@ idea is Digital Rebar's; what is kept of it and what differs stands in docs/para
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator, validator_for
 
-from profile_spawner.errors import Origin, ParamError, shorten
+from profile_spawner.errors import Origin, ParamError, did_you_mean, shorten
 
 from .form_fields import FieldSpec, field_of, value_of
 
@@ -32,7 +31,6 @@ __all__ = [
     "SecretRef",
     "freeze",
     "is_template",
-    "nearest",
     "thaw",
 ]
 
@@ -90,12 +88,6 @@ def thaw(value: Any) -> Any:
     if isinstance(value, SecretRef):
         return {"secret": value.name, "key": value.key}
     return value
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return `; did you mean 'x'?` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, known, 1, 0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 @dataclass(frozen=True)
@@ -333,7 +325,7 @@ class ParamDefinitions(Mapping[str, Param]):
         param = self._params.get(name)
         if param is None:
             raise ParamError(
-                f"nobody defines this param{nearest(name, list(self._params))}",
+                f"nobody defines this param{did_you_mean(name, self._params)}",
                 profile=profile,
                 origin=origin,
                 field=f"param {shorten(name)}",

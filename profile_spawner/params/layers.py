@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_spawner.errors import Origin, ParamError
+from profile_spawner.errors import Origin, ParamError, did_you_mean
 
-from .definition import MISSING, Param, ParamDefinitions, freeze, is_template, nearest
+from .definition import MISSING, Param, ParamDefinitions, freeze, is_template
 from .evaluator import Broken, Candidate, Deciding, Resolution, Resolved, Shadowed, candidate
 from .param_merge import Ceiling
 from .templates import references_in
@@ -349,7 +349,7 @@ class Resolver:
     def _named(self, name: str | None, layer: str) -> dict[str, list[Candidate]]:
         if name is None or name not in self.collections:
             raise ParamError(
-                f"there is no profile or collection {name!r}{nearest(str(name), list(self.collections))}", field=layer
+                f"there is no profile or collection {name!r}{did_you_mean(name, self.collections)}", field=layer
             )
         if name in self.unavailable:
             raise self.unavailable[name][0]
@@ -376,7 +376,7 @@ def walk(name: str, collections: Mapping[str, Collection]) -> tuple[str, ...]:
             raise ParamError(f"takes on itself: {' > '.join([*path, current])}", profile=name, field="profiles")
         if current not in collections:
             raise ParamError(
-                f"there is no profile or collection {current!r}{nearest(current, list(collections))}",
+                f"there is no profile or collection {current!r}{did_you_mean(current, collections)}",
                 profile=name,
                 origin=collections[path[-1]].origin if path else None,
                 field="profiles",

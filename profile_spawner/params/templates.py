@@ -13,9 +13,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from profile_spawner.errors import Origin, ParamError
+from profile_spawner.errors import Origin, ParamError, did_you_mean
 
-from .definition import REFERENCE, SecretRef, nearest, thaw
+from .definition import REFERENCE, SecretRef, thaw
 
 __all__ = ["MAX_RENDERED", "REFERENCE", "references_in", "render_value", "to_text"]
 
@@ -104,7 +104,7 @@ def _find(name: str, text: str, at: int, lookup: Mapping[str, Any], origin: Orig
     except KeyError:
         line = text.count("\n", 0, at) + 1
         raise ParamError(
-            f"line {line}: there is no param or fact {name!r}{nearest(name, list(lookup))}",
+            f"line {line}: there is no param or fact {name!r}{did_you_mean(name, lookup)}",
             origin=origin,
             field=field,
             hint="Set it, or write {{{{ instead of {{ if the braces are meant as text",

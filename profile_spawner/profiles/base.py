@@ -6,7 +6,6 @@ the output contract and is not overridden.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import traceback
@@ -23,6 +22,7 @@ from profile_spawner.errors import (
     ParamError,
     ProfileDefinitionError,
     ProfileSpawnerError,
+    did_you_mean,
     shorten,
 )
 from profile_spawner.params.definition import ParamRef, SecretRef
@@ -513,11 +513,8 @@ def _check_names(cls: type[BaseAppProfile], slug: str) -> None:
         for name in vars(owner):
             if name.startswith("_") or name in known:
                 continue
-            near = difflib.get_close_matches(name, known, 1, 0.9)
-            if near:
-                raise ProfileDefinitionError(
-                    f"is unknown; did you mean {near[0]!r}?", profile=slug, origin=line_of(owner, name), field=name
-                )
+            if hint := did_you_mean(name, known, 0.9):
+                raise ProfileDefinitionError(f"is unknown{hint}", profile=slug, origin=line_of(owner, name), field=name)
 
 
 # ------------------------------------------------------------------------------------------------ where it stands

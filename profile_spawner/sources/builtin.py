@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
 from profile_spawner.apps import BUILTIN
-from profile_spawner.errors import Origin, SourceError
+from profile_spawner.errors import Origin, SourceError, did_you_mean
 from profile_spawner.profiles.registry import Collector
 
 from .units import Loaded, Unit
@@ -40,9 +39,8 @@ class Builtin:
     def _unit(self, slug: str) -> Unit:
         problem = None
         if slug not in BUILTIN:
-            near = difflib.get_close_matches(slug, BUILTIN, 1)
             problem = SourceError(
-                f"there is no built-in profile {slug!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                f"there is no built-in profile {slug!r}{did_you_mean(slug, BUILTIN)}",
                 origin=Origin("configuration"),
                 field="builtin_profiles",
                 expected=", ".join(BUILTIN),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from profile_spawner.errors import (
     ProfileDefinitionError,
     ProfileSpawnerError,
     SourceError,
+    did_you_mean,
     shorten,
 )
 from profile_spawner.params.definition import MISSING, Param
@@ -174,7 +174,7 @@ class _Reading:
         known = {f.alias or n for n, f in DocumentSpec.model_fields.items()}
         for key in document:
             if key not in known:
-                self._problem(f"{key!r} is not known here{_nearest(key, known)}", (key,), document)
+                self._problem(f"{key!r} is not known here{did_you_mean(key, known)}", (key,), document)
         for name, definition in self._mapping(document, "params").items():
             self._param(name, definition, document)
         for name, definition in self._mapping(document, "collections").items():
@@ -209,7 +209,7 @@ class _Reading:
             known = [f.alias or n for n, f in model.model_fields.items()]
             for path, message in dict.fromkeys(problems_of(e)):
                 unknown = len(path) == 1 and path[0] not in known
-                hint = _nearest(str(path[0]), known) if unknown else ""
+                hint = did_you_mean(str(path[0]), known) if unknown else ""
                 origin = Origin(self._place, line_at(data, path))
                 where = f"{what}{'.' if what and path else ''}{_dotted(path)}"
                 problem = ProfileDefinitionError(f"{message}{hint}", origin=origin, field=where or None, **more)
@@ -369,7 +369,7 @@ class _Reading:
         if found is None:
             known = [*self._pending, *BUILTIN]
             raise ProfileDefinitionError(
-                f"there is no profile {spec.extends!r} to extend{_nearest(spec.extends, known)}",
+                f"there is no profile {spec.extends!r} to extend{did_you_mean(spec.extends, known)}",
                 origin=origin,
                 field="extends",
                 hint="It must be a profile of a document, or a built-in one",
@@ -489,11 +489,6 @@ def _wrap(params: YamlMap) -> YamlMap:
     wrapped["params"] = params
     wrapped.lines["params"] = params.line
     return wrapped
-
-
-def _nearest(name: str, known: Sequence[str] | set[str] | Iterator[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _dotted(path: Sequence[Any]) -> str:

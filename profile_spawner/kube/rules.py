@@ -1,0 +1,403 @@
+"""What profiles often get wrong in pods and objects, beyond the shapes of the OpenAPI schema.
+
+Each rule is one small function. The rules cover a part of Kubernetes' own validation; only an API server knows all of
+it. They expect objects in which `shape_problems` finds nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from profile_spawner.names import DNS_SUBDOMAIN, ENV_NAME, is_dns_label, is_label_value
+from profile_spawner.params.quantities import quantity_value
+
+from .shapes import Problem, shape_problems
+
+__all__ = ["problems_of"]
+
+Json = Mapping[str, Any]
+
+_QUALIFIED_NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_SERVICE_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9]))*")
+_DATA_KEY = re.compile(r"(?!\.$|\.\.)[-._a-zA-Z0-9]{1,253}")
+_MAX_ID = 2**31 - 1
+_MAX_DATA = 2**20
+_STANDARD_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+_CHOICES = {
+    "imagePullPolicy": ("Always", "IfNotPresent", "Never"),
+    "terminationMessagePolicy": ("File", "FallbackToLogsOnError"),
+    "dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    "protocol": ("TCP", "UDP", "SCTP"),
+    "effect": ("NoSchedule", "PreferNoSchedule", "NoExecute"),
+    "restartPolicy": ("Always", "OnFailure", "Never"),
+    "whenUnsatisfiable": ("DoNotSchedule", "ScheduleAnyway"),
+}
+_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
+_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
+_NAME = "must be lower-case letters, digits and '-', at most 63 characters, and begin and end with a letter or digit"
+
+
+def problems_of(document: Json) -> list[Problem]:
+    """Return what is wrong with an object: its shape, or, if that is right, what the rules find.
+
+    Args:
+        document: An object of one of the kinds in `policy.kinds`.
+    """
+    found = list(shape_problems(document))
+    if not found:
+        found += [problem for rule in _OBJECT_RULES for problem in rule(document)]
+        path, spec = _pod_spec(document)
+        found += [problem for rule in _POD_RULES for problem in rule(spec, path)]
+    return found
+
+
+def _pod_spec(document: Json) -> tuple[str, Json]:
+    """Return path and spec of the pod, or of the object's template for pods; an empty spec if it has none.
+
+    The claims of a StatefulSet are volumes of its pods.
+    """
+    spec = document.get("spec") or {}
+    if document["kind"] == "Pod":
+        return "spec", spec
+    pod = (spec.get("template") or {}).get("spec") or {}
+    if claims := spec.get("volumeClaimTemplates"):
+        names = [(claim.get("metadata") or {}).get("name") or "" for claim in claims]
+        pod = {**pod, "volumes": [*(pod.get("volumes") or ()), *({"name": name} for name in names)]}
+    return "spec.template.spec", pod
+
+
+def _mappings(value: Any, path: str) -> Iterator[tuple[str, Json]]:
+    """Yield every mapping in a value, with its path."""
+    if isinstance(value, Mapping):
+        yield path, value
+        for key, item in value.items():
+            yield from _mappings(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _mappings(item, f"{path}[{number}]")
+
+
+def _containers(spec: Json, path: str) -> Iterator[tuple[str, Json]]:
+    for kind in ("containers", "initContainers"):
+        for number, container in enumerate(spec.get(kind) or ()):
+            yield f"{path}.{kind}[{number}]", container
+
+
+def _listed(owner: Json, key: str, path: str) -> Iterator[tuple[str, Json]]:
+    for number, item in enumerate(owner.get(key) or ()):
+        yield f"{path}.{key}[{number}]", item
+
+
+def _is_qualified(key: str) -> bool:
+    """Tell whether a text may be the key of a label or annotation, or the name of a resource."""
+    prefix, slash, name = key.rpartition("/")
+    prefixed = not slash or (len(prefix) <= 253 and DNS_SUBDOMAIN.fullmatch(prefix) is not None)
+    return prefixed and _QUALIFIED_NAME.fullmatch(name) is not None
+
+
+# ------------------------------------------------------------------------------------------------ rules for all objects
+
+
+def _object_name(document: Json) -> Iterator[Problem]:
+    name, kind = (document.get("metadata") or {}).get("name") or "", document["kind"]
+    if kind in ("Role", "RoleBinding"):
+        right = bool(name) and name not in (".", "..") and not {"/", "%"} & set(name)
+    elif kind == "Service":
+        right = _SERVICE_NAME.fullmatch(name) is not None
+    else:
+        right = len(name) <= 253 and DNS_SUBDOMAIN.fullmatch(name) is not None
+    if not right:
+        yield Problem("metadata.name", f"{name[:64]!r} is not a name for a {kind}")
+
+
+def _labels(document: Json) -> Iterator[Problem]:
+    for path, item in _mappings(document, ""):
+        for field in ("labels", "matchLabels", "nodeSelector"):
+            labels = item.get(field)
+            where = f"{path}.{field}" if path else field
+            for key, value in labels.items() if isinstance(labels, Mapping) else ():
+                if not _is_qualified(key):
+                    yield Problem(where, f"{key[:80]!r} is not a key of a label")
+                if not is_label_value(value or ""):
+                    message = "letters, digits, '-', '_' and '.', at most 63 characters"
+                    yield Problem(where, f"{value[:80]!r} is not a value of a label: it may have {message}")
+
+
+def _annotations(document: Json) -> Iterator[Problem]:
+    for path, item in _mappings(document, ""):
+        found = item.get("annotations")
+        for key in found if isinstance(found, Mapping) else ():
+            if not _is_qualified(key.lower()):
+                yield Problem(f"{path}.annotations", f"{key[:80]!r} is not a key of an annotation")
+
+
+def _expressions(document: Json) -> Iterator[Problem]:
+    for path, item in _mappings(document, ""):
+        for where, expression in _listed(item, "matchExpressions", path) if "matchExpressions" in item else ():
+            operator, values = expression["operator"], expression.get("values") or ()
+            operators = ("In", "NotIn", "Exists", "DoesNotExist", *(("Gt", "Lt") if "nodeAffinity" in path else ()))
+            if operator not in operators:
+                yield Problem(f"{where}.operator", f"{operator!r} must be one of {', '.join(operators)}")
+            elif operator in ("In", "NotIn") and not values:
+                yield Problem(f"{where}.values", f"is required with operator {operator}")
+            elif operator in ("Exists", "DoesNotExist") and values:
+                yield Problem(f"{where}.values", f"must be empty with operator {operator}")
+            elif operator in ("Gt", "Lt") and len(values) != 1:
+                yield Problem(f"{where}.values", f"must be one number with operator {operator}")
+
+
+def _selector_matches_template(document: Json) -> Iterator[Problem]:
+    if document["kind"] not in ("Deployment", "StatefulSet"):
+        return
+    wanted = document["spec"]["selector"].get("matchLabels") or {}
+    template = (document["spec"]["template"].get("metadata") or {}).get("labels") or {}
+    if not wanted and not document["spec"]["selector"].get("matchExpressions"):
+        yield Problem("spec.selector", "must not be empty")
+    for key in wanted:
+        if template.get(key) != wanted[key]:
+            yield Problem("spec.template.metadata.labels", f"lacks the label {key!r} of the selector")
+
+
+def _data(document: Json) -> Iterator[Problem]:
+    if document["kind"] not in ("ConfigMap", "Secret"):
+        return
+    size = 0
+    for field in ("data", "binaryData", "stringData"):
+        for key, value in (document.get(field) or {}).items():
+            content = (value or "").encode()
+            if not _DATA_KEY.fullmatch(key):
+                yield Problem(field, f"{key[:80]!r} is not a key: it may have letters, digits, '-', '_' and '.'")
+            if field == "binaryData" or (field == "data" and document["kind"] == "Secret"):
+                try:
+                    content = base64.b64decode(b"".join(content.split()), validate=True)
+                except binascii.Error:
+                    yield Problem(f"{field}.{key}", "is not base64")
+            size += len(content)
+    if size > _MAX_DATA:
+        yield Problem("data", f"has {size} bytes; the limit is {_MAX_DATA}")
+
+
+def _claim(document: Json) -> Iterator[Problem]:
+    if document["kind"] != "PersistentVolumeClaim":
+        return
+    spec = document.get("spec") or {}
+    modes = spec.get("accessModes") or ()
+    if not modes:
+        yield Problem("spec.accessModes", "is required")
+    for mode in modes:
+        if mode not in _MODES:
+            yield Problem("spec.accessModes", f"{mode!r} must be one of {', '.join(_MODES)}")
+    if not ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
+        yield Problem("spec.resources.requests.storage", "is required")
+
+
+def _choices(document: Json) -> Iterator[Problem]:
+    for path, item in _mappings(document.get("spec") or {}, "spec"):
+        for field, choices in _CHOICES.items():
+            if item.get(field) and item[field] not in choices:
+                yield Problem(f"{path}.{field}", f"{item[field]!r} must be one of {', '.join(choices)}")
+
+
+def _ports(document: Json) -> Iterator[Problem]:
+    for path, item in _mappings(document.get("spec") or {}, "spec"):
+        for field in ("containerPort", "port", "targetPort"):
+            number = item.get(field)
+            if isinstance(number, int) and not 0 < number < 2**16:
+                yield Problem(f"{path}.{field}", f"{number} must be between 1 and 65535")
+        if ("containerPort" in item or "targetPort" in item) and item.get("name"):
+            pattern = _PORT_NAME if "containerPort" in item else _SERVICE_NAME
+            if not pattern.fullmatch(item["name"]):
+                yield Problem(f"{path}.name", f"{item['name'][:64]!r} is not a name of a port")
+
+
+def _file_modes(document: Json) -> Iterator[Problem]:
+    for path, item in _mappings(document.get("spec") or {}, "spec"):
+        for field in ("defaultMode", "mode"):
+            if isinstance(item.get(field), int) and not 0 <= item[field] <= 0o777:
+                message = f"{item[field]} is more than 0777: octal numbers begin with 0 in YAML, with 0o in Python"
+                yield Problem(f"{path}.{field}", message)
+
+
+# ------------------------------------------------------------------------------------------------ rules for pods
+
+
+def _container_names(spec: Json, path: str) -> Iterator[Problem]:
+    if spec and not spec.get("containers"):
+        yield Problem(f"{path}.containers", "is required")
+    seen: set[str] = set()
+    for where, container in _containers(spec, path):
+        if not is_dns_label(container["name"]):
+            yield Problem(f"{where}.name", f"{container['name'][:64]!r} {_NAME}")
+        elif container["name"] in seen:
+            yield Problem(f"{where}.name", f"{container['name']!r} is used twice")
+        seen.add(container["name"])
+
+
+def _images(spec: Json, path: str) -> Iterator[Problem]:
+    for where, container in _containers(spec, path):
+        image = container.get("image") or ""
+        if not image or image != image.strip():
+            yield Problem(f"{where}.image", "must not begin or end with a space" if image else "is required")
+
+
+def _environment_names(spec: Json, path: str) -> Iterator[Problem]:
+    for where, container in _containers(spec, path):
+        seen: set[str] = set()
+        for here, variable in _listed(container, "env", where):
+            name = variable["name"]
+            if not ENV_NAME.fullmatch(name) or name == "." or name.startswith(".."):
+                message = "may have letters, digits, '_', '-' and '.', and must not begin with a digit"
+                yield Problem(f"{here}.name", f"{name[:64]!r} {message}")
+            elif name in seen:
+                yield Problem(f"{here}.name", f"{name!r} is set twice, and the last one counts", "warning")
+            seen.add(name)
+
+
+def _environment_sources(spec: Json, path: str) -> Iterator[Problem]:
+    for where, container in _containers(spec, path):
+        for here, variable in _listed(container, "env", where):
+            source = variable.get("valueFrom")
+            if source is not None and variable.get("value"):
+                yield Problem(here, "has both value and valueFrom")
+            elif source is not None and len([s for s in source.values() if s is not None]) != 1:
+                yield Problem(f"{here}.valueFrom", "must have exactly one source")
+        for here, source in _listed(container, "envFrom", where):
+            references = [source[k] for k in ("configMapRef", "secretRef") if source.get(k) is not None]
+            if len(references) != 1 or not references[0].get("name"):
+                yield Problem(here, "must name exactly one of configMapRef and secretRef")
+
+
+def _resources(spec: Json, path: str) -> Iterator[Problem]:
+    for where, container in _containers(spec, path):
+        resources = container.get("resources") or {}
+        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+        for side, amounts in (("limits", limits), ("requests", requests)):
+            for name, amount in amounts.items():
+                here = f"{where}.resources.{side}.{name}"
+                standard = name in _STANDARD_RESOURCES or name.startswith("hugepages-")
+                if not _is_qualified(name) or ("/" not in name and not standard):
+                    message = f"is not a resource; others than {', '.join(_STANDARD_RESOURCES)} have a domain"
+                    yield Problem(here, f"{message}, such as nvidia.com/gpu")
+                elif "/" in name and quantity_value(amount) % 1:
+                    yield Problem(here, f"{amount} must be an integer")
+        for name, amount in requests.items():
+            here = f"{where}.resources.requests.{name}"
+            if name in limits and quantity_value(amount) > quantity_value(limits[name]):
+                yield Problem(here, f"is more than the limit ({amount} > {limits[name]})")
+            elif "/" in name and (name not in limits or quantity_value(amount) != quantity_value(limits[name])):
+                yield Problem(here, "must be equal to the limit")
+
+
+def _volumes(spec: Json, path: str) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for where, volume in _listed(spec, "volumes", path):
+        if not is_dns_label(volume["name"]):
+            yield Problem(f"{where}.name", f"{volume['name'][:64]!r} {_NAME}")
+        elif volume["name"] in seen:
+            yield Problem(f"{where}.name", f"{volume['name']!r} is used twice")
+        seen.add(volume["name"])
+        sources = [key for key, source in volume.items() if key != "name" and source is not None]
+        if len(sources) > 1:
+            yield Problem(where, f"has more than one type: {', '.join(sorted(sources))}")
+
+
+def _mounts(spec: Json, path: str) -> Iterator[Problem]:
+    volumes = {volume["name"] for volume in spec.get("volumes") or ()}
+    for where, container in _containers(spec, path):
+        seen: set[str] = set()
+        for here, mount in _listed(container, "volumeMounts", where):
+            if mount["name"] not in volumes:
+                yield Problem(f"{here}.name", f"there is no volume {mount['name']!r}")
+            target = mount["mountPath"]
+            if not target or ":" in target:
+                yield Problem(f"{here}.mountPath", f"{target!r} must be a path without ':'")
+            elif target in seen:
+                yield Problem(f"{here}.mountPath", f"{target!r} is mounted twice")
+            seen.add(target)
+            if mount.get("subPath") and mount.get("subPathExpr"):
+                yield Problem(here, "has both subPath and subPathExpr")
+
+
+def _relative_paths(spec: Json, path: str) -> Iterator[Problem]:
+    for where, item in _mappings(spec, path):
+        fields = ["subPath", "subPathExpr"] if "mountPath" in item else ["path"] if "key" in item else []
+        for field in fields:
+            value = item.get(field) or ""
+            if value.startswith("/") or ".." in value.split("/"):
+                yield Problem(f"{where}.{field}", f"{value[:80]!r} must be a relative path without '..'")
+
+
+def _tolerations(spec: Json, path: str) -> Iterator[Problem]:
+    for where, toleration in _listed(spec, "tolerations", path):
+        operator = toleration.get("operator") or "Equal"
+        if operator not in ("Equal", "Exists", "Gt", "Lt"):
+            yield Problem(f"{where}.operator", f"{operator!r} must be one of Equal, Exists")
+        elif operator == "Exists" and toleration.get("value"):
+            yield Problem(f"{where}.value", "must be empty with operator Exists")
+        elif not toleration.get("key") and operator != "Exists":
+            yield Problem(f"{where}.operator", "must be Exists without a key")
+        if toleration.get("key") and not _is_qualified(toleration["key"]):
+            yield Problem(f"{where}.key", f"{toleration['key'][:80]!r} is not a key of a taint")
+        if not is_label_value(toleration.get("value") or ""):
+            yield Problem(f"{where}.value", f"{toleration['value'][:80]!r} is not a value of a taint")
+
+
+def _weights(spec: Json, path: str) -> Iterator[Problem]:
+    for where, item in _mappings(spec.get("affinity") or {}, f"{path}.affinity"):
+        if "weight" in item and not 1 <= item["weight"] <= 100:
+            yield Problem(f"{where}.weight", f"{item['weight']} must be between 1 and 100")
+
+
+def _security(spec: Json, path: str) -> Iterator[Problem]:
+    for where, owner in ((path, spec), *_containers(spec, path)):
+        context = owner.get("securityContext") or {}
+        for field in ("runAsUser", "runAsGroup", "fsGroup"):
+            if not 0 <= (context.get(field) or 0) <= _MAX_ID:
+                yield Problem(f"{where}.securityContext.{field}", f"must be between 0 and {_MAX_ID}")
+        if context.get("allowPrivilegeEscalation") is False and context.get("privileged"):
+            yield Problem(f"{where}.securityContext", "privileged needs allowPrivilegeEscalation")
+
+
+def _handlers(spec: Json, path: str) -> Iterator[Problem]:
+    for where, container in _containers(spec, path):
+        lifecycle = container.get("lifecycle") or {}
+        found = {f"lifecycle.{key}": lifecycle[key] for key in ("postStart", "preStop") if lifecycle.get(key)}
+        found |= {
+            key: container[key] for key in ("livenessProbe", "readinessProbe", "startupProbe") if key in container
+        }
+        for key, handler in found.items():
+            if len([name for name in _HANDLERS if (handler or {}).get(name) is not None]) != 1:
+                yield Problem(f"{where}.{key}", f"must have exactly one of {', '.join(_HANDLERS)}")
+
+
+_OBJECT_RULES: tuple[Callable[[Json], Iterator[Problem]], ...] = (
+    _object_name,
+    _labels,
+    _annotations,
+    _expressions,
+    _selector_matches_template,
+    _data,
+    _claim,
+    _choices,
+    _ports,
+    _file_modes,
+)
+_POD_RULES: tuple[Callable[[Json, str], Iterator[Problem]], ...] = (
+    _container_names,
+    _images,
+    _environment_names,
+    _environment_sources,
+    _resources,
+    _volumes,
+    _mounts,
+    _relative_paths,
+    _tolerations,
+    _weights,
+    _security,
+    _handlers,
+)
