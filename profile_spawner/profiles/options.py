@@ -21,6 +21,7 @@ from profile_spawner.names import is_label_value
 from profile_spawner.texts import Text, joined, marked
 
 from .access import EVERYBODY, Access, UserInfo
+from .patterns import check_pattern, matches
 
 __all__ = [
     "EXPANDED_TRAITS",
@@ -465,10 +466,7 @@ def _check_option(option: Option) -> None:
 def _check_patterns(option: Option) -> None:
     for pattern in (option.pattern, option.unlisted.pattern if option.unlisted else None):
         if pattern is not None:
-            try:
-                re.compile(pattern)
-            except re.error as e:
-                raise ValueError(f"{pattern!r} is not a regular expression: {e}") from None
+            check_pattern(pattern)
 
 
 def _check_default(option: Option) -> None:
@@ -594,7 +592,7 @@ def _check_typed(label: str, value: Any, limit: int, pattern: str | None, messag
         return None, Text("“%(name)s” may have at most %(limit)s characters.", name=label, limit=limit)
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
         return None, Text("“%(name)s” must be one line without control characters.", name=label)
-    if pattern is not None and re.fullmatch(pattern, text) is None:
+    if pattern is not None and not matches(pattern, text):
         return None, message or Text("“%(name)s” must match %(pattern)s.", name=label, pattern=pattern)
     return text, ""
 
