@@ -1,4 +1,4 @@
-"""How many GPUs (or whatever else a profile asks for) are free, read in the background for the spawn page.
+"""How many GPUs (or whatever else a profile asks for) are free, for the spawn page.
 
 No page and no spawn waits for this: they see the last reading with its age. It needs the right to list nodes and all
 pods of the cluster (see `CAPACITY_RULES`); without it there is no reading, and nothing else changes.
@@ -7,7 +7,6 @@ pods of the cluster (see `CAPACITY_RULES`); without it there is no reading, and 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
-from profile_spawner.errors import ClusterError
 from profile_spawner.params.quantities import quantity_value
 
 from .transport import Transport
@@ -104,17 +102,16 @@ class Capacity:
 
 
 class CapacityReader:
-    """Reads the capacity now and then.
+    """Reads the capacity.
 
     Args:
         api_client: A `kubernetes_asyncio.client.ApiClient`.
         resources: Which resources to count.
-        log: Where failures are noted, once for each kind.
-        interval: Seconds between two readings.
+        log: Where retried calls are noted.
+        interval: Seconds between two readings, which bound the retries of one.
 
     Attributes:
         resources: Which resources the next reading counts.
-        latest: The last reading; `None` when there is none.
     """
 
     def __init__(
@@ -127,23 +124,6 @@ class CapacityReader:
     ) -> None:
         self._transport = Transport(api_client, log=log, request_timeout=10.0, retry_budget=interval)
         self.resources = frozenset(resources)
-        self._interval = interval
-        self._log = log
-        self._task: asyncio.Task[None] | None = None
-        self.latest: Capacity | None = None
-
-    def start(self) -> None:
-        """Begin to read, in a task of the running loop."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        """End the task."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
 
     async def read(self) -> Capacity:
         """Take one reading now.
@@ -163,12 +143,11 @@ class CapacityReader:
                     wanted[resource] = wanted.get(resource, Decimal(0)) + amount
             if number % 200 == 199:
                 await asyncio.sleep(0)
-        self.latest = Capacity(
+        return Capacity(
             datetime.now(timezone.utc),
             tuple(self._node(node, used) for node in nodes if _takes_pods(node)),
             used.get("", {}),
         )
-        return self.latest
 
     def _node(self, node: Mapping[str, Any], used: Mapping[str, Mapping[str, Decimal]]) -> Node:
         allocatable = (node.get("status") or {}).get("allocatable") or {}
@@ -179,22 +158,6 @@ class CapacityReader:
             {resource: quantity_value(allocatable[resource]) for resource in self.resources & allocatable.keys()},
             used.get(name, {}),
         )
-
-    async def _run(self) -> None:
-        said = ""
-        while True:
-            try:
-                await self.read()
-                said = ""
-            except ClusterError as error:
-                if error.reason != said:
-                    self._log.warning("The free capacity cannot be read: %s", error)
-                said = error.reason
-                if error.reason == "forbidden":
-                    # Rights rarely change; the page does without.
-                    self.latest = None
-                    return
-            await asyncio.sleep(self._interval)
 
 
 def _takes_pods(node: Mapping[str, Any]) -> bool:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import Draft202012Validator, validator_for
+import jsonschema_rs
 
 from profile_spawner.errors import Origin, ParamError, did_you_mean, shorten
 
@@ -46,10 +45,16 @@ LAYERS = ("enforced", "spawn", "server", "user", "profile", "assigned", "groups"
 """Where a value may be set."""
 
 MAX_SCHEMA_BYTES = 64 * 1024
+MAX_SCHEMA_SIZE = 20_000
+"""The largest schema, in values, with the target of every `$ref` counted as often as it is referred to."""
 MAX_TEXT = 4096
 """The longest text that is ever matched against a pattern, in characters."""
 
 Merge = Literal["first", "append", "merge"]
+
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+# Patterns are matched in linear time. Those with look-around or back-references cannot be, so they have a limit.
+_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
 
 
 class _Missing:
@@ -225,15 +230,21 @@ class Param:
     def _compile(self, schema: dict[str, Any]) -> Any:
         if len(json.dumps(schema, default=str)) > MAX_SCHEMA_BYTES:
             raise self._error(f"the schema has more than {MAX_SCHEMA_BYTES:,} bytes")
-        for reference in _references(schema):
+        for reference in _values_of(schema, *_REFERENCES):
             if not str(reference).startswith("#"):
                 raise self._error("a $ref may only point into the schema itself", value=reference)
-        validator = validator_for(schema, default=Draft202012Validator)
+        if any(isinstance(value, str) for part in schema.values() for value in _values_of(part, "$id")):
+            raise self._error("only the schema itself may have an $id, not its parts")
         try:
-            validator.check_schema(schema)
-        except SchemaError as e:
-            raise self._error(f"the schema is not valid: {e.message}") from None
-        return validator(schema)
+            validator = jsonschema_rs.validator_for(schema, pattern_options=_PATTERNS, offline=True)
+            size = _expanded_size(schema)
+        except jsonschema_rs.ValidationError as e:
+            raise self._error(f"the schema is not valid: {_described(e)}") from None
+        except (ValueError, RecursionError) as e:
+            raise self._error(f"the schema is not valid: {shorten(str(e), 200)}") from None
+        if size > MAX_SCHEMA_SIZE:
+            raise self._error(f"the schema has more than {MAX_SCHEMA_SIZE:,} values, every $ref counted in full")
+        return validator
 
     @staticmethod
     def ref(name: str, default: Any = MISSING) -> Any:
@@ -254,9 +265,14 @@ class Param:
         # The length comes first: no pattern is ever tried on a long text.
         if any(len(text) > MAX_TEXT for text in _texts(value)):
             return [f"a text may have at most {MAX_TEXT} characters"]
+        if not self.schema:
+            return []
         validator: Any = self.__dict__["_validator"]
-        found = sorted(validator.iter_errors(thaw(value)), key=lambda e: [str(p) for p in e.path])
-        return [("/".join(str(p) for p in e.path) + ": " if e.path else "") + shorten(e.message, 200) for e in found]
+        try:
+            found = sorted(validator.iter_errors(thaw(freeze(value))), key=lambda e: [str(p) for p in e.instance_path])
+        except ValueError as e:  # an object of Python, or a nesting that is too deep
+            return [f"is not JSON: {shorten(str(e), 200)}"]
+        return [_described(e) for e in found]
 
     def check(self, value: Any, *, profile: str | None = None, origin: Origin | None = None) -> Any:
         """Return `value`, frozen, if it fits.
@@ -334,15 +350,51 @@ class ParamDefinitions(Mapping[str, Param]):
         return param
 
 
-def _references(schema: Any) -> Iterator[Any]:
+def _described(error: jsonschema_rs.ValidationError) -> str:
+    path = "/".join(str(step) for step in error.instance_path)
+    return (f"{path}: " if path else "") + shorten(error.message, 200)
+
+
+def _values_of(schema: Any, *keys: str) -> Iterator[Any]:
+    """Yield what stands under `keys`, anywhere in `schema`."""
     if isinstance(schema, Mapping):
         for key, value in schema.items():
-            if key in ("$ref", "$dynamicRef"):
+            if key in keys:
                 yield value
-            yield from _references(value)
+            yield from _values_of(value, *keys)
     elif isinstance(schema, list | tuple):
         for item in schema:
-            yield from _references(item)
+            yield from _values_of(item, *keys)
+
+
+def _expanded_size(root: dict[str, Any]) -> int:
+    """Count the values of a schema with the target of each reference in its place.
+
+    Without this bound, a few definitions that each refer twice to the next one take exponential time to check a value.
+    A reference to a schema that contains it counts as one value.
+
+    Raises:
+        ValueError: A reference has no target.
+    """
+    resolver = jsonschema_rs.Registry([("urn:schema", root)]).resolver("urn:schema")
+    sizes: dict[str, int] = {}
+
+    def size(schema: Any) -> int:
+        if isinstance(schema, Mapping):
+            references = {schema[key] for key in _REFERENCES if isinstance(schema.get(key), str)}
+            return 1 + sum(size(v) for v in schema.values()) + sum(target(r) for r in references)
+        return 1 + sum(size(v) for v in schema) if isinstance(schema, list | tuple) else 1
+
+    def target(reference: str) -> int:
+        if reference not in sizes:
+            sizes[reference] = 1
+            sizes[reference] = size(resolver.lookup(reference).contents)
+        return sizes[reference]
+
+    try:
+        return size(root)
+    except jsonschema_rs.ReferencingError as e:
+        raise ValueError(str(e)) from None
 
 
 def _texts(value: Any) -> Iterator[str]:

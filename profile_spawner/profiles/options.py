@@ -19,6 +19,7 @@ from profile_spawner.errors import ProfileDefinitionError, shorten
 from profile_spawner.texts import Text, marked
 
 from .access import EVERYBODY, Access, UserInfo
+from .patterns import check_pattern
 from .user_text import MAX_TEXT, check_typed, fill_value, in_shell_command, label_problem
 
 __all__ = [
@@ -71,11 +72,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _pattern(value: Any) -> str | None:
-    try:
-        re.compile(value)
-    except (re.error, TypeError) as e:
-        raise ValueError(f"{value!r} is not a regular expression: {e}") from None
-    return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{shorten(value)} is not a regular expression: it must be a text")
+    check_pattern(value)
+    return value
 
 
 # KubeSpawner takes whatever is true in Python, and shows whatever is no text as one.

@@ -15,6 +15,8 @@ from typing import Any
 from profile_spawner.names import is_label_value
 from profile_spawner.texts import Text, marked
 
+from .patterns import matches
+
 __all__ = [
     "EXPANDED_TRAITS",
     "FORMATTED_TRAITS",
@@ -119,7 +121,7 @@ def check_typed(label: str, value: Any, limit: int, pattern: str | None, message
         return None, Text("“%(name)s” may have at most %(limit)s characters.", name=label, limit=limit)
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
         return None, Text("“%(name)s” must be one line without control characters.", name=label)
-    if pattern is not None and re.fullmatch(pattern, text) is None:
+    if pattern is not None and not matches(pattern, text):
         return None, message or Text("“%(name)s” must match %(pattern)s.", name=label, pattern=pattern)
     return text, ""
 

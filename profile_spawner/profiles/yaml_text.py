@@ -7,7 +7,6 @@ costs anything. Tags are refused, keys must be unique texts, and the values are 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -260,15 +259,3 @@ def _integer(text: str) -> int:
     if digits[:2].lower() in ("0x", "0b"):
         return sign * int(digits, 0)
     return sign * int(digits, 8 if digits.startswith("0") and len(digits) > 1 else 10)
-
-
-def walk_values(value: Any) -> Iterator[Any]:
-    """Yield every value in `value`, itself included, without recursion."""
-    stack = [value]
-    while stack:
-        top = stack.pop()
-        yield top
-        if isinstance(top, dict):
-            stack.extend(top.values())
-        elif isinstance(top, list):
-            stack.extend(top)

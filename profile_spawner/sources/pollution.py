@@ -16,7 +16,7 @@ __all__ = ["Baseline", "child_processes"]
 _WATCHED = frozenset(
     {
         "asyncio", "base64", "builtins", "collections", "concurrent", "contextlib", "contextvars", "copy", "datetime",
-        "functools", "hashlib", "hmac", "http", "importlib", "inspect", "io", "json", "jsonschema", "logging", "os",
+        "functools", "hashlib", "hmac", "http", "importlib", "inspect", "io", "json", "jsonschema_rs", "logging", "os",
         "pathlib", "pickle", "posixpath", "profile_spawner", "prometheus_client", "pydantic", "random", "re",
         "secrets", "select", "selectors", "shutil", "signal", "socket", "ssl", "string", "subprocess", "sys",
         "tempfile", "threading", "time", "traceback", "types", "urllib", "warnings", "weakref", "yaml",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -82,14 +81,7 @@ async def test_free_gpus(admin_client: ApiClient, control_plane: ControlPlane, n
     assert (await reader.read()).of(GPU, 2, selector).free == 7
 
 
-async def test_without_the_right_there_is_no_reading(api_client: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
-    """A hub that may not list nodes says so once and goes on."""
-    reader = CapacityReader(api_client, log=LOG, interval=0.01)
-    with pytest.raises(ClusterError):
-        await reader.read()
-    reader.start()
-    assert reader._task is not None
-    await asyncio.wait_for(asyncio.shield(reader._task), 10)
-    assert reader.latest is None
-    assert caplog.text.count("may not list nodes") == 1
-    await reader.stop()
+async def test_without_the_right_there_is_no_reading(api_client: ApiClient) -> None:
+    """A hub that may not list nodes gets an error that says so."""
+    with pytest.raises(ClusterError, match="may not list nodes"):
+        await CapacityReader(api_client, log=LOG).read()

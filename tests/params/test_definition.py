@@ -13,6 +13,12 @@ from profile_spawner.params.definition import Param, ParamDefinitions, ParamRef,
 HERE = Origin("params.py", 7)
 
 
+def doubling(levels: int) -> dict[str, Any]:
+    """Return a schema in which every definition refers twice to the next one."""
+    twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(levels)}
+    return {"$ref": "#/$defs/d0", "$defs": {**twice, f"d{levels}": {"type": "integer"}}}
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -26,6 +32,11 @@ HERE = Origin("params.py", 7)
         (lambda: Param("a", secure=True, default={"secret": "s", "key": "k"}), "no default"),
         (lambda: Param("a", merge="deep"), "first, append or merge"),  # type: ignore[arg-type]
         (lambda: Param("a", layers=("user", "planet")), "planet"),
+        (lambda: Param("a", schema={"$ref": "#/$defs/b"}), "does not exist"),
+        (lambda: Param("a", schema={"pattern": "("}), "pattern"),
+        (lambda: Param("a", schema={"$schema": "https://example.org/x"}), "schema is not valid"),
+        (lambda: Param("a", schema={"allOf": [{"$id": "urn:b"}]}), "only the schema itself may have an $id"),
+        (lambda: Param("a", schema=doubling(30)), "every $ref counted in full"),
     ],
 )
 def test_a_wrong_definition_is_refused_with_the_reason(make: Any, words: str) -> None:
@@ -80,6 +91,27 @@ def test_a_long_text_never_meets_a_pattern() -> None:
     """The length is checked first, so that no pattern can be made to run for ever."""
     param = Param("a", schema={"type": "string", "pattern": "(a+)+$"})
     assert "characters" in param.problems("a" * 5000 + "!")[0]
+
+
+def test_a_pattern_that_takes_too_many_steps_is_a_refusal() -> None:
+    """Patterns are matched in linear time; one with a back-reference cannot be, and is given up."""
+    assert Param("a", schema={"pattern": "^(a+)+$"}).problems("a" * 4000 + "!")
+    assert Param("a", schema={"pattern": r"(a|a)*\1b"}).problems("a" * 4000)
+
+
+def test_references_may_repeat_and_recurse() -> None:
+    """A tree refers to itself, and a definition may be used many times."""
+    tree = {"type": "object", "properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}}
+    assert not Param("a", schema=tree).problems({"left": {"right": {}}})
+    assert Param("a", schema=tree).problems({"left": {"right": 1}}) == ['left/right: 1 is not of type "object"']
+    assert not Param("a", schema=doubling(5)).problems(3)
+
+
+def test_a_value_that_is_not_json_is_a_refusal() -> None:
+    """Only params without a schema take objects of Python; keys may be numbers."""
+    assert not Param("a").problems(object())
+    assert "not JSON" in Param("a", schema={"enum": [1]}).problems(object())[0]
+    assert not Param("a", schema={"type": "object"}).problems({1: 2})
 
 
 def test_a_reference_takes_the_value_the_default_or_fails() -> None:

@@ -170,7 +170,7 @@ def test_every_defined_key_is_checked_when_it_is_written() -> None:
     texts = [str(e) for e in resolver.unavailable["lab"]]
     assert len(texts) == 2
     assert "lab.yaml:3: profile 'lab': param a" in texts[0]
-    assert "is not of type 'string'" in texts[0]
+    assert 'is not of type "string"' in texts[0]
     with pytest.raises(ParamError):
         resolver.resolve(profile="lab")
 

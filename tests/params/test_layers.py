@@ -341,7 +341,7 @@ def test_a_broken_value_is_an_error_only_where_it_counts() -> None:
         resolved["n"]
     record = resolved.record()
     assert (record["n"]["value"], record["m"]["value"]) == (None, 1)
-    assert "is not of type 'integer'" in record["n"]["error"]
+    assert 'is not of type "integer"' in record["n"]["error"]
     assert r.resolve(user={"n": 4})["n"] == 4
     assert set(r.unavailable) == {"global"}
     assert "n" in r.resolve(groups=[("g", {"n": "text"}, [])], user={"m": 2}).failed
