@@ -25,7 +25,6 @@ from profile_spawner.profiles.registry import (
 
 from .changes import Change, changes_between
 from .entries import EntryMaker, param_signature, place_of
-from .pace import Pace
 from .settings import SourceSettings
 from .units import Loaded, Source, Unit
 
@@ -91,12 +90,9 @@ class Builder:
     Args:
         settings: The configuration.
         sources: Where units come from, in order of precedence.
-        pace: How they are loaded beside the hub.
     """
 
-    def __init__(self, settings: SourceSettings, sources: Sequence[Source], pace: Pace) -> None:
-        self._pace = pace
-        self._dropped = 0
+    def __init__(self, settings: SourceSettings, sources: Sequence[Source]) -> None:
         self._settings = settings
         self._sources = sources
         self._states: dict[str, _State] = {}
@@ -122,20 +118,11 @@ class Builder:
             hints: The paths that have changed; `None` when that is not known.
         """
         start = time.monotonic()
-        with self._pace.working():
-            built = self._build(start, full=full, retry=retry, hints=hints)
-        self._pace.dropped(self._dropped)
-        self._dropped = 0
-        return built
-
-    def _build(self, start: float, *, full: bool, retry: bool, hints: frozenset[str] | None) -> Built:
         units, changed = self._scan(full=full, retry=retry, hints=hints)
         # After a build that breaks off nobody knows what it has taken over: the next one loads everything.
         again, self._unfinished = self._unfinished, True
         gone = [key for key in self._states if key not in units and key != _DIRECT]
         removed = [self._states.pop(key) for key in gone]
-        self._dropped += sum(state.good.hidden for state in removed if state.good is not None)
-        self._pace.expect(len(changed))
         candidates = self._load(changed, removed, units)
         direct = self._load_direct(again)
         if direct is not None:
@@ -171,12 +158,13 @@ class Builder:
     def _settled(self, known: dict[str, Unit], *, full: bool, hints: frozenset[str] | None) -> dict[str, Unit]:
         """Scan until nothing is being written, for a while; what then still is stays as it was."""
         deadline = time.monotonic() + 10 * self._settings.settle
-        found: dict[int, Sequence[Unit]] = {}
+        found: dict[tuple[str, str], Sequence[Unit]] = {}
         waiting: Sequence[Source] = self._sources
         while waiting:
             for source in waiting:
-                found[id(source)] = source.scan(known, full=full, hints=hints)
-                known.update({u.key: u for u in found[id(source)]})
+                units = source.scan(known, full=full, hints=hints)
+                found[source.kind, source.name] = units
+                known.update({u.key: u for u in units})
             full = False
             waiting = [source for source in waiting if source.unsettled]
             if waiting and time.monotonic() >= deadline:
@@ -184,7 +172,7 @@ class Builder:
             if waiting:
                 time.sleep(self._settings.settle / 2)
         self.unsettled = bool(waiting)
-        return {u.key: u for source in self._sources for u in found[id(source)]}
+        return {u.key: u for source in self._sources for u in found[source.kind, source.name]}
 
     def _load(self, changed: Sequence[Unit], removed: Sequence[_State], units: Mapping[str, Unit]) -> dict[str, Loaded]:
         """Load the changed units and those that import them."""
@@ -265,7 +253,7 @@ class Builder:
                 owners, conflicts = self._claim(versions)
                 failed = {k: p for k, p in conflicts.items() if k in left}
                 wanted = {k: v for k, v in left.items() if k not in failed or self._states[k].good is None}
-                made = maker.make_all(wanted, resolver, self._pace.step)
+                made = maker.make_all(wanted, resolver)
                 for key, (_, problems) in made.items():
                     if problems:
                         failed.setdefault(key, []).extend(problems)
@@ -277,8 +265,6 @@ class Builder:
                     break
             for key, loaded in left.items():
                 state = self._states[key]
-                self._dropped += state.good.hidden if state.good is not None else 0
-                loaded.hidden = max(1, len(loaded.collector.profiles)) if self._pace.large else 0
                 state.good = loaded
                 state.entries, state.unmade = made[key]
                 state.refused, state.refusal = None, ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -49,16 +49,12 @@ class EntryMaker:
         return self._loop.run_until_complete(_make(loaded, resolver))
 
     def make_all(
-        self, units: Mapping[str, Loaded], resolver: Resolver | None, step: Callable[[], None]
+        self, units: Mapping[str, Loaded], resolver: Resolver | None
     ) -> dict[str, tuple[dict[str, Entry], list[ProfileSpawnerError]]]:
-        """Do so for many units, by their keys; `step` is called after each."""
+        """Do so for many units, by their keys."""
 
         async def all_of_them() -> dict[str, tuple[dict[str, Entry], list[ProfileSpawnerError]]]:
-            made = {}
-            for key, loaded in units.items():
-                made[key] = await _make(loaded, resolver)
-                step()
-            return made
+            return {key: await _make(loaded, resolver) for key, loaded in units.items()}
 
         return self._loop.run_until_complete(all_of_them())
 

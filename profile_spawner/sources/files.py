@@ -7,10 +7,7 @@ inside their folder are read; a FIFO or device never blocks, a huge file is refu
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
-import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -23,7 +20,6 @@ __all__ = ["MAX_FILE", "Fingerprint", "UnsettledError", "fingerprint", "is_tempo
 MAX_FILE = 1024 * 1024
 """The largest file that is read, in bytes: what a ConfigMap can hold."""
 
-_LONGEST_WRITE = 60.0
 _SKIPPED = frozenset({"__pycache__", "node_modules"})
 
 
@@ -104,7 +100,7 @@ def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool
             opened = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
             if not _inside(opened.removesuffix(" (deleted)"), real_root):
                 raise SourceError("the link leads out of its folder", origin=origin, value=opened)
-        if settle and _is_being_written(fd, before, settle):
+        if 0 <= time.time() - before.st_ctime < settle:
             raise UnsettledError("the file is being written", origin=origin)
         try:
             data = _read_all(fd, before.st_size)
@@ -113,28 +109,6 @@ def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool
         if len(data) == before.st_size and _fingerprint(os.fstat(fd)) == _fingerprint(before):
             return data
         return None
-
-
-def _is_being_written(fd: int, found: os.stat_result, settle: float) -> bool:
-    age = time.time() - found.st_ctime
-    if 0 <= age < settle:
-        return True
-    if not 0 <= age < _LONGEST_WRITE:
-        return False
-    # The kernel grants a read lease only while nobody has the file open for writing. Whoever opens it meanwhile waits
-    # for the moment until it is given back; the signal that tells about that is one that is ignored.
-    try:
-        fcntl.fcntl(fd, _F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as e:
-        return e.errno == errno.EAGAIN
-    except AttributeError:  # not on Linux
-        return False
-    return False
-
-
-_F_SETSIG = 10
 
 
 class _Descriptor:
