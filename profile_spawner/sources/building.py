@@ -25,7 +25,6 @@ from profile_spawner.profiles.registry import (
 
 from .changes import Change, changes_between
 from .entries import EntryMaker, param_signature, place_of
-from .pace import Pace
 from .settings import SourceSettings
 from .units import Loaded, Source, Unit
 
@@ -91,12 +90,9 @@ class Builder:
     Args:
         settings: The configuration.
         sources: Where units come from, in order of precedence.
-        pace: How they are loaded beside the hub.
     """
 
-    def __init__(self, settings: SourceSettings, sources: Sequence[Source], pace: Pace) -> None:
-        self._pace = pace
-        self._dropped = 0
+    def __init__(self, settings: SourceSettings, sources: Sequence[Source]) -> None:
         self._settings = settings
         self._sources = sources
         self._states: dict[str, _State] = {}
@@ -122,20 +118,11 @@ class Builder:
             hints: The paths that have changed; `None` when that is not known.
         """
         start = time.monotonic()
-        with self._pace.working():
-            built = self._build(start, full=full, retry=retry, hints=hints)
-        self._pace.dropped(self._dropped)
-        self._dropped = 0
-        return built
-
-    def _build(self, start: float, *, full: bool, retry: bool, hints: frozenset[str] | None) -> Built:
         units, changed = self._scan(full=full, retry=retry, hints=hints)
         # After a build that breaks off nobody knows what it has taken over: the next one loads everything.
         again, self._unfinished = self._unfinished, True
         gone = [key for key in self._states if key not in units and key != _DIRECT]
         removed = [self._states.pop(key) for key in gone]
-        self._dropped += sum(state.good.hidden for state in removed if state.good is not None)
-        self._pace.expect(len(changed))
         candidates = self._load(changed, removed, units)
         direct = self._load_direct(again)
         if direct is not None:
@@ -265,7 +252,7 @@ class Builder:
                 owners, conflicts = self._claim(versions)
                 failed = {k: p for k, p in conflicts.items() if k in left}
                 wanted = {k: v for k, v in left.items() if k not in failed or self._states[k].good is None}
-                made = maker.make_all(wanted, resolver, self._pace.step)
+                made = {key: maker.make(loaded, resolver) for key, loaded in wanted.items()}
                 for key, (_, problems) in made.items():
                     if problems:
                         failed.setdefault(key, []).extend(problems)
@@ -277,8 +264,6 @@ class Builder:
                     break
             for key, loaded in left.items():
                 state = self._states[key]
-                self._dropped += state.good.hidden if state.good is not None else 0
-                loaded.hidden = max(1, len(loaded.collector.profiles)) if self._pace.large else 0
                 state.good = loaded
                 state.entries, state.unmade = made[key]
                 state.refused, state.refusal = None, ()

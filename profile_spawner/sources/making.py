@@ -11,10 +11,9 @@ from .config_maps import ConfigMapDocuments
 from .documents import Documents
 from .entry_points import EntryPoints
 from .importing import Finder
-from .pace import Pace
 from .python_dir import PythonDirectory
 from .settings import SourceSettings
-from .trying import TrialProcess
+from .trial_client import TrialClient
 from .units import Source
 
 __all__ = ["Made", "make_sources"]
@@ -27,21 +26,15 @@ class Made:
     Attributes:
         sources: In the order in which their profiles are shown.
         finder: Where imported modules are found.
-        trial: Where they are imported first.
         config_maps: The ConfigMaps, when they are a source.
-        pace: How they are loaded beside the hub.
     """
 
     sources: list[Source]
     finder: Finder
-    trial: TrialProcess | None
     config_maps: ConfigMapDocuments | None
-    pace: Pace
 
     def close(self) -> None:
-        """End the trial process, and take no part in imports any more."""
-        if self.trial is not None:
-            self.trial.close()
+        """Take no part in imports any more."""
         self.finder.uninstall()
 
 
@@ -51,12 +44,11 @@ def make_sources(settings: SourceSettings) -> Made:
     Raises:
         PolicyError: when `data_policy` has a field that does not exist.
     """
-    pace = Pace()
     finder = Finder(configurator=settings.configurator_compat)
     trial = None
     if settings.trial:
         compat = settings.configurator_compat
-        trial = TrialProcess(settings.trial_timeout, settings.trial_memory, configurator=compat)
+        trial = TrialClient(settings.trial_timeout, settings.trial_memory, configurator=compat)
     documents = DataPolicy.of(settings.data_policy, "documents")
     config_maps = None
     sources: list[Source] = []
@@ -64,10 +56,10 @@ def make_sources(settings: SourceSettings) -> Made:
         sources.append(Builtin(settings.builtin_profiles))
     if settings.entry_points:
         sources.append(EntryPoints(settings.entry_points, trial))
-    sources.extend(PythonDirectory(d, finder, trial, pace, settle=settings.settle) for d in settings.profiles_dirs)
+    sources.extend(PythonDirectory(d, finder, trial, settle=settings.settle) for d in settings.profiles_dirs)
     sources.extend(Documents(p, documents, settle=settings.settle) for p in settings.profile_documents)
     if settings.config_map_selector is not None:
         policy = DataPolicy.of(settings.data_policy, "config_maps")
         config_maps = ConfigMapDocuments(settings.config_map_namespace, policy)
         sources.append(config_maps)
-    return Made(sources, finder, trial, config_maps, pace)
+    return Made(sources, finder, config_maps)

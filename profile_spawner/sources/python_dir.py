@@ -17,9 +17,8 @@ from profile_spawner.profiles.registry import Collector, RawProfile, collecting
 
 from .failing import describe
 from .importing import RESERVED, Finder, FolderNamespace, ModuleFiles
-from .pace import Pace
 from .python_files import FolderScan
-from .trying import TrialProcess
+from .trial_client import TrialClient
 from .units import Hold, Loaded, Unit
 
 __all__ = ["PythonDirectory", "import_unit", "params_of"]
@@ -34,20 +33,16 @@ class PythonDirectory:
         folder: The folder.
         finder: Where the modules are made importable.
         trial: Where they are imported first; `None` imports them at once.
-        pace: Told of each module that was imported.
         settle: How long a file must have been left alone, in seconds.
     """
 
     kind = "python"
 
-    def __init__(
-        self, folder: Path, finder: Finder, trial: TrialProcess | None, pace: Pace, *, settle: float = 0.0
-    ) -> None:
+    def __init__(self, folder: Path, finder: Finder, trial: TrialClient | None, *, settle: float = 0.0) -> None:
         self.folder = folder.absolute()
         self.name = str(self.folder)
         self._finder = finder
         self._trial = trial
-        self._pace = pace
         self._files = FolderScan(self.folder, settle)
 
     @property
@@ -73,10 +68,7 @@ class PythonDirectory:
         good = [u for u in changed if not problems.get(u.key)]
         siblings = _Siblings(self.name, {u.key for u in changed}, current)
         namespace, collectors = self._namespace(generation, good, refused, siblings)
-        result = []
-        for unit in good:
-            result.append(import_unit(unit, f"{namespace.prefix}.{unit.short_name}", collectors[unit.short_name]))
-            self._pace.step()
+        result = [import_unit(u, f"{namespace.prefix}.{u.short_name}", collectors[u.short_name]) for u in good]
         self._keep_together(result, namespace, siblings)
         namespace.seal()
         yield from result

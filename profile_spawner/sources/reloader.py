@@ -30,8 +30,6 @@ from .watching import FileWatcher
 __all__ = ["ProfileService", "ReloadReport", "SourceSettings"]
 
 _FIRST_LIST_SECONDS = 10.0
-_TIDY_SECONDS = 5.0
-"""How long after a reload what it has replaced is freed, which holds up the hub: who waits for the page comes first."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class ProfileService:
         self.log = log
         self.api_client = api_client
         self._made: Made = make_sources(settings)
-        self._builder = Builder(settings, self._made.sources, self._made.pace)
+        self._builder = Builder(settings, self._made.sources)
         self._snapshot = Snapshot()
         self._pool: ThreadPoolExecutor | None = None
         self._first: asyncio.Task[None] | None = None
@@ -96,7 +94,6 @@ class ProfileService:
         self._own_client: Any = None
         self._told: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._tidying: asyncio.TimerHandle | None = None
         self._unavailable: Mapping[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = False
@@ -212,14 +209,7 @@ class ProfileService:
             seconds=seconds,
         )
         self._tell_config_maps()
-        if self._made.pace.untidy and self._tidying is None:
-            self._tidying = asyncio.get_running_loop().call_later(_TIDY_SECONDS, self._tidy)
         return report
-
-    def _tidy(self) -> None:
-        self._tidying = None
-        if self._pool is not None:
-            self._pool.submit(self._made.pace.tidy)
 
     def _in_background(self, reason: str, hints: Iterable[str] | None = ()) -> None:
         """Reload without anybody waiting for it; used by watches and signals."""
@@ -280,10 +270,9 @@ class ProfileService:
             await self.reload("regular check")
 
     async def stop(self) -> None:
-        """Stop watching, and end the worker and the trial process."""
-        for timer in (self._timer, self._tidying):
-            if timer is not None:
-                timer.cancel()
+        """Stop watching, and end the worker."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -57,7 +57,6 @@ class Loaded:
         hold: See `Hold`.
         module: The full name of the imported module.
         needs: Names of sibling units whose change concerns this one too.
-        hidden: How many profiles of it the garbage collector does not see, see `Pace`.
         signature: What the resolver of params needs of it; `None` when that is nothing.
     """
 
@@ -67,7 +66,6 @@ class Loaded:
     hold: Hold | None = None
     module: str = ""
     needs: frozenset[str] = frozenset()
-    hidden: int = 0
     signature: Any = None
 
 
