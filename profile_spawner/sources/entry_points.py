@@ -17,8 +17,8 @@ from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.registry import Collector, collecting
 
-from .failing import describe
 from .python_dir import params_of
+from .tracebacks import describe
 from .trial_client import TrialClient
 from .units import Loaded, Unit
 

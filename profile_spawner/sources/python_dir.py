@@ -15,9 +15,9 @@ from profile_spawner.errors import Origin, ProfileSpawnerError
 from profile_spawner.profiles.base import line_pattern
 from profile_spawner.profiles.registry import Collector, RawProfile, collecting
 
-from .failing import describe
 from .importing import RESERVED, Finder, FolderNamespace, ModuleFiles
 from .python_files import FolderScan
+from .tracebacks import describe
 from .trial_client import TrialClient
 from .units import Hold, Loaded, Unit
 
