@@ -177,7 +177,7 @@ def _blamed_on(files: Sequence[Path], *, anything: bool = False) -> Iterator[Non
     """
     from traitlets import TraitError
 
-    from profile_spawner.sources.failing import describe
+    from profile_spawner.sources.tracebacks import describe
 
     from .places import setting_origin
 
@@ -277,7 +277,7 @@ def _read_file(path: Path) -> Config:
     from traitlets.config import Config
     from traitlets.config.loader import PyFileConfigLoader
 
-    from profile_spawner.sources.failing import describe
+    from profile_spawner.sources.tracebacks import describe
 
     from .chart import config_of
 

@@ -253,7 +253,7 @@ class Builder:
                 owners, conflicts = self._claim(versions)
                 failed = {k: p for k, p in conflicts.items() if k in left}
                 wanted = {k: v for k, v in left.items() if k not in failed or self._states[k].good is None}
-                made = maker.make_all(wanted, resolver)
+                made = {key: maker.make(loaded, resolver) for key, loaded in wanted.items()}
                 for key, (_, problems) in made.items():
                     if problems:
                         failed.setdefault(key, []).extend(problems)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +34,7 @@ def param_signature(collector: Collector) -> Any:
 
 
 class EntryMaker:
-    """Tries every profile with a specimen server, in an event loop of its own: hooks may be `async`."""
+    """Tries every profile with a example server, in an event loop of its own: hooks may be `async`."""
 
     def __enter__(self) -> EntryMaker:
         self._loop = asyncio.new_event_loop()
@@ -47,16 +46,6 @@ class EntryMaker:
     def make(self, loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
         """Return the entries by slug, and what is wrong with those that are left out."""
         return self._loop.run_until_complete(_make(loaded, resolver))
-
-    def make_all(
-        self, units: Mapping[str, Loaded], resolver: Resolver | None
-    ) -> dict[str, tuple[dict[str, Entry], list[ProfileSpawnerError]]]:
-        """Do so for many units, by their keys."""
-
-        async def all_of_them() -> dict[str, tuple[dict[str, Entry], list[ProfileSpawnerError]]]:
-            return {key: await _make(loaded, resolver) for key, loaded in units.items()}
-
-        return self._loop.run_until_complete(all_of_them())
 
 
 async def _make(loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
@@ -70,7 +59,9 @@ async def _make(loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, En
             e.origin = e.origin or place_of(registered)
             e.__traceback__ = None
             problems.append(e)
-        except (Exception, SystemExit) as e:  # noqa: BLE001 - an author's property may raise anything
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as e:  # noqa: BLE001 - an author's property may raise anything, SystemExit included
             problems.append(BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=place_of(registered)))
         else:
             entries[slug] = replace(entry, keep=loaded.hold)

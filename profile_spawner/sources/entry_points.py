@@ -17,9 +17,9 @@ from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.registry import Collector, collecting
 
-from .failing import describe
 from .python_dir import params_of
-from .trying import TrialProcess
+from .tracebacks import describe
+from .trial_client import TrialClient
 from .units import Loaded, Unit
 
 __all__ = ["GROUP", "EntryPoints", "load_entry_point"]
@@ -39,7 +39,7 @@ class EntryPoints:
     name = "entry points"
     unsettled = False
 
-    def __init__(self, wanted: bool | Sequence[str], trial: TrialProcess | None) -> None:
+    def __init__(self, wanted: bool | Sequence[str], trial: TrialClient | None) -> None:
         self._wanted = wanted
         self._trial = trial
 

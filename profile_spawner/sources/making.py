@@ -13,7 +13,7 @@ from .entry_points import EntryPoints
 from .importing import Finder
 from .python_dir import PythonDirectory
 from .settings import SourceSettings
-from .trying import TrialProcess
+from .trial_client import TrialClient
 from .units import Source
 
 __all__ = ["Made", "make_sources"]
@@ -26,19 +26,15 @@ class Made:
     Attributes:
         sources: In the order in which their profiles are shown.
         finder: Where imported modules are found.
-        trial: Where they are imported first.
         config_maps: The ConfigMaps, when they are a source.
     """
 
     sources: list[Source]
     finder: Finder
-    trial: TrialProcess | None
     config_maps: ConfigMapDocuments | None
 
     def close(self) -> None:
-        """End the trial process, and take no part in imports any more."""
-        if self.trial is not None:
-            self.trial.close()
+        """Take no part in imports any more."""
         self.finder.uninstall()
 
 
@@ -52,7 +48,7 @@ def make_sources(settings: SourceSettings) -> Made:
     trial = None
     if settings.trial:
         compat = settings.configurator_compat
-        trial = TrialProcess(settings.trial_timeout, settings.trial_memory, configurator=compat)
+        trial = TrialClient(settings.trial_timeout, settings.trial_memory, configurator=compat)
     documents = DataPolicy.of(settings.data_policy, "documents")
     config_maps = None
     sources: list[Source] = []
@@ -66,4 +62,4 @@ def make_sources(settings: SourceSettings) -> Made:
         policy = DataPolicy.of(settings.data_policy, "config_maps")
         config_maps = ConfigMapDocuments(settings.config_map_namespace, policy)
         sources.append(config_maps)
-    return Made(sources, finder, trial, config_maps)
+    return Made(sources, finder, config_maps)

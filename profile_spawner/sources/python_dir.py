@@ -15,10 +15,10 @@ from profile_spawner.errors import Origin, ProfileSpawnerError
 from profile_spawner.profiles.base import line_pattern
 from profile_spawner.profiles.registry import Collector, RawProfile, collecting
 
-from .failing import describe
 from .importing import RESERVED, Finder, FolderNamespace, ModuleFiles
 from .python_files import FolderScan
-from .trying import TrialProcess
+from .tracebacks import describe
+from .trial_client import TrialClient
 from .units import Hold, Loaded, Unit
 
 __all__ = ["PythonDirectory", "import_unit", "params_of"]
@@ -38,7 +38,7 @@ class PythonDirectory:
 
     kind = "python"
 
-    def __init__(self, folder: Path, finder: Finder, trial: TrialProcess | None, *, settle: float = 0.0) -> None:
+    def __init__(self, folder: Path, finder: Finder, trial: TrialClient | None, *, settle: float = 0.0) -> None:
         self.folder = folder.absolute()
         self.name = str(self.folder)
         self._finder = finder

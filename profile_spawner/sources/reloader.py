@@ -269,7 +269,7 @@ class ProfileService:
             await self.reload("regular check")
 
     async def stop(self) -> None:
-        """Stop watching, and end the worker and the trial process."""
+        """Stop watching, and end the worker."""
         if self._timer is not None:
             self._timer.cancel()
         for task in list(self._tasks):

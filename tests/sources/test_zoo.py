@@ -34,8 +34,8 @@ BROKEN = {
         "    if not libc.fork():\n        time.sleep(1000)\n    libc._exit(0)\nlibc.waitpid(pid, 0, 0)\n",
         0, "starts processes",
     ),
-    "subprocess": ("import subprocess\n\nsubprocess.run(['true'])\n", 3, "process"),
-    "kill_hub": ("import os\n\nos.kill(os.getppid(), 9)\n", 3, "process"),
+    "subprocess": ("import subprocess\n\nsubprocess.run(['true'])\n", 0, "process"),
+    "kill_hub": ("import os\n\nos.kill(os.getppid(), 9)\n", 0, "killed"),
     "memory": ("x = 1\nx = bytearray(2_000_000_000)\n", 2, "memory"),
     "recursion": ("def f():\n    f()\n\nf()\n", 2, "RecursionError"),
     "base_exception": ("class Odd(BaseException): pass\nraise Odd('x')\n", 2, "Odd"),
@@ -50,6 +50,31 @@ BROKEN = {
     "patch_environment": ("import os\nos.environ['PATH'] = '/x'\n", 0, "PATH"),
     "patch_streams": ("import sys, io\nsys.stderr = io.StringIO()\n", 0, "stream"),
     "change_directory": ("import os\nos.chdir('/')\n", 0, "directory"),
+    "patch_foreign": (
+        "import tornado.web\ndef no(self): pass\ntornado.web.RequestHandler.get_current_user = no\n",
+        0, "tornado.web.RequestHandler.get_current_user",
+    ),
+    "recursion_limit": ("import sys\nsys.setrecursionlimit(5000)\n", 0, "recursion limit"),
+    "switch_interval": ("import sys\nsys.setswitchinterval(1)\n", 0, "switch interval"),
+    "logging_off": ("import logging\nlogging.disable(logging.CRITICAL)\n", 0, "logging"),
+    "umask": ("import os\nos.umask(0o077)\n", 0, "umask"),
+    "socket_timeout": ("import socket\nsocket.setdefaulttimeout(3)\n", 0, "sockets"),
+    "file_limit": (
+        "import resource as r\nr.setrlimit(r.RLIMIT_NOFILE, (300, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n", 0, "limits",
+    ),
+    "new_environment": ("import os\nos.environ['HTTP_PROXY'] = 'http://x'\n", 0, "HTTP_PROXY"),
+    "forged_answer": (
+        "import os\nfor fd in range(3, 300):\n    try:\n"
+        "        os.write(fd, b'{\"nonce\": \"\", \"done\": 0, \"problems\": []}\\n')\n    except OSError:\n"
+        "        pass\nos._exit(3)\n",
+        0, "status 3",
+    ),
+    "exiting_access": (
+        module("x").replace(
+            'image = "example/image:1"',
+            'image = "example/image:1"\n    @classmethod\n    def is_available_to(cls, u):\n        raise SystemExit',
+        ), 0, "SystemExit",
+    ),
     "wrong_type": (
         module("wrong").replace('image = "example/image:1"', "image = 7"), 8, "image",
     ),
