@@ -13,10 +13,10 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from profile_spawner.demo.cluster.faults import Respond
 
 from profile_spawner.demo.cluster.apiclient import ApiClient
 from profile_spawner.demo.cluster.cluster import LocalCluster
-from profile_spawner.demo.cluster.faults import Respond
 from profile_spawner.errors import ClusterError
 from tests.demo.cluster.kubelet_support import Cluster, needs_view
 
