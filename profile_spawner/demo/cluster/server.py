@@ -382,10 +382,10 @@ class ApiServer:
                 document["status"] = old.document["status"]
             complete(document)
             if kind.plural in ("configmaps", "secrets") and old.document.get("immutable"):
-                parts = ("data", "binaryData", "immutable")
-                if any(document.get(part) != old.document.get(part) for part in parts):
-                    why = "Forbidden: the object is immutable"
-                    raise invalid(kind.kind, old.name, "data", why, "FieldValueForbidden")
+                for field in ("immutable", "data", "binaryData"):
+                    if document.get(field) != old.document.get(field):
+                        why = "Forbidden: the object is immutable"
+                        raise invalid(kind.kind, old.name, field, why, "FieldValueForbidden")
         if document == old.document or request.dry_run:
             return document
         return self.store.put(kind, document).document
