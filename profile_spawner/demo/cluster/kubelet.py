@@ -234,7 +234,7 @@ class Kubelet:
             os.close(self._lock)
             self._lock = None
             raise LocalClusterError(
-                f"another local cluster uses {self.state_dir}. Stop it, or choose another state folder"
+                f"another local cluster uses this state folder ({self.state_dir}). Stop it, or choose another"
             ) from error
 
     def _write_jupyter_config(self) -> None:

@@ -61,7 +61,7 @@ class NodeSpec:
                 parse_quantity(amount)
             except ValueError as error:
                 raise LocalClusterError(
-                    f"{name} of node {self.name} is {amount!r}, not a quantity such as 500m, 8 or 32Gi"
+                    f"{name} of node {self.name}: {amount!r} is not a quantity such as 500m, 8 or 32Gi"
                 ) from error
         return {name: str(amount) for name, amount in amounts.items()}
 
