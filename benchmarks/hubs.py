@@ -13,6 +13,7 @@ from typing import Any
 
 from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 from tests.control_plane import LocalControlPlane
+from tests.fault_proxy import FaultProxy
 from tests.hub import HubUnderTest, start_hub
 
 __all__ = ["CALLABLE", "CONSTANT", "NULL", "OURS", "STATIC", "Bench", "bench", "cpu_seconds", "spawn", "spawn_many"]
@@ -57,12 +58,23 @@ class Bench:
         self.hubs: list[HubUnderTest] = []
         self.kubelets: list[Kubelet] = []
 
-    async def hub(self, config: str, *, count: int = 10) -> HubUnderTest:
+    @contextlib.asynccontextmanager
+    async def proxy(self) -> AsyncIterator[FaultProxy]:
+        """Yield a proxy that can fail on demand, in front of the API server."""
+        proxy = FaultProxy(self.plane.url, None)
+        await proxy.start()
+        try:
+            yield proxy
+        finally:
+            await proxy.stop()
+
+    async def hub(self, config: str, *, count: int = 10, url: str = "") -> HubUnderTest:
         """Start a hub in a namespace of its own.
 
         Args:
             config: Lines of `jupyterhub_config.py`, with `{count}` and `{answering}` to be filled in.
             count: How many profiles it has.
+            url: Where it finds the API server, if not directly.
         """
         namespace = await self.plane.new_namespace("bench")
         kubelet = Kubelet(
@@ -77,6 +89,8 @@ class Bench:
         self.kubelets.append(kubelet)
         kubeconfig = self.folder / f"kubeconfig-{namespace}"
         self.plane.write_kubeconfig(kubeconfig, "admin", namespace=namespace)
+        if url:
+            kubeconfig.write_text(kubeconfig.read_text().replace(self.plane.server.secure_url, url))
         text = _QUIET + config.format(count=count, answering=self.plane.url.removeprefix("http://"))
         hub = await start_hub(self.folder / f"hub-{namespace}", kubeconfig, namespace, text)
         hub.namespace, hub.plane = namespace, self.plane

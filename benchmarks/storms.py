@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from profile_spawner.demo.cluster.faults import Respond
+from tests.fault_proxy import Fault
 from tests.hub import HubUnderTest
 
 from .hubs import NULL, OURS, STATIC, bench, cpu_seconds, spawn, spawn_many
@@ -74,8 +74,8 @@ class Side:
 
 async def _storm(side: Side, text: str, count: int, servers: int, *, faults: bool = False) -> None:
     """Start all servers at once on a fresh hub that has started one before: reading the profiles is no start's cost."""
-    async with bench() as b:
-        hub = await b.hub(PATIENT + text, count=count)
+    async with bench() as b, b.proxy() as proxy:
+        hub = await b.hub(PATIENT + text, count=count, url=proxy.url if faults else "")
         users = [f"u{i}" for i in range(servers)]
         for begin in range(0, servers, 200):
             await asyncio.gather(*(hub.api("POST", f"/users/{u}") for u in users[begin : begin + 200]))
@@ -83,11 +83,8 @@ async def _storm(side: Side, text: str, count: int, servers: int, *, faults: boo
         await hub.api("POST", "/users/warm")
         await spawn_many(hub, ["warm"], options)
         if faults:
-            failing = b.plane.server.faults
-            failing.add(
-                Respond(429, retry_after=1), verb="create", resource="pods", probability=0.15, seed=1, times=None
-            )
-            failing.add(Respond(500), verb="create", resource="pods", probability=0.15, seed=2, times=None)
+            creating = {"path": "/pods$", "times": -1, "chance": 0.15}
+            proxy.faults += [Fault(status=429, headers={"Retry-After": "1"}, **creating), Fault(**creating)]
         used, start = cpu_seconds(hub), time.perf_counter()
         side.lost += await spawn_many(hub, users, options)
         side.rates.values.append(servers / (time.perf_counter() - start))

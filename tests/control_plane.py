@@ -291,7 +291,7 @@ class LocalControlPlane(ControlPlane):
     """The project's own API server in memory, in this process.
 
     Attributes:
-        server: The `ApiServer`, with its switchable faults.
+        server: The `ApiServer`.
     """
 
     name = "local"
@@ -331,8 +331,7 @@ class LocalControlPlane(ControlPlane):
 
     async def calls(self, namespace: str) -> Counter[Call]:
         """Count the calls answered in `namespace` so far; a watch counts when it begins."""
-        counts = self.server.calls.snapshot(namespace)
-        return Counter({Call(user, verb, resource): count for (verb, resource, user), count in counts.items()})
+        return Counter({Call(*call): count for call, count in self.server.calls[namespace].items()})
 
     def _kubeconfig(self, token: str, namespace: str) -> str:
         return json.dumps(self.server.kubeconfig(token, namespace))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import ssl
 from collections import Counter
@@ -55,6 +56,7 @@ class Fault:
         status: The answer's HTTP status.
         body: The answer's body.
         headers: The answer's headers.
+        chance: How likely a request that fits meets the fault, from 0 to 1.
         when: Called before the fault, to change the world behind the client's back.
     """
 
@@ -65,6 +67,7 @@ class Fault:
     status: int = 500
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    chance: float = 1.0
     when: Callable[[], Any] | None = None
 
 
@@ -84,6 +87,7 @@ class FaultProxy:
         self.carried_out = asyncio.Event()
         """Set when a request was carried out without the client learning of it."""
         self._released = asyncio.Event()
+        self._random = random.Random(1)
         self.url = ""
 
     async def start(self) -> None:
@@ -136,7 +140,8 @@ class FaultProxy:
 
     def _fault_for(self, request: web.Request) -> Fault | None:
         for fault in self.faults:
-            if fault.times and request.method in fault.methods and re.search(fault.path, request.path):
+            fits = fault.times and request.method in fault.methods and re.search(fault.path, request.path)
+            if fits and self._random.random() < fault.chance:
                 fault.times -= 1
                 return fault
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from profile_spawner.kube.rbac import required_rules, role_manifest
 from profile_spawner.policy.object_policy import DEFAULT_KINDS
 
 from .cluster.cluster import LocalCluster
+from .cluster.failures import LocalClusterError
 from .settings import NAMESPACE
 
 __all__ = ["ForeignCluster", "OwnCluster", "World"]
@@ -107,22 +107,22 @@ class OwnCluster:
 
     async def start(self) -> None:
         """Start it; namespace and Role are there afterwards."""
-        await self.cluster.start()
+        try:
+            await self.cluster.start()
+        except LocalClusterError as e:
+            raise ProfileSpawnerError(str(e)) from e
         self.cluster.write_kubeconfig(self.user_kubeconfig, namespace=NAMESPACE)
         self.cluster.write_kubeconfig(self.hub_kubeconfig, user=_HUB, namespace=NAMESPACE)
-        headers = {
-            "Authorization": f"Bearer {self.cluster.admin_token}",
-            "Content-Type": "application/apply-patch+yaml",
-        }
+        headers = {"Authorization": f"Bearer {self.cluster.admin_token}"}
         async with aiohttp.ClientSession(self.cluster.url, headers=headers) as client:
             namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-            await _apply(client, f"/api/v1/namespaces/{NAMESPACE}", namespace)
+            await _write(client, "/api/v1/namespaces", namespace)
             base = f"/apis/{_RBAC}/v1/namespaces/{NAMESPACE}"
             role = role_manifest(required_rules(DEFAULT_KINDS), name=_HUB, namespace=NAMESPACE)
-            await _apply(client, f"{base}/roles/{_HUB}", role)
-            await _apply(client, f"{base}/rolebindings/{_HUB}", _hub_binding())
+            await _write(client, f"{base}/roles", role)
+            await _write(client, f"{base}/rolebindings", _hub_binding())
             for kind, document in _CAPACITY.items():
-                await _apply(client, f"/apis/{_RBAC}/v1/{kind}/{_HUB}", document)
+                await _write(client, f"/apis/{_RBAC}/v1/{kind}", document)
 
     async def stop(self) -> None:
         """Stop it, with all pods."""
@@ -157,9 +157,12 @@ def _hub_binding() -> dict[str, Any]:
     }
 
 
-async def _apply(client: aiohttp.ClientSession, path: str, document: Mapping[str, Any]) -> None:
-    """Create an object, or bring it to what `document` says (it may be there from an earlier run)."""
-    query = {"fieldManager": "demo", "force": "true"}
-    async with client.patch(path, params=query, data=json.dumps(document)) as answer:
-        if answer.status not in (200, 201):
-            raise ProfileSpawnerError(f"the local cluster refused {path}: {await answer.text()}")
+async def _write(client: aiohttp.ClientSession, path: str, document: Mapping[str, Any]) -> None:
+    """Create an object, or replace it by `document` (it may be there from an earlier run)."""
+    async with client.post(path, json=document) as answer:
+        status, text = answer.status, await answer.text()
+    if status == 409:
+        async with client.put(f"{path}/{document['metadata']['name']}", json=document) as answer:
+            status, text = answer.status, await answer.text()
+    if status not in (200, 201):
+        raise ProfileSpawnerError(f"the local cluster refused {path}: {text}")

@@ -9,7 +9,7 @@ import random
 import socket
 from collections import deque
 
-from profile_spawner.errors import ClusterError
+from .failures import LocalClusterError
 
 __all__ = ["AddressPool"]
 
@@ -31,7 +31,7 @@ class AddressPool:
         """Return an address that no other pod on this machine has.
 
         Raises:
-            ClusterError: All 65 024 addresses are taken.
+            LocalClusterError: All 65 024 addresses are taken.
         """
         if not self._free:
             self._claim()
@@ -60,9 +60,4 @@ class AddressPool:
             self._claims.append(claim)
             self._free.extend(f"127.1.{block}.{host}" for host in range(1, 255))
             return
-        raise ClusterError(
-            "no loopback address is left for another pod",
-            reason="addresses",
-            user_message="The local cluster is full. Stop a server and try again.",
-            expected="fewer than 65 024 pods on this machine",
-        )
+        raise LocalClusterError("no loopback address is left for another pod; 65 024 is the most that fit")

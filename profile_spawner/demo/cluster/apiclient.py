@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from profile_spawner.errors import ClusterError, shorten
+from .failures import LocalClusterError, shorten
 
 __all__ = ["ApiClient", "ApiError", "Informer", "Json", "Key", "key_of"]
 
@@ -38,7 +38,7 @@ NETWORK_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 log = logging.getLogger(__name__)
 
 
-class ApiError(ClusterError):
+class ApiError(LocalClusterError):
     """The API server refused a call, or could not be reached in time.
 
     Args:
@@ -49,13 +49,9 @@ class ApiError(ClusterError):
     """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(
-            message,
-            reason=reason,
-            user_message="The cluster did not answer as expected. Please try again.",
-            hint="See the log of the local cluster",
-        )
+        super().__init__(message)
         self.status = status
+        self.reason = reason
 
 
 def key_of(obj: Mapping[str, Any]) -> Key:

@@ -93,7 +93,7 @@ class LocalCluster:
         """Start the API server, start the node, and write the administrator's kubeconfig.
 
         Raises:
-            ClusterError: Another cluster uses the state folder.
+            LocalClusterError: Another cluster uses the state folder.
             OSError: The port is taken.
         """
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

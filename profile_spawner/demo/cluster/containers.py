@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from profile_spawner.errors import ProfileSpawnerError
-
 from .addresses import AddressPool
 from .apiclient import ApiClient, Informer, Json
 from .environment import ObjectReader, PodFacts, command_of, environment_of
 from .events import EventRecorder
+from .failures import LocalClusterError
 from .processes import Container, ProcessContainer
 from .sandbox import ContainerPlan, Sandbox
 from .stubs import StubContainer
@@ -32,7 +31,7 @@ HOME = "/home/jovyan"
 _JUPYTER_CONFIG = "/.local-cluster/jupyter"
 
 
-class ImageError(ProfileSpawnerError):
+class ImageError(LocalClusterError):
     """An image cannot be pulled; the message is in the container runtime's words."""
 
 

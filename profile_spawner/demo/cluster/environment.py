@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Protocol
 
-from profile_spawner.errors import ProfileSpawnerError
-
 from .apiclient import Json
+from .failures import LocalClusterError
 from .quantities import parse_quantity
 
 __all__ = [
@@ -33,7 +32,7 @@ _ANY_HOST = re.compile(r"(?<=//)(?:0\.0\.0\.0|\[::\]|)(?=[:/]|$)")
 _ANY_ADDRESS = re.compile(r"(?<![\w.])0\.0\.0\.0(?![\w.])")
 
 
-class ConfigError(ProfileSpawnerError):
+class ConfigError(LocalClusterError):
     """A container cannot be made yet: something it refers to is missing.
 
     Args:

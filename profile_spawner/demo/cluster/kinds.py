@@ -2,142 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-__all__ = ["ALL_VERBS", "KINDS", "PODS", "ResourceType", "by_kind", "find"]
-
-ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+__all__ = ["KINDS", "RBAC", "ResourceType", "by_kind", "find", "plural"]
 
 RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True, eq=False)
 class ResourceType:
-    """One resource of the API. There is one instance per resource, so it is compared and hashed by identity.
+    """One resource of the API. There is one instance for each, compared by identity.
 
     Attributes:
         group: The API group; empty for the core group.
-        version: The API version.
         plural: The name in paths, `pods`.
         kind: The name in objects, `Pod`.
         namespaced: Whether its objects live in a namespace.
         short_names: What kubectl accepts for it.
         status: Whether there is a `status` subresource; then a plain write leaves the status alone.
-        generation: Whether `metadata.generation` counts the changes of the spec.
         subresources: Subresources other than `status`.
         fields: Fields that a field selector may name, besides `metadata.name` and `metadata.namespace`.
-        categories: kubectl's groups of resources, such as `all`.
-        dns_name: Whether names are at most `label` (63 characters, no dots), `label1035` (also starting with a
-            letter), `subdomain` (253 characters) or `path` (anything that fits into a path).
     """
 
     group: str
-    version: str
     plural: str
     kind: str
     namespaced: bool = True
     short_names: tuple[str, ...] = ()
     status: bool = False
-    generation: bool = False
     subresources: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
-    dns_name: str = "subdomain"
-    api_version: str = field(init=False)
-    item_prefix: bytes = field(init=False)
 
-    def __post_init__(self) -> None:
-        api_version = f"{self.group}/{self.version}" if self.group else self.version
-        object.__setattr__(self, "api_version", api_version)
-        # How every stored object of this kind begins; see store.Stored.
-        prefix = f'{{"kind":"{self.kind}","apiVersion":"{api_version}",'
-        object.__setattr__(self, "item_prefix", prefix.encode())
+    @property
+    def api_version(self) -> str:
+        """Group and version, as objects name them. There is one version of each: v1."""
+        return f"{self.group}/v1" if self.group else "v1"
 
     @property
     def qualified(self) -> str:
         """The plural with the group, as messages name it: `roles.rbac.authorization.k8s.io`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
-    def __repr__(self) -> str:
-        return f"<{self.qualified}>"
-
 
 def _table() -> Iterator[ResourceType]:
-    core: Callable[..., ResourceType] = lambda *args, **more: ResourceType("", "v1", *args, **more)  # noqa: E731
-    yield core("namespaces", "Namespace", False, ("ns",), status=True, fields=("status.phase",), dns_name="label")
-    yield core("nodes", "Node", False, ("no",), status=True, fields=("spec.unschedulable",))
-    yield core(
-        "pods",
-        "Pod",
-        True,
-        ("po",),
-        status=True,
-        subresources=("binding", "eviction", "log"),
-        fields=(
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
-        ),
-        categories=("all",),
-    )
-    yield core(
-        "events",
-        "Event",
-        True,
-        ("ev",),
-        fields=(
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "reportingComponent",
-            "source",
-            "type",
-        ),
-    )
-    yield core("persistentvolumeclaims", "PersistentVolumeClaim", True, ("pvc",), status=True)
-    yield core("persistentvolumes", "PersistentVolume", False, ("pv",), status=True)
-    yield core("secrets", "Secret", fields=("type",))
-    yield core("services", "Service", True, ("svc",), status=True, categories=("all",), dns_name="label1035")
-    yield core("configmaps", "ConfigMap", True, ("cm",))
-    yield core("serviceaccounts", "ServiceAccount", True, ("sa",))
-    yield core("resourcequotas", "ResourceQuota", True, ("quota",), status=True)
-    workload = {"status": True, "generation": True, "categories": ("all",)}
-    yield ResourceType("apps", "v1", "deployments", "Deployment", True, ("deploy",), **workload)  # type: ignore[arg-type]
-    yield ResourceType("apps", "v1", "statefulsets", "StatefulSet", True, ("sts",), **workload)  # type: ignore[arg-type]
-    job_fields = ("status.successful",)
-    yield ResourceType("batch", "v1", "jobs", "Job", True, status=True, categories=("all",), fields=job_fields)
+    pod_fields = ("spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName")
+    involved = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+    event_fields = (*(f"involvedObject.{name}" for name in involved), "reason", "reportingComponent", "source", "type")
+    yield ResourceType("", "namespaces", "Namespace", False, ("ns",), True, fields=("status.phase",))
+    yield ResourceType("", "nodes", "Node", False, ("no",), True, fields=("spec.unschedulable",))
     yield ResourceType(
-        "networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", True, ("netpol",), generation=True
+        "", "pods", "Pod", True, ("po",), True, ("binding", "log"), (*pod_fields, "status.phase", "status.podIP")
     )
-    yield ResourceType(RBAC, "v1", "roles", "Role", dns_name="path")
-    yield ResourceType(RBAC, "v1", "rolebindings", "RoleBinding", dns_name="path")
-    yield ResourceType(RBAC, "v1", "clusterroles", "ClusterRole", False, dns_name="path")
-    yield ResourceType(RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", False, dns_name="path")
-    yield ResourceType("storage.k8s.io", "v1", "storageclasses", "StorageClass", False, ("sc",))
-    yield ResourceType("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False, ("pc",))
-    yield ResourceType("coordination.k8s.io", "v1", "leases", "Lease")
+    yield ResourceType("", "events", "Event", True, ("ev",), fields=event_fields)
+    yield ResourceType("", "persistentvolumeclaims", "PersistentVolumeClaim", True, ("pvc",), True)
+    yield ResourceType("", "persistentvolumes", "PersistentVolume", False, ("pv",), True)
+    yield ResourceType("", "secrets", "Secret", fields=("type",))
+    yield ResourceType("", "services", "Service", True, ("svc",), True)
+    yield ResourceType("", "configmaps", "ConfigMap", True, ("cm",))
+    yield ResourceType("", "serviceaccounts", "ServiceAccount", True, ("sa",))
+    yield ResourceType("", "resourcequotas", "ResourceQuota", True, ("quota",), True)
+    yield ResourceType("", "limitranges", "LimitRange", True, ("limits",))
+    yield ResourceType("apps", "deployments", "Deployment", True, ("deploy",), True)
+    yield ResourceType("apps", "statefulsets", "StatefulSet", True, ("sts",), True)
+    yield ResourceType("batch", "jobs", "Job", True, (), True)
+    yield ResourceType("networking.k8s.io", "networkpolicies", "NetworkPolicy", True, ("netpol",))
+    yield ResourceType("networking.k8s.io", "ingresses", "Ingress", True, ("ing",), True)
+    yield ResourceType(RBAC, "roles", "Role")
+    yield ResourceType(RBAC, "rolebindings", "RoleBinding")
+    yield ResourceType(RBAC, "clusterroles", "ClusterRole", False)
+    yield ResourceType(RBAC, "clusterrolebindings", "ClusterRoleBinding", False)
+    yield ResourceType("storage.k8s.io", "storageclasses", "StorageClass", False, ("sc",))
+    yield ResourceType("scheduling.k8s.io", "priorityclasses", "PriorityClass", False, ("pc",))
+    yield ResourceType("coordination.k8s.io", "leases", "Lease")
 
 
 KINDS: tuple[ResourceType, ...] = tuple(_table())
 """Every resource, in the order in which discovery lists them."""
 
-_BY_PLURAL = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
+_BY_PLURAL = {(kind.group, kind.plural): kind for kind in KINDS}
 _BY_KIND = {(kind.api_version, kind.kind): kind for kind in KINDS}
 
 
-def find(group: str, version: str, plural: str) -> ResourceType | None:
+def find(group: str, name: str) -> ResourceType | None:
     """Return the resource that a path names."""
-    return _BY_PLURAL.get((group, version, plural))
+    return _BY_PLURAL.get((group, name))
 
 
 def by_kind(api_version: str, kind: str) -> ResourceType | None:
@@ -146,29 +95,8 @@ def by_kind(api_version: str, kind: str) -> ResourceType | None:
 
 
 def plural(name: str) -> ResourceType:
-    """Return the resource with the plural `name`.
-
-    Raises:
-        KeyError: There is none.
-    """
-    for kind in KINDS:
-        if kind.plural == name:
-            return kind
-    raise KeyError(name)
+    """Return the resource with the plural `name`; `KeyError` if there is none."""
+    return next((kind for kind in KINDS if kind.plural == name), None) or _BY_PLURAL["", name]
 
 
-PODS = plural("pods")
-EVENTS = plural("events")
-NAMESPACES = plural("namespaces")
-NODES = plural("nodes")
-QUOTAS = plural("resourcequotas")
-SECRETS = plural("secrets")
-CONFIG_MAPS = plural("configmaps")
-CLAIMS = plural("persistentvolumeclaims")
-SERVICES = plural("services")
-STORAGE_CLASSES = plural("storageclasses")
-PRIORITY_CLASSES = plural("priorityclasses")
-ROLES = plural("roles")
-ROLE_BINDINGS = plural("rolebindings")
-CLUSTER_ROLES = plural("clusterroles")
-CLUSTER_ROLE_BINDINGS = plural("clusterrolebindings")
+PODS, EVENTS, NODES, NAMESPACES = plural("pods"), plural("events"), plural("nodes"), plural("namespaces")

@@ -17,12 +17,11 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from profile_spawner.errors import ClusterError, shorten
-
 from .addresses import AddressPool
 from .apiclient import MERGE_PATCH, STRATEGIC_PATCH, ApiClient, ApiError, Informer, Json, Key, key_of
 from .containers import PodHost, Runtime
 from .events import EventRecorder, timestamp
+from .failures import LocalClusterError, shorten
 from .fitting import claims_of
 from .nodes import NodeSpec, node_object, node_status
 from .pods import PodWorker
@@ -159,8 +158,8 @@ class Kubelet:
         """Register the node and begin to run pods.
 
         Raises:
-            ClusterError: Another kubelet uses the state folder, or the API server refuses.
-            ProfileSpawnerError: The sandbox mode asked for does not work here.
+            LocalClusterError: Another kubelet uses the state folder, or the API server refuses.
+            LocalClusterError: The sandbox mode asked for does not work here.
         """
         self._lock_state_dir()
         try:
@@ -234,14 +233,8 @@ class Kubelet:
         except OSError as error:
             os.close(self._lock)
             self._lock = None
-            raise ClusterError(
-                "another local cluster uses this state folder",
-                reason="conflict",
-                user_message="The local cluster could not be started.",
-                blame="admin",
-                value=str(self.state_dir),
-                expected="a folder of its own",
-                hint="Stop the other one, or choose another state folder",
+            raise LocalClusterError(
+                f"another local cluster uses this state folder ({self.state_dir}). Stop it, or choose another"
             ) from error
 
     def _write_jupyter_config(self) -> None:

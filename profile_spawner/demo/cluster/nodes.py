@@ -6,10 +6,9 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from profile_spawner.errors import ProfileSpawnerError
-
 from .apiclient import Json
 from .events import timestamp
+from .failures import LocalClusterError
 from .quantities import parse_quantity
 
 __all__ = ["NodeSpec", "node_object", "node_status"]
@@ -47,7 +46,7 @@ class NodeSpec:
         """Return what pods can ask for, resource name to quantity.
 
         Raises:
-            ProfileSpawnerError: An amount is no quantity.
+            LocalClusterError: An amount is no quantity.
         """
         amounts = {
             "cpu": self.cpu,
@@ -61,11 +60,8 @@ class NodeSpec:
             try:
                 parse_quantity(amount)
             except ValueError as error:
-                raise ProfileSpawnerError(
-                    "this is no quantity",
-                    field=f"{name} of node {self.name}",
-                    value=amount,
-                    expected="a number with a unit, such as 500m, 8 or 32Gi",
+                raise LocalClusterError(
+                    f"{name} of node {self.name}: {amount!r} is not a quantity such as 500m, 8 or 32Gi"
                 ) from error
         return {name: str(amount) for name, amount in amounts.items()}
 

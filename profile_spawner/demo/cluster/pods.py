@@ -186,8 +186,8 @@ class PodWorker:
             try:
                 await work()
             except VolumeError as error:
-                if error.message != told:
-                    told = error.message
+                if str(error) != told:
+                    told = str(error)
                     self.host.recorder.record(self.pod, "FailedMount", told, warning=True)
                     await self.publish()
                 await self.host.wait_for(error.kind, self.namespace, error.name, delay)
@@ -214,7 +214,7 @@ class PodWorker:
                 else:
                     self.folders[name] = await self.host.volumes.set_up(facts, volume)
             except VolumeError as error:
-                message = f'MountVolume.SetUp failed for volume "{name}" : {error.message}'
+                message = f'MountVolume.SetUp failed for volume "{name}" : {error!s}'
                 raise VolumeError(message, error.kind, error.name) from error
 
     async def _refresh(self, volume: Json) -> None:
@@ -266,12 +266,12 @@ class PodWorker:
         try:
             running = await self._start(container, status, attempt, init=init)
         except HookError as error:
-            text = f"PostStartHook failed: {error.message}"
+            text = f"PostStartHook failed: {error!s}"
             self.host.recorder.record(self.pod, "FailedPostStartHook", text, warning=True, container=name, init=init)
             status.end(KILLED, "Error", text)
             return KILLED
         except (StartError, OSError) as error:
-            reason = error.message if isinstance(error, StartError) else str(error)
+            reason = str(error)
             message = (
                 "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
                 f"runc create failed: unable to start container process: {reason}: unknown"
@@ -313,10 +313,10 @@ class PodWorker:
                 await asyncio.sleep(self.host.backoff)
             except (ConfigError, VolumeError) as error:
                 reason = "CreateContainerConfigError"
-                if status.state.get("waiting", {}).get("message") != error.message:
-                    text = f"Error: {error.message}"
+                if status.state.get("waiting", {}).get("message") != str(error):
+                    text = f"Error: {error!s}"
                     self.host.recorder.record(self.pod, "Failed", text, warning=True, container=name, init=init)
-                    status.wait_for(reason, error.message)
+                    status.wait_for(reason, str(error))
                     await self.publish()
                 await self.host.wait_for(error.kind, self.namespace, error.name, delay)
                 delay = min(delay * 2, _LAST_RETRY)
@@ -347,7 +347,7 @@ class PodWorker:
         def warn(reason: str, message: str) -> None:
             self.host.recorder.record(self.pod, reason, message, warning=True, container=name, init=init)
 
-        detail = f"rpc error: code = NotFound desc = {error.message}"
+        detail = f"rpc error: code = NotFound desc = {error!s}"
         warn("Failed", f'Failed to pull image "{image}": {detail}')
         warn("Failed", "Error: ErrImagePull")
         status.wait_for("ErrImagePull", detail)
@@ -355,7 +355,7 @@ class PodWorker:
         await asyncio.sleep(min(self.host.backoff, 1.0) / 2)
         self.host.recorder.record(self.pod, "BackOff", f'Back-off pulling image "{image}"', container=name, init=init)
         warn("Failed", "Error: ImagePullBackOff")
-        status.wait_for("ImagePullBackOff", f'Back-off pulling image "{image}": {error.message}')
+        status.wait_for("ImagePullBackOff", f'Back-off pulling image "{image}": {error!s}')
         await self.publish()
 
     # Its end

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from profile_spawner.errors import ProfileSpawnerError
-
+from .failures import LocalClusterError
 from .sandbox import ContainerPlan, Sandbox
 
 __all__ = ["Container", "HookError", "ProcessContainer", "StartError"]
@@ -23,7 +22,7 @@ _REACTION_TIME = 10.0
 """Seconds that a launcher has to end what it was told to kill."""
 
 
-class StartError(ProfileSpawnerError):
+class StartError(LocalClusterError):
     """A container's program could not be started; the message is in the container runtime's words."""
 
 

@@ -1,55 +1,94 @@
-"""Reads objects in Protocol Buffers, which `kubectl create` sends whatever the server says that it accepts."""
+"""Reads objects in Protocol Buffers, which `kubectl create` sends whatever the server says that it accepts.
+
+Only the kinds are here that kubectl makes from arguments and that are simple. Everything else it sends as JSON.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
-from .answers import Object, bad_request
-from .schema import Field, fields_of, format_time, moment_of
+from .failures import StatusError, bad_request
+from .selectors import Object
 
-__all__ = ["read"]
+__all__ = ["CONTENT_TYPE", "read"]
+
+CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
 
 _MAGIC = b"k8s\x00"
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_SCALARS = frozenset({"boolean", "integer", "number"})
 
-
-class _MalformedError(Exception):
-    """The bytes are no message."""
+# By message and number: name and type of a field. `[]` is a list, `{}` a map from text.
+_FIELDS: dict[str, dict[int, tuple[str, str]]] = {
+    "ConfigMap": {
+        1: ("metadata", "Meta"),
+        2: ("data", "{}text"),
+        3: ("binaryData", "{}bytes"),
+        4: ("immutable", "bool"),
+    },
+    "Meta": {
+        1: ("name", "text"),
+        2: ("generateName", "text"),
+        3: ("namespace", "text"),
+        11: ("labels", "{}text"),
+        12: ("annotations", "{}text"),
+    },
+    "Namespace": {1: ("metadata", "Meta")},
+    "Role": {1: ("metadata", "Meta"), 2: ("rules", "[]Rule")},
+    "RoleBinding": {1: ("metadata", "Meta"), 2: ("subjects", "[]Subject"), 3: ("roleRef", "RoleRef")},
+    "RoleRef": {1: ("apiGroup", "text"), 2: ("kind", "text"), 3: ("name", "text")},
+    "Rule": {
+        1: ("verbs", "[]text"),
+        2: ("apiGroups", "[]text"),
+        3: ("resources", "[]text"),
+        4: ("resourceNames", "[]text"),
+    },
+    "Secret": {1: ("metadata", "Meta"), 2: ("data", "{}bytes"), 3: ("type", "text"), 5: ("immutable", "bool")},
+    "SelfSubjectAccessReview": {1: ("metadata", "Meta"), 2: ("spec", "ReviewSpec")},
+    "ReviewSpec": {1: ("resourceAttributes", "Attributes"), 2: ("nonResourceAttributes", "Attributes")},
+    "Attributes": {
+        1: ("namespace", "text"),
+        2: ("verb", "text"),
+        3: ("group", "text"),
+        5: ("resource", "text"),
+        6: ("subresource", "text"),
+        7: ("name", "text"),
+    },
+    "ServiceAccount": {1: ("metadata", "Meta")},
+    "Subject": {1: ("kind", "text"), 2: ("apiGroup", "text"), 3: ("name", "text"), 4: ("namespace", "text")},
+}
+_FIELDS["ClusterRole"], _FIELDS["ClusterRoleBinding"] = _FIELDS["Role"], _FIELDS["RoleBinding"]
 
 
 def read(data: bytes) -> Object:
     """Return the object of a request body, as JSON would give it.
 
     Raises:
-        StatusError: 400, where the bytes are not such an object, or of a kind that is not known.
+        StatusError: 400 where the bytes are not such an object, 415 for a kind that is not known here.
     """
     if not data.startswith(_MAGIC):
         raise bad_request("the body is not in the Protocol Buffers format of Kubernetes")
     try:
         envelope = dict(_split(data[len(_MAGIC) :]))
         head = {number: bytes(value).decode() for number, value in _split(envelope[1])}
-        api_version, kind = head.get(1, ""), head.get(2, "")
-        body = _message(kind, envelope.get(2, b""))
-    except (_MalformedError, KeyError, UnicodeDecodeError, TypeError, ValueError, IndexError):
+        kind = head.get(2, "")
+        if kind not in _FIELDS:
+            raise StatusError(415, "UnsupportedMediaType", f"objects of kind {kind!r} are accepted as JSON only")
+        return {"apiVersion": head.get(1, ""), "kind": kind, **_message(kind, envelope.get(2, b""))}
+    except (KeyError, TypeError, ValueError, IndexError):
         raise bad_request("the body cannot be read as an object in Protocol Buffers") from None
-    return {"apiVersion": api_version, "kind": kind, **body}
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
-        if at >= len(data) or shift > 63:
-            raise _MalformedError
+    while shift < 70:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
         shift += 7
+    raise ValueError("a number is too long")
 
 
 def _split(data: bytes) -> Iterator[tuple[int, Any]]:
@@ -57,78 +96,38 @@ def _split(data: bytes) -> Iterator[tuple[int, Any]]:
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
+        size = {1: 8, 5: 4}.get(key & 7)
+        if key & 7 == 0:
             value, at = _varint(data, at)
-            yield number, value
+            yield key >> 3, value
             continue
-        size = {_FIXED64: 8, _FIXED32: 4}.get(wire, 0)
-        if wire == _BYTES:
+        if key & 7 == 2:
             size, at = _varint(data, at)
-        if size < 0 or at + size > len(data) or wire not in (_BYTES, _FIXED64, _FIXED32):
-            raise _MalformedError
-        yield number, data[at : at + size]
+        if size is None or at + size > len(data):
+            raise ValueError("not a message")
+        yield key >> 3, data[at : at + size]
         at += size
 
 
-@cache
-def _numbered(type_name: str) -> dict[str, tuple[str, Field]]:
-    """The fields of a type by the path of their number; messages inside that JSON does not show are in the path."""
-    return {field.number: (name, field) for name, field in fields_of(type_name).items() if field.number}
-
-
-@cache
-def _hidden(type_name: str) -> frozenset[str]:
-    """The numbers of a type's messages that JSON does not show."""
-    return frozenset(path.rpartition(".")[0] for path in _numbered(type_name) if "." in path)
-
-
-def _message(type_name: str, data: bytes, above: str = "") -> Object:
-    result: Object = {}
+def _message(name: str, data: bytes) -> Object:
+    found: Object = {}
     for number, value in _split(data):
-        path = f"{above}{number}"
-        if path in _hidden(type_name):
-            result.update(_message(type_name, value, f"{path}."))
-        elif path in _numbered(type_name):
-            name, field = _numbered(type_name)[path]
-            _add(result, name, field, value)
-    return result
+        field, type_ = _FIELDS[name].get(number, ("", ""))
+        if type_.startswith("[]"):
+            found.setdefault(field, []).append(_value(type_[2:], value))
+        elif type_.startswith("{}"):
+            entry = dict(_split(value))
+            found.setdefault(field, {})[bytes(entry.get(1, b"")).decode()] = _value(type_[2:], entry.get(2, b""))
+        elif type_ and value != b"":
+            found[field] = _value(type_, value)
+    return found
 
 
-def _add(result: Object, name: str, field: Field, value: Any) -> None:
-    if field.shape.startswith("[]"):
-        result.setdefault(name, []).append(_value(field, field.shape[2:], value))
-    elif field.shape.startswith("{}"):
-        entry = dict(_split(value))
-        key = bytes(entry.get(1, b"")).decode()
-        result.setdefault(name, {})[key] = _value(field, field.shape[2:], entry.get(2, b""))
-    else:
-        result[name] = _value(field, "", value)
-
-
-def _value(field: Field, shape: str, value: Any) -> Any:
-    if shape == "[]":  # a map of lists wraps each list in a message
-        return [_value(field, "", item) for _, item in _split(value)]
-    base = field.base
-    if field.is_struct:
-        return _message(base, value)
-    if base == "boolean":
+def _value(type_: str, value: Any) -> Any:
+    if type_ == "bool":
         return bool(value)
-    if base == "integer":
-        return value - (1 << 64) if value >= 1 << 63 else value
-    if base == "string":
+    if type_ == "text":
         return bytes(value).decode()
-    if base == "bytes":
+    if type_ == "bytes":
         return base64.b64encode(value).decode()
-    return _special(base, dict(_split(value)))
-
-
-def _special(base: str, parts: dict[int, Any]) -> Any:
-    """Return what Kubernetes wraps into a message of its own."""
-    if base == "quantity":
-        return bytes(parts.get(1, b"0")).decode()
-    if base == "intstr":
-        return bytes(parts.get(3, b"")).decode() if parts.get(1) else parts.get(2, 0)
-    if base in ("time", "microtime"):
-        return format_time(moment_of(parts[1]), micro=base == "microtime") if parts.get(1) else None
-    return None
+    return _message(type_, value)

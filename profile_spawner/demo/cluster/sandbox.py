@@ -24,8 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from profile_spawner.errors import ProfileSpawnerError
-
+from .failures import LocalClusterError
 from .volumes import Mount
 
 __all__ = ["MODES", "ContainerPlan", "Mode", "Sandbox", "Step", "choose_mode", "plan_steps", "why_not_mode"]
@@ -316,7 +315,7 @@ async def choose_mode(state_dir: Path, wanted: Mode | None = None) -> Mode:
     """Return the best mode that works on this machine, or `wanted`.
 
     Raises:
-        ProfileSpawnerError: `wanted` does not work here; the message says why.
+        LocalClusterError: `wanted` does not work here; the message says why.
     """
     reasons: Mapping[str, str] = {}
     for mode in MODES if wanted is None else (wanted,):
@@ -329,10 +328,4 @@ async def choose_mode(state_dir: Path, wanted: Mode | None = None) -> Mode:
                 )
             return mode
         reasons = {**reasons, mode: reason}
-    raise ProfileSpawnerError(
-        f"containers cannot run in this mode here: {reasons[str(wanted)]}",
-        field="sandbox",
-        value=wanted,
-        expected=f"one of {', '.join(MODES)} that works on this machine",
-        hint="Leave it out to use the best one that works",
-    )
+    raise LocalClusterError(f"containers cannot run in the sandbox mode {wanted!r} here: {reasons[str(wanted)]}")

@@ -1,26 +1,26 @@
-"""Label and field selectors, compiled once into a predicate over objects."""
+"""Label and field selectors, compiled into a predicate over objects."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
-from .answers import Object, bad_request
+from .failures import bad_request
 from .kinds import ResourceType
 
-__all__ = ["Predicate", "compile_selectors", "dig", "match_label_selector"]
+__all__ = ["Object", "Predicate", "compile_selectors", "dig"]
 
-Predicate = Callable[[Object], bool]
-_LabelTest = Callable[[dict[str, str]], bool]
+Object: TypeAlias = dict[str, Any]
+"""A Kubernetes object, or a part of one, as parsed JSON."""
 
-_SET_BASED = re.compile(r"(\S+)\s+(in|notin)\s*\(([^()]*)\)")
-_NAME = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)"
-_KEY = re.compile(rf"(?:[a-z0-9](?:[-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_NAME}")
-_VALUE = re.compile(rf"{_NAME}?")
-_INEQUALITY = re.compile(r"([^=!<>\s]+)\s*(==|=|!=|>|<)\s*(.*)", re.DOTALL)
-_SPLIT = re.compile(r"((?:[^,(]|\([^()]*\))+)")
+Predicate: TypeAlias = Callable[[Object], bool]
+
+_SET_BASED = re.compile(r"([^\s=!,()]+)\s+(in|notin)\s*\(([^()]*)\)")
+_EQUALITY = re.compile(r"([^\s=!,()]+)\s*(==|=|!=)\s*([^\s=!,()]*)")
+_EXISTENCE = re.compile(r"(!?)\s*([^\s=!,()]+)")
+_TERMS = re.compile(r"(?:[^,(]|\([^()]*\)|\()+")
 
 
 def dig(document: object, path: str) -> Any:
@@ -30,124 +30,48 @@ def dig(document: object, path: str) -> Any:
     return document
 
 
-def _checked_key(key: str) -> str:
-    if not _KEY.fullmatch(key):
-        raise bad_request(f"unable to parse requirement: invalid label key {key[:64]!r}")
-    return key
+@lru_cache(maxsize=256)
+def _label_tests(selector: str) -> tuple[Callable[[dict[str, str]], bool], ...]:
+    return tuple(_label_test(term.strip()) for term in _TERMS.findall(selector) if term.strip())
 
 
-def _checked_value(value: str) -> str:
-    if not _VALUE.fullmatch(value):
-        raise bad_request(f"unable to parse requirement: invalid label value {value[:64]!r}")
-    return value
-
-
-def _label_test(term: str) -> _LabelTest:
+def _label_test(term: str) -> Callable[[dict[str, str]], bool]:
     if match := _SET_BASED.fullmatch(term):
-        key, values = _checked_key(match[1]), frozenset(_checked_value(v.strip()) for v in match[3].split(","))
-        return _one_of(key, values, wanted=match[2] == "in")
-    if match := _INEQUALITY.fullmatch(term):
-        key, operator, value = _checked_key(match[1]), match[2], match[3].strip()
-        if operator in "<>":
-            return _compared(key, operator, value)
-        return _one_of(key, frozenset([_checked_value(value)]), wanted=operator != "!=")
-    if term.startswith("!"):
-        key = _checked_key(term[1:].strip())
-        return lambda labels: key not in labels
-    key = _checked_key(term)
-    return lambda labels: key in labels
-
-
-def _one_of(key: str, values: frozenset[str], *, wanted: bool) -> _LabelTest:
-    if wanted:
-        return lambda labels: labels.get(key) in values
-    return lambda labels: labels.get(key) not in values
-
-
-def _compared(key: str, operator: str, text: str) -> _LabelTest:
-    try:
-        bound = int(text)
-    except ValueError:
-        raise bad_request(f"unable to parse requirement: {text[:64]!r} is not an integer") from None
-
-    def test(labels: dict[str, str]) -> bool:
-        try:
-            number = int(labels[key])
-        except (KeyError, ValueError):
-            return False
-        return number > bound if operator == ">" else number < bound
-
-    return test
+        key, values, wanted = match[1], {value.strip() for value in match[3].split(",")}, match[2] == "in"
+        return lambda labels: (labels.get(key) in values) is wanted
+    if match := _EQUALITY.fullmatch(term):
+        key, value, equal = match[1], match[3], match[2] != "!="
+        return lambda labels: (labels.get(key) == value) is equal
+    if match := _EXISTENCE.fullmatch(term):
+        key, present = match[2], not match[1]
+        return lambda labels: (key in labels) is present
+    raise bad_request(f"unable to parse requirement: {term[:64]!r}")
 
 
 @lru_cache(maxsize=256)
-def _label_tests(selector: str) -> tuple[_LabelTest, ...]:
-    terms = _SPLIT.findall(selector)
-    if selector.count("(") != selector.count(")"):
-        raise bad_request(f"unable to parse requirement: unbalanced parentheses in {selector[:64]!r}")
-    return tuple(_label_test(term.strip()) for term in terms if term.strip())
-
-
-_FieldTest = tuple[str, str, bool]
-
-
-@lru_cache(maxsize=256)
-def _field_tests(kind: ResourceType, selector: str) -> tuple[_FieldTest, ...]:
-    tests: list[_FieldTest] = []
+def _field_tests(kind: ResourceType, selector: str) -> tuple[tuple[str, str, bool], ...]:
+    tests = []
     for term in filter(None, selector.split(",")):
-        match = _INEQUALITY.fullmatch(term.strip())
-        if match is None or match[2] in "<>":
-            raise bad_request(f"invalid selector: {term[:64]!r}; can't understand it")
-        key = match[1]
-        if key != "metadata.name" and not (key == "metadata.namespace" and kind.namespaced) and key not in kind.fields:
-            found = f'Unable to find "{kind.api_version}, Resource={kind.plural}" that match'
-            raise bad_request(f'{found} field selector "{selector[:128]}": field label not supported: "{key[:64]}"')
-        tests.append((key, match[3].strip(), match[2] != "!="))
+        match = re.fullmatch(r"([^=!]+)(==|=|!=)(.*)", term.strip())
+        if match is None or match[1] not in ("metadata.name", "metadata.namespace", *kind.fields):
+            raise bad_request(f"field label not supported: {term[:64]!r}")
+        key = "source.component" if match[1] == "source" else match[1]
+        tests.append((key, match[3], match[2] != "!="))
     return tuple(tests)
 
 
-def _field_value(kind: ResourceType, document: Object, path: str) -> str:
-    if path == "source" and kind.plural == "events":
-        path = "source.component"
-    value = dig(document, path)
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def compile_selectors(kind: ResourceType, labels: str, fields: str) -> Predicate | None:
-    """Return the predicate of a request's `labelSelector` and `fieldSelector`, or None when everything matches.
+def compile_selectors(kind: ResourceType, labels: str = "", fields: str = "") -> Predicate:
+    """Return the predicate of a request's `labelSelector` and `fieldSelector`.
 
     Raises:
         StatusError: 400, where one of them cannot be understood.
     """
-    label_tests = _label_tests(labels) if labels else ()
-    field_tests = _field_tests(kind, fields) if fields else ()
-    if not label_tests and not field_tests:
-        return None
+    label_tests, field_tests = _label_tests(labels), _field_tests(kind, fields)
 
     def matches(document: Object) -> bool:
         found = document["metadata"].get("labels") or {}
         return all(test(found) for test in label_tests) and all(
-            (_field_value(kind, document, path) == value) is wanted for path, value, wanted in field_tests
+            (str(dig(document, path) or "") == value) is wanted for path, value, wanted in field_tests
         )
 
     return matches
-
-
-def match_label_selector(selector: Object, labels: dict[str, str]) -> bool:
-    """Tell whether the `matchLabels`/`matchExpressions` of a `LabelSelector` object select `labels`."""
-    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    expressions: Iterable[Object] = selector.get("matchExpressions") or ()
-    return all(_expression_matches(item, labels) for item in expressions)
-
-
-def _expression_matches(item: Object, labels: dict[str, str]) -> bool:
-    key, values = item["key"], item.get("values") or ()
-    operator = item["operator"]
-    if operator == "Exists":
-        return key in labels
-    if operator == "DoesNotExist":
-        return key not in labels
-    return (labels.get(key) in values) is (operator == "In")

@@ -1,58 +1,41 @@
-"""Objects, their versions, and the history of changes that watches are served from.
-
-Stored documents are never changed in place: a write stores a new document. So lists, watches and the collector can hand
-out what is stored without copying, and each version is serialised at most once however many clients read it.
-"""
+"""The objects of the API server, their history, and the objects that go away together with others."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+import os
+import tempfile
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
 
-from .answers import Object
-from .kinds import KINDS, ResourceType
+from .failures import LocalClusterError
+from .kinds import EVENTS, KINDS, NAMESPACES, NODES, PODS, ResourceType, by_kind
+from .selectors import Object
 
-__all__ = ["Change", "ChangeType", "Collection", "Store", "Stored"]
+__all__ = ["Change", "Item", "Store"]
 
-ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
+_EVENT_LIMIT = 10_000
+_FORM = 2
+_KEPT = frozenset(kind for kind in KINDS if kind not in (EVENTS, NODES, PODS) and kind.plural != "leases")
+"""The resources whose objects are kept between runs."""
+
+Place: TypeAlias = tuple[str | None, str]
+"""Namespace and name of an object."""
 
 
-def _dump(document: object) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+@dataclass(frozen=True, eq=False)
+class Item:
+    """An object in the store. Its document is never changed; a write makes a new item."""
 
-
-class Stored:
-    """One version of one object.
-
-    Attributes:
-        kind: The resource that it belongs to.
-        document: The object. Not to be changed.
-        version: Its resource version, as a number.
-    """
-
-    __slots__ = ("_raw", "document", "kind", "version")
-
-    def __init__(self, kind: ResourceType, document: Object, version: int) -> None:
-        self.kind = kind
-        self.document = document
-        self.version = version
-        self._raw: bytes | None = None
-
-    @property
-    def raw(self) -> bytes:
-        """The object as JSON. It begins with `kind.item_prefix`."""
-        if self._raw is None:
-            body = {key: value for key, value in self.document.items() if key not in ("kind", "apiVersion")}
-            self._raw = self.kind.item_prefix + _dump(body)[1:]
-        return self._raw
-
-    @property
-    def raw_item(self) -> bytes:
-        """The object as it stands in a list: without kind and API version, which the list says once."""
-        return b"{" + self.raw[len(self.kind.item_prefix) :]
+    kind: ResourceType
+    document: Object
+    version: int
 
     @property
     def metadata(self) -> Object:
@@ -61,208 +44,219 @@ class Stored:
         return metadata
 
     @property
-    def name(self) -> str:
-        """The object's name."""
-        name: str = self.document["metadata"]["name"]
-        return name
-
-    @property
     def namespace(self) -> str | None:
-        """The object's namespace; None for cluster-scoped kinds."""
-        namespace: str | None = self.document["metadata"].get("namespace")
-        return namespace
+        """The namespace; None for objects of the cluster."""
+        return self.metadata.get("namespace")
 
     @property
-    def uid(self) -> str:
-        """The object's UID."""
-        uid: str = self.document["metadata"]["uid"]
-        return uid
+    def name(self) -> str:
+        """The name."""
+        return str(self.metadata["name"])
+
+    @cached_property
+    def raw(self) -> bytes:
+        """The document as JSON, serialised once for all who read it."""
+        return json.dumps(self.document, separators=(",", ":")).encode()
+
+    @cached_property
+    def raw_item(self) -> bytes:
+        """The same as an item of a list, which does not repeat kind and API version."""
+        document = {key: value for key, value in self.document.items() if key not in ("kind", "apiVersion")}
+        return json.dumps(document, separators=(",", ":")).encode()
 
 
+@dataclass(frozen=True)
 class Change:
-    """One step of the history: what was written, and what it replaced."""
+    """What happened to one object: `ADDED`, `MODIFIED` or `DELETED`, with the item before, if there was one."""
 
-    __slots__ = ("_lines", "new", "old", "type")
-
-    def __init__(self, change_type: ChangeType, new: Stored, old: Stored | None) -> None:
-        self.type = change_type
-        self.new = new
-        self.old = old
-        self._lines: dict[str, bytes] = {}
-
-    @property
-    def version(self) -> int:
-        """The resource version at which it happened."""
-        return self.new.version
-
-    def line(self, as_type: ChangeType) -> bytes:
-        """Return the event of a watch, made once for all watchers.
-
-        Args:
-            as_type: An object that leaves the selection of a watch is `DELETED` for that watch only.
-        """
-        line = self._lines.get(as_type)
-        if line is None:
-            shown = self.new.raw
-            if as_type == "DELETED" and self.type == "MODIFIED" and self.old is not None:
-                # The last state that the watcher could see, at the version at which it went out of sight.
-                metadata = {**self.old.metadata, "resourceVersion": str(self.version)}
-                shown = Stored(self.new.kind, {**self.old.document, "metadata": metadata}, self.version).raw
-            line = b'{"type":"%s","object":%s}\n' % (as_type.encode(), shown)
-            self._lines[as_type] = line
-        return line
-
-
-Listener = Callable[[Change], None]
-
-
-@dataclass(eq=False)
-class Collection:
-    """All objects of one resource.
-
-    Attributes:
-        kind: The resource.
-        objects: The objects by namespace (None for cluster-scoped kinds) and name.
-        history: The latest changes, oldest first.
-        floor: The version up to which changes are forgotten; a watch cannot start before it.
-        listeners: Called with every change, in the order of the changes.
-    """
-
-    kind: ResourceType
-    objects: dict[str | None, dict[str, Stored]] = field(default_factory=dict)
-    history: deque[Change] = field(default_factory=deque)
-    floor: int = 0
-    listeners: dict[Listener, None] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return sum(len(named) for named in self.objects.values())
-
-    def since(self, version: int) -> list[Change]:
-        """Return the changes after `version`, oldest first."""
-        found: list[Change] = []
-        for change in reversed(self.history):
-            if change.version <= version:
-                break
-            found.append(change)
-        found.reverse()
-        return found
+    type: str
+    item: Item
+    old: Item | None
 
 
 class Store:
-    """The state of the cluster.
+    """Keeps objects, and deletes what depends on an object that is gone.
 
     Args:
-        history: How many changes per resource are kept for watches that resume.
+        history: How many changes of each resource a watch can go back.
+
+    Attributes:
+        version: The latest resource version.
+        listeners: Called with each change. They must not write.
     """
 
     def __init__(self, history: int = 5000) -> None:
         self.version = 1
-        self._depth = history
-        self._collections = {kind: Collection(kind) for kind in KINDS}
-        self._dependents: dict[str, set[tuple[ResourceType, str | None, str]]] = {}
-        self._listeners: list[Listener] = []
+        self.listeners: list[Callable[[Change], None]] = []
+        self._objects: defaultdict[ResourceType, dict[Place, Item]] = defaultdict(dict)
+        self._changes: defaultdict[ResourceType, deque[Change]] = defaultdict(lambda: deque(maxlen=history))
+        self._dependents: defaultdict[str, set[tuple[ResourceType, Place]]] = defaultdict(set)
+        self._first_version = self.version
 
-    def collection(self, kind: ResourceType) -> Collection:
-        """Return everything of one resource."""
-        return self._collections[kind]
+    # --------------------------------------------------------------------------------------------------- reading
 
-    def listen(self, listener: Listener) -> None:
-        """Call `listener` with every change of every resource, before the writer gets its answer."""
-        self._listeners.append(listener)
+    def get(self, kind: ResourceType, namespace: str | None, name: str) -> Item | None:
+        """Return an object, None where there is none."""
+        return self._objects[kind].get((namespace, name))
 
-    def get(self, kind: ResourceType, namespace: str | None, name: str) -> Stored | None:
-        """Return an object, or None."""
-        named = self._collections[kind].objects.get(namespace)
-        return named.get(name) if named else None
+    def select(self, kind: ResourceType, namespace: str | None = None) -> list[Item]:
+        """Return the objects of a kind by namespace and name, those of all namespaces for None."""
+        found = [item for item in self._objects[kind].values() if namespace in (None, item.namespace)]
+        return sorted(found, key=lambda item: (item.namespace or "", item.name))
 
-    def select(self, kind: ResourceType, namespace: str | None = None) -> list[Stored]:
-        """Return the objects of one namespace, or of all for None, in the order of namespace and name."""
-        objects = self._collections[kind].objects
-        if namespace is not None or not kind.namespaced:
-            named = objects.get(namespace) or {}
-            return [named[name] for name in sorted(named)]
-        return [
-            named[name]
-            for space, named in sorted(objects.items(), key=lambda item: item[0] or "")
-            for name in sorted(named)
-        ]
+    def changes(self, kind: ResourceType, version: int) -> list[Change] | None:
+        """Return the changes after `version`; None if it is too long ago to know."""
+        known = self._changes[kind]
+        oldest = known[0].item.version - 1 if known and len(known) == known.maxlen else self._first_version
+        if version < oldest:
+            return None
+        later: list[Change] = []
+        for change in reversed(known):
+            if change.item.version <= version:
+                break
+            later.append(change)
+        return later[::-1]
 
-    def all(self) -> Iterator[Stored]:
-        """Yield every object."""
-        for collection in self._collections.values():
-            for named in collection.objects.values():
-                yield from list(named.values())
+    # --------------------------------------------------------------------------------------------------- writing
 
-    def dependents(self, uid: str) -> list[Stored]:
-        """Return the objects that name `uid` as an owner."""
-        found = [
-            self.get(*key) for key in sorted(self._dependents.get(uid, ()), key=lambda k: (k[0].plural, str(k[1:])))
-        ]
-        return [stored for stored in found if stored is not None]
+    def put(self, kind: ResourceType, document: Object) -> Item:
+        """Store an object that is new or changed; it is gone at once if it only waited for its last finalizer."""
+        old = self.get(kind, document["metadata"].get("namespace"), document["metadata"]["name"])
+        item = self._record("MODIFIED" if old else "ADDED", kind, document, old)
+        metadata = item.metadata
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            if kind is NAMESPACES:
+                self._end_namespace(item)
+            elif not metadata.get("deletionGracePeriodSeconds"):
+                return self.remove(item)
+        elif metadata.get("ownerReferences"):
+            # A moment later, as for a real collector: the writer gets the answer first.
+            asyncio.get_running_loop().call_soon(self._check_owners, kind, (item.namespace, item.name))
+        if kind is EVENTS and len(self._objects[kind]) > _EVENT_LIMIT:
+            self.remove(next(iter(self._objects[kind].values())))
+        return item
 
-    def put(self, kind: ResourceType, document: Object) -> Stored:
-        """Store a new object or a new version of one; the resource version is filled in.
+    def remove(self, item: Item) -> Item:
+        """Take an object out, and delete what depends on it."""
+        gone = self._record("DELETED", item.kind, item.document, item)
+        for kind, place in list(self._dependents.get(gone.metadata["uid"], ())):
+            asyncio.get_running_loop().call_soon(self._check_owners, kind, place)
+        namespace = self.get(NAMESPACES, None, gone.namespace or "")
+        if namespace is not None and namespace.metadata.get("deletionTimestamp"):
+            asyncio.get_running_loop().call_soon(self._end_namespace, namespace)
+        return gone
+
+    def delete(self, item: Item, grace: int | None = None) -> Item:
+        """Delete an object, or mark it where it has to wait: for its finalizers, its grace period, its contents.
 
         Args:
-            kind: The resource.
-            document: The object, complete. It belongs to the store from now on.
+            item: The object.
+            grace: The seconds that a running pod has; None for what its spec says.
         """
-        metadata = document["metadata"]
-        namespace, name = metadata.get("namespace"), metadata["name"]
-        named = self._collections[kind].objects.setdefault(namespace, {})
-        old = named.get(name)
-        stored = self._next(kind, document)
-        named[name] = stored
-        if old is not None:
-            self._index(old, add=False)
-        self._index(stored, add=True)
-        self._record(Change("MODIFIED" if old is not None else "ADDED", stored, old))
-        return stored
+        document, metadata = item.document, item.metadata
+        wanted = grace if grace is not None else document.get("spec", {}).get("terminationGracePeriodSeconds", 30)
+        ended = document.get("status", {}).get("phase") in ("Failed", "Succeeded")
+        running = item.kind is PODS and document["spec"].get("nodeName") and not ended
+        grace = max(0, wanted) if running else 0
+        if metadata.get("deletionTimestamp"):
+            if grace >= metadata["deletionGracePeriodSeconds"] and (grace or item.kind is not PODS):
+                return item
+        elif item.kind not in (PODS, NAMESPACES) and not metadata.get("finalizers"):
+            return self.remove(item)
+        due = datetime.now(timezone.utc) + timedelta(seconds=grace)
+        moment = due.strftime("%Y-%m-%dT%H:%M:%SZ")
+        metadata = {**metadata, "deletionTimestamp": moment, "deletionGracePeriodSeconds": grace}
+        status = {"status": {"phase": "Terminating"}} if item.kind is NAMESPACES else {}
+        # A pod is always seen to be on its way out before it is gone.
+        return self.put(item.kind, {**document, "metadata": metadata, **status})
 
-    def restore(self, kind: ResourceType, document: Object) -> None:
-        """Put an object of an earlier run into the store, at its old version. Nobody is told."""
-        metadata = document["metadata"]
-        stored = Stored(kind, document, int(metadata["resourceVersion"]))
-        named = self._collections[kind].objects.setdefault(metadata.get("namespace"), {})
-        named[metadata["name"]] = stored
-        self._index(stored, add=True)
-
-    def remove(self, stored: Stored) -> Stored:
-        """Remove an object and return its last state, at the version of the removal."""
-        named = self._collections[stored.kind].objects[stored.namespace]
-        del named[stored.name]
-        if not named:
-            del self._collections[stored.kind].objects[stored.namespace]
-        self._index(stored, add=False)
-        last = self._next(stored.kind, stored.document)
-        self._record(Change("DELETED", last, stored))
-        return last
-
-    def forget_history(self) -> None:
-        """Forget all past changes, as etcd does when it compacts: watches that resume from before get 410."""
-        for collection in self._collections.values():
-            collection.history.clear()
-            collection.floor = self.version
-
-    def _next(self, kind: ResourceType, document: Object) -> Stored:
+    def _record(self, what: str, kind: ResourceType, document: Object, old: Item | None) -> Item:
         self.version += 1
         metadata = {**document["metadata"], "resourceVersion": str(self.version)}
-        return Stored(kind, {**document, "metadata": metadata}, self.version)
-
-    def _index(self, stored: Stored, *, add: bool) -> None:
-        for owner in stored.metadata.get("ownerReferences") or ():
-            key = (stored.kind, stored.namespace, stored.name)
-            if add:
-                self._dependents.setdefault(owner["uid"], set()).add(key)
-            elif (keys := self._dependents.get(owner["uid"])) is not None:
-                keys.discard(key)
-                if not keys:
-                    del self._dependents[owner["uid"]]
-
-    def _record(self, change: Change) -> None:
-        collection = self._collections[change.new.kind]
-        collection.history.append(change)
-        if len(collection.history) > self._depth:
-            collection.floor = collection.history.popleft().version
-        for listener in (*self._listeners, *collection.listeners):
+        item = Item(kind, {**document, "metadata": metadata}, self.version)
+        place = (item.namespace, item.name)
+        for reference in (old.metadata.get("ownerReferences") or ()) if old else ():
+            self._dependents[reference["uid"]].discard((kind, place))
+        if what == "DELETED":
+            del self._objects[kind][place]
+        else:
+            self._objects[kind][place] = item
+            for reference in metadata.get("ownerReferences") or ():
+                self._dependents[reference["uid"]].add((kind, place))
+        change = Change(what, item, old)
+        self._changes[kind].append(change)
+        for listener in self.listeners:
             listener(change)
+        return item
+
+    # ------------------------------------------------------------------------------------------------ dependents
+
+    def _check_owners(self, kind: ResourceType, place: Place) -> None:
+        """Delete an object if none of its owners exists any more."""
+        item = self._objects[kind].get(place)
+        if item is None or item.metadata.get("deletionTimestamp"):
+            return
+        for reference in item.metadata.get("ownerReferences") or ():
+            owner_kind = by_kind(reference["apiVersion"], reference["kind"])
+            if owner_kind is None:
+                return
+            owner = self.get(owner_kind, item.namespace if owner_kind.namespaced else None, reference["name"])
+            if owner is not None and owner.metadata["uid"] == reference["uid"]:
+                return
+        if item.metadata.get("ownerReferences"):
+            self.delete(item)
+
+    def _end_namespace(self, namespace: Item) -> None:
+        """Delete what is in a namespace that is being deleted, and the namespace when nothing is left."""
+        if self.get(NAMESPACES, None, namespace.name) is None:
+            return
+        for kind in KINDS:
+            for item in self.select(kind, namespace.name) if kind.namespaced else ():
+                if not item.metadata.get("deletionTimestamp"):
+                    self.delete(item)
+        if not any(self.select(kind, namespace.name) for kind in KINDS if kind.namespaced):
+            self.remove(namespace)
+
+    # --------------------------------------------------------------------------------------------------- the file
+
+    def save(self, path: Path) -> None:
+        """Write what is kept so that the file is the old one or the new one at any time, for its owner only.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        objects = [item.document for kind in KINDS if kind in _KEPT for item in self.select(kind)]
+        state = json.dumps({"form": _FORM, "version": self.version, "objects": objects})
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(state)
+        Path(temporary).replace(path)
+
+    def load(self, path: Path) -> None:
+        """Read what an earlier run has written; a missing file is an empty state.
+
+        Raises:
+            LocalClusterError: The file is not one of ours.
+        """
+        try:
+            state = json.loads(path.read_bytes())
+            if state["form"] != _FORM:
+                raise KeyError("form")
+        except FileNotFoundError:
+            return
+        except (ValueError, TypeError, KeyError):
+            message = (
+                f"the state of the local cluster in {path} cannot be read. Move it away to begin with an empty one"
+            )
+            raise LocalClusterError(message) from None
+        for document in state["objects"]:
+            kind = by_kind(document["apiVersion"], document["kind"])
+            if kind is not None:
+                self.put(kind, document)
+        self._changes.clear()
+        # Clients of an earlier run must not take their old versions for new ones.
+        self._first_version = self.version = max(self.version, state["version"]) + 1
+
+    def is_kept(self, change: Change) -> bool:
+        """Whether a change belongs into the file."""
+        return change.item.kind in _KEPT

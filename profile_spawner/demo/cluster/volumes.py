@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from profile_spawner.errors import ProfileSpawnerError
-
 from .apiclient import Json
 from .environment import ObjectReader, PodFacts, data_of, expand, field_text, read_object, resource_text
+from .failures import LocalClusterError
 
 __all__ = ["Mount", "VolumeError", "VolumeStore", "write_files"]
 
@@ -24,7 +23,7 @@ Files = dict[str, tuple[bytes, int]]
 """Relative path to content and mode."""
 
 
-class VolumeError(ProfileSpawnerError):
+class VolumeError(LocalClusterError):
     """A volume cannot be set up yet.
 
     Args:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.control_plane import ControlPlane
 from tests.demo.cluster.api_support import (
-    APPLY,
     JSON_PATCH,
-    MERGE,
     PATIENCE,
     STRATEGIC,
     Api,
@@ -146,27 +143,6 @@ async def test_the_parameters_of_the_reflector_are_accepted(api: Api) -> None:
     assert (await api.list("pods", labelSelector="component=singleuser-server", **params))["items"] == []
 
 
-async def test_a_version_of_the_future_is_a_timeout(api: Api) -> None:
-    """A list that must be newer than anything there is answers 504."""
-    answer = await api.call("GET", api.path("pods"), params={"resourceVersion": "999999999999"})
-    assert (answer.status, answer.body["reason"]) == (504, "Timeout")
-    assert ("ResourceVersionTooLarge", "") in causes(answer)
-
-
-async def test_a_long_list_comes_in_pages(api: Api) -> None:
-    """`limit` and `continue` give every object once, at one resource version."""
-    for index in range(5):
-        await api.create("configmaps", config_map(f"c{index}", metadata={"labels": {"paged": "y"}}))
-    first = await api.list("configmaps", labelSelector="paged", limit="2")
-    token = first["metadata"]["continue"]
-    second = await api.list("configmaps", labelSelector="paged", limit="2", **{"continue": token})
-    third = await api.list("configmaps", labelSelector="paged", **{"continue": second["metadata"]["continue"]})
-    names = [item["metadata"]["name"] for page in (first, second, third) for item in page["items"]]
-    assert names == ["c0", "c1", "c2", "c3", "c4"]
-    assert "continue" not in third["metadata"]
-    assert first["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
-
-
 async def test_objects_of_all_namespaces_are_listed_and_watched(api: Api) -> None:
     """A list and a watch without a namespace see every namespace."""
     version = await api.version("pods")
@@ -192,24 +168,8 @@ async def test_a_new_pod_is_complete(api: Api) -> None:
     assert made["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
     spec = made["spec"]
     assert (spec["restartPolicy"], spec["terminationGracePeriodSeconds"]) == ("Always", 30)
-    assert (spec["priority"], spec["enableServiceLinks"], spec["dnsPolicy"]) == (0, True, "ClusterFirst")
-    assert [item["key"] for item in spec["tolerations"]] == [
-        "node.kubernetes.io/not-ready",
-        "node.kubernetes.io/unreachable",
-    ]
     container = spec["containers"][0]
     assert container["ports"] == [{"name": "notebook-port", "containerPort": 8888, "protocol": "TCP"}]
-    assert (container["imagePullPolicy"], container["terminationMessagePolicy"]) == ("IfNotPresent", "File")
-
-
-async def test_amounts_are_canonical_and_limits_become_requests(api: Api) -> None:
-    """`0.5` is stored as `500m`, and what is limited but not requested is requested."""
-    limits = {"cpu": 0.5, "memory": "1024Mi", "nvidia.com/gpu": 1}
-    made = await api.create("pods", pod(resources={"limits": limits, "requests": {"cpu": "0.10"}}))
-    stored = {"cpu": "500m", "memory": "1Gi", "nvidia.com/gpu": "1"}
-    resources = made["spec"]["containers"][0]["resources"]
-    assert resources == {"limits": stored, "requests": {**stored, "cpu": "100m"}}
-    assert made["status"]["qosClass"] == "Burstable"
 
 
 async def test_a_name_is_taken_once(api: Api) -> None:
@@ -325,51 +285,6 @@ async def test_the_status_is_written_through_its_subresource_only(api: Api) -> N
     assert plain.body["status"]["phase"] == "Running"
 
 
-async def test_the_spec_of_a_pod_is_frozen(api: Api) -> None:
-    """The image may change, the environment may not."""
-    await api.create("pods", pod())
-    image = {"spec": {"containers": [{"name": "notebook", "image": "example/image:2"}]}}
-    assert (await api.patch("pods", "p", image, STRATEGIC)).status == 200
-    env = {"spec": {"containers": [{"name": "notebook", "env": [{"name": "A", "value": "1"}]}]}}
-    answer = await api.patch("pods", "p", env, STRATEGIC)
-    assert (answer.status, causes(answer)) == (422, {("FieldValueForbidden", "spec")})
-
-
-async def test_an_unknown_field_is_dropped(api: Api) -> None:
-    """What the server does not know does not come back."""
-    made = await api.create("pods", {**pod(spec={"nosuch": 1}), "more": 2})
-    assert "nosuch" not in made["spec"]
-    assert "more" not in made
-
-
-async def test_server_side_apply_creates_merges_and_refuses(api: Api) -> None:
-    """Who applies owns what they name; another manager's value is a 409 unless forced; what is left out goes."""
-    answer = await api.patch("configmaps", "c", config_map("c", {"a": "1"}), APPLY, fieldManager="m1")
-    assert answer.status == 201
-    entry = answer.body["metadata"]["managedFields"][0]
-    assert (entry["manager"], entry["operation"]) == ("m1", "Apply")
-    assert entry["fieldsV1"] == {"f:data": {"f:a": {}}}
-    refused = await api.patch("configmaps", "c", config_map("c", {"a": "2"}), APPLY, fieldManager="m2")
-    assert (refused.status, refused.body["reason"]) == (409, "Conflict")
-    assert causes(refused) == {("FieldManagerConflict", ".data.a")}
-    beside = await api.patch("configmaps", "c", config_map("c", {"b": "2"}), APPLY, fieldManager="m2")
-    assert beside.body["data"] == {"a": "1", "b": "2"}
-    forced = await api.patch("configmaps", "c", config_map("c", {"a": "3"}), APPLY, fieldManager="m2", force="true")
-    assert forced.body["data"] == {"a": "3"}
-    await api.patch("configmaps", "c", config_map("c", {"z": "1"}), APPLY, fieldManager="m1")
-    assert (await api.get("configmaps", "c")).body["data"] == {"a": "3", "z": "1"}
-
-
-async def test_a_plain_write_owns_its_fields_too(api: Api) -> None:
-    """Who applies over a created object meets a conflict with its creator."""
-    await api.create("configmaps", config_map("c", {"a": "1"}), fieldManager="maker")
-    answer = await api.patch("configmaps", "c", config_map("c", {"a": "2"}), APPLY, fieldManager="m")
-    assert answer.status == 409
-    assert 'conflict with "maker"' in answer.body["message"]
-    same = await api.patch("configmaps", "c", config_map("c", {"a": "1"}), APPLY, fieldManager="m")
-    assert same.status == 200
-
-
 # -------------------------------------------------------------------------------------------------------- watching
 
 
@@ -438,32 +353,17 @@ async def test_a_watch_ends_by_its_own_timeout(api: Api) -> None:
 
 
 async def test_a_watch_tells_how_far_it_has_come(api: Api) -> None:
-    """Bookmarks carry the newest version, whatever was selected; the present state may be marked off by one."""
+    """Bookmarks carry the newest version, whatever was selected."""
     if api.plane.name == "real":
-        pytest.skip("a real API server sends bookmarks about once a minute, and marks the present state since 1.27")
+        pytest.skip("a real API server sends bookmarks about once a minute")
     await api.create("pods", pod("there"))
     params = {"allowWatchBookmarks": "true", "timeoutSeconds": "1"}
-    initial = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
-    async with api.watch("pods", **params, **initial) as watch:
+    async with api.watch("pods", **params) as watch:
         assert await watch.names(1) == [("ADDED", "there")]
-        kind, mark = await watch.event()
-        assert (kind, mark["metadata"]["annotations"]) == ("BOOKMARK", {"k8s.io/initial-events-end": "true"})
         await api.create("configmaps", config_map())
         [(kind, mark)] = await watch.rest()
     assert kind == "BOOKMARK"
     assert mark["metadata"]["resourceVersion"] == await api.version("pods")
-
-
-async def test_a_watch_from_a_forgotten_version_is_410(api: Api) -> None:
-    """A client that comes back too late has to list again."""
-    if api.plane.name == "real":
-        pytest.skip("a real API server forgets when etcd compacts, after five minutes")
-    version = await api.version("pods")
-    await api.create("pods", pod())
-    api.plane.server.store.forget_history()  # type: ignore[attr-defined]
-    async with api.watch("pods", resourceVersion=version) as watch:
-        kind, status = await watch.event()
-    assert (kind, status["code"], status["reason"]) == ("ERROR", 410, "Expired")
 
 
 # -------------------------------------------------------------------------------------------------------- deleting
@@ -534,12 +434,10 @@ async def test_a_collection_is_deleted_by_selector(api: Api) -> None:
 
 
 async def test_finalizers_hold_an_object(api: Api) -> None:
-    """It goes when the last one is removed, and none can be added meanwhile."""
+    """It goes when the last one is removed."""
     await api.create("configmaps", config_map("c", metadata={"finalizers": ["example.com/one"]}))
     await api.delete("configmaps", "c")
     assert (await api.get("configmaps", "c")).body["metadata"]["deletionTimestamp"]
-    added = await api.patch("configmaps", "c", {"metadata": {"finalizers": ["example.com/one", "example.com/two"]}})
-    assert (added.status, causes(added)) == (422, {("FieldValueForbidden", "metadata.finalizers")})
     await api.patch("configmaps", "c", {"metadata": {"finalizers": None}})
     assert (await api.get("configmaps", "c")).status == 404
 
@@ -575,49 +473,6 @@ async def test_a_dependent_of_nobody_goes(collecting: Api) -> None:
     await api.gone("configmaps", "c")
 
 
-async def test_one_owner_is_enough(collecting: Api) -> None:
-    """With two owners, an object stays until both are gone; the reference to the first is dropped."""
-    api = collecting
-    first, second = await api.create("configmaps", config_map("o1")), await api.create("configmaps", config_map("o2"))
-    references = [*owner(first), *owner(second)]
-    await api.create("secrets", {"metadata": {"name": "s", "ownerReferences": references}})
-    version = await api.version("secrets")
-    await api.delete("configmaps", "o1")
-    async with api.watch("secrets", resourceVersion=version, fieldSelector="metadata.name=s") as watch:
-        kind, document = await watch.event()
-    assert (kind, [item["name"] for item in document["metadata"]["ownerReferences"]]) == ("MODIFIED", ["o2"])
-    await api.delete("configmaps", "o2")
-    await api.gone("secrets", "s")
-
-
-async def test_orphans_lose_their_reference_only(collecting: Api) -> None:
-    """`propagationPolicy=Orphan` deletes the owner and leaves the dependents."""
-    api = collecting
-    parent = await api.create("configmaps", config_map("parent"))
-    await api.create("configmaps", config_map("child", metadata={"ownerReferences": owner(parent)}))
-    await api.delete("configmaps", "parent", propagationPolicy="Orphan")
-    await api.gone("configmaps", "parent")
-    child = await api.get("configmaps", "child")
-    assert child.status == 200
-    assert "ownerReferences" not in child.body["metadata"]
-
-
-async def test_in_the_foreground_dependents_go_first(collecting: Api) -> None:
-    """`propagationPolicy=Foreground` keeps the owner until those that block it are gone."""
-    api = collecting
-    parent = await api.create("configmaps", config_map("parent"))
-    held = {"ownerReferences": owner(parent, blockOwnerDeletion=True), "finalizers": ["example.com/hold"]}
-    await api.create("configmaps", config_map("child", metadata=held))
-    version = await api.version("configmaps")
-    await api.delete("configmaps", "parent", propagationPolicy="Foreground")
-    async with api.watch("configmaps", resourceVersion=version, fieldSelector="metadata.name=child") as watch:
-        kind, document = await watch.event()
-        assert (kind, bool(document["metadata"].get("deletionTimestamp"))) == ("MODIFIED", True)
-    assert (await api.get("configmaps", "parent")).body["metadata"]["finalizers"] == ["foregroundDeletion"]
-    await api.patch("configmaps", "child", {"metadata": {"finalizers": None}})
-    await api.gone("configmaps", "parent")
-
-
 async def test_a_namespace_goes_with_all_that_is_in_it(collecting: Api) -> None:
     """Its objects are deleted, new ones are refused meanwhile, then it is gone itself."""
     api = collecting
@@ -640,8 +495,7 @@ async def test_a_namespace_goes_with_all_that_is_in_it(collecting: Api) -> None:
 async def test_events_are_found_by_what_they_are_about(api: Api) -> None:
     """KubeSpawner shows a server's events as its progress."""
     about = {"kind": "Pod", "name": "p", "namespace": api.namespace}
-    made = await api.create("events", {"metadata": {"name": "e1"}, "involvedObject": about, "message": "Pulled"})
-    assert "eventTime" in made
+    await api.create("events", {"metadata": {"name": "e1"}, "involvedObject": about, "message": "Pulled"})
     await api.create("events", {"metadata": {"name": "e2"}, "involvedObject": {**about, "name": "q"}})
     assert await api.names("events", fieldSelector="involvedObject.name=p") == ["e1"]
 
@@ -664,47 +518,6 @@ async def test_immutable_content_stays(api: Api) -> None:
     assert (await api.patch("configmaps", "c", {"metadata": {"labels": {"l": "m"}}})).status == 200
 
 
-@pytest.mark.parametrize(("size", "status"), [(1024 * 1024, 201), (1024 * 1024 + 1, 422), (3 * 1024 * 1024, 413)])
-async def test_a_config_map_holds_one_mebibyte(api: Api, size: int, status: int) -> None:
-    """One byte more is 422, and a request that is far too large is 413."""
-    assert (await api.try_create("configmaps", config_map("c", {"a": "x" * size}))).status == status
-
-
-async def test_a_service_gets_an_address(api: Api) -> None:
-    """A clusterIP of its own, which it keeps; a headless one gets none."""
-    service: dict[str, Any] = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}}
-    made = await api.create("services", service)
-    address = made["spec"]["clusterIP"]
-    assert made["spec"]["clusterIPs"] == [address]
-    assert made["spec"]["ports"] == [{"port": 80, "protocol": "TCP", "targetPort": 80}]
-    changed = await api.patch("services", "s", {"spec": {"clusterIP": "10.96.0.77"}})
-    assert changed.status == 422
-    headless = {"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 80}]}}
-    assert (await api.create("services", headless))["spec"]["clusterIP"] == "None"
-
-
-async def test_a_claim_waits_and_keeps_its_spec(api: Api) -> None:
-    """A new claim is Pending; its access modes never change."""
-    made = await api.create("persistentvolumeclaims", claim(size="0.5Gi"))
-    assert made["spec"]["resources"]["requests"] == {"storage": "512Mi"}
-    assert (made["spec"]["volumeMode"], made["status"]) == ("Filesystem", {"phase": "Pending"})
-    answer = await api.patch("persistentvolumeclaims", "claim", {"spec": {"accessModes": ["ReadWriteMany"]}})
-    assert (answer.status, causes(answer)) == (422, {("FieldValueForbidden", "spec")})
-
-
-async def test_the_generation_counts_changes_of_the_spec(api: Api) -> None:
-    """Labels and status do not count."""
-    labels = {"a": "b"}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
-    body = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
-    assert (await api.create("deployments", body))["metadata"]["generation"] == 1
-    assert (await api.patch("deployments", "d", {"spec": {"replicas": 2}})).body["metadata"]["generation"] == 2
-    labelled = await api.patch("deployments", "d", {"metadata": {"labels": labels}})
-    assert labelled.body["metadata"]["generation"] == 2
-    status = await api.patch("deployments", "d", {"status": {"replicas": 2}}, MERGE, "status")
-    assert status.body["metadata"]["generation"] == 2
-
-
 async def _counted(api: Api, side: str, amounts: dict[str, str]) -> None:
     """Wait until the status of quota `q` says so."""
 
@@ -713,30 +526,6 @@ async def _counted(api: Api, side: str, amounts: dict[str, str]) -> None:
             await asyncio.sleep(0.05)
 
     await asyncio.wait_for(wait(), PATIENCE)
-
-
-async def test_a_quota_is_kept(collecting: Api) -> None:
-    """What does not fit any more is 403 with `exceeded quota`; what was deleted makes room."""
-    api = collecting
-    hard = {"pods": "1", "configmaps": "100", "limits.memory": "1Gi"}
-    await api.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": hard}})
-    await _counted(api, "hard", hard)
-    small = {"resources": {"limits": {"memory": "512Mi"}}}
-    missing = await api.try_create("pods", pod("p0"))
-    assert (missing.status, missing.body["reason"]) == (403, "Forbidden")
-    assert "must specify limits.memory" in missing.body["message"]
-    big = await api.try_create("pods", pod("p0", resources={"limits": {"memory": "2Gi"}}))
-    assert (
-        "exceeded quota: q, requested: limits.memory=2Gi, used: limits.memory=0, limited: limits.memory=1Gi"
-        in (big.body["message"])
-    )
-    await api.create("pods", pod("p1", **small))
-    refused = await api.try_create("pods", pod("p2", **small))
-    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
-    assert "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1" in refused.body["message"]
-    await api.delete("pods", "p1")
-    await _counted(api, "used", {"pods": "0", "configmaps": "0", "limits.memory": "0"})
-    await api.create("pods", pod("p2", **small))
 
 
 async def test_the_log_of_a_missing_pod_is_404(api: Api) -> None:
@@ -789,27 +578,8 @@ async def test_a_group_is_granted_as_a_whole(api: Api) -> None:
     assert (await user.call("GET", "/api/v1/namespaces/default/pods")).status == 403
 
 
-async def test_nobody_grants_more_than_they_have(api: Api) -> None:
-    """A role or binding with rights that its maker lacks is refused."""
-    rights = {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": ["create"]}
-    await api.plane.grant(api.namespace, "greta", [rights, READ_PODS])
-    user = api.as_user(api.plane.token_for("greta"))
-    await _answers(user, 200, api.path("pods"))
-    role = {"metadata": {"name": "r"}, "rules": [{**READ_PODS, "verbs": ["delete"]}]}
-    refused = await user.try_create("roles", role)
-    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
-    assert "is attempting to grant RBAC permissions not currently held" in refused.body["message"]
-    assert (await user.try_create("roles", {"metadata": {"name": "r"}, "rules": [READ_PODS]})).status == 201
-    binding = {
-        "metadata": {"name": "b"},
-        "roleRef": {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io"},
-        "subjects": [{"kind": "User", "name": "greta"}],
-    }
-    assert (await user.try_create("rolebindings", binding)).status == 403
-
-
 async def test_one_may_ask_what_one_may_do(api: Api) -> None:
-    """Everybody is answered about themselves, and only those with the right about others."""
+    """Every user is answered about themselves."""
     await api.plane.grant(api.namespace, "sam", [READ_PODS])
     user = api.as_user(api.plane.token_for("sam"))
     await _answers(user, 200, api.path("pods"))
@@ -819,12 +589,3 @@ async def test_one_may_ask_what_one_may_do(api: Api) -> None:
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
         answer = await user.call("POST", reviews, {**body, "spec": {"resourceAttributes": attributes}})
         assert (answer.status, answer.body["status"]["allowed"]) == (201, allowed)
-    others = {"user": "sam", "resourceAttributes": {"namespace": api.namespace, "verb": "get", "resource": "pods"}}
-    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": others}
-    about_sam = await api.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
-    assert about_sam.body["status"]["allowed"] is True
-    assert (await user.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)).status == 403
-    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
-    answer = await user.call("POST", path, {"spec": {"namespace": api.namespace}})
-    rules = answer.body["status"]["resourceRules"]
-    assert {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]} in rules

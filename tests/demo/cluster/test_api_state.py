@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from profile_spawner.demo.cluster.kinds import CONFIG_MAPS, PODS, SECRETS
+from profile_spawner.demo.cluster.failures import LocalClusterError
+from profile_spawner.demo.cluster.kinds import PODS, plural
 from profile_spawner.demo.cluster.server import ApiServer
-from profile_spawner.errors import ProfileSpawnerError
 from tests.control_plane import LocalControlPlane
 from tests.demo.cluster.api_support import PATIENCE, Api, claim, config_map, owner, pod
 
@@ -68,9 +68,25 @@ async def test_a_foreign_state_file_is_refused(tmp_path: Path) -> None:
     """What an earlier run did not write is not taken for a state, nor overwritten."""
     state_file = tmp_path / "objects.json"
     state_file.write_text("{}")
-    with pytest.raises(ProfileSpawnerError, match="Move it away"):
-        ApiServer(state_file=state_file)
+    with pytest.raises(LocalClusterError, match="Move it away"):
+        await ApiServer(state_file=state_file).start()
     assert state_file.read_text() == "{}"
+
+
+async def test_a_watch_from_a_forgotten_version_is_410() -> None:
+    """A client that comes back too late has to list again."""
+    plane = LocalControlPlane()
+    plane.server = ApiServer(history=2)
+    plane.admin_token = plane.server.add_admin()
+    await plane.start()
+    api = Api(plane, "default")
+    version = await api.version("configmaps")
+    for index in range(3):
+        await api.create("configmaps", config_map(f"c{index}"))
+    async with api.watch("configmaps", resourceVersion=version) as watch:
+        kind, status = await watch.event()
+    assert (kind, status["code"], status["reason"]) == ("ERROR", 410, "Expired")
+    await plane.stop()
 
 
 async def test_documents_of_the_store_are_never_changed_in_place() -> None:
@@ -81,7 +97,7 @@ async def test_documents_of_the_store_are_never_changed_in_place() -> None:
     await api.create("pods", pod(labels={"a": "b"}))
     await api.create("configmaps", config_map("c", {"a": "1"}))
     store = plane.server.store
-    held = [store.get(PODS, "default", "p"), store.get(CONFIG_MAPS, "default", "c")]
+    held = [store.get(PODS, "default", "p"), store.get(plural("configmaps"), "default", "c")]
     before = [repr(stored.document) for stored in held if stored]
     await api.bind("p")
     await api.patch("pods", "p", {"metadata": {"labels": {"a": None}}})
@@ -91,5 +107,5 @@ async def test_documents_of_the_store_are_never_changed_in_place() -> None:
     )
     await api.delete("pods", "p", gracePeriodSeconds=3)
     assert [repr(stored.document) for stored in held if stored] == before
-    assert store.get(SECRETS, "default", "nothing") is None
+    assert store.get(plural("secrets"), "default", "nothing") is None
     await plane.stop()

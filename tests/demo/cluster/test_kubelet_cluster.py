@@ -16,8 +16,7 @@ import pytest_asyncio
 
 from profile_spawner.demo.cluster.apiclient import ApiClient
 from profile_spawner.demo.cluster.cluster import LocalCluster
-from profile_spawner.demo.cluster.faults import Respond
-from profile_spawner.errors import ClusterError
+from profile_spawner.demo.cluster.failures import LocalClusterError
 from tests.demo.cluster.kubelet_support import Cluster, needs_view
 
 
@@ -133,7 +132,7 @@ async def test_claims_are_kept(tmp_path: Path) -> None:
 async def test_state_folder_in_use(local: LocalCluster) -> None:
     """A second cluster on the same state folder refuses, stops what it has started, and the first goes on."""
     second = LocalCluster(local.state_dir)
-    with pytest.raises(ClusterError, match="another local cluster uses this state folder"):
+    with pytest.raises(LocalClusterError, match="another local cluster uses this state folder"):
         await second.start()
     assert second.url == ""
     document = json.loads(local.kubeconfig_path.read_text())
@@ -146,18 +145,6 @@ async def test_temporary_state_folder() -> None:
         folder = local.state_dir
         assert folder.is_dir()
     assert not folder.exists()
-
-
-async def test_stop_while_the_server_fails(tmp_path: Path) -> None:
-    """A cluster stops in time when its API server answers nothing but errors."""
-    async with LocalCluster(tmp_path / "state") as local:
-        cluster = await connect(local)
-        await cluster.pod("one")
-        await cluster.wait_phase("one", "Running")
-        running = local.kubelet.running("default", "one")["main"]
-        local.api.faults.add(Respond(500), subresource=None, times=None)
-        await cluster.client.close()
-    assert await running.wait() in (137, 143)
 
 
 async def test_not_started(tmp_path: Path) -> None:

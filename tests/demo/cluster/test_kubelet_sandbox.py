@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from profile_spawner.demo.cluster.failures import LocalClusterError
 from profile_spawner.demo.cluster.kubelet import Kubelet
 from profile_spawner.demo.cluster.sandbox import MODES, Mode, Step, choose_mode, plan_steps, why_not_mode
-from profile_spawner.errors import ProfileSpawnerError
 from tests.control_plane import LocalControlPlane
 from tests.demo.cluster.kubelet_support import Cluster
 
@@ -285,7 +285,7 @@ async def test_plain_mode_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 async def test_forced_mode_that_cannot_run(tmp_path: Path, monkeypatch: Any) -> None:
     """A mode that is asked for and cannot run is an error that says why."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ProfileSpawnerError, match=r"bubblewrap \(bwrap\) is not installed"):
+    with pytest.raises(LocalClusterError, match=r"bubblewrap \(bwrap\) is not installed"):
         await choose_mode(tmp_path, "bwrap")
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from profile_spawner.demo.cluster.failures import LocalClusterError
 from profile_spawner.demo.cluster.fitting import pod_requests, why_not
 from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
-from profile_spawner.errors import ProfileSpawnerError
 from tests.demo.cluster.kubelet_support import Cluster
 
 StartKubelet = Callable[..., Awaitable[Kubelet]]
@@ -121,7 +121,7 @@ def test_affinity(expression: dict[str, Any], fits: bool) -> None:
 
 def test_node_with_a_wrong_amount() -> None:
     """An amount that is no quantity is refused with the node's and the resource's name."""
-    with pytest.raises(ProfileSpawnerError, match=r"memory of node local: .*'lots'|memory of node local: .*lots"):
+    with pytest.raises(LocalClusterError, match=r"memory of node local: .*'lots'|memory of node local: .*lots"):
         NodeSpec(memory="lots").allocatable()
 
 
