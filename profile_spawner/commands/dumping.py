@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -232,28 +232,6 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-_TYPED: Mapping[str, Callable[[str], Any]] = {
-    "default": lambda t: t.lower() in ("true", "1", "yes", "on"),
-    "order": int,
-    "tags": _words,
-    "aliases": _words,
-    "profiles": _words,
-    "allowed_users": _words,
-}
-_MAPPINGS = (
-    "pod_env_vars",
-    "node_selector",
-    "extra_resource_limits",
-    "extra_resource_guarantees",
-    "extra_labels",
-    "extra_annotations",
-    "kubespawner_override",
-    "params",
-    "tolerations",
-    "profile_options",
-)
-
-
 def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
     """Return the value for a field, of the field's type.
 
@@ -271,10 +249,15 @@ def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
             return _groups(name, text)
         if name in ("cpu_limit", "cpu_guarantee"):
             return float(text) if "." in text else int(text)
-        if name in _MAPPINGS:
-            return next(iter(parse_yaml(text, name)), None)
         if name not in ATTRIBUTES:
             return type(getattr(cls, name))(text)
-        return _TYPED.get(name, str)(text)
+        default = ATTRIBUTES[name].default
+        if isinstance(default, dict | list):
+            return next(iter(parse_yaml(text, name)), None)
+        if isinstance(default, tuple) or name == "allowed_users":
+            return _words(text)
+        if isinstance(default, bool):
+            return text.lower() in ("true", "1", "yes", "on")
+        return int(text) if isinstance(default, int) else text
     except ValueError:
         raise ProfileDefinitionError("the value does not fit", profile=cls.slug, field=name, value=text) from None

@@ -164,15 +164,15 @@ class BaseAppProfile(ProfileAttributes):
     # ---------------------------------------------------------------------------------------------- hooks
 
     def get_default_volumes(self) -> list[Volume]:
-        """Return volumes that are made when they are missing, and mounted."""
+        """Return `Volume`s: claims that are made when they are missing, and mounted."""
         return []
 
     def get_manifests(self) -> list[Manifest]:
-        """Return further Kubernetes objects that go with the server, as the hub's policy allows."""
+        """Return `Manifest`s: any Kubernetes objects that go with the server, as the hub's policy allows."""
         return []
 
     def get_config_maps(self) -> list[ConfigMap]:
-        """Return files for the server."""
+        """Return `ConfigMap`s: files for the server."""
         return []
 
     def get_pod_env_vars(self) -> Mapping[str, Any]:
@@ -181,16 +181,16 @@ class BaseAppProfile(ProfileAttributes):
         return result
 
     def get_extra_resource_limits(self) -> Mapping[str, Any]:
-        """Return limits such as `{"nvidia.com/gpu": "1"}`; by default the attribute `extra_resource_limits`."""
+        """Return GPUs and the like; by default the attribute `extra_resource_limits`."""
         result: Mapping[str, Any] = self.extra_resource_limits
         return result
 
     def get_role_bindings(self) -> list[RoleBinding]:
-        """Return roles and whom they are bound to. The hub's policy must name the kinds."""
+        """Return `RoleBinding`s with their roles. The hub's policy must name the kinds."""
         return []
 
     def get_image_pull_secrets(self) -> list[ImagePullSecret | str]:
-        """Return pull secrets of the pod: names of existing ones, or new ones with their data."""
+        """Return pull secrets of the pod: names of existing ones, or `ImagePullSecret`s with their data."""
         return []
 
     def get_env_config_maps(self) -> list[str]:
@@ -202,11 +202,14 @@ class BaseAppProfile(ProfileAttributes):
         return []
 
     def get_secret_mounts(self) -> list[SecretMount]:
-        """Return existing Secrets that are mounted as files."""
+        """Return `SecretMount`s: existing Secrets that are mounted as files."""
         return []
 
     def get_init_containers(self) -> list[InitContainer]:
-        """Return further containers that run before the server, after the init script."""
+        """Return `InitContainer`s that run before the server, after the init script.
+
+        They mount volumes, and own ConfigMaps, by name.
+        """
         return []
 
     def get_kubespawner_override(self) -> Mapping[str, Any]:

@@ -147,7 +147,9 @@ class ProfileKeys(_Spec):
     """A profile as data. Attributes that it shares with profile classes mean the same."""
 
     family: Literal["coder", "jupyterlab", "remote_desktop", "workspace"] | None = Field(
-        default=None, description="The built-in family whose volumes, files and settings it has"
+        default=None,
+        description="`jupyterlab`, `coder`, `remote_desktop` or `workspace`: the built-in family whose volumes, files "
+        "and settings it has",
     )
     extends: str | None = Field(
         default=None,
@@ -182,7 +184,7 @@ def _profile_fields() -> Iterator[tuple[str, Any]]:
     for hook in LIST_HOOKS:
         if hook.key not in ProfileKeys.model_fields:
             items = tuple.__class_getitem__((*get_args(hook.returns), ...))
-            yield hook.key, (items, Field(default=(), description=f"As `{hook.name}()` of classes returns"))
+            yield hook.key, (items, Field(default=(), description=f"What `{hook.name}()` of classes returns"))
 
 
 ProfileSpec: type[ProfileKeys] = create_model(
