@@ -27,6 +27,7 @@ from profile_spawner.errors import (
 from profile_spawner.params.definition import MISSING, Param
 from profile_spawner.params.layers import Collection
 from profile_spawner.policy.data_policy import DataPolicy, Refusal
+from profile_spawner.policy.data_policy import dotted as _dotted
 from profile_spawner.profiles.base import ATTRIBUTES, BaseAppProfile
 from profile_spawner.profiles.registry import Collector, RawProfile, raw_profiles
 from profile_spawner.profiles.resources import (
@@ -584,10 +585,3 @@ def _wrap(params: YamlMap) -> YamlMap:
 def _nearest(name: str, known: Sequence[str] | set[str] | Iterator[str]) -> str:
     near = difflib.get_close_matches(name, list(known), 1, 0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _dotted(path: Sequence[Any]) -> str:
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
-    return text

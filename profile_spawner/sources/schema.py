@@ -182,7 +182,7 @@ class ProfileSpec(_Spec):
     extra_labels: Any = _value(_TEXT_MAP, "Further labels of the pod")
     extra_annotations: Any = _value(_TEXT_MAP, "Further annotations of the pod")
     kubespawner_override: Any = _value(_FREE_MAP, "Values for other settings of KubeSpawner")
-    icon: Any = _plain(_TEXT, "A built-in icon, a path on this hub or a data: image")
+    icon: Any = _plain(_TEXT, "A built-in icon, a file below /hub/static/ or a data: image")
     category: Any = _plain(_TEXT, "The heading under which it stands")
     tags: Any = _plain(_TEXTS, "Words to find it by")
     default: Any = _plain({"type": "boolean"}, "Whether it is chosen at first")
