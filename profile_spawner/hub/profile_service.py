@@ -18,6 +18,7 @@ from profile_spawner.kube.cluster import Cluster
 from profile_spawner.policy.data_policy import DataPolicy
 from profile_spawner.policy.object_policy import DEFAULT_KINDS, Policy
 from profile_spawner.profiles.registry import Entry, RawProfile, Snapshot, make_entry, profile_registry, raw_profiles
+from profile_spawner.sources.config_maps import source_name
 from profile_spawner.sources.reloader import ProfileService
 
 from .housekeeping import Housekeeping, Servers, known_servers
@@ -73,12 +74,11 @@ class HubProfiles:
             check_param_values(self.settings.param_values)
         except ProfileSpawnerError as e:
             log.error("%s", e)
+        self._data_rights = {k: DataPolicy.of(self.sources.data_policy, k) for k in ("documents", "config_maps")}
         self.policy = Policy(
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,
-            service_accounts=frozenset().union(
-                *(DataPolicy.of(self.sources.data_policy, k).service_accounts for k in ("documents", "config_maps"))
-            ),
+            service_accounts=frozenset().union(*(r.service_accounts for r in self._data_rights.values())),
         )
         self.rights = Rights(log)
         self._clusters: dict[Any, tuple[Cluster, Housekeeping]] = {}
@@ -98,6 +98,14 @@ class HubProfiles:
             or s.config_map_selector
             or profile_registry.collector.profiles
         )
+
+    def data_rights(self, entry: Entry) -> DataPolicy | None:
+        """Return what the hub allows to the source of a profile that is data; `None` for all other profiles."""
+        judged = getattr(entry.profile, "__profile_judged__", False) if entry.profile else not entry.trusted
+        if not judged:
+            return None
+        of_config_maps = entry.source == source_name(self.sources.config_map_namespace)
+        return self._data_rights["config_maps" if of_config_maps else "documents"]
 
     def cluster(self, api_client: Any, request_timeout: float, retry_budget: float) -> Cluster:
         """Return the hub's one view of the cluster behind `api_client`."""

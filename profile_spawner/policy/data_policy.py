@@ -6,6 +6,7 @@ paths, privileged settings or Secrets, unless the hub's configuration allows exa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeGuard
@@ -13,7 +14,7 @@ from typing import Any, TypeGuard
 from profile_spawner.errors import Origin, PolicyError
 from profile_spawner.params.definition import is_template
 
-__all__ = ["HARMLESS_OVERRIDES", "DataPolicy", "Refusal"]
+__all__ = ["HARMLESS_OVERRIDES", "DataPolicy", "Refusal", "camel", "dotted"]
 
 HARMLESS_OVERRIDES = frozenset(
     {
@@ -31,6 +32,7 @@ HARMLESS_OVERRIDES = frozenset(
 )  # fmt: skip
 """The settings of KubeSpawner that documents may override. What stands in them is looked at as well."""
 
+_SOURCES = ("documents", "config_maps")
 _OVERRIDES = ("kubespawner_override", "kubespawner_override_off")
 _OPTIONS = ("options", "profile_options")
 _HUB_FILES = ("bash_login_path", "bashrc_path", "init_script_path")
@@ -62,6 +64,13 @@ _LISTS = frozenset(
         "pod_anti_affinity_required", "tolerations", "volume_mounts", "volumes",
     }
 )  # fmt: skip
+
+
+_ICON = re.compile(
+    r"[\w-]{0,64}"
+    r"|data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/]{1,65536}={0,2}"
+    r"|(?:/(?!user/|services/)[\w-]{1,64}){0,4}/hub/static(?:/[\w-][\w.-]{0,127}){1,8}"
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,8 @@ class DataPolicy:
         privileged: Whether privileged settings are left to the hub's Pod Security level alone.
         kinds: Kinds of further objects that they may bring; the hub's own policy still decides.
         override_keys: Further settings of KubeSpawner that they may override.
+        labels: Labels and annotations that they may set besides plain words: names, or prefixes that end in `/`.
+        claims: Claims that they may mount besides the user's home and those that they bring.
         unrestricted: Whether everything is allowed, as in a Python module.
     """
 
@@ -107,6 +118,8 @@ class DataPolicy:
     privileged: bool = False
     kinds: frozenset[str] = frozenset({"ConfigMap", "PersistentVolumeClaim", "Service"})
     override_keys: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+    claims: frozenset[str] = frozenset()
     unrestricted: bool = False
 
     @classmethod
@@ -114,23 +127,48 @@ class DataPolicy:
         """Read the configuration: the fields for all documents, and for one kind of source below its name.
 
         Raises:
-            PolicyError: for a field that does not exist, naming those that do.
+            PolicyError: for a field that does not exist, naming those that do, and for a value of another type.
         """
-        known = {f.name for f in fields(cls)}
-        flat = {k: v for k, v in settings.items() if k not in ("documents", "config_maps")}
-        flat.update(settings.get(kind) or {})
+        common = cls._read({k: v for k, v in settings.items() if k not in _SOURCES})
+        of_kind = {}
+        for source in _SOURCES:
+            given = settings.get(source) or {}
+            if not isinstance(given, Mapping):
+                raise PolicyError("data_policy takes a mapping here", field=source, expected="fields of data_policy")
+            of_kind[source] = cls._read(given)
+        return cls(**{**common, **of_kind.get(kind, {})})
+
+    @classmethod
+    def _read(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        defaults = {f.name: f.default for f in fields(cls)}
         values: dict[str, Any] = {}
-        for name, value in flat.items():
-            if name not in known:
-                raise PolicyError("data_policy has no such field", field=name, expected=", ".join(sorted(known)))
-            values[name] = value if isinstance(value, bool) else frozenset([value] if isinstance(value, str) else value)
-        return cls(**values)
+        for name, value in settings.items():
+            if name not in defaults:
+                raise PolicyError("data_policy has no such field", field=name, expected=", ".join(sorted(defaults)))
+            switch = isinstance(defaults[name], bool)
+            names = [value] if isinstance(value, str) else value
+            if switch and isinstance(value, bool):
+                values[name] = value
+            elif (
+                not switch
+                and isinstance(names, list | tuple | set | frozenset)
+                and all(isinstance(item, str) and item for item in names)
+            ):
+                values[name] = frozenset(names)
+            else:
+                expected = "True or False" if switch else "a list of names"
+                raise PolicyError("data_policy has a wrong value", field=name, value=value, expected=expected)
+        return values
 
     def refusals(self, profile: Any) -> Iterator[Refusal]:
         """Yield everything in a profile, as it was written, that is not allowed."""
         if self.unrestricted or not isinstance(profile, Mapping):
             return
         yield from self._overrides(profile, ())
+        icon = profile.get("icon")
+        if isinstance(icon, str) and not _ICON.fullmatch(icon):
+            message = "every browser would fetch this icon: name a shipped one, a data:image/ or a static file"
+            yield Refusal(("icon",), message, icon)
         for key in ("secret_mounts", "image_pull_secrets"):
             for number, item in enumerate(_list(profile.get(key))):
                 if isinstance(item, Mapping) and item.get("data") is not None:
@@ -167,6 +205,9 @@ class DataPolicy:
                                 "this setting may not be overridden by a document",
                                 hint=f'To allow it: data_policy = {{"override_keys": ["{name}"]}}',
                             )
+                    if item.get("storage_class") == "":
+                        message = "a new claim may not take an existing disk: name a class, or none"
+                        yield Refusal((*path, key, "storage_class"), message)
                     yield from self._volumes(item, (*path, key))
                 elif key in _OPTIONS or path:
                     yield from self._overrides(item, (*path, key))
@@ -174,7 +215,7 @@ class DataPolicy:
     def _volumes(self, override: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Refusal]:
         for number, volume in _numbered(override.get("volumes")):
             for kind in volume if isinstance(volume, Mapping) else ():
-                if kind != "name" and _camel(kind) not in _VOLUME_TYPES:
+                if kind != "name" and camel(kind) not in _VOLUME_TYPES:
                     yield Refusal((*path, "volumes", number, kind), "documents may not use this type of volume")
 
     def _walk(self, value: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
@@ -292,7 +333,8 @@ def _is_map(value: Any) -> TypeGuard[Mapping[Any, Any]]:
     return isinstance(value, Mapping)
 
 
-def _camel(key: str) -> str:
+def camel(key: str) -> str:
+    """Return a field of Kubernetes in its own spelling, from that of the Python client."""
     head, *rest = key.split("_")
     return head + "".join(r.upper() if r == "api" else r.title() for r in rest)
 
@@ -307,3 +349,11 @@ def _numbered(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from value.items()
     else:
         yield from enumerate(_list(value))
+
+
+def dotted(path: Sequence[Any]) -> str:
+    """Return a path as messages write it."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    return text

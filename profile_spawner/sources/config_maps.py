@@ -15,7 +15,12 @@ from .data_profiles import DocumentReader
 from .documents import EVERY_CHANGE, SUFFIXES, finder_of
 from .units import Loaded, Unit
 
-__all__ = ["ConfigMapDocuments", "config_map_of"]
+__all__ = ["ConfigMapDocuments", "config_map_of", "source_name"]
+
+
+def source_name(namespace: str) -> str:
+    """Return the name of the source of all ConfigMaps in a namespace."""
+    return f"configmaps of {namespace}"
 
 
 class ConfigMapDocuments:
@@ -30,7 +35,7 @@ class ConfigMapDocuments:
     unsettled = False
 
     def __init__(self, namespace: str, policy: DataPolicy) -> None:
-        self.name = f"configmaps of {namespace}"
+        self.name = source_name(namespace)
         self._policy = policy
         self.objects: Mapping[str, Mapping[str, Any]] | None = None
         """The ConfigMaps by name; `None` before they could be read. Replaced as a whole."""

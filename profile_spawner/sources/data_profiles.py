@@ -27,6 +27,7 @@ from profile_spawner.errors import (
 from profile_spawner.params.definition import MISSING, Param
 from profile_spawner.params.layers import Collection
 from profile_spawner.policy.data_policy import DataPolicy, Refusal
+from profile_spawner.policy.data_policy import dotted as _dotted
 from profile_spawner.profiles.attributes import ATTRIBUTES, Attribute, problems_of
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.hooks import LIST_HOOKS, Hook
@@ -489,10 +490,3 @@ def _wrap(params: YamlMap) -> YamlMap:
     wrapped["params"] = params
     wrapped.lines["params"] = params.line
     return wrapped
-
-
-def _dotted(path: Sequence[Any]) -> str:
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
-    return text

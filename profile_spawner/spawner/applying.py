@@ -7,7 +7,8 @@ way the values before are remembered and restored, so that nothing leaks into th
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from kubespawner.utils import recursive_update
@@ -59,15 +60,30 @@ class TraitKeeper:
         """Return the value before the profile."""
         return self._saved.get(name, getattr(self._spawner, name, None))
 
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Give every changed attribute the value before the profile, for the time of the block."""
+        changed = {name: getattr(self._spawner, name) for name in self._saved if hasattr(self._spawner, name)}
+        try:
+            self._set_back()
+            yield
+        finally:
+            for name, value in changed.items():
+                setattr(self._spawner, name, value)
+
     def restore(self) -> None:
         """Give every changed attribute its value back."""
+        self._set_back()
+        self._saved.clear()
+
+    def _set_back(self) -> None:
         for name, value in self._saved.items():
             if value is _ABSENT:
                 if name in vars(self._spawner):
                     delattr(self._spawner, name)
             else:
-                setattr(self._spawner, name, value)
-        self._saved.clear()
+                # KubeSpawner changes dictionaries in place.
+                setattr(self._spawner, name, copy.deepcopy(value))
 
 
 def apply_raw(spawner: Any, keeper: TraitKeeper, entry: Entry, selection: Selection) -> None:

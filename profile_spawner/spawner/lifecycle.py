@@ -21,6 +21,8 @@ from profile_spawner.kube.bodies import POD_PARTS
 from profile_spawner.kube.failures import classify
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
+from profile_spawner.policy.changes import HubFacts, judge_objects, judge_pod
+from profile_spawner.policy.data_policy import dotted
 from profile_spawner.policy.kinds import plain
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 from profile_spawner.profiles.user_text import escape_dollars
@@ -273,7 +275,32 @@ class LifecycleMixin(UpstreamObjectsMixin):
         if self._chosen is not None and self._chosen.selection.typed:
             container = pod.spec.containers[0]
             container.env = in_order(container.env or ())
+        await self._judge(pod)
         return pod
+
+    async def _judge(self: Any, pod: Any) -> None:
+        """Compare the pod of a profile that is data with the hub's own pod, and refuse what its source may not change.
+
+        Raises:
+            tornado.web.HTTPError: naming everything that is refused.
+        """
+        chosen = self._chosen
+        rights = self.profiles.data_rights(chosen.entry) if chosen is not None else None
+        if rights is None or rights.unrestricted:
+            return
+        with self._traits_before.undone():
+            own = await super().get_pod_manifest()  # type: ignore[misc]
+            facts = HubFacts(claim_prefix=self.pvc_name_template.partition("{")[0])
+        own, after = (plain(self.api.api_client.sanitize_for_serialization(one)) for one in (own, pod))
+        _, objects = self._planned()
+        refusals = (*judge_pod(own, after, facts, rights, objects), *judge_objects(objects, facts, rights))
+        if refusals:
+            first, *others = refusals
+            error = first.problem(chosen.entry.slug, chosen.entry.origin, dotted(first.path))
+            if others:
+                also = ", ".join(f"{dotted(r.path)} ({r.value})" if r.value else dotted(r.path) for r in others)
+                error.message += f"; refused as well: {shorten(also, 1000)}"
+            raise self._answer_to(error) from error
 
     def _hub_parts(self: Any) -> list[Any]:
         """Return the containers and volumes that the hub's own configuration gives to every server."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kubespawner import KubeSpawner
 
-from profile_spawner.profiles.options import EXPANDED_TRAITS
+from profile_spawner.profiles.user_text import EXPANDED_TRAITS
 from profile_spawner.spawner import ProfileSpawner
 
 pytestmark = [pytest.mark.hub5]
