@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import profile_spawner
-from profile_spawner import BUILTIN, BaseAppProfile, BaseCoderProfile, BaseJupyterLabProfile, BaseRemoteDesktopProfile
+from profile_spawner import BaseAppProfile, BaseCoderProfile, BaseJupyterLabProfile, BaseRemoteDesktopProfile
+from profile_spawner.apps import BUILTIN
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import check_profile_class
 from profile_spawner.profiles.context import ServerContext

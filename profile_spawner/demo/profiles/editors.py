@@ -4,7 +4,8 @@ On the demo's local cluster every server is a JupyterLab, whatever its image: im
 cluster these profiles open VS Code and a desktop.
 """
 
-from profile_spawner import CoderProfile, GpuCoderProfile, RemoteDesktopProfile, profile_registry
+from profile_spawner import profile_registry
+from profile_spawner.apps import CoderProfile, GpuCoderProfile, RemoteDesktopProfile
 
 
 @profile_registry.register

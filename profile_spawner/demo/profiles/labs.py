@@ -1,6 +1,7 @@
 """Two labs. Edit this file while the demo runs, and reload the spawn page."""
 
-from profile_spawner import GpuJupyterLabProfile, SmallJupyterLabProfile, profile_registry
+from profile_spawner import profile_registry
+from profile_spawner.apps import GpuJupyterLabProfile, SmallJupyterLabProfile
 
 
 @profile_registry.register
