@@ -206,7 +206,7 @@ async def test_free_gpus_are_counted_in_the_background(page_hub: Any) -> None:
 
 async def test_without_the_right_to_know_nothing_is_claimed(page_hub: Any, local_control_plane: Any) -> None:
     """A hub that may not list nodes shows the page as ever, and says so once in its log."""
-    hub = await page_hub("c.ProfileSpawner.capacity_interval = 0.1", kube_user="nobody-in-particular")
+    hub = await page_hub("c.ProfileSpawner.capacity_interval = 5", kube_user="nobody-in-particular")
     browser = await hub.browser("ada")
     for _ in range(5):
         page = await browser.get("/hub/spawn")

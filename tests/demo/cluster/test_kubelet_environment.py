@@ -134,7 +134,7 @@ async def test_missing_objects(source: Json, text: str) -> None:
     """What is missing is named as the kubelet names it."""
     with pytest.raises(ConfigError) as caught:
         await environment_of({"name": "main", **source}, FACTS, Objects())
-    assert caught.value.message == text
+    assert str(caught.value) == text
 
 
 @pytest.mark.parametrize(
