@@ -433,6 +433,10 @@ def control_plane(request: pytest.FixtureRequest) -> ControlPlane:
     return plane
 
 
+real_only = pytest.mark.parametrize("control_plane", ["real"], indirect=True)
+"""For tests of Kubernetes' own rules, which the local cluster does not have."""
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def namespace(control_plane: ControlPlane) -> str:
     """A namespace of the test's own in `control_plane`."""

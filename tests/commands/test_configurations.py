@@ -11,6 +11,7 @@ import yaml
 
 from profile_spawner.commands.choices import every_choice
 from profile_spawner.profiles.registry import Origin, make_entry, raw_profiles
+from tests.control_plane import real_only
 
 from .conftest import DEMO
 from .test_looking import PROGRAM
@@ -410,6 +411,7 @@ async def test_every_choice_occurs_once_with_what_it_depends_on():
     ]
 
 
+@real_only
 async def test_an_api_server_judges_too(control_plane, namespace, tmp_path: Path):
     """`validate --server-dry-run` tells what a cluster refuses, here by its quota, and makes nothing."""
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}

@@ -12,7 +12,7 @@ import pytest
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.sweep import Sweeper
 from profile_spawner.profiles.resources import KubeObject, Lifetime
-from tests.control_plane import ControlPlane
+from tests.control_plane import ControlPlane, real_only
 from tests.fault_proxy import Fault, FaultProxy
 
 from .conftest import identity, kept_claim, owned, pod, shared_map
@@ -123,6 +123,7 @@ async def test_a_spawn_during_the_sweep_gets_its_file(
     await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/configmaps/{item.name}")
 
 
+@real_only
 async def test_the_sweep_reads_no_secret(
     new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -136,6 +137,7 @@ async def test_the_sweep_reads_no_secret(
     assert all("data" not in item for item in found)
 
 
+@real_only
 async def test_lists_come_in_pages(new_cluster: Callable[..., Cluster], proxy: FaultProxy, namespace: str) -> None:
     """A long list is read to its end, page by page."""
     cluster = new_cluster()
