@@ -43,4 +43,4 @@ BUILTIN: Mapping[str, type[BaseAppProfile]] = MappingProxyType(
         )
     }
 )
-"""The ready profiles by slug, in the order in which they are offered."""
+"""The built-in profiles by slug, in the order in which the page shows them."""

@@ -1,4 +1,4 @@
-"""Reads the files that profiles bring along. Each is named in Python by its path; nothing is found by convention."""
+"""Reads the files of profiles. A profile names each file by its path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["load_config_map", "load_manifests"]
 def load_config_map(
     path: str | Path, *, name: str, mount_path: str | None, default_mode: str | None = None, render: bool = True
 ) -> ConfigMap:
-    """Return the file at `path` as a ConfigMap: one file, or all files of a folder.
+    """Return the file at `path` as a ConfigMap. For a folder, include all its files.
 
     Call it when the module is loaded, not in a hook: hooks run in the hub's event loop.
 
@@ -39,7 +39,7 @@ def load_config_map(
 
 
 def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Manifest:
-    """Return all objects of a YAML file as one manifest; empty documents are left out.
+    """Return all objects of a YAML file as one manifest, without empty documents.
 
     Call it when the module is loaded, not in a hook. References such as `{{ server_slug }}` are replaced later, for
     each server.

@@ -1,4 +1,4 @@
-"""What the built-in families have in common: a home on a volume of its own, and a shell that knows its profile."""
+"""The common base of the built-in families: a home directory on a persistent volume, and start-up files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from profile_spawner.profiles.resources import Volume, VolumeMount
 __all__ = ["GPU", "BaseWorkspaceProfile", "workspace_volume"]
 
 GPU = "nvidia.com/gpu"
-"""The resource that the NVIDIA device plug-in offers, one for each GPU."""
+"""The resource name of NVIDIA's device plug-in. One unit is one GPU."""
 
 
 def workspace_volume(size: Any, storage_class: str | None, mount_path: str) -> Volume:
@@ -45,13 +45,13 @@ class BaseWorkspaceProfile(BaseAppProfile):
     workspace_volume_size: Any = "20Gi"
 
     def get_default_volumes(self) -> list[Volume]:
-        """Return the workspace; no volume at all when `workspace_volume_size` is `None`."""
+        """Return the workspace volume, or no volume if `workspace_volume_size` is `None`."""
         if self.workspace_volume_size is None:
             return []
         return [workspace_volume(self.workspace_volume_size, self.storage_class_rwo, self.home_dir)]
 
     def get_pod_env_vars(self) -> Mapping[str, Any]:
-        """Return what the start-up files read, and `pod_env_vars` on top."""
+        """Return the variables for the start-up files, updated with `pod_env_vars`."""
         return {
             "PROFILE_NAME": self.display_name,
             "PROFILE_USER": "{{ username }}",

@@ -41,12 +41,12 @@ def guard(
 
 
 def is_guarded(params: Mapping[str, Any]) -> bool:
-    """Tell whether `guard()` had something to mark."""
+    """Return whether `guard()` has marked anything."""
     return isinstance(params, _GuardedParams)
 
 
 def unguard(value: Any) -> Any:
-    """Return what `guard()` was given, or any value that was made of it, without marks."""
+    """Return the value without marks. It may be the value given to `guard()` or a value derived from it."""
     if isinstance(value, str):
         return value.replace(_MARK, "")
     if isinstance(value, ServerContext):
@@ -82,7 +82,7 @@ def _marked(value: Any) -> Any:
 
 
 class _GuardedParams(Mapping[str, Any]):
-    """Params whose values are marked when they are read: any of them may hold what the user has set."""
+    """Params whose values are marked when they are read, because any value may contain text that the user typed."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params

@@ -1,4 +1,4 @@
-"""The family of VS Code profiles."""
+"""The base class of VS Code profiles."""
 
 from __future__ import annotations
 
