@@ -26,7 +26,7 @@ def load_config_map(
 
     Raises:
         OSError: The file cannot be read; this makes the whole module fail, with the path in the message.
-        UnicodeDecodeError: It is no text.
+        UnicodeDecodeError: It is not UTF-8 text.
     """
     path = Path(path)
     if path.is_dir():
@@ -47,11 +47,11 @@ def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Man
     Args:
         path: A YAML file of one or more documents.
         name: The name within the profile.
-        persist: `False`: the objects go with the server. `True`: they stay.
+        persist: Whether the objects are kept when the server stops. If `False`, they are deleted with it.
 
     Raises:
         OSError: The file cannot be read.
-        SourceError: It is no YAML, too large or too deep, or has a key twice or a tag; the message has the line.
+        SourceError: It is not YAML, is too large or too deep, or has a duplicate key or a tag. It names the line.
     """
     path = Path(path)
     with path.open("rb") as file:

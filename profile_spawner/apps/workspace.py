@@ -15,7 +15,7 @@ GPU = "nvidia.com/gpu"
 
 
 def workspace_volume(size: Any, storage_class: str | None, mount_path: str) -> Volume:
-    """Return the workspace of a user: a claim that outlives the server.
+    """Return the workspace of a user: a claim that is kept when the server stops.
 
     Args:
         size: A Kubernetes quantity.
@@ -32,10 +32,10 @@ def workspace_volume(size: Any, storage_class: str | None, mount_path: str) -> V
 
 
 class BaseWorkspaceProfile(BaseAppProfile):
-    """A family of families: the home is `/workspace`, a claim that outlives the server.
+    """The base class of the families. The home is `/workspace`, on a claim that is kept when the server stops.
 
-    The claim is the same for all profiles and servers of a user, so that files are where they were left. Its size and
-    class are those of the profile that made it. The volumes of the hub's own configuration stay as well.
+    All profiles and servers of a user share the claim. Its size and class come from the profile that created it. The
+    volumes of the hub's configuration are also mounted.
 
     The start-up files of the families read these variables: `PROFILE_NAME` (the display name), `PROFILE_USER` and
     `PROFILE_GPUS`, and those of JupyterHub itself: `CPU_LIMIT` (cores) and `MEM_LIMIT` (bytes).

@@ -1,7 +1,7 @@
 """The hooks of a profile, each described once.
 
-A hook is a method of `BaseAppProfile` that begins with `get_`. Its docstring says what it returns; the rest stands in
-`HOOKS`. What becomes of the value is the method of `PodBuilder` with the hook's name without `get_`.
+A hook is a method of `BaseAppProfile` that begins with `get_`. Its docstring says what it returns. `HOOKS`
+contains the other facts. The method of `PodBuilder` with the hook's name without `get_` processes the value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Hook:
         name: The method.
         returns: The type that the value must have.
         key: What documents call it. Where that is an attribute, the hook returns the attribute by default.
-        identity: For lists: what makes two items the same. Of two, the one of the document that extends counts.
+        identity: For lists: the key by which two items are equal. The item of the extending document is used.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The objects that hooks return: volumes, files, secrets, roles, manifests, init containers.
 
-The models are frozen and strict: a misspelt key is an error that names the nearest right one. The names of models and
-fields are those of the EOEPCA configurator, so that its users find their way.
+The models are frozen and strict: a misspelt key is an error that suggests the correct key. The names of models and
+fields are those of the EOEPCA configurator.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The one function that turns a request into a valid choice.
+"""Turns a request into a valid choice.
 
-`select()` is total: for any JSON, any user and any offers it returns a `Selection` or a `Rejection`, never raises.
-The form, a link, the REST API and a restart from stored options all go through it, so what one refuses, all refuse.
+For any JSON, any user and any offers, `select()` returns a `Selection` or a `Rejection`. It never raises. The form, a
+link, the REST API and a restart from stored options all use it, so they follow the same rules.
 
 The flat shape of `user_options` is KubeSpawner's: `{"profile": SLUG, OPTION: CHOICE, "OPTION--unlisted-choice": TEXT}`.
 """
@@ -39,7 +39,7 @@ _Missing: Any = object()
 
 @dataclass(frozen=True)
 class Offer:
-    """What the page and the choice need to know of a profile: nothing that must not be shown.
+    """The data of a profile for the page and for the check of a choice. It contains no secrets.
 
     Attributes:
         slug: The profile's identity.
@@ -216,7 +216,7 @@ def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: s
 
     Args:
         request: Any JSON: what was posted, linked, sent to the REST API or stored.
-        user: Who asks.
+        user: The user who sent the request.
         offers: The profiles that this user may use (and no others), by slug and by alias.
         default: The slug that is taken when none is named; `None` when there is none.
     """

@@ -1,6 +1,6 @@
-"""How what a profile builds is joined with what the hub has configured.
+"""Merges the trait values of a profile with those of the hub's configuration.
 
-KubeSpawner replaces lists, so that a profile's `volumes` drop the user's home. Here every value is joined by its type:
+KubeSpawner replaces lists, so a profile's `volumes` would remove the user's home. Here values are merged by type:
 
 - mappings (environment, labels, limits, node selector, ...): by key, the later one wins;
 - volumes, init containers, extra containers, pull secrets: by name;
@@ -8,7 +8,7 @@ KubeSpawner replaces lists, so that a profile's `volumes` drop the user's home. 
 - tolerations and affinities: by content;
 - everything else: replaced.
 
-Two different things under one name are a `ConflictError` that names both origins. Nothing is changed in place.
+Two different items with the same name raise a `ConflictError` that names both origins. Arguments are not changed.
 """
 
 from __future__ import annotations
