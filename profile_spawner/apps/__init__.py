@@ -1,6 +1,6 @@
-"""The built-in profiles: families to derive from, and ready profiles of each.
+"""The built-in profiles: base classes to derive from, and complete profiles.
 
-None of the ready profiles is offered by itself; the hub's configuration names those that shall be:
+The complete profiles are not offered by default. The hub's configuration selects them:
 `c.ProfileSpawner.builtin_profiles = ["jupyterlab_small", "coder_app"]`.
 """
 
@@ -43,4 +43,4 @@ BUILTIN: Mapping[str, type[BaseAppProfile]] = MappingProxyType(
         )
     }
 )
-"""The ready profiles by slug, in the order in which they are offered."""
+"""The built-in profiles by slug, in the order in which the page shows them."""

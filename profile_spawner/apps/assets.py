@@ -1,4 +1,4 @@
-"""Reads the files that profiles bring along. Each is named in Python by its path; nothing is found by convention."""
+"""Reads the files of profiles. A profile names each file by its path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["load_config_map", "load_manifests"]
 def load_config_map(
     path: str | Path, *, name: str, mount_path: str | None, default_mode: str | None = None, render: bool = True
 ) -> ConfigMap:
-    """Return the file at `path` as a ConfigMap: one file, or all files of a folder.
+    """Return the file at `path` as a ConfigMap. For a folder, include all its files.
 
     Call it when the module is loaded, not in a hook: hooks run in the hub's event loop.
 
@@ -26,7 +26,7 @@ def load_config_map(
 
     Raises:
         OSError: The file cannot be read; this makes the whole module fail, with the path in the message.
-        UnicodeDecodeError: It is no text.
+        UnicodeDecodeError: It is not UTF-8 text.
     """
     path = Path(path)
     if path.is_dir():
@@ -39,7 +39,7 @@ def load_config_map(
 
 
 def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Manifest:
-    """Return all objects of a YAML file as one manifest; empty documents are left out.
+    """Return all objects of a YAML file as one manifest, without empty documents.
 
     Call it when the module is loaded, not in a hook. References such as `{{ server_slug }}` are replaced later, for
     each server.
@@ -47,11 +47,11 @@ def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Man
     Args:
         path: A YAML file of one or more documents.
         name: The name within the profile.
-        persist: `False`: the objects go with the server. `True`: they stay.
+        persist: Whether the objects are kept when the server stops. If `False`, they are deleted with it.
 
     Raises:
         OSError: The file cannot be read.
-        SourceError: It is no YAML, too large or too deep, or has a key twice or a tag; the message has the line.
+        SourceError: It is not YAML, is too large or too deep, or has a duplicate key or a tag. It names the line.
     """
     path = Path(path)
     with path.open("rb") as file:

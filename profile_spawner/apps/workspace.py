@@ -1,4 +1,4 @@
-"""What the built-in families have in common: a home on a volume of its own, and a shell that knows its profile."""
+"""The common base of the built-in families: a home directory on a persistent volume, and start-up files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from profile_spawner.profiles.resources import Volume, VolumeMount
 __all__ = ["GPU", "BaseWorkspaceProfile", "workspace_volume"]
 
 GPU = "nvidia.com/gpu"
-"""The resource that the NVIDIA device plug-in offers, one for each GPU."""
+"""The resource name of NVIDIA's device plug-in. One unit is one GPU."""
 
 
 def workspace_volume(size: Any, storage_class: str | None, mount_path: str) -> Volume:
-    """Return the workspace of a user: a claim that outlives the server.
+    """Return the workspace of a user: a claim that is kept when the server stops.
 
     Args:
         size: A Kubernetes quantity.
@@ -32,10 +32,10 @@ def workspace_volume(size: Any, storage_class: str | None, mount_path: str) -> V
 
 
 class BaseWorkspaceProfile(BaseAppProfile):
-    """A family of families: the home is `/workspace`, a claim that outlives the server.
+    """The base class of the families. The home is `/workspace`, on a claim that is kept when the server stops.
 
-    The claim is the same for all profiles and servers of a user, so that files are where they were left. Its size and
-    class are those of the profile that made it. The volumes of the hub's own configuration stay as well.
+    All profiles and servers of a user share the claim. Its size and class come from the profile that created it. The
+    volumes of the hub's configuration are also mounted.
 
     The start-up files of the families read these variables: `PROFILE_NAME` (the display name), `PROFILE_USER` and
     `PROFILE_GPUS`, and those of JupyterHub itself: `CPU_LIMIT` (cores) and `MEM_LIMIT` (bytes).
@@ -45,13 +45,13 @@ class BaseWorkspaceProfile(BaseAppProfile):
     workspace_volume_size: Any = "20Gi"
 
     def get_default_volumes(self) -> list[Volume]:
-        """Return the workspace; no volume at all when `workspace_volume_size` is `None`."""
+        """Return the workspace volume, or no volume if `workspace_volume_size` is `None`."""
         if self.workspace_volume_size is None:
             return []
         return [workspace_volume(self.workspace_volume_size, self.storage_class_rwo, self.home_dir)]
 
     def get_pod_env_vars(self) -> Mapping[str, Any]:
-        """Return what the start-up files read, and `pod_env_vars` on top."""
+        """Return the variables for the start-up files, updated with `pod_env_vars`."""
         return {
             "PROFILE_NAME": self.display_name,
             "PROFILE_USER": "{{ username }}",

@@ -1,7 +1,7 @@
-"""Who may use what: one rule for profiles, options and choices.
+"""Access rules for profiles, options and choices.
 
-Read by everything that shows or starts a profile, so that the page can never show what the spawn refuses, nor the
-spawn start what the page hides.
+The page and the spawn use the same rules. Therefore the page shows exactly the profiles that the user can
+start.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class UserInfo:
-    """What is known about a user when something is decided.
+    """The data about a user that access rules and hooks can read.
 
     Attributes:
         name: The JupyterHub user name.
-        groups: The names of the user's JupyterHub groups, fresh when the decision is taken.
-        admin: Whether the user is a JupyterHub administrator. Being one opens no profile by itself.
+        groups: The names of the user's JupyterHub groups at the time of the check.
+        admin: Whether the user is a JupyterHub administrator. Administrators have no special access to profiles.
     """
 
     name: str
@@ -34,15 +34,15 @@ class UserInfo:
 
 @dataclass(frozen=True)
 class Access:
-    """A rule: everybody, unless groups, users or a hook narrow it.
+    """An access rule. It allows all users unless groups, users or a hook restrict it.
 
-    A user passes when at least one of the groups or users named matches (or none is named), and the hook agrees.
-    Names are compared without regard to case, as identity providers deliver them in changing case.
+    The user must be in one of `groups` or `users` (if any is given), and the hook must return true. Names are compared
+    case-insensitively, because identity providers do not use consistent case.
 
     Attributes:
         groups: Names of groups, casefolded; `None` means not restricted by group.
         users: Names of users, casefolded; `None` means not restricted by user.
-        hook: Called with the `UserInfo`; false or an exception means no. It cannot be `async`.
+        hook: Called with the `UserInfo`. If it returns false or raises, access is denied. It cannot be `async`.
 
     Raises:
         ValueError: for an `async` hook.
@@ -67,7 +67,7 @@ class Access:
         users: Iterable[str] | None = None,
         hook: Callable[[UserInfo], bool] | None = None,
     ) -> Access:
-        """Make a rule from names as they are written in a profile. An empty list allows nobody."""
+        """Create a rule from the names in a profile. An empty list allows no user."""
         return cls(
             None if groups is None else frozenset(g.casefold() for g in groups),
             None if users is None else frozenset(u.casefold() for u in users),
@@ -76,11 +76,11 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether the rule lets everybody through without asking."""
+        """Whether the rule allows all users without a check."""
         return self.groups is None and self.users is None and self.hook is None
 
     def allows(self, user: UserInfo) -> bool:
-        """Tell whether `user` passes. Never raises: a rule that fails is a closed door, and is logged."""
+        """Return whether `user` is allowed. Never raises: a rule that fails denies access and is logged."""
         if self.groups is not None or self.users is not None:
             in_group = self.groups is not None and any(g.casefold() in self.groups for g in user.groups)
             if not in_group and not (self.users is not None and user.name.casefold() in self.users):
@@ -90,17 +90,17 @@ class Access:
         try:
             answer: Any = self.hook(user)
             if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
-                # It would count as true, whatever it says.
+                # A coroutine object is always true, whatever its result would be.
                 if inspect.iscoroutine(answer):
                     answer.close()
                 raise TypeError("it returned something to wait for instead of an answer")
             return bool(answer)
-        except Exception:  # noqa: BLE001 - an author's hook may raise anything; the door stays closed
+        except Exception:  # noqa: BLE001 - an author's hook may raise anything; access is then denied
             _log.exception("The access hook %r failed; access is refused", self.hook)
             return False
 
     def describe(self) -> str:
-        """Return for whom it is, for an administrator: `everybody`, `groups: a, b`, ..."""
+        """Return a description of the rule for administrators: `everybody`, `groups: a, b`, ..."""
         parts = []
         if self.groups is not None:
             parts.append("groups: " + (", ".join(sorted(self.groups)) or "none"))

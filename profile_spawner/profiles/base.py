@@ -1,7 +1,7 @@
-"""`BaseAppProfile`: what an author writes, and what becomes of it.
+"""`BaseAppProfile`, the base class of all profiles, and the code that checks and builds profiles.
 
-Customising goes in steps, each doing more: set attributes; override a hook; write a family of your own. `build()` is
-the output contract and is not overridden.
+An author can set attributes, override hooks, or write a base class for a family of profiles. `build()` combines the
+results and must not be overridden.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ProfileBuild:
-    """The output contract: all that one server of one profile needs.
+    """Everything that one server of one profile needs. This is the result of `build()`.
 
     Attributes:
-        slug: The profile.
-        kubespawner_override: Values for KubeSpawner's traits, in its own language: it expands `{username}` and the
-            like in some of them, so the braces of the profile's texts are doubled there.
-        objects: The Kubernetes objects that go with the pod.
-        steps: What is being done for the server, in words for the progress bar.
+        slug: The slug of the profile.
+        kubespawner_override: Values for KubeSpawner's traits. KubeSpawner expands `{username}` and similar names in
+            some of them, so braces in the profile's own texts are doubled there.
+        objects: The Kubernetes objects to create for the server, besides the pod.
+        steps: Short texts for the progress bar that describe the steps of the start.
     """
 
     slug: str
@@ -83,25 +83,25 @@ class ProfileBuild:
 
 
 class BaseAppProfile(ProfileAttributes):
-    """A choice on the spawn page: what a server needs, as a class.
+    """The base class of profiles. A profile describes what a server needs; users choose it on the spawn page.
 
-    Required: `slug`, `display_name`, `description`, `image`. Everything else has a default. What decides on the server
-    (`image`, limits, environment, node selector, ...) may be a `Param.ref("area/name")` and then takes its value from
-    the params; what the page must know before (names, access, options) may not.
+    Required: `slug`, `display_name`, `description`, `image`. Everything else has a default. Attributes of the server
+    (`image`, limits, environment, node selector, ...) may be a `Param.ref("area/name")` and then take their value from
+    a param. Attributes that the page needs before params are resolved (names, access, options) may not.
 
-    In the order of how much they change:
+    Ways to customize a profile, the simplest first:
 
     1. attributes, for constants;
-    2. hooks (`get_...`), for what depends on the user or on other values; they may be `async`;
+    2. hooks (`get_...`), for values that depend on the user or on other values; they may be `async`;
     3. a family: a base class with shared attributes and hooks.
 
-    Hooks see `self.user` (name, groups, admin), `self.server_name`, `self.namespace`, `self.hub`, `self.choices` (what
-    the user chose) and `self.params`. They run while a server is prepared, in the hub's event loop: a slow one must
-    be `async`.
+    Hooks can read `self.user` (name, groups, admin), `self.server_name`, `self.namespace`, `self.hub`, `self.choices`
+    (the user's choices) and `self.params`. They run in the hub's event loop while a server is prepared. A slow hook
+    must be `async`.
     """
 
     FACT_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Further names that stand for facts in texts; for formats of others."""
+    """Additional names for facts that texts can use; for other formats."""
     PROTECTED: ClassVar[frozenset[str]] = frozenset({"build"})
     _file_texts: ClassVar[Mapping[Any, InlineText]] = {}
 
@@ -122,7 +122,7 @@ class BaseAppProfile(ProfileAttributes):
                 setattr(self, name, self._from_param(name, value))
 
     def _from_param(self, name: str, ref: ParamRef) -> Any:
-        """Return what attribute `name` takes from a param, checked as if the author had written it."""
+        """Return the value of attribute `name` from a param. It is checked like a value that the author wrote."""
         try:
             value = ref.resolve(self.params)
         except ParamError as e:
@@ -143,12 +143,12 @@ class BaseAppProfile(ProfileAttributes):
 
     @property
     def user(self) -> UserInfo:
-        """Whose server it is."""
+        """The user who owns the server."""
         return self.context.user
 
     @property
     def server_name(self) -> str:
-        """The name of the named server; empty for the default one."""
+        """The name of the named server; empty for the default server."""
         return self.context.server_name
 
     @property
@@ -208,7 +208,7 @@ class BaseAppProfile(ProfileAttributes):
     def get_init_containers(self) -> list[InitContainer]:
         """Return `InitContainer`s that run before the server, after the init script.
 
-        They mount volumes, and own ConfigMaps, by name.
+        They mount volumes, and the profile's own ConfigMaps, by name.
         """
         return []
 
@@ -219,27 +219,27 @@ class BaseAppProfile(ProfileAttributes):
 
     @classmethod
     def is_available_to(cls, user: UserInfo) -> bool:
-        """Tell whether `user` may use the profile, besides `allowed_groups` and `allowed_users`. Must be quick."""
+        """Return whether `user` may use the profile, besides `allowed_groups` and `allowed_users`. Must be fast."""
         del user
         return True
 
     # ---------------------------------------------------------------------------------------------- building
 
     async def build(self) -> ProfileBuild:
-        """Return what this server needs. The output contract: not overridden.
+        """Return what this server needs. Must not be overridden.
 
         Raises:
-            BuildError: when a hook fails or returns what it must not, naming the profile, the hook and the line.
-            ConflictError: when two parts of the profile claim one name.
+            BuildError: when a hook fails or returns an invalid value. It names the profile, the hook and the line.
+            ConflictError: when two parts of the profile use the same name.
         """
         guarded = is_guarded(self.params)
         declared = type(self).get_pod_env_vars is BaseAppProfile.get_pod_env_vars
         start = StartUp(
             image=self.image,
             home=self.home_dir,
-            # A start has the files as they were when the class was accepted.
+            # Use the files as they were when the class was accepted.
             files={n: self._file_texts.get(path, path) for n in _FILES if (path := getattr(self, n)) is not None},
-            # The values of a param are complete; those of the attribute are the author's, and those of a hook both.
+            # Values of a param are already expanded. The author's attribute and the results of hooks are not.
             complete_env=declared and isinstance(type(self).pod_env_vars, ParamRef),
         )
         builder = PodBuilder(
@@ -278,12 +278,12 @@ class BaseAppProfile(ProfileAttributes):
         return override
 
     def _typed_params(self) -> frozenset[str]:
-        """Return the params whose values the user has typed."""
+        """Return the params whose values the user typed."""
         typed = self.selection.typed if self.selection is not None else frozenset()
         return typed | {o.param for o in options_of(type(self)) if o.param is not None and o.name in typed}
 
     def _chosen_overrides(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return what the user's choices override, in the order of the options."""
+        """Return the overrides of the user's choices, in the order of the options."""
         result: list[tuple[str, dict[str, Any]]] = []
         for option in options_of(type(self)):
             if option.name not in self.choices:
@@ -294,9 +294,9 @@ class BaseAppProfile(ProfileAttributes):
         return result
 
     async def _call(self, hook: Hook) -> Any:
-        """Call a hook, wait for it if it is `async`, and check what it returns."""
+        """Call a hook, await it if it is `async`, and check its result."""
         if hook in LIST_HOOKS and getattr(type(self), hook.name) is getattr(BaseAppProfile, hook.name):
-            return []  # most profiles have few hooks of their own
+            return []  # most profiles override few hooks
         try:
             value = getattr(self, hook.name)()
             if isinstance(value, Awaitable):
@@ -306,7 +306,7 @@ class BaseAppProfile(ProfileAttributes):
             raise
         except Exception as e:  # an author's code may raise anything
             raise BuildError(
-                # The text may quote what a user typed.
+                # The text may quote what the user typed.
                 f"{type(e).__name__}: {shorten(unguard(str(e)), 300)}",
                 profile=self.slug,
                 origin=_failing_line(e, type(self)),
@@ -321,7 +321,7 @@ class BaseAppProfile(ProfileAttributes):
 
 
 def _writable(value: Any) -> Any:
-    """Return what a hook returned, with values of params as plain dictionaries and lists, and Secrets as references."""
+    """Return the result of a hook, with values of params as plain dictionaries and lists, and Secrets as references."""
     if isinstance(value, SecretRef):
         return {"from_secret": {"name": value.name, "key": value.key}}
     if isinstance(value, Mapping):
@@ -338,7 +338,7 @@ def _literal(override: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class PlainProfile(BaseAppProfile):
-    """An entry of KubeSpawner's `profile_list`, as a class: nothing is merged or checked beyond what KubeSpawner does.
+    """An entry of KubeSpawner's `profile_list` as a class. It is merged and checked only as KubeSpawner does it.
 
     For lists that move in. `kubespawner_override` and `profile_options` mean exactly what they mean there; the other
     attributes of profiles, and hooks, have no effect.
@@ -361,7 +361,7 @@ def make_profile(
     params: Mapping[str, Any] | None = None,
     selection: Selection | None = None,
 ) -> BaseAppProfile:
-    """Return a profile for one server. By names: an author's own constructor hands them on as `**kwargs`.
+    """Create a profile for one server. Arguments are passed by name, because constructors of authors use `**kwargs`.
 
     Raises:
         BuildError: when the author's constructor fails, naming the line.
@@ -376,7 +376,7 @@ def make_profile(
 
 
 def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:
-    """Return the options of a profile class, read once."""
+    """Return the options of a profile class. They are parsed once."""
     cached = cls.__dict__.get("_parsed_profile_options")
     if cached is None or cached[0] is not cls.profile_options:
         cached = (cls.profile_options, parse_options(cls.profile_options, profile=cls.slug))
@@ -391,7 +391,7 @@ _FILES = tuple(name for name, a in ATTRIBUTES.items() if a.document is not None 
 
 
 def _convert(cls: type, name: str, value: Any) -> Any:
-    """Return what an attribute's value means. Defaults are known to be right."""
+    """Return the converted value of an attribute. Defaults are not checked."""
     if value is ATTRIBUTES[name].default:
         return value
     try:
@@ -413,7 +413,7 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def check_profile_class(cls: Any) -> None:
-    """Check a profile class as far as can be done without a server: types, quantities, names, assets.
+    """Check a profile class without a server: types, quantities, names, assets.
 
     Raises:
         ProfileDefinitionError: naming the file and line, the attribute, its value and what was expected.
@@ -469,7 +469,7 @@ def check_profile_class(cls: Any) -> None:
             origin=line_of(cls, "build"),
             hint="Override a hook such as get_config_maps() instead",
         )
-    # A start has the files as they were when the class was accepted, and reads nothing from disk.
+    # Read the files now. A start uses these texts and does not read from disk.
     cls._file_texts = texts
 
 
@@ -508,7 +508,7 @@ def _bytes(value: Any) -> float:
 
 
 def _check_names(cls: type[BaseAppProfile], slug: str) -> None:
-    """Find misspelt attributes: public ones that nobody knows but that look almost like one that is known."""
+    """Find misspelt attributes: public, unknown attributes whose names are similar to a known one."""
     known = {name for name in dir(BaseAppProfile) if not name.startswith("_")}
     for owner in cls.__mro__:
         if owner in BaseAppProfile.__mro__:
@@ -524,7 +524,7 @@ def _check_names(cls: type[BaseAppProfile], slug: str) -> None:
 
 
 def origin_of(cls: Any) -> Origin:
-    """Return the file and line in which a class was written, as far as that is known."""
+    """Return the file and line of a class, if they are known."""
     declared = getattr(cls, "__profile_origin__", None)
     if isinstance(declared, Origin):
         return declared
@@ -535,13 +535,13 @@ def origin_of(cls: Any) -> Origin:
 
 
 def line_pattern(name: str) -> str:
-    """Return a pattern for the line that begins attribute or hook `name`, also as one of several (`a, b = 1, 2`)."""
+    """Return a pattern for the line that begins attribute or hook `name`, also in `a, b = 1, 2`."""
     word = re.escape(name)
     return rf"\s+(?:(?:async\s+)?(?:def\s+)?{word}\b\s*[:=(]|(?:\w+,\s*)*{word}(?:,\s*\w+)*\s*=)"
 
 
 def line_of(cls: type, name: str) -> Origin:
-    """Return where attribute or hook `name` of `cls` was written; the class's own place when it cannot be told."""
+    """Return the line of attribute or hook `name` of `cls`, or the line of the class if it is not known."""
     for owner in cls.__mro__:
         if name not in vars(owner):
             continue
@@ -572,7 +572,7 @@ def _failing_line(error: BaseException, cls: type) -> Origin:
 
 
 def access_of(cls: type[BaseAppProfile]) -> Access:
-    """Return who may use a profile."""
+    """Return the access rule of a profile."""
     hook = cls.is_available_to
     overridden = getattr(hook, "__func__", hook) is not BaseAppProfile.is_available_to.__func__  # type: ignore[attr-defined]
     return Access.of(cls.allowed_groups, cls.allowed_users, hook if overridden else None)

@@ -1,4 +1,4 @@
-"""Whose server is being prepared: what a profile's hooks may know."""
+"""The context of a server that is being prepared: user, server name, namespace and hub."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .access import UserInfo
 __all__ = ["FACTS", "ServerContext"]
 
 FACTS = ("username", "user_slug", "servername", "server_slug", "namespace", "hub", "profile", "pod_name")
-"""The words that stand for facts of a server in texts: `{{ username }}` and so on."""
+"""The names that texts can use for facts of a server: `{{ username }}` and so on."""
 
 
 @dataclass(frozen=True)
 class ServerContext:
-    """Whose server, and where.
+    """The user, the name and the location of a server.
 
     Attributes:
         user: Name, groups and admin flag.
@@ -41,24 +41,24 @@ class ServerContext:
 
     @classmethod
     def specimen(cls) -> ServerContext:
-        """Return the server of nobody in particular, with which profiles are tried before a user meets them."""
+        """Return an example server. Profiles are tested with it before users can start them."""
         return cls(UserInfo("user"), namespace="default", pod_name="jupyter-user")
 
     @cached_property
     def user_slug(self) -> str:
-        """The user's name as a DNS label: itself where it is one, else a readable prefix with a hash."""
+        """The user's name as a DNS label: unchanged if it is valid, otherwise a readable prefix with a hash."""
         name = self.user.name
         return name if is_dns_label(name) and len(name) <= 40 else object_name(name, identity_hash(name))
 
     @cached_property
     def server_slug(self) -> str:
-        """User and server name as one DNS label, different for different pairs."""
+        """User name and server name as one DNS label. Different pairs have different labels."""
         if not self.server_name:
             return self.user_slug
         return object_name(f"{self.user.name[:20]}-{self.server_name}", identity_hash(self.user.name, self.server_name))
 
     def facts(self, profile: str) -> Mapping[str, str]:
-        """Return the server's facts by the words of `FACTS`."""
+        """Return the server's facts by the names in `FACTS`."""
         return MappingProxyType(
             {
                 "username": self.user.name,

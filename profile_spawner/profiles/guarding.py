@@ -1,9 +1,9 @@
-"""What a user said stays text, even where a hook writes it into a text with `{{ references }}`.
+"""Marks texts of users, so that `{{ references }}` in them are not expanded, even if a hook copies them.
 
-A hook may return `f"[{self.choices['title']}]"`, and nothing in the result tells the author's words from the user's.
-So, in the rare case that a user's text has double braces, or could become a part of some, hooks are handed that text
-with marks between the braces, which no user can know; the marks are taken out again after the references have been
-replaced. What the author wrote is never touched: not even a reference that happens to read like the user's text.
+A hook may return `f"[{self.choices['title']}]"`. The result does not show which part the author wrote and which the
+user typed. Therefore, if a user's text contains double braces or could become part of some, hooks receive it with
+secret marks between the braces. After the references are replaced, the marks are removed. The author's text is never
+changed, even if it contains the same reference as the user's text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WHERE = re.compile(r"(?<=\{)(?=\{|\Z)|\A(?=\{[ \t]*[A-Za-z])")
 def guard(
     context: ServerContext, params: Mapping[str, Any], selection: Selection
 ) -> tuple[ServerContext, Mapping[str, Any], Selection]:
-    """Return what a profile may know about a server, with the user's texts marked.
+    """Return the context for the hooks of a profile, with the user's texts marked.
 
     Where none of them needs it, everything is returned as it is.
     """
@@ -41,12 +41,12 @@ def guard(
 
 
 def is_guarded(params: Mapping[str, Any]) -> bool:
-    """Tell whether `guard()` had something to mark."""
+    """Return whether `guard()` has marked anything."""
     return isinstance(params, _GuardedParams)
 
 
 def unguard(value: Any) -> Any:
-    """Return what `guard()` was given, or any value that was made of it, without marks."""
+    """Return the value without marks. It may be the value given to `guard()` or a value derived from it."""
     if isinstance(value, str):
         return value.replace(_MARK, "")
     if isinstance(value, ServerContext):
@@ -82,7 +82,7 @@ def _marked(value: Any) -> Any:
 
 
 class _GuardedParams(Mapping[str, Any]):
-    """Params whose values are marked when they are read: any of them may hold what the user has set."""
+    """Params whose values are marked when they are read, because any value may contain text that the user typed."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params

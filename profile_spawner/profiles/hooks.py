@@ -1,7 +1,7 @@
 """The hooks of a profile, each described once.
 
-A hook is a method of `BaseAppProfile` that begins with `get_`. Its docstring says what it returns; the rest stands in
-`HOOKS`. What becomes of the value is the method of `PodBuilder` with the hook's name without `get_`.
+A hook is a method of `BaseAppProfile` that begins with `get_`. Its docstring says what it returns. `HOOKS`
+contains the other facts. The method of `PodBuilder` with the hook's name without `get_` processes the value.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["HOOKS", "LIST_HOOKS", "Hook"]
 
 @dataclass(frozen=True)
 class Hook:
-    """What is known about a hook.
+    """The description of a hook.
 
     Attributes:
         name: The method.
         returns: The type that the value must have.
         key: What documents call it. Where that is an attribute, the hook returns the attribute by default.
-        identity: For lists: what makes two items the same. Of two, the one of the document that extends counts.
+        identity: For lists: the key by which two items are equal. The item of the extending document is used.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Hook:
 
     @property
     def part(self) -> str:
-        """The method of `PodBuilder` that takes the value."""
+        """The method of `PodBuilder` that receives the value."""
         return self.name.removeprefix("get_")
 
     def joined(self, base: Sequence[Any], own: Sequence[Any]) -> list[Any]:
-        """Return the items of both lists; of two that are the same the own one."""
+        """Return the items of both lists. If two items are equal, keep the profile's own item."""
         assert self.identity is not None
         return list({self.identity(item): item for item in (*base, *own)}.values())
 
@@ -64,7 +64,7 @@ _IN_ORDER = (
 )
 
 HOOKS: Mapping[str, Hook] = MappingProxyType({hook.name: hook for hook in _IN_ORDER})
-"""Every hook, in the order in which they are called."""
+"""All hooks, in the order in which they are called."""
 
 LIST_HOOKS: tuple[Hook, ...] = tuple(hook for hook in _IN_ORDER if hook.identity is not None)
-"""The hooks that return nothing by default."""
+"""The hooks that return an empty list by default."""

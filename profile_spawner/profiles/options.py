@@ -1,8 +1,8 @@
 """The options that a profile offers, one class for each type.
 
-The fields are the description of an option: what authors and documents may write (`type`, `min`,
-`kubespawner_override`, ...) is read, written and checked by them. The keys of `choice` are KubeSpawner's
-(`display_name`, `choices`, `unlisted_choice`); the rest is this project's own.
+The pydantic fields of a class define the keys that authors and documents may write (`type`, `min`,
+`kubespawner_override`, ...). They read, write and check the keys. The keys of `choice` are those of KubeSpawner
+(`display_name`, `choices`, `unlisted_choice`). The other keys exist only in this project.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ UNLISTED = "--unlisted-choice"
 """The suffix under which KubeSpawner sends a typed value."""
 
 Checked = tuple[Any, str]
-"""A valid value and an empty text, or `None` and what is wrong."""
+"""A valid value and an empty text, or `None` and an error message."""
 
 
 def access_from(data: Mapping[str, Any]) -> Access:
     """Return the rule in a dictionary: its `allowed_groups`, `allowed_users` and `is_available_to`.
 
     Raises:
-        ValueError: when one of them has another type: everybody would be let in by mistake.
+        ValueError: when one of them has another type. Ignoring it would allow all users.
     """
     for key in ("allowed_groups", "allowed_users"):
         value = data.get(key)
@@ -78,7 +78,7 @@ def _pattern(value: Any) -> str | None:
     return value
 
 
-# KubeSpawner takes whatever is true in Python, and shows whatever is no text as one.
+# KubeSpawner accepts any value that is true in Python, and converts other types to text.
 _Truth = Annotated[bool, BeforeValidator(bool)]
 _Text = Annotated[str, BeforeValidator(str)]
 _Number = int | float | None
@@ -93,12 +93,12 @@ def _override(default_key: str = "kubespawner_override") -> Any:
 
 
 class _Declared(BaseModel):
-    """Something that a dictionary of an author declares; it may be for certain users only."""
+    """A declaration in an author's dictionary. It may be limited to certain users."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
 
     access: SkipValidation[Access] = Field(default=EVERYBODY, exclude=True)
-    """Who may use it: `allowed_groups`, `allowed_users` and `is_available_to` of the dictionary."""
+    """The access rule: `allowed_groups`, `allowed_users` and `is_available_to` of the dictionary."""
 
     @model_validator(mode="before")
     @classmethod
@@ -107,7 +107,7 @@ class _Declared(BaseModel):
         return {"access": access_from(found), **found}
 
     def document(self) -> dict[str, Any]:
-        """Return it as an author would write it, without what is as by default."""
+        """Return the dictionary that an author would write, without default values."""
         result = self.model_dump(by_alias=True, exclude_defaults=True, exclude={"name", "choices", "unlisted", "param"})
         for key, names in (("allowed_groups", self.access.groups), ("allowed_users", self.access.users)):
             if names is not None:
@@ -122,7 +122,7 @@ class Choice(_Declared):
         name: The value that is sent.
         display_name: What is shown.
         description: A sentence about it.
-        default: Whether it is taken when nothing is chosen.
+        default: Whether it is used when the user chooses nothing.
         override: The `kubespawner_override` that it applies.
     """
 
@@ -156,7 +156,7 @@ class Unlisted(_Declared):
     override: _Override = _override()
 
     def check(self, value: Any) -> Checked:
-        """Return the text that was typed, or what is wrong with it."""
+        """Return the typed text, or an error message."""
         text, problem = check_typed(self.display_name, value, self.max_length, self.pattern, self.message)
         return text, problem or label_problem(self.display_name, self.override, text)
 
@@ -176,7 +176,7 @@ def _unlisted(value: Any) -> Unlisted | None:
 
 
 class Option(_Declared):
-    """Something a user may choose with a profile.
+    """An option of a profile that users may set.
 
     Attributes:
         name: The key in `user_options`.
@@ -184,8 +184,8 @@ class Option(_Declared):
         display_name: The label.
         description: A sentence below it.
         required: Without a value (and without a default) the server is not started.
-        advanced: Folded away on the page.
-        read_only: Shown, but never taken from the user.
+        advanced: Whether the page shows it under advanced options.
+        read_only: Whether the page only shows it. A value from the user is not used.
         when: Shown and used only when other options have one of these values: `{"gpu": ("a100", "h100")}`.
         param: The param that this option sets instead of an override.
     """
@@ -213,11 +213,11 @@ class Option(_Declared):
 
     @property
     def label(self) -> str:
-        """What it is called on the page."""
+        """The label on the page."""
         return self.display_name or self.name
 
     def listed(self) -> tuple[Choice, ...]:
-        """Return the choices from which one takes; none for types without a list."""
+        """Return the choices; empty for types without a list."""
         return ()
 
     def typed(self) -> Unlisted | None:
@@ -225,27 +225,27 @@ class Option(_Declared):
         return None
 
     def accesses(self) -> Iterator[Access]:
-        """Yield the rules about who may use it, its choices and its typed value."""
+        """Yield the access rules of the option, its choices and its typed value."""
         yield self.access
         yield from (choice.access for choice in self.listed())
         if (typed := self.typed()) is not None:
             yield typed.access
 
     def for_user(self, user: UserInfo) -> Self:
-        """Return the option with what `user` may take."""
+        """Return the option with only the choices that `user` may use."""
         del user
         return self
 
     def default_for(self, user: UserInfo | None) -> Any:
-        """Return what is taken when `user` chooses nothing; `None` when there is no default.
+        """Return the value that is used when `user` chooses nothing; `None` when there is no default.
 
         Args:
-            user: `None` stands for a user who may take everything.
+            user: `None` means a user who may use all choices.
         """
         raise NotImplementedError
 
     def check(self, value: Any, user: UserInfo) -> Checked:
-        """Return the value in its normal form, or what is wrong with it. Never raises.
+        """Return the normalized value, or an error message. Never raises.
 
         Args:
             value: Any JSON, or the text of a form.
@@ -254,11 +254,11 @@ class Option(_Declared):
         raise NotImplementedError
 
     def from_form(self, values: Sequence[str]) -> Any:
-        """Return what the fields of the posted form say; `None` when they say nothing."""
+        """Return the value from the posted form; `None` when the form has none."""
         return values[0] if values else None
 
     def overrides(self, value: Any, *, typed: bool) -> list[dict[str, Any]]:
-        """Return the overrides that a valid value stands for, with the value filled in.
+        """Return the overrides of a valid value, with the value filled in.
 
         Args:
             value: The value, as `check` returned it.
@@ -271,16 +271,16 @@ class Option(_Declared):
         return {c.name: c.override for c in self.listed()}
 
     def samples(self) -> Iterator[Any]:
-        """Yield values other than the default that together show what can be chosen; none for free text."""
+        """Yield example values other than the default that cover the possible choices; none for free text."""
         return iter(())
 
     def reaches_shell(self) -> bool:
-        """Tell whether a text that users type would become part of a shell's command (`sh -c "... {value}"`)."""
+        """Return whether a text that users type would become part of a shell's command (`sh -c "... {value}"`)."""
         typed = self.typed()
         return typed is not None and in_shell_command(typed.override)
 
     def problem(self) -> str:
-        """Return what is wrong with the declaration beyond its types; empty when nothing is."""
+        """Return an error message for a declaration with valid types but invalid values; empty if it is valid."""
         if self.name == "profile" or self.name.endswith(UNLISTED):
             return f"an option cannot be called {self.name!r}: user_options uses this key itself"
         return ""
@@ -314,7 +314,7 @@ class _Listed(Option):
         return self if allowed == self.choices else self.model_copy(update={"choices": allowed})
 
     def check_one(self, value: Any, user: UserInfo) -> Checked:
-        """Return one choice that `user` may take, or what is wrong with it."""
+        """Return one choice that `user` may use, or an error message."""
         allowed = self.choices_for(user)
         if isinstance(value, str) and any(c.name == value for c in allowed):
             return value, ""
@@ -524,7 +524,7 @@ def _to_number(value: Any) -> float | None:
     if isinstance(value, str):
         text = value.strip() if len(value) <= 32 else ""
         return float(text) if re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", text) else None
-    # A whole number of any length can be compared with a float, but not made one.
+    # An integer of any size can be compared with a float, but not always converted to one.
     if isinstance(value, int | float) and not isinstance(value, bool) and -1e15 < value < 1e15:
         return float(value)
     return None
@@ -560,7 +560,7 @@ class SwitchOption(Option):
 
     @overriding
     def from_form(self, values: Sequence[str]) -> Any:
-        # A hidden "off" stands before a switch's "on"; the last one is what the user sees.
+        # The form sends a hidden "off" before a switch's "on". Use the last value.
         return values[-1] if values else None
 
     @overriding

@@ -1,4 +1,4 @@
-"""Patterns that authors write, matched with text that users type."""
+"""Matches text that users type with regular expressions that authors write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import regex
 __all__ = ["TIME_LIMIT", "check_pattern", "matches"]
 
 TIME_LIMIT = 0.1
-"""How long one text may be matched with one pattern, in seconds."""
+"""The time limit for one match, in seconds."""
 
 
 def check_pattern(pattern: str) -> None:
@@ -23,7 +23,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Tell whether the whole `text` matches. A pattern that takes longer than `TIME_LIMIT` does not match."""
+    """Return whether `text` matches completely. Returns false if the match takes longer than `TIME_LIMIT`."""
     try:
         return regex.fullmatch(pattern, text, timeout=TIME_LIMIT) is not None
     except TimeoutError:

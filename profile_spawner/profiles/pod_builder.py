@@ -1,8 +1,8 @@
-"""Puts the parts of one server together: what the hooks returned becomes trait values and Kubernetes objects.
+"""Builds the pod of one server: converts the results of the hooks to trait values and Kubernetes objects.
 
-Files travel in ConfigMaps. Those that are the same for every user are *shared*: named after their content, made once
-per namespace. As soon as a text mentions the user or the server, its file is *owned* by the one server. Files are
-packed into as few ConfigMaps as their size allows.
+Files are stored in ConfigMaps. Files that are the same for all users are *shared*: the ConfigMap's name contains a hash
+of its content, and it is created once per namespace. If a text contains a value of the user or the server, its file is
+*owned* by the one server. Files are packed into as few ConfigMaps as their size allows.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _FileMount:
 
 @dataclass(frozen=True)
 class StartUp:
-    """What attributes say about the start of the server.
+    """The attributes that affect the start of the server.
 
     Attributes:
         image: The image.
@@ -92,12 +92,12 @@ class PodBuilder:
 
     Args:
         slug: The profile.
-        context: Whose server it is.
+        context: The context of the server.
         params: Resolved params, for `{{ references }}`.
         origin: Where the profile was written, for messages.
-        start: What attributes say.
-        typed: The params whose values the user has typed.
-        guarded: Whether hooks were handed the user's texts with marks.
+        start: The attributes for the start of the server.
+        typed: The params whose values the user typed.
+        guarded: Whether hooks received the user's texts with marks.
         fact_names: Further names of facts, each with the fact that it stands for.
     """
 
@@ -119,7 +119,7 @@ class PodBuilder:
         facts = dict(context.facts(slug))
         facts |= {other: facts[name] for other, name in fact_names.items()}
         self._fact_names = fact_names
-        # Not one dictionary: a param without a usable value says why when it is asked for.
+        # Do not copy into one dictionary: a param without a usable value raises an error when it is read.
         self._lookup: Mapping[str, Any] = ChainMap(facts, params)  # type: ignore[arg-type]
         self._inserting: Mapping[str, set[str]] = getattr(params, "inserting", {})
         # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
@@ -172,7 +172,7 @@ class PodBuilder:
                 self._env[name] = rendered if isinstance(rendered, str) else _plain(rendered)
 
     def default_volumes(self, volumes: Sequence[Volume]) -> None:
-        """Add claims that are made when they are missing."""
+        """Add claims. They are created if they do not exist."""
         for volume in volumes:
             claim = self._claim_name(volume)
             spec: dict[str, Any] = {
@@ -223,17 +223,17 @@ class PodBuilder:
             self._mounts.append(mount)
 
     def env_config_maps(self, names: Sequence[str]) -> None:
-        """Take all keys of ConfigMaps into the environment."""
+        """Add all keys of ConfigMaps to the environment."""
         for name in names:
             self._env_from.append({"configMapRef": {"name": self._config_map_names.get(name, name)}})
 
     def env_secrets(self, names: Sequence[str]) -> None:
-        """Take all keys of Secrets into the environment."""
+        """Add all keys of Secrets to the environment."""
         for name in names:
             self._env_from.append({"secretRef": {"name": name}})
 
     def init_containers(self, containers: Sequence[InitContainer]) -> None:
-        """Add what runs before the server: the start-up script, then further containers."""
+        """Add the init containers: the start-up script, then the profile's own ones."""
         self._init_script()
         for container in containers:
             declared: dict[str, Any] = {
@@ -302,13 +302,13 @@ class PodBuilder:
         self._resource_limits = {k: str(v) for k, v in limits.items()}
 
     def kubespawner_override(self, override: Mapping[str, Any]) -> None:
-        """Keep values of other traits apart: they are in KubeSpawner's own language."""
+        """Store values of other traits separately, because KubeSpawner expands names in them."""
         self.further_override = override
 
     # ---------------------------------------------------------------------------------------------- result
 
     def override(self) -> dict[str, Any]:
-        """Return the trait values that the parts add up to."""
+        """Return the trait values of all parts."""
         self._pack()
         parts: dict[str, Any] = {
             "environment": self._env,
@@ -323,12 +323,12 @@ class PodBuilder:
         return {trait: value for trait, value in parts.items() if value}
 
     def objects(self) -> tuple[KubeObject, ...]:
-        """Return the Kubernetes objects that the parts add up to."""
+        """Return the Kubernetes objects of all parts."""
         self._pack()
         return tuple(self._objects)
 
     def steps(self) -> tuple[str, ...]:
-        """Return what is being done, in words."""
+        """Return the texts for the progress bar."""
         self._pack()
         return tuple(dict.fromkeys(self._steps))
 
@@ -342,7 +342,7 @@ class PodBuilder:
         return unguard(value) if self._is_guarded else value
 
     def _mentions_user(self, text: str) -> bool:
-        """Tell whether a text differs from user to user."""
+        """Return whether a text is different for different users."""
         names = {self._fact_names.get(n, n) for n in references_in(text)}
         return not _PERSONAL_FACTS.isdisjoint(names.union(*(self._inserting.get(n, ()) for n in names)))
 
@@ -397,7 +397,7 @@ class PodBuilder:
             return object_name(f"{volume.claim_name}-{context.user.name}", context.owned_hash(volume.claim_name))
         if context.user_namespaces:
             return volume.claim_name
-        # The same claim for all servers of the user; the hub's identity stays out, so that data outlives it.
+        # All servers of the user share the claim. Its name does not contain the hub's identity, so a new hub finds it.
         return object_name(
             f"{volume.claim_name}-{context.user.name}", identity_hash("claim", context.user.name, volume.claim_name)
         )

@@ -1,8 +1,8 @@
-"""Collects profiles and freezes them into snapshots.
+"""Collects profiles and creates immutable snapshots of them.
 
-`profile_registry` is what authors see. It holds nothing itself: while a source is being loaded, what is registered goes
-into that load's `Collector`; a load that fails leaves nothing behind. Collected profiles are frozen into a `Snapshot`,
-which never changes: a page and a spawn take one snapshot at their beginning and use nothing else.
+Authors register profiles with `profile_registry`. It stores nothing itself: while a source is loaded, registrations go
+into the `Collector` of that load. If the load fails, its collector is discarded. The collected profiles become a
+`Snapshot`, which never changes. A page or a spawn uses one snapshot from beginning to end.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ CONFIGURATION = Origin("configuration")
 
 @dataclass(frozen=True)
 class RawProfile:
-    """An entry of KubeSpawner's `profile_list`, kept as it is.
+    """An unchanged entry of KubeSpawner's `profile_list`.
 
     Attributes:
-        slug: Given, or made from the display name as KubeSpawner does.
-        definition: The dictionary; never changed.
-        origin: Where it was written.
-        judged: Whether a document wrote it that may not ask for everything.
+        slug: The slug from the entry, or made from the display name as KubeSpawner does.
+        definition: The dictionary. It is not changed.
+        origin: The file and line of the entry.
+        judged: Whether the entry comes from a document that the data policy restricts.
     """
 
     slug: str
@@ -98,21 +98,21 @@ class Entry:
     """One profile of a snapshot.
 
     Attributes:
-        offer: What the page and the choice need.
+        offer: The data for the page and for the check of a choice.
         profile: The class; `None` for a plain `profile_list` entry.
         raw: The plain `profile_list` entry; `None` for a class.
-        source: The name of the source that it came from.
+        source: The name of the source of the profile.
         origin: File and line.
-        digest: Changes when what the profile asks for changes.
-        effective: Display values: limits, image, volumes. Nothing secret.
+        digest: A hash of what the profile asks for.
+        effective: Values to display: limits, image, volumes. They contain no secrets.
         icon: As the author wrote it.
         category: The heading on the page.
-        tags: Words to find it by.
+        tags: Search words.
         order: See `BaseAppProfile.order`.
-        kinds: The kinds of objects that it brings besides the pod.
-        keep: What has to live as long as the entry: its class's modules stay importable.
-        trusted: Whether the hub's own configuration answers for everything in it, so that the policy does not judge its
-            pod: plain entries, but for those of documents.
+        kinds: The kinds of objects that it creates besides the pod.
+        keep: Objects that must live as long as the entry, so that the modules of its class stay importable.
+        trusted: Whether everything in it comes from the hub's own configuration, so that the policy does not check its
+            pod. True for plain entries, except those of documents.
     """
 
     offer: Offer
@@ -137,7 +137,7 @@ class Entry:
 
 
 class Collector:
-    """What one load has registered so far.
+    """The registrations of one load.
 
     Args:
         source: The name of the source, for messages.
@@ -153,8 +153,8 @@ class Collector:
         """Register one profile.
 
         Raises:
-            ProfileDefinitionError: when it is written wrongly.
-            DuplicateSlugError: naming both places.
+            ProfileDefinitionError: when the profile is invalid.
+            DuplicateSlugError: when the slug is in use. It names both places.
         """
         if isinstance(added, type) and issubclass(added, PlainProfile):
             (added,) = raw_profiles([added.definition()], origin_of(added))
@@ -176,7 +176,7 @@ class Collector:
         """Register the definition of a param.
 
         Raises:
-            ProfileDefinitionError: when the name is taken by a different definition.
+            ProfileDefinitionError: when the name is used by a different definition.
         """
         present = self.params.get(param.name)
         if present is not None and present != param:
@@ -186,10 +186,10 @@ class Collector:
         self.params[param.name] = param
 
     def add_collection(self, collection: Collection) -> None:
-        """Register a pure collection of params (`global` is one).
+        """Register a collection of params (`global` is one).
 
         Raises:
-            ProfileDefinitionError: when the name is taken.
+            ProfileDefinitionError: when the name is in use.
         """
         present = self.collections.get(collection.name)
         if present is not None:
@@ -221,7 +221,7 @@ _direct = Collector()
 
 @contextlib.contextmanager
 def collecting(collector: Collector) -> Iterator[Collector]:
-    """Let everything that is registered inside the block go into `collector` (in this thread or task)."""
+    """Send all registrations inside the block (in this thread or task) to `collector`."""
     token = _active.set(collector)
     try:
         yield collector
@@ -230,26 +230,26 @@ def collecting(collector: Collector) -> Iterator[Collector]:
 
 
 class ProfileRegistry:
-    """What authors register with: `profile_registry.register(MyProfile)`, or as a decorator.
+    """The registry for authors: `profile_registry.register(MyProfile)`, or as a decorator.
 
-    While a source is being loaded, registrations belong to that load. Outside of one, in `jupyterhub_config.py` for
-    example, they belong to the configuration.
+    While a source is loaded, registrations belong to that load. At other times, for example in
+    `jupyterhub_config.py`, they belong to the configuration.
     """
 
     @property
     def collector(self) -> Collector:
-        """Where registrations go now."""
+        """The collector that receives registrations now."""
         return _active.get() or _direct
 
     def register(self, cls: _ProfileClass) -> _ProfileClass:
-        """Register a profile class. The class is checked here and now.
+        """Register a profile class and check it.
 
         Returns:
             The class, so that the method can be used as a decorator.
 
         Raises:
-            ProfileDefinitionError: naming file and line, attribute, value and what was expected.
-            DuplicateSlugError: when the slug is taken, naming both places.
+            ProfileDefinitionError: names file and line, attribute, value and what was expected.
+            DuplicateSlugError: when the slug is in use. It names both places.
         """
         self.collector.add(cls)
         return cls
@@ -258,7 +258,7 @@ class ProfileRegistry:
         """Register the definition of a param.
 
         Raises:
-            ProfileDefinitionError: when the name is taken by a different definition.
+            ProfileDefinitionError: when the name is used by a different definition.
         """
         if param.origin is None:
             param = replace(param, origin=_caller())
@@ -266,20 +266,20 @@ class ProfileRegistry:
         return param
 
     def register_collection(self, name: str, params: Mapping[str, Any], profiles: Sequence[str] = ()) -> None:
-        """Register a pure collection of params, such as `global` or a mixin that profiles take on.
+        """Register a collection of params, such as `global` or a set that profiles inherit.
 
         Raises:
-            ProfileDefinitionError: when the name is taken.
+            ProfileDefinitionError: when the name is in use.
         """
         place = _caller()
         collection = Collection(name, params, tuple(profiles), place, _key_lines(place, params))
         self.collector.add_collection(collection)
 
     def get(self, slug: str) -> type[BaseAppProfile] | RawProfile:
-        """Return what is registered under `slug`.
+        """Return the profile registered as `slug`.
 
         Raises:
-            KeyError: when there is no such profile; the text names those that are there.
+            KeyError: when there is no such profile. The message lists the existing ones.
         """
         try:
             return self.collector.profiles[slug]
@@ -288,11 +288,11 @@ class ProfileRegistry:
             raise KeyError(f"no profile {slug!r}; there are: {names}") from None
 
     def all(self) -> dict[str, type[BaseAppProfile] | RawProfile]:
-        """Return everything registered so far, in order."""
+        """Return all profiles registered so far, in order."""
         return dict(self.collector.profiles)
 
     def clear(self) -> None:
-        """Forget everything registered so far."""
+        """Remove all registrations."""
         for registered in (self.collector.profiles, self.collector.params, self.collector.collections):
             registered.clear()
 
@@ -311,7 +311,7 @@ def raw_profiles(profile_list: Any, origin: Origin, *, judged: bool = False) -> 
     """Read a `profile_list` as KubeSpawner does: a list, or a mapping that is sorted by key.
 
     Raises:
-        ProfileDefinitionError: naming the entry and what is wrong with it.
+        ProfileDefinitionError: names the entry and the error.
     """
     if isinstance(profile_list, Mapping):
         profile_list = [profile_list[key] for key in sorted(profile_list)]
@@ -342,7 +342,7 @@ def raw_profiles(profile_list: Any, origin: Origin, *, judged: bool = False) -> 
 
 
 def slugify_like_kubespawner(name: str) -> str:
-    """Return the slug that KubeSpawner makes of a display name without one (`slugify` of python-slugify)."""
+    """Return the slug that KubeSpawner makes from a display name (`slugify` of python-slugify)."""
     try:
         from slugify import slugify as upstream  # a dependency of KubeSpawner
 
@@ -352,7 +352,7 @@ def slugify_like_kubespawner(name: str) -> str:
 
 
 class Offers(Mapping[str, Offer]):
-    """The profiles that one user may use, by slug and alias. Finding one costs the same with ten and ten thousand."""
+    """The profiles that one user may use, by slug and alias. A lookup takes constant time."""
 
     def __init__(self, snapshot: Snapshot, user: UserInfo) -> None:
         self._snapshot = snapshot
@@ -382,13 +382,13 @@ _NO_PARAMS = Resolver().resolve()
 
 
 class Snapshot:
-    """An immutable set of profiles: what is offered until the next reload.
+    """An immutable set of profiles, used until the next reload.
 
     Args:
         entries: In the order in which they are shown.
-        generation: Counts up with every reload.
+        generation: A number that increases with every reload.
         resolver: Resolves params; `None` without any.
-        problems: What could not be loaded, and why.
+        problems: The errors of profiles that could not be loaded.
     """
 
     def __init__(
@@ -425,7 +425,7 @@ class Snapshot:
         return entry
 
     def audience(self, user: UserInfo) -> Any:
-        """Return a key that is equal for users who see the same profiles; `None` when only asking can tell."""
+        """Return a key that is equal for users who see the same profiles, or `None` if every user must be checked."""
         if self._all_open:
             return ()
         if self._hooks:
@@ -450,17 +450,17 @@ class Snapshot:
         return visible
 
     def default_for(self, user: UserInfo) -> str | None:
-        """Return the slug that is taken when `user` names none."""
+        """Return the default slug for `user`."""
         visible = self.visible_to(user)
         usable = [e for e in visible if not e.offer.unavailable] or visible
         return next((e.slug for e in usable if e.offer.default), usable[0].slug if usable else None)
 
     def offers_for(self, user: UserInfo) -> Offers:
-        """Return what `user` may choose from."""
+        """Return the profiles that `user` may choose."""
         return Offers(self, user)
 
     def select(self, request: Any, user: UserInfo) -> Selection | Rejection:
-        """Turn a request of `user` into a valid choice, or say what is wrong with it. Never raises."""
+        """Turn a request of `user` into a valid choice, or return the errors. Never raises."""
         default = None
         if not isinstance(request, Mapping) or not request.get("profile"):
             default = self.default_for(user)
@@ -470,7 +470,7 @@ class Snapshot:
         return result
 
     def _check_params(self, selection: Selection) -> Selection | Rejection:
-        """Check what the user chose for params with the params' own schemas."""
+        """Check the user's values of params with the schemas of the params."""
         problems = []
         for option in self.entries[selection.slug].offer.options:
             if option.param is None or option.name not in selection.user_options or self.resolver is None:
@@ -482,16 +482,16 @@ class Snapshot:
         return Rejection(tuple(problems), selection.slug) if problems else selection
 
     async def build(self, selection: Selection, context: ServerContext, **layers: Any) -> ProfileBuild:
-        """Build what a server needs. Only for profiles that are classes.
+        """Build everything that a server needs. Only for profiles that are classes.
 
         Args:
             selection: A choice that `select()` returned for this snapshot.
-            context: Whose server it is.
-            layers: Further layers of params, as `Resolver.resolve` takes them.
+            context: The context of the server.
+            layers: Further layers of params, in the format of `Resolver.resolve`.
 
         Raises:
             BuildError: when a hook fails.
-            ConflictError: when two parts claim one name.
+            ConflictError: when two parts use the same name.
         """
         entry = self.entries[selection.slug]
         if entry.profile is None:
@@ -501,20 +501,20 @@ class Snapshot:
         return await _built(entry.profile, context, known, selection)
 
     def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
-        """Return what was resolved for a server, with sources and without secrets, as plain JSON."""
+        """Return the resolved params of a server as plain JSON, with sources and without secrets."""
         profile = self.entries[selection.slug].profile
         if self.resolver is None or profile is None:
             return {}
         return self.resolve(profile, selection, **layers).record()
 
     async def personal(self, entry: Entry, **layers: Any) -> Entry:
-        """Return a profile as it is for a server with further layers of params: defaults, bounds, effective values.
+        """Return a profile with the defaults, bounds and effective values of a server with further layers of params.
 
-        A profile whose params cannot be resolved with them is returned as unavailable, with the reason.
+        If the params cannot be resolved with these layers, the profile is returned as unavailable, with the reason.
 
         Args:
-            entry: One of this snapshot.
-            layers: As `Resolver.resolve` takes them.
+            entry: An entry of this snapshot.
+            layers: In the format of `Resolver.resolve`.
         """
         cls, resolver = entry.profile, self.resolver
         if cls is None or resolver is None or entry.offer.unavailable:
@@ -540,7 +540,7 @@ class Snapshot:
         spawn = {}
         if selection is not None:
             for option in self.entries[selection.slug].offer.options:
-                # A default that the user did not touch is no choice: a stronger layer may say something else.
+                # A default that the user did not change is not a choice: a stronger layer may set another value.
                 if option.param is not None and option.name in selection.user_options:
                     param = self.resolver.definitions[option.param]
                     spawn[option.param] = param.from_choice(selection.values[option.name])
@@ -552,7 +552,7 @@ class Snapshot:
         return resolved
 
     def check_choice(self, selection: Selection, **layers: Any) -> Selection | Rejection:
-        """Check what the user chose for params against further layers: what the administrator does not allow.
+        """Check the user's values of params against further layers, such as the constraints of the administrator.
 
         Args:
             selection: A choice that `select()` returned for this snapshot.
@@ -580,7 +580,7 @@ class Snapshot:
 async def make_entry(
     registered: type[BaseAppProfile] | RawProfile, source: str, resolver: Resolver | None = None
 ) -> Entry:
-    """Turn a registered profile into an entry: try it with a specimen server, collect what the page shows.
+    """Create the entry of a registered profile: build it for an example server and collect the data for the page.
 
     Raises:
         ProfileSpawnerError: when the profile cannot be built.
@@ -655,7 +655,7 @@ def _specimen_facts(slug: str) -> Mapping[str, str]:
 
 
 def _fed(cls: type[BaseAppProfile]) -> Mapping[str, set[str]]:
-    """Return which attributes take their values from which params."""
+    """Return the attributes that take their values from params, with the names of the params."""
     fed: dict[str, set[str]] = {}
     for name, value in ((n, getattr(cls, n)) for n in ATTRIBUTES):
         if isinstance(value, ParamRef):
@@ -670,14 +670,14 @@ def _sensitive(cls: type[BaseAppProfile], resolver: Resolver) -> set[str]:
 
 
 _NOT_FROM_DOCUMENTS = ("service_account", "bash_login_path", "bashrc_path", "init_script_path", "kubespawner_override")
-"""Attributes whose params documents must not set: a class may trust its own hub with them, but not what is data."""
+"""Attributes whose params documents must not set. A Python class may take them from params of its own hub only."""
 
 
 def _refuse_judged(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
-    """Refuse a service account, a file of the hub or any trait that a document gives to a class by a param.
+    """Refuse a service account, a file of the hub or another restricted trait that a document sets through a param.
 
     Raises:
-        ParamError: naming the param and where the value was written.
+        ParamError: names the param and the place of the value.
     """
     for attribute in _NOT_FROM_DOCUMENTS:
         ref = getattr(cls, attribute)
@@ -695,10 +695,10 @@ def _refuse_judged(cls: type[BaseAppProfile], resolver: Resolver, resolved: Reso
 
 
 def _refuse_sensitive(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
-    """Refuse a choice that ends up in a sensitive param, directly or inserted into its value.
+    """Refuse a user's choice that reaches a sensitive param, directly or inserted into its value.
 
     Raises:
-        ParamError: naming the params.
+        ParamError: names the params.
     """
     for name in _sensitive(cls, resolver):
         chosen = sorted(resolved.chosen(name) - set(cls.user_settable))
@@ -759,7 +759,7 @@ def _param_options(
 
 
 def _within(option: Option, enforced: Any) -> Option:
-    """Return an option as the administrator's ceiling leaves it; a value that is fixed is only shown."""
+    """Return an option limited by the administrator's constraint. A fixed value becomes read-only."""
     ceiling = Ceiling.of(enforced)
     if ceiling is None:
         return option.model_copy(update={"read_only": True})
@@ -828,10 +828,10 @@ def _raw_entry(raw: RawProfile, source: str) -> Entry:
 
 
 def _raw_access(raw: RawProfile) -> Access:
-    """Return who may use an entry.
+    """Return the access rule of an entry.
 
     Raises:
-        ProfileDefinitionError: when the rule cannot be read; nobody gets the profile then.
+        ProfileDefinitionError: when the rule is invalid. The profile is then not available to any user.
     """
     try:
         return access_from(raw.definition)
@@ -842,15 +842,15 @@ def _raw_access(raw: RawProfile) -> Access:
 def make_resolver(
     collectors: Sequence[Collector], *, strict: bool = True, before: Resolver | None = None
 ) -> Resolver | None:
-    """Join the params and collections of all sources; `None` when there are none.
+    """Combine the params and collections of all sources; return `None` if there are none.
 
-    Of two with one name the first counts; the other one is a conflict of the resolver.
+    If two have the same name, the first one is used, and the second one is reported as a conflict.
 
     Args:
-        collectors: What was loaded.
-        strict: Whether a value of a param that nobody defined is an error.
-        before: The resolver so far. A collection of it that is gone but still taken on by others is kept as it was:
-            deleting what is in use is refused, and a conflict names all users.
+        collectors: The results of the loads.
+        strict: Whether a value of an undefined param is an error.
+        before: The previous resolver. If one of its collections was removed but is still inherited, it is kept,
+            and a conflict names all that inherit it.
     """
     definitions: dict[str, Param] = {}
     collections: dict[str, Collection] = {}
@@ -869,7 +869,7 @@ def make_resolver(
         if not isinstance(registered, RawProfile)
     }
     own = {slug: _params_of(cls) for slug, cls in classes.items() if cls.params or cls.profiles}
-    # A profile without params can be taken on too: nothing comes from it.
+    # A profile without params can also be inherited. It adds nothing.
     taken_on = {name for c in (*collections.values(), *own.values()) for name in c.profiles}
     own.update({slug: _params_of(classes[slug]) for slug in taken_on & classes.keys() - own.keys()})
     for slug, collection in own.items():
@@ -925,7 +925,7 @@ def _params_of(cls: type[BaseAppProfile]) -> Collection:
 
 
 def _key_lines(place: Origin, keys: Iterable[str]) -> dict[str, Origin]:
-    """Return the lines of the keys of a dictionary that begins at `place` in a Python file, where they are found."""
+    """Return the line of each key of a dictionary that begins at `place` in a Python file, if it is found."""
     linecache.checkcache(place.source)
     lines = linecache.getlines(place.source)[place.line - 1 :] if place.source.endswith(".py") and place.line else []
     left, found, depth = set(keys), {}, 0
@@ -940,7 +940,7 @@ def _key_lines(place: Origin, keys: Iterable[str]) -> dict[str, Origin]:
 
 
 def param_problems(resolver: Resolver | None, slugs: Collection_[str]) -> list[ProfileSpawnerError]:
-    """Return what is wrong with params and collections, besides what is said of the profiles `slugs` themselves."""
+    """Return the errors of params and collections that are not already errors of the profiles `slugs`."""
     if resolver is None:
         return []
     return [*resolver.conflicts, *(e for n, es in resolver.unavailable.items() if n not in slugs for e in es)]
@@ -953,10 +953,10 @@ async def make_snapshot(
     problems: Sequence[ProfileSpawnerError] = (),
     strict: bool = True,
 ) -> Snapshot:
-    """Validate everything collected and freeze it.
+    """Validate all collected profiles and create a snapshot.
 
-    One profile that cannot be built does not take the others along: it is left out, and the reason stands in the
-    snapshot's `problems`. So is the later one of two with the same slug.
+    If a profile cannot be built, it is left out, and the reason is added to the snapshot's `problems`. The other
+    profiles are not affected. If two profiles have the same slug, the later one is left out in the same way.
     """
     found: list[ProfileSpawnerError] = list(problems)
     entries: dict[str, Entry] = {}
@@ -978,7 +978,7 @@ async def make_snapshot(
 
 
 def direct_collector() -> Collector:
-    """Return a copy of what was registered outside of any load, in the configuration."""
+    """Return a copy of the registrations made outside of a load, in the configuration."""
     copy = Collector("configuration")
     copy.profiles.update(_direct.profiles)
     copy.params.update(_direct.params)
@@ -987,5 +987,5 @@ def direct_collector() -> Collector:
 
 
 def with_availability(entry: Entry, reason: str) -> Entry:
-    """Return `entry` marked as not available now."""
+    """Return a copy of `entry` that is marked as unavailable, with the reason."""
     return replace(entry, offer=replace(entry.offer, unavailable=reason))

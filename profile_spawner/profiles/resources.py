@@ -1,7 +1,7 @@
-"""What a profile may ask for: volumes, files, secrets, roles, manifests, init containers.
+"""The objects that hooks return: volumes, files, secrets, roles, manifests, init containers.
 
-The models are frozen and strict: a misspelt key is an error that names the nearest right one. The names of models and
-fields are those of the EOEPCA configurator, so that its users find their way.
+The models are frozen and strict: a misspelt key is an error that suggests the correct key. The names of models and
+fields are those of the EOEPCA configurator.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _check_quantity(value: Any) -> str:
 
 
 quantity = Annotated[str, BeforeValidator(_check_quantity)]
-"""A Kubernetes quantity, kept as it was written."""
+"""A Kubernetes quantity. The spelling is not changed."""
 
 
 def memory_quantity(value: Any) -> str | int | None:
@@ -135,7 +135,7 @@ FileMode = Annotated[str | None, BeforeValidator(_octal)]
 
 
 class InlineText(str):
-    """The text of a file, where a profile would otherwise name a file by its path."""
+    """The text of a file, used instead of the path of a file."""
 
     __slots__ = ()
 
@@ -145,13 +145,13 @@ class _Model(BaseModel):
 
 
 class VolumeMount(_Model):
-    """Where a volume appears in the container.
+    """A mount of a volume in the container.
 
     Attributes:
         name: The volume's name; empty means the volume that this mount belongs to.
         mount_path: An absolute path.
         sub_path: A path inside the volume to mount instead of its root. Such a mount is never updated by the kubelet.
-        read_only: Whether writing is refused.
+        read_only: Whether the mount is read-only.
     """
 
     name: str = ""
@@ -160,7 +160,7 @@ class VolumeMount(_Model):
     read_only: bool = False
 
     def to_kubernetes(self) -> dict[str, Any]:
-        """Return the `VolumeMount` as Kubernetes writes it."""
+        """Return the mount in Kubernetes' format."""
         mount: dict[str, Any] = {"name": self.name, "mountPath": self.mount_path}
         if self.sub_path:
             mount["subPath"] = self.sub_path
@@ -170,20 +170,20 @@ class VolumeMount(_Model):
 
 
 class InitContainerVolumeMount(VolumeMount):
-    """A mount of an init container; the same fields."""
+    """A mount of an init container. It has the same fields as `VolumeMount`."""
 
 
 class Volume(_Model):
-    """A PersistentVolumeClaim that is made when it is missing, and mounted.
+    """A PersistentVolumeClaim that is mounted. It is created if it does not exist.
 
     Attributes:
         name: The volume's name in the pod.
-        claim_name: The claim's name. In a namespace that users share it is made unique per user.
+        claim_name: The claim's name. If users share the namespace, the spawner makes it unique per user.
         size: A Kubernetes quantity such as `20Gi`.
-        storage_class: `None` takes the cluster's default class.
+        storage_class: The storage class; `None` means the cluster's default class.
         access_modes: Kubernetes access modes.
         volume_mount: Where it is mounted.
-        persist: `True`: the claim stays when the server stops. `False`: it goes with the server.
+        persist: Whether the claim is kept when the server stops. If `False`, it is deleted with the server.
         annotations: Annotations of the claim.
     """
 
@@ -208,8 +208,8 @@ class Volume(_Model):
 class ConfigMap(_Model):
     """Files for the server.
 
-    Either one file (`key` and `content`), mounted as the file `mount_path`, or several (`data`), mounted as the
-    directory `mount_path`. Without `mount_path` the ConfigMap is made but not mounted (for `get_env_config_maps()`).
+    Use `key` and `content` for one file, mounted as the file `mount_path`. Use `data` for several files, mounted as the
+    directory `mount_path`. Without `mount_path` the ConfigMap is created but not mounted (for `get_env_config_maps()`).
 
     Attributes:
         name: A name within the profile.
@@ -257,7 +257,7 @@ class ConfigMap(_Model):
 
 
 class SecretMount(_Model):
-    """A Secret that exists already, mounted as a directory, or as one file with `sub_path`."""
+    """An existing Secret, mounted as a directory, or as one file with `sub_path`."""
 
     name: DnsName
     mount_path: ContainerPath
@@ -273,14 +273,14 @@ class ConfigMapKeyRef(_Model):
 
 
 class SecretKeyRef(_Model):
-    """One value of a Secret. The value itself never passes the hub."""
+    """One value of a Secret. The hub does not read the value."""
 
     name: DnsName
     key: FileKey
 
 
 class ConfigMapEnvVarReference(_Model):
-    """An environment variable whose value stands in a ConfigMap (`configMapKeyRef`)."""
+    """An environment variable whose value comes from a ConfigMap (`configMapKeyRef`)."""
 
     from_config_map: ConfigMapKeyRef
 
@@ -290,7 +290,7 @@ class ConfigMapEnvVarReference(_Model):
 
 
 class SecretEnvVarReference(_Model):
-    """An environment variable whose value stands in a Secret (`secretKeyRef`)."""
+    """An environment variable whose value comes from a Secret (`secretKeyRef`)."""
 
     from_secret: SecretKeyRef
 
@@ -300,16 +300,16 @@ class SecretEnvVarReference(_Model):
 
 
 EnvValue = str | ConfigMapEnvVarReference | SecretEnvVarReference
-"""What an environment variable may be."""
+"""The type of an environment variable's value."""
 
 
 class Manifest(_Model):
-    """Any Kubernetes objects that go with the server, as the hub's policy allows.
+    """Kubernetes objects that the spawner creates for the server. The hub's policy decides which kinds are allowed.
 
     Attributes:
         name: A name within the profile.
         content: The objects; `{{ references }}` in their texts are replaced.
-        persist: `False`: they go with the server. `True`: they stay.
+        persist: Whether the objects are kept when the server stops. If `False`, they are deleted with the server.
     """
 
     name: str = Field(min_length=1, max_length=253)
@@ -325,7 +325,7 @@ class Manifest(_Model):
 
 
 class Verb(str, Enum):
-    """What a role may allow. `*`, `bind`, `escalate` and `impersonate` are left out on purpose."""
+    """The verbs that a role may allow. `*`, `bind`, `escalate` and `impersonate` are deliberately not included."""
 
     get = "get"
     list = "list"
@@ -338,7 +338,7 @@ class Verb(str, Enum):
 
 
 class SubjectKind(str, Enum):
-    """Whom a role is bound to."""
+    """The kind of a role binding's subject."""
 
     service_account = "ServiceAccount"
     user = "User"
@@ -352,7 +352,7 @@ class Subject(_Model):
 
 
 class Role(_Model):
-    """One rule, as a namespaced Role."""
+    """A namespaced Role with one rule."""
 
     name: RbacName
     resources: tuple[str, ...]
@@ -361,7 +361,7 @@ class Role(_Model):
 
 
 class RoleBinding(_Model):
-    """A Role and whom it is bound to. Allowed only where the hub's policy names the kind."""
+    """A Role and the subjects it is bound to. The hub's policy must allow the kind."""
 
     name: RbacName
     subjects: tuple[Subject, ...]
@@ -370,21 +370,21 @@ class RoleBinding(_Model):
 
 
 class ImagePullSecret(_Model):
-    """A pull secret for the pod: one that exists, or one made from `data` (a base64 `.dockerconfigjson`)."""
+    """A pull secret for the pod: an existing one, or a new one from `data` (a base64 `.dockerconfigjson`)."""
 
     name: DnsName
     data: SecretStr | None = None
 
 
 class InitContainer(_Model):
-    """A container that runs to its end before the server starts.
+    """A container that runs and ends before the server starts.
 
     Attributes:
         name: A DNS label.
-        image: `None` takes the profile's own image.
-        command: The program and its arguments; no shell is involved.
-        volume_mounts: Mounts of the pod's volumes. The name of one of the profile's own mounted ConfigMaps stands for
-            its files.
+        image: The image; `None` means the profile's image.
+        command: The program and its arguments. They are not passed to a shell.
+        volume_mounts: Mounts of the pod's volumes. To mount the files of one of the profile's mounted ConfigMaps, use
+            the name of the ConfigMap.
         env: Constant environment variables.
     """
 
@@ -396,12 +396,13 @@ class InitContainer(_Model):
 
 
 class Lifetime(str, Enum):
-    """How long an object lives.
+    """The lifetime of an object.
 
     Attributes:
-        shared: The same content for every server: content-addressed name, immutable, swept when unused.
-        owned: Belongs to one server: it has an owner reference to the pod and goes with it.
-        kept: The user's data: made when missing, never removed with the server.
+        shared: All servers use the same object. It is immutable and its name contains a hash of its content. It is
+            deleted when no server uses it.
+        owned: Belongs to one server. It has an owner reference to the pod and is deleted with it.
+        kept: The user's data. It is created if it does not exist, and is not deleted with the server.
     """
 
     shared = "shared"
@@ -411,15 +412,15 @@ class Lifetime(str, Enum):
 
 @dataclasses.dataclass(frozen=True)
 class KubeObject:
-    """A Kubernetes object that a server needs, ready to be created but for its labels and owner.
+    """A Kubernetes object that a server needs. Only its labels and its owner are added later.
 
     Attributes:
         api_version: For example `v1`.
         kind: For example `ConfigMap`.
         name: The final name in the cluster.
-        body: The manifest without `metadata.name` and `metadata.namespace`; never mutated.
+        body: The manifest without `metadata.name` and `metadata.namespace`. It is not changed.
         lifetime: See `Lifetime`.
-        field: The attribute or hook of the profile that asked for it, for messages.
+        field: The attribute or hook of the profile that defines the object, for messages.
     """
 
     api_version: str
@@ -431,5 +432,5 @@ class KubeObject:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What makes the object unique in its namespace."""
+        """The unique key of the object in its namespace."""
         return (self.api_version, self.kind, self.name)

@@ -1,7 +1,7 @@
-"""The one function that turns a request into a valid choice.
+"""Turns a request into a valid choice.
 
-`select()` is total: for any JSON, any user and any offers it returns a `Selection` or a `Rejection`, never raises.
-The form, a link, the REST API and a restart from stored options all go through it, so what one refuses, all refuse.
+For any JSON, any user and any offers, `select()` returns a `Selection` or a `Rejection`. It never raises. The form, a
+link, the REST API and a restart from stored options all use it, so they follow the same rules.
 
 The flat shape of `user_options` is KubeSpawner's: `{"profile": SLUG, OPTION: CHOICE, "OPTION--unlisted-choice": TEXT}`.
 """
@@ -32,14 +32,14 @@ __all__ = [
 ]
 
 UNLISTED_CHOICE = "unlisted-choice"
-"""What KubeSpawner's own form posts as the choice when the user picked "Other"."""
+"""The value that KubeSpawner's own form posts when the user chooses "Other"."""
 
 _Missing: Any = object()
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What the page and the choice need to know of a profile: nothing that must not be shown.
+    """The data of a profile for the page and for the check of a choice. It contains no secrets.
 
     Attributes:
         slug: The profile's identity.
@@ -68,7 +68,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a request.
+    """One error in a request.
 
     Attributes:
         field: The form field concerned, or `profile`.
@@ -100,7 +100,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A request that cannot be fulfilled: the user's mistake, answered with 400.
+    """An invalid request. The error is the user's, and the response has status 400.
 
     Attributes:
         problems: What is wrong, field by field; never empty.
@@ -123,7 +123,7 @@ class _Reader:
         self.offer = offer
         self.request = request
         self.user = user
-        # What a user may not choose gets its default, and to the user it does not exist.
+        # An option that the user may not choose gets its default. The user cannot see that it exists.
         self.hidden = frozenset(o.name for o in offer.options if not o.access.allows(user))
         self.values: dict[str, Any] = {}
         self.typed: set[str] = set()
@@ -212,11 +212,11 @@ class _Reader:
 
 
 def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: str | None) -> Selection | Rejection:
-    """Turn a request into a valid choice, or say what is wrong with it. Never raises, never blocks.
+    """Turn a request into a valid choice, or return the errors. Never raises and never blocks.
 
     Args:
         request: Any JSON: what was posted, linked, sent to the REST API or stored.
-        user: Who asks.
+        user: The user who sent the request.
         offers: The profiles that this user may use (and no others), by slug and by alias.
         default: The slug that is taken when none is named; `None` when there is none.
     """
@@ -251,13 +251,13 @@ def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: s
 
 
 def offer_for(offer: Offer, user: UserInfo) -> Offer:
-    """Return `offer` with only those options and choices that `user` may use: what a page may show."""
+    """Return `offer` with only the options and choices that `user` may use, so that a page can show it."""
     options = tuple(o.for_user(user) for o in offer.options if o.access.allows(user))
     return offer if options == offer.options else replace(offer, options=options)
 
 
 def default_selection(offer: Offer) -> Selection:
-    """Return the choice of a user who may use everything and chooses nothing."""
+    """Return the default choice of a user who may use all options."""
     values: dict[str, Any] = {}
     for option in offer.options:
         if not any(values.get(other) not in allowed for other, allowed in option.when.items()):
@@ -271,12 +271,12 @@ def default_selection(offer: Offer) -> Selection:
 
 
 def form_field(slug: str, option: str) -> str:
-    """Return the name of the form field of an option, as KubeSpawner's own form has it."""
+    """Return the name of an option's form field. The names are those of KubeSpawner's own form."""
     return f"profile-option-{slug}--{option}"
 
 
 def from_form(form: Mapping[str, Sequence[Any]], offers: Mapping[str, Offer]) -> dict[str, Any]:
-    """Read the posted form, or the query of a link, into the flat shape of `user_options`.
+    """Convert the posted form, or the query of a link, to the flat format of `user_options`.
 
     Only the fields of the chosen profile count: without JavaScript the browser sends those of all profiles. Nothing is
     decided here; `select()` does that.
@@ -297,7 +297,7 @@ def from_form(form: Mapping[str, Sequence[Any]], offers: Mapping[str, Offer]) ->
         if value is not None:
             result[option.name] = value
         text = _first(form.get(name + UNLISTED))
-        # The text field is always there; it counts when the list says so, or when there is no list to say it.
+        # The text field is always sent. Use it if the list selects it, or if there is no list.
         if text not in (None, "") and (not option.listed() or result.get(option.name) in (None, "", UNLISTED_CHOICE)):
             result[option.name + UNLISTED] = text
     prefixes = [form_field(o.slug, "") for o in offers.values() if o.slug != slug]

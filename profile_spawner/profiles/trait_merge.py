@@ -1,6 +1,6 @@
-"""How what a profile builds is joined with what the hub has configured.
+"""Merges the trait values of a profile with those of the hub's configuration.
 
-KubeSpawner replaces lists, so that a profile's `volumes` drop the user's home. Here every value is joined by its type:
+KubeSpawner replaces lists, so a profile's `volumes` would remove the user's home. Here values are merged by type:
 
 - mappings (environment, labels, limits, node selector, ...): by key, the later one wins;
 - volumes, init containers, extra containers, pull secrets: by name;
@@ -8,7 +8,7 @@ KubeSpawner replaces lists, so that a profile's `volumes` drop the user's home. 
 - tolerations and affinities: by content;
 - everything else: replaced.
 
-Two different things under one name are a `ConflictError` that names both origins. Nothing is changed in place.
+Two different items with the same name raise a `ConflictError` that names both origins. Arguments are not changed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NAMED_TRAITS = {
     "volume_mounts": ("mountPath", "mount_path"),
     "volumes": ("name",),
 }
-"""Lists whose items are told apart by a key, with its spellings."""
+"""Lists whose items are identified by a key, with the spellings of that key."""
 
 SET_TRAITS = frozenset(
     {
@@ -63,7 +63,7 @@ _DEEP_TRAITS = frozenset(
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a list trait's value as a list: KubeSpawner takes mappings too, sorted by key."""
+    """Return a list trait's value as a list. KubeSpawner also accepts mappings; their values are sorted by key."""
     if isinstance(value, Mapping):
         return [value[key] for key in sorted(value)]
     return list(value or ())
@@ -72,7 +72,7 @@ def as_list(value: Any) -> list[Any]:
 def merge_overrides(
     base: Mapping[str, Any], extra: Mapping[str, Any], *, base_origin: str, extra_origin: str
 ) -> dict[str, Any]:
-    """Return `base` with all of `extra` merged in, trait by trait.
+    """Return `base` with `extra` merged into it, trait by trait.
 
     Raises:
         ConflictError: naming both origins.
@@ -87,7 +87,7 @@ def merge_overrides(
 
 
 def merge_trait(trait: str, base: Any, extra: Any, *, base_origin: str, extra_origin: str) -> Any:
-    """Return the joined value of one trait; neither argument is changed.
+    """Return the merged value of one trait. The arguments are not changed.
 
     Raises:
         ConflictError: when both have a different thing under one name.
@@ -113,7 +113,7 @@ def _identity(item: Any, spellings: Sequence[str]) -> Any:
 
 
 def _normal(item: Any) -> Any:
-    """Return an item in one spelling, so that `mountPath` and `mount_path` compare equal."""
+    """Return an item with normalized keys, so that `mountPath` and `mount_path` compare equal."""
     if isinstance(item, Mapping):
         return {_camel(k): _normal(v) for k, v in item.items() if v is not None}
     if isinstance(item, list | tuple):

@@ -1,4 +1,4 @@
-"""What users type stays text: checks of typed texts, and how a chosen value is put into an override.
+"""Checks texts that users type, and inserts chosen values into overrides.
 
 A typed text is never formatted, rendered or run. It is escaped where KubeSpawner expands braces and where Kubernetes
 replaces `$(NAME)`.
@@ -104,19 +104,19 @@ _TEXT_TRAITS = frozenset(
 
 
 def check_typed(label: str, value: Any, limit: int, pattern: str | None, message: str) -> tuple[Any, str]:
-    """Return the text without white space around it and an empty problem, or `None` and what is wrong with it.
+    """Return the stripped text and an empty message, or `None` and an error message.
 
     Args:
         label: What the field is called on the page.
         value: What was sent: any JSON.
         limit: The longest text, in characters.
         pattern: A regular expression that the whole text must match.
-        message: What is said when it does not.
+        message: The error message when it does not match.
     """
     if not isinstance(value, str):
         return None, Text("“%(name)s” must be a text.", name=label)
     text = value.strip()
-    # The length comes first, so that no pattern is ever tried on a long text.
+    # Check the length first, so that no pattern is matched with a long text.
     if len(text) > limit:
         return None, Text("“%(name)s” may have at most %(limit)s characters.", name=label, limit=limit)
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):

@@ -1,7 +1,7 @@
-"""Reads YAML that somebody else wrote: bounded in every direction, and every value knows its line.
+"""Reads untrusted YAML with limits on size, depth and number of values, and records the line of every value.
 
-Built on libyaml's events, without recursion: a document that is too deep, wide or full of aliases is refused before it
-costs anything. Tags are refused, keys must be unique texts, and the values are those of JSON; dates stay text.
+It processes libyaml's events without recursion, so it can refuse a document that exceeds a limit early. Tags are
+refused. Keys must be unique texts. Values have the types of JSON; dates stay text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CORE = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
 
 
 class YamlMap(dict[str, Any]):
-    """A mapping that knows where it and its keys were written.
+    """A mapping with the line numbers of itself and its keys.
 
     Attributes:
         line: Its first line, from 1.
@@ -52,7 +52,7 @@ class YamlMap(dict[str, Any]):
 
 
 class YamlList(list[Any]):
-    """A list that knows where it and its items were written; see `YamlMap`."""
+    """A list with the line numbers of itself and its items; see `YamlMap`."""
 
     __slots__ = ("line", "lines", "size")
 
@@ -189,7 +189,7 @@ class _Reader:
         return isinstance(frame.value, YamlMap) and frame.key is _NO_KEY
 
     def _add(self, value: Any, size: int, event: Any, *, line: int = 0, counted: bool = False) -> None:
-        """Put a complete value where it belongs."""
+        """Add a complete value to its parent."""
         self._nodes += 0 if counted else size
         if self._nodes > MAX_NODES:
             raise self._error(f"the document has more than {MAX_NODES:,} values, aliases counted in full", event)

@@ -1,4 +1,4 @@
-"""VS Code in the browser, by code-server."""
+"""VS Code in the browser, with code-server."""
 
 from .base_coder import BaseCoderProfile
 from .coder_profiles import CoderProfile, GpuCoderProfile

@@ -1,4 +1,4 @@
-"""The family of VS Code profiles."""
+"""The base class of VS Code profiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BaseCoderProfile(BaseWorkspaceProfile):
 
     The image must contain `jupyterhub-singleuser`, code-server and jupyter-server-proxy with an entry `code-server`,
     as the images `glcr.b-data.ch/jupyterlab/...` do. For an image with `jupyter-vscode-proxy` set `default_url` to
-    `/vscode/`. An image with code-server alone (`codercom/code-server`) cannot be used: nothing in it knows the hub.
+    `/vscode/`. An image with code-server alone (`codercom/code-server`) cannot be used: it cannot log in.
     """
 
     default_url: Any = "/code-server/?folder=/workspace"

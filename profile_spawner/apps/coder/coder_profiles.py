@@ -1,4 +1,4 @@
-"""Ready VS Code profiles."""
+"""Built-in VS Code profiles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CoderProfile(BaseCoderProfile):
 
 
 class GpuCoderProfile(CoderProfile):
-    """VS Code with Python and CUDA on one NVIDIA GPU. It needs nodes with NVIDIA's device plug-in."""
+    """VS Code with Python and CUDA on one NVIDIA GPU. The nodes need NVIDIA's device plug-in."""
 
     slug = "gpu_coder_app"
     display_name = "VS Code with GPU"

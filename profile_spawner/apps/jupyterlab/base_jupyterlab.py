@@ -1,4 +1,4 @@
-"""The family of JupyterLab profiles."""
+"""The base class of JupyterLab profiles."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class BaseJupyterLabProfile(BaseWorkspaceProfile):
     init_script_path: Any = _ASSETS / "common" / "init.sh"
 
     def get_config_maps(self) -> list[ConfigMap]:
-        """Return the settings of the Jupyter server: deleted files are gone, and do not fill the workspace as trash."""
+        """Return the settings of the Jupyter server. Deleted files are removed at once, not moved to the trash."""
         return [_SERVER_SETTINGS]
 
     def get_pod_env_vars(self) -> Mapping[str, Any]:
-        """Return what the start-up files read, and where Jupyter finds its settings."""
+        """Return the variables for the start-up files and for Jupyter's settings."""
         return {"JUPYTER_CONFIG_PATH": _SETTINGS_DIR, **super().get_pod_env_vars()}

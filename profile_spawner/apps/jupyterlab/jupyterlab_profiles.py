@@ -1,4 +1,4 @@
-"""Ready JupyterLab profiles."""
+"""Built-in JupyterLab profiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REDIS = load_manifests(Path(__file__).parent / "manifests" / "redis" / "redis.y
 
 
 class SmallJupyterLabProfile(BaseJupyterLabProfile):
-    """A small JupyterLab on the Docker Stacks' minimal image: Python, git, a few tools."""
+    """A small JupyterLab with the Docker Stacks' minimal image: Python, git and a few tools."""
 
     slug = "jupyterlab_small"
     display_name = "JupyterLab, small"
@@ -71,7 +71,7 @@ class GpuJupyterLabProfile(BaseJupyterLabProfile):
 
 
 class RedisJupyterLabProfile(SmallJupyterLabProfile):
-    """A JupyterLab with a Redis of its own beside it: a Deployment and a Service that go with the server.
+    """JupyterLab with a Redis: a Deployment and a Service, which are deleted with the server.
 
     The hub's policy must allow profiles to bring Deployments (Services it allows by default).
     """
@@ -86,5 +86,5 @@ class RedisJupyterLabProfile(SmallJupyterLabProfile):
         return [_REDIS]
 
     def get_pod_env_vars(self) -> Mapping[str, Any]:
-        """Return the variables of the family, and where Redis is found."""
+        """Return the variables of the family and the address of Redis."""
         return {**super().get_pod_env_vars(), "REDIS_URL": "redis://redis-{{ server_slug }}:6379/0"}

@@ -1,4 +1,4 @@
-"""The family of remote desktops."""
+"""The base class of remote desktop profiles."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BaseRemoteDesktopProfile(BaseWorkspaceProfile):
     init_script_path: Any = _ASSETS / "init.sh"
 
     def get_pod_env_vars(self) -> Mapping[str, Any]:
-        """Return what the start-up files read, and folders for the desktop's settings on the workspace."""
+        """Return the variables for the start-up files, and the folders for the desktop's settings in the workspace."""
         return {
             "XDG_CONFIG_HOME": f"{self.home_dir}/.config",
             "XDG_DATA_HOME": f"{self.home_dir}/.local/share",

@@ -1,4 +1,4 @@
-"""Ready remote desktops."""
+"""Built-in remote desktop profiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["RemoteDesktopProfile"]
 
 
 class RemoteDesktopProfile(BaseRemoteDesktopProfile):
-    """The MATE desktop, in the image that a maintainer of jupyter-remote-desktop-proxy publishes."""
+    """The MATE desktop, with the image of a maintainer of jupyter-remote-desktop-proxy."""
 
     slug = "remote_desktop"
     display_name = "Remote desktop"
