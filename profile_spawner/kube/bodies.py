@@ -72,13 +72,13 @@ def is_same_shared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def is_kept_for(found: Mapping[str, Any], identity: ServerIdentity, adopt_unlabelled: bool) -> bool:
-    """Tell whether what was found may be used as this user's data."""
+    """Return whether an existing object may be used as this user's persistent data."""
     labels = labels_of(found)
     if labels.get(LABEL_MANAGED_BY) == MANAGED_BY:
         return labels.get(LABEL_LIFETIME) == Lifetime.kept.value and identity.keeps(labels)
     if not adopt_unlabelled or found.get("kind", "PersistentVolumeClaim") != "PersistentVolumeClaim":
         return False
-    # KubeSpawner writes the user it made a claim for into an annotation, unshortened.
+    # KubeSpawner writes the full name of the claim's user into an annotation.
     annotations = found["metadata"].get("annotations") or {}
     return bool(annotations.get(_KUBESPAWNER_USER, identity.user) == identity.user)
 

@@ -211,7 +211,7 @@ class ConfigMapWatch:
 
 
 class _Gone(Exception):  # noqa: N818 - the name of the HTTP status
-    """The API server has forgotten the version from which it should tell what has changed."""
+    """The API server no longer has the requested resource version."""
 
 
 async def _lines(content: Any) -> AsyncIterator[bytes]:
@@ -226,7 +226,7 @@ async def _lines(content: Any) -> AsyncIterator[bytes]:
 
 
 async def _parsed(line: bytes) -> Mapping[str, Any]:
-    # A large document is parsed where it does not hold up the hub.
+    # A large document is parsed in a thread, so that the event loop is not blocked.
     event = await asyncio.to_thread(json.loads, line) if len(line) > _LARGE else json.loads(line)
     if not isinstance(event, dict):
         raise ValueError("an event of the watch is no mapping")

@@ -1,8 +1,8 @@
 """The file that the EOEPCA configurator writes and the ApplicationHub reads: `config.yml`.
 
-Its models and their defaults are those of app-hub-configurator 0.1.1. Reading it is generous: unknown keys are told and
-left out, as the ApplicationHub ignores them. What its runtime does only by accident is not repeated: a profile without
-volumes keeps its role bindings, pull secrets and init containers.
+The models and defaults are those of app-hub-configurator 0.1.1. Unknown keys cause a warning and are omitted, because
+the ApplicationHub ignores them. One bug of its runtime is not copied: here, a profile without volumes keeps its role
+bindings, pull secrets and init containers.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _INIT_COMMANDS = (["sh", "-c", f"sh {_INIT_MOUNT}"], ["sh", _INIT_MOUNT])
 async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequence[str]) -> Dump:
     """Return these profiles as the ApplicationHub's configuration.
 
-    What that file cannot say is told. A profile that it would open to more people is left out.
+    What the file cannot express causes a warning. A profile that would be available to more users there is omitted.
 
     Args:
-        snapshot: What is loaded.
-        slugs: Which profiles, in this order.
-        groups: Who may use a profile that is for everybody here: there, every profile needs a group.
+        snapshot: The loaded profiles.
+        slugs: The profiles to write, in this order.
+        groups: The groups for profiles that are available to all users here. There, every profile needs a group.
     """
     dump = Dump()
     profiles = []

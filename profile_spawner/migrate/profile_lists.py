@@ -1,8 +1,8 @@
-"""Plain profile lists, wherever they are kept.
+"""Finds and converts plain profile lists of KubeSpawner.
 
-In the values of Zero to JupyterHub (`singleuser.profileList`, at any depth: below the name of an umbrella chart, in a
-HelmRelease or an Argo CD Application), in a ConfigMap that holds such values as text, as a list of their own, and in a
-`jupyterhub_config.py`.
+A list may be in the values of Zero to JupyterHub (`singleuser.profileList`, at any depth: below the name of an umbrella
+chart, in a HelmRelease or an Argo CD Application), in a ConfigMap that contains such values as text, in a file of its
+own, or in a `jupyterhub_config.py`.
 """
 
 from __future__ import annotations
