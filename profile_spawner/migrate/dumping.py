@@ -194,7 +194,7 @@ def with_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _tell(cls: type[BaseAppProfile], values: Mapping[str, Any], dump: Dump) -> None:
-    """Say what a document cannot."""
+    """Add warnings about what a document cannot express."""
     base = BaseAppProfile.is_available_to.__func__  # type: ignore[attr-defined]
     if cls.is_available_to.__func__ is not base:  # type: ignore[attr-defined]
         dump.warnings.append(f"{cls.slug}: is_available_to() is code; the document offers the profile to more people")

@@ -54,7 +54,7 @@ def find_lists(text: str | bytes, place: str) -> list[FoundList]:
         place: The file, for messages.
 
     Raises:
-        SourceError: when it cannot be read, or there is none, with what was looked for.
+        SourceError: If the text cannot be read, or contains no list. The message says what was searched for.
     """
     found = []
     for document in parse_yaml(text, place):
@@ -139,7 +139,7 @@ def converted(entry: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[tupl
     """Return an entry in words that mean here what they meant before, and what is different, with its path.
 
     Raises:
-        SourceError: when it names teams and groups.
+        SourceError: If the entry names both teams and groups.
     """
     made = _plain(entry)
     changes: list[tuple[tuple[Any, ...], str]] = []

@@ -108,7 +108,7 @@ class DataPolicy:
         kinds: Additional kinds of objects that documents may create. The hub's `Policy` is checked too.
         override_keys: Additional settings of KubeSpawner that documents may override.
         labels: Labels and annotations with a prefix that documents may set: names, or prefixes that end with `/`.
-            Names without a prefix are always allowed.
+            Most names without a prefix are always allowed.
         claims: Claims that documents may mount, besides the user's home and the claims that the profile creates.
         unrestricted: Whether everything is allowed, as for Python modules.
     """
