@@ -1,7 +1,7 @@
 """ProfileSpawner: the profile engine for JupyterHub on Kubernetes.
 
-The names here are an author's interface; everything that a module of profiles needs. They are loaded on first use, so
-that the parts which need none of them start quickly. `ProfileSpawner` itself stands in `profile_spawner.spawner`.
+This module exports the public API for authors of profiles. Each name is imported at its first use, so that
+`import profile_spawner` is fast. The spawner class `ProfileSpawner` is in `profile_spawner.spawner`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _HOME = {
     "load_manifests": "apps.assets",
     "profile_registry": "profiles.registry",
 }
-"""The module of each name; what is not listed is a model of `profiles.resources`."""
+"""The module that defines each name. Names that are not listed are defined in `profiles.resources`."""
 
 
 def __getattr__(name: str) -> Any:

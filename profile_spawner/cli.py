@@ -1,7 +1,7 @@
 """The command line: `profile-spawner COMMAND`.
 
-Every command imports what it needs when it is called, so that `--help` is quick and most commands need neither a hub
-nor a cluster.
+Every command imports its dependencies when it is called, so that `--help` is fast. Most commands need neither a hub nor
+a cluster.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ app.add_typer(importing)
 
 
 def main() -> None:
-    """Run the command line. A mistake of the user's is one message and exit code 1, never a traceback."""
+    """Run the command line. For a user error, print one message without a traceback and exit with code 1."""
     try:
         app()
     except ProfileSpawnerError as e:

@@ -1,7 +1,7 @@
-"""What can go wrong, said so that the reader can mend it.
+"""The exceptions of this project, and helpers for error messages.
 
-Every error of this project derives from `ProfileSpawnerError` and carries the culprit as attributes, so that the
-log, the spawn page, the command line and SARIF reports can each show it in their own way.
+Every exception derives from `ProfileSpawnerError`. Its attributes say which profile, file and field caused it, so that
+the log, the spawn page, the command line and SARIF reports can each format it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = [
 
 @dataclass(frozen=True, order=True)
 class Origin:
-    """Where something was written down.
+    """The place where something is defined.
 
     Attributes:
         source: A file path, `configmap/NAME`, `entry point NAME` or `configuration`.
-        line: The line in it, from 1; 0 when unknown.
+        line: The line in the source, from 1; 0 if it is unknown.
     """
 
     source: str
@@ -44,7 +44,7 @@ class Origin:
         return f"{self.source}:{self.line}" if self.line else self.source
 
 
-# Bounded in every direction: what somebody sent may be nested as deep as the interpreter allows.
+# All sizes are limited: input may be very large or very deeply nested.
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 8
 _REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxfrozenset = 50
@@ -54,7 +54,7 @@ _REPR.maxstring = _REPR.maxlong = _REPR.maxother = 400
 def shorten(value: object, limit: int = 64) -> str:
     """Return `value` as one safe line for a message: control characters escaped, at most `limit` characters.
 
-    Applied to whatever a user or a foreign document wrote before it reaches a log line (log injection, log floods).
+    Use it for everything from users and documents before it is logged; it prevents log injection and log flooding.
     """
     text = value if isinstance(value, str) else _REPR.repr(value)
     text = text[: limit * 2]
@@ -63,12 +63,12 @@ def shorten(value: object, limit: int = 64) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return `; did you mean 'NAME'?` with the nearest known name, to end a message with; empty if none is alike.
+    """Return `; did you mean 'NAME'?` with the most similar known name, for the end of a message; or an empty text.
 
     Args:
-        word: What was written.
+        word: The unknown name.
         known: The names that exist.
-        cutoff: How alike they must be, from 0 to 1.
+        cutoff: The minimum similarity, from 0 to 1.
     """
     import difflib
 
@@ -77,16 +77,16 @@ def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str
 
 
 class ProfileSpawnerError(Exception):
-    """The base of all errors of this project.
+    """The base class of all exceptions of this project.
 
     Args:
-        message: What is wrong, without the culprit's name.
-        profile: The slug of the profile concerned.
-        origin: Where it was written.
-        field: The attribute, option or document path concerned.
-        value: The value found; shortened in the text. Never a secret.
-        expected: What would have been right.
-        hint: What to do next.
+        message: What is wrong, without the names of profile, file and field.
+        profile: The slug of the profile that has the error.
+        origin: The file and line of the error.
+        field: The attribute, option or document path that has the error.
+        value: The invalid value; it is shortened in the text. It must never be a secret.
+        expected: What a valid value looks like.
+        hint: What the reader can do next.
     """
 
     def __init__(
@@ -128,11 +128,11 @@ class ProfileSpawnerError(Exception):
 
 
 class ProfileDefinitionError(ProfileSpawnerError):
-    """A profile is written wrongly: found when it is registered, never first at a user's spawn."""
+    """A profile is defined incorrectly. This is detected when the profile is registered, not at a spawn."""
 
 
 class DuplicateSlugError(ProfileDefinitionError):
-    """Two profiles use one slug. The message names both places."""
+    """Two profiles have the same slug. The message names both places."""
 
 
 class SourceError(ProfileSpawnerError):
@@ -140,33 +140,33 @@ class SourceError(ProfileSpawnerError):
 
 
 class ParamError(ProfileSpawnerError):
-    """A param is undefined, does not fit its schema, or cannot be resolved."""
+    """A param is undefined, its value does not match its schema, or it cannot be resolved."""
 
 
 class ConflictError(ProfileSpawnerError):
-    """Two different things claim one name. The message names both origins."""
+    """Two different objects have the same name. The message names both origins."""
 
 
 class PolicyError(ProfileSpawnerError):
-    """A profile asks for what the hub's policy does not allow."""
+    """A profile requests something that the hub's policy does not allow."""
 
 
 class BuildError(ProfileSpawnerError):
-    """A profile's hook failed, or returned what it must not, while a server was being prepared."""
+    """A profile's hook failed or returned an invalid value while a server was being prepared."""
 
 
 class NotAvailableError(ProfileSpawnerError):
-    """A profile exists but cannot be used now; the message says why."""
+    """A profile exists but cannot be used now. The message says why."""
 
 
 class ClusterError(ProfileSpawnerError):
-    """Kubernetes refused or failed.
+    """Kubernetes refused a request, or the request failed.
 
     Args:
         message: What failed, for the administrator's log.
         reason: A short machine-readable word: `quota`, `forbidden`, `invalid`, `conflict`, `unreachable`.
-        user_message: What the user is told, with what to do next.
-        blame: Who has to act: `user`, `profile`, `admin` or `cluster`. Only `cluster` may count towards the hub's
+        user_message: The message for the user, including what to do next.
+        blame: Who has to fix it: `user`, `profile`, `admin` or `cluster`. Only `cluster` may count towards the hub's
             `consecutive_failure_limit`.
         kwargs: As for `ProfileSpawnerError`.
     """

@@ -1,6 +1,6 @@
-"""Prometheus metrics of the profiles, on the hub's own `/metrics`.
+"""Prometheus metrics about profiles, served at the hub's own `/metrics`.
 
-Prometheus keeps one registry for each process, so these are made once, when they are first used.
+The Prometheus client has one registry per process, so the metrics are created once, at the first use.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 __all__ = ["Metrics", "SpawnResult", "hub_metrics"]
 
 SpawnResult = Literal["success", "failure", "refused"]
-"""How a start ended; `refused` is a mistake of the user's."""
+"""The result of a server start; `refused` means that the user's request was invalid."""
 
 
 class Metrics:
-    """What is told about reloads and starts.
+    """The metrics about reloads of profiles and starts of servers.
 
     Args:
-        registry: Where the metrics are registered.
+        registry: The registry for the metrics.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -68,11 +68,12 @@ class Metrics:
         )
 
     def spawned(self, profile: str, result: SpawnResult) -> None:
-        """Note how a start ended.
+        """Record the result of a server start.
 
         Args:
-            profile: The slug of a profile on offer, never what a user sent; empty without one.
-            result: How.
+            profile: The slug of an existing profile, or an empty text. Never a text from the user, because every
+                label value creates a time series.
+            result: The result.
         """
         self._spawns.labels(profile, result).inc()
 
@@ -86,15 +87,15 @@ class Metrics:
         sources: Mapping[str, int],
         seconds: float,
     ) -> None:
-        """Note the outcome of a reload.
+        """Record the result of a reload.
 
         Args:
-            successful: Whether all sources were fine.
-            timestamp: When, in seconds since 1970.
-            generation: The generation that is offered now.
-            profiles: How many profiles there are by state.
-            sources: How many modules, documents and ConfigMaps there are by state.
-            seconds: How long it took.
+            successful: Whether all sources were loaded without errors.
+            timestamp: The time of the reload, in seconds since 1970.
+            generation: The current generation of profiles.
+            profiles: The number of profiles, by state.
+            sources: The number of modules, documents and ConfigMaps, by state.
+            seconds: The duration of the reload, in seconds.
         """
         self._successful.set(int(successful))
         self._timestamp.set(timestamp)

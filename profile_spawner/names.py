@@ -1,13 +1,13 @@
-"""Names and labels of Kubernetes objects: always valid, readable where possible, never colliding.
+"""Names and labels of Kubernetes objects: always valid, readable if possible, and unique.
 
 Requirements, for any Unicode user and server name:
 
-- a name is a DNS-1123 label of at most 63 characters, so that it fits every kind of object;
-- two different identities never get the same name (80 bits of SHA-256 stand behind every shortened part);
+- a name is a DNS-1123 label of at most 63 characters, so that it is valid for every kind of object;
+- two different identities get different names (every shortened part ends with 80 bits of SHA-256);
 - a label value is valid, and equal for equal identities;
 - the same content always gets the same name, in every hub and after every restart.
 
-Everything here is a pure function. A name alone is never a proof of ownership: see the labels.
+All functions are pure. A name does not prove who owns an object; the labels do.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ LABEL_PROFILE = "hub.jupyter.org/profile"
 ANNOTATION_DIGEST = "profile-spawner/digest"
 ANNOTATION_PARAMS = "profile-spawner/params"
 
-# Always used with `fullmatch`: `$` would let a trailing newline through.
+# Use these with `fullmatch`: `$` also matches before a trailing newline.
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
@@ -66,17 +66,17 @@ _HASH_LENGTH = 20  # hexadecimal digits: 80 bits
 
 
 def is_slug(text: str) -> bool:
-    """Tell whether `text` may be a slug: 1 to 63 of `a-z 0-9 _ -`, beginning and ending with `a-z 0-9`."""
+    """Return whether `text` is a valid slug: 1 to 63 of `a-z 0-9 _ -`, with `a-z 0-9` at the start and the end."""
     return len(text) <= 63 and SLUG.fullmatch(text) is not None
 
 
 def is_dns_label(text: str) -> bool:
-    """Tell whether `text` is a DNS-1123 label (at most 63 characters)."""
+    """Return whether `text` is a DNS-1123 label (at most 63 characters)."""
     return len(text) <= 63 and DNS_LABEL.fullmatch(text) is not None
 
 
 def is_label_value(text: str) -> bool:
-    """Tell whether `text` is a valid Kubernetes label value (at most 63 characters, may be empty)."""
+    """Return whether `text` is a valid Kubernetes label value (at most 63 characters, may be empty)."""
     return len(text) <= 63 and _LABEL_VALUE.fullmatch(text) is not None
 
 
@@ -87,26 +87,26 @@ def slugify(text: str) -> str:
 
 
 def identity_hash(*parts: str) -> str:
-    """Return 20 hexadecimal digits that stand for exactly this sequence of texts."""
-    # The lengths keep ("ab", "c") and ("a", "bc") apart.
+    """Return a hash of this sequence of texts: 20 hexadecimal digits."""
+    # With the lengths, ("ab", "c") and ("a", "bc") have different hashes.
     data = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_LENGTH]
 
 
 def content_hash(content: Any) -> str:
-    """Return 20 hexadecimal digits that stand for JSON-like `content`, independent of the order of keys."""
+    """Return a hash of JSON-like `content`: 20 hexadecimal digits. The order of keys does not matter."""
     data = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(data.encode()).hexdigest()[:_HASH_LENGTH]
 
 
 def object_name(prefix: str, digest: str) -> str:
-    """Return `prefix-digest` as a DNS-1123 label: the prefix is cleaned and shortened, the digest stays whole."""
+    """Return `prefix-digest` as a DNS-1123 label. Only the prefix is cleaned and shortened, not the digest."""
     readable = slugify(prefix)[: 62 - len(digest)].strip("-")
     return f"{readable}-{digest}" if readable else f"x-{digest}"
 
 
 def label_value(text: str) -> str:
-    """Return `text` if it is a valid, non-empty label value, else a readable prefix with a hash of the whole."""
+    """Return `text` if it is a valid, non-empty label value; otherwise a readable prefix with a hash of `text`."""
     if text and is_label_value(text):
         return text
     return object_name(text, identity_hash(text))

@@ -1,7 +1,7 @@
-"""Sentences for users, which are written in English and can be said in other languages later.
+"""Messages for users: English strings that can be translated later.
 
-Most of what a user reads is made where nobody knows the language yet: in the validation of a choice, in an error. A
-`Text` is an ordinary English string that remembers the pattern and the values that it was made of.
+Most messages are created where the user's language is not known, for example in the validation of user options. A
+`Text` is an English string that also stores its pattern and its values, so that it can be translated when it is shown.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Text(str):
     """An English text that can be translated.
 
     Args:
-        pattern: The text, with `%(name)s` for values; a literal, so that it is found for the catalogue. Without
-            values it is taken as it is.
-        values: What stands in it: other texts are translated along, anything else stays as it is.
+        pattern: The text, with `%(name)s` for values. It must be a string literal, because the translation catalogue is
+            extracted from the code. Without values, `%` has no special meaning.
+        values: The values. A value that is a `Text` is translated too; other values are not changed.
     """
 
     pattern: str
@@ -34,7 +34,7 @@ class Text(str):
         return self
 
     def said(self, gettext: Gettext) -> str:
-        """Return the text as `gettext` translates it; in English where the translation does not fit."""
+        """Return the translated text; the English text if the translation cannot be formatted with the values."""
         pattern = gettext(self.pattern)
         if not self.values:
             return pattern
@@ -45,17 +45,17 @@ class Text(str):
 
 
 class _Joined(Text):
-    """Several texts, one after the other."""
+    """Several texts, joined with spaces."""
 
     parts: tuple[str, ...] = ()
 
     def said(self, gettext: Gettext) -> str:
-        """Return the parts as `gettext` translates them."""
+        """Return the translated parts, joined with spaces."""
         return " ".join(str(said(part, gettext)) for part in self.parts)
 
 
 def joined(parts: Iterable[str]) -> Text:
-    """Return the texts as one, with spaces between."""
+    """Return the texts as one text, joined with spaces."""
     parts = tuple(parts)
     result = _Joined(" ".join(parts))
     result.parts = parts
@@ -63,10 +63,10 @@ def joined(parts: Iterable[str]) -> Text:
 
 
 def said(value: Any, gettext: Gettext) -> Any:
-    """Return a `Text` in the language of `gettext`, and everything else as it is."""
+    """Translate `value` with `gettext` if it is a `Text`; return any other value unchanged."""
     return value.said(gettext) if isinstance(value, Text) else value
 
 
 def marked(pattern: str) -> str:
-    """Return `pattern`; marks a literal for the catalogue where `Text` is made of it elsewhere."""
+    """Return `pattern` unchanged. Marks a literal for the translation catalogue if the `Text` is created elsewhere."""
     return pattern

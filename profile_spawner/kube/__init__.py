@@ -1,1 +1,1 @@
-"""The only package that talks to Kubernetes: idempotent create and adopt, watch, sweep, permissions, capacity."""
+"""The only package that calls the Kubernetes API: create and adopt objects, watch, sweep, permissions, capacity."""

@@ -1,4 +1,4 @@
-"""The manifests as they are sent, and whether one that was found is what it should be."""
+"""Builds the manifests that are sent, and checks whether an existing object can be used instead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .identity import ServerIdentity, labels_of
 __all__ = ["POD_PARTS", "assemble", "is_kept_for", "is_owned_by", "is_same_shared"]
 
 POD_PARTS = {"init_containers": V1Container, "extra_containers": V1Container, "volumes": V1Volume}
-"""KubeSpawner's settings that hold whole containers and volumes, and what each item is to the Kubernetes client."""
+"""KubeSpawner's settings that contain whole containers and volumes, with the Kubernetes client's model of an item."""
 
 _KUBESPAWNER_USER = "hub.jupyter.org/username"
 
@@ -26,13 +26,13 @@ _KUBESPAWNER_USER = "hub.jupyter.org/username"
 def assemble(
     item: KubeObject, namespace: str, labels: Mapping[str, str], *, owner: tuple[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return the manifest of an object as it is sent.
+    """Return the manifest of an object as it is sent to the API server.
 
     Args:
-        item: What to make.
-        namespace: Where.
-        labels: The labels of ownership; they win over the object's own.
-        owner: Name and UID of the pod that owns it.
+        item: The object to create.
+        namespace: The namespace.
+        labels: The ownership labels; they override the object's own labels.
+        owner: Name and UID of the pod that owns the object.
     """
     body: dict[str, Any] = plain(item.body)
     body["apiVersion"], body["kind"] = item.api_version, item.kind
@@ -41,14 +41,14 @@ def assemble(
     metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
     if owner is not None:
         name, uid = owner
-        # blockOwnerDeletion would need the right to change the pod's finalizers.
+        # blockOwnerDeletion is not set, because it requires the right to change the pod's finalizers.
         reference = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
         metadata["ownerReferences"] = [{**reference, "controller": False, "blockOwnerDeletion": False}]
     body["metadata"] = metadata
     if item.lifetime is Lifetime.shared:
         body["immutable"] = True
     if item.kind == "StatefulSet" and item.lifetime is Lifetime.owned and isinstance(body.get("spec"), dict):
-        # Its claims have no owner otherwise, and would stay for ever.
+        # Without this, the claims have no owner and are never deleted.
         body["spec"].setdefault(
             "persistentVolumeClaimRetentionPolicy", {"whenDeleted": "Delete", "whenScaled": "Retain"}
         )
@@ -56,10 +56,10 @@ def assemble(
 
 
 def is_same_shared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Tell whether what was found is a shared object of this project with exactly the wanted content.
+    """Return whether an existing object is a shared object of this project with exactly the wanted content.
 
-    The hub's label may differ: two hubs in one namespace may use the same object, and each sweeps only what no pod of
-    the namespace uses.
+    The hub's label may differ: two hubs in one namespace may use the same object. This is safe, because each hub sweeps
+    only objects that no pod in the namespace uses.
     """
     labels = labels_of(found)
     return (
@@ -72,25 +72,25 @@ def is_same_shared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def is_kept_for(found: Mapping[str, Any], identity: ServerIdentity, adopt_unlabelled: bool) -> bool:
-    """Tell whether what was found may be used as this user's data."""
+    """Return whether an existing object may be used as this user's persistent data."""
     labels = labels_of(found)
     if labels.get(LABEL_MANAGED_BY) == MANAGED_BY:
         return labels.get(LABEL_LIFETIME) == Lifetime.kept.value and identity.keeps(labels)
     if not adopt_unlabelled or found.get("kind", "PersistentVolumeClaim") != "PersistentVolumeClaim":
         return False
-    # KubeSpawner writes the user it made a claim for into an annotation, unshortened.
+    # KubeSpawner writes the full name of the claim's user into an annotation.
     annotations = found["metadata"].get("annotations") or {}
     return bool(annotations.get(_KUBESPAWNER_USER, identity.user) == identity.user)
 
 
 def is_owned_by(found: Mapping[str, Any], uid: str) -> bool:
-    """Tell whether the object goes when the object with this UID goes."""
+    """Return whether Kubernetes deletes the object together with the object that has this UID."""
     references = found["metadata"].get("ownerReferences") or ()
     return any(reference.get("uid") == uid for reference in references)
 
 
 def _content(body: Mapping[str, Any]) -> dict[str, bytes | str | None]:
-    """Return the files of a ConfigMap or Secret, however they were written."""
+    """Return the files of a ConfigMap or Secret from any of its fields (`data`, `stringData`, `binaryData`)."""
     encoded = body.get("kind") == "Secret"
     files: dict[str, bytes | str | None] = {}
     for key, value in (body.get("data") or {}).items():

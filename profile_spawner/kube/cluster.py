@@ -1,9 +1,9 @@
-"""Making and removing what a server needs, so that trying again is always safe.
+"""Creates and deletes the Kubernetes objects of a server. Every operation can be repeated safely.
 
-The order of a spawn: `prepare` (what is shared or kept, remembered, so usually no call), `create_pod` (one call),
-`attach` (what the pod owns). Every create is idempotent: when the answer is lost or the name is taken, the object is
-read back and its labels decide. Made by the same spawn: adopted. Made by an earlier spawn of the same server: deleted
-by UID and made again. Somebody else's: refused, and left alone.
+A spawn calls `prepare` (shared and persistent objects; usually cached, so no API call), then `create_pod` (one call),
+then `attach` (objects that the pod owns). Every create is idempotent: if the response is lost or the name exists
+already, the object is read, and its labels decide. An object of the same spawn is adopted. An object of an earlier
+spawn of the same server is deleted by UID and created again. Any other object causes an error and is not changed.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _POD = BY_KIND["Pod"]
 
 
 class Cluster:
-    """One hub's view of its API server. It remembers what exists, so there must be only one per hub process.
+    """The API server as one hub uses it. It caches which objects exist, so there must be only one per hub process.
 
     Args:
         api_client: A `kubernetes_asyncio.client.ApiClient`, shared with the hub.
-        policy: What profiles may bring.
-        log: A logger; never sees a manifest, a header or a token.
-        request_timeout: How long one attempt may take at first, in seconds; doubled after a timeout.
-        retry_budget: How long one step of a spawn may retry, in seconds.
-        replace_budget: How long to wait for an earlier pod of the same server to go, in seconds.
-        first_pause: The longest first pause between attempts, in seconds.
+        policy: The policy for the objects of profiles.
+        log: A logger. Manifests, headers and tokens are never logged.
+        request_timeout: The timeout of the first attempt, in seconds; doubled after a timeout.
+        retry_budget: The maximum time for the retries of one step of a spawn, in seconds.
+        replace_budget: The maximum time to wait until an earlier pod of the same server is gone, in seconds.
+        first_pause: The maximum of the first pause between attempts, in seconds.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class Cluster:
         self._replace_budget = replace_budget
 
     async def prepare(self, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
-        """Check all objects against the policy, then make the shared and the kept ones.
+        """Check all objects against the policy, then create the shared and the persistent ones.
 
-        What is remembered costs no call.
+        An object in the cache needs no API call.
 
         Args:
-            identity: Whose spawn.
-            objects: Everything the profile brings, of any lifetime.
+            identity: The spawn.
+            objects: All objects of the profile, of any lifetime.
 
         Raises:
-            PolicyError: if anything is not allowed; nothing has been called then.
-            ClusterError: if an object could not be made, or the name is somebody else's.
+            PolicyError: If an object is not allowed. No API call has been made then.
+            ClusterError: If an object cannot be created, or its name belongs to a foreign object.
         """
         self.policy.check_objects(identity.profile, objects, identity.namespace)
         for item in objects:
@@ -95,22 +95,22 @@ class Cluster:
         hub_parts: Sequence[Any] = (),
         service_accounts: Collection[str] = (),
     ) -> dict[str, Any]:
-        """Create the server's pod, or adopt the one that this spawn has created already.
+        """Create the server's pod, or adopt the pod that this spawn has already created.
 
         Args:
-            identity: Whose pod.
+            identity: The spawn.
             pod: A `V1Pod` or the same as a dictionary. The identity's labels are added.
-            trusted: Whether all of the pod stands in the hub's own configuration, which the policy does not judge.
-            hub_parts: Containers and volumes of the hub's own configuration, for one of a profile's pods: those that
-                stand in the pod unchanged are not judged.
-            service_accounts: Further service accounts that the pod may run as.
+            trusted: Whether the whole pod comes from the hub's configuration, which the policy does not check.
+            hub_parts: For a pod of a profile: containers and volumes from the hub's configuration. Those that are
+                unchanged in the pod are not checked.
+            service_accounts: Additional service accounts that the pod may use.
 
         Returns:
-            The pod as the API server has it, with `metadata.uid`.
+            The pod from the API server's response, with `metadata.uid`.
 
         Raises:
-            PolicyError: if the pod breaks the policy; nothing has been called then.
-            ClusterError: if it could not be created within the budget, or the name is somebody else's.
+            PolicyError: If the pod violates the policy. No API call has been made then.
+            ClusterError: If the pod cannot be created within the budget, or its name belongs to a foreign pod.
         """
         body = self.checked_pod(identity, pod, trusted=trusted, hub_parts=hub_parts, service_accounts=service_accounts)
 
@@ -135,10 +135,10 @@ class Cluster:
         hub_parts: Sequence[Any] = (),
         service_accounts: Collection[str] = (),
     ) -> dict[str, Any]:
-        """Return the pod as `create_pod`, with the same arguments, would send it.
+        """Return the pod that `create_pod` sends for the same arguments.
 
         Raises:
-            PolicyError: if the pod breaks the policy.
+            PolicyError: If the pod violates the policy.
         """
         body = self.pod_body(identity, pod)
         if not trusted:
@@ -147,14 +147,14 @@ class Cluster:
         return body
 
     def pod_body(self, identity: ServerIdentity, pod: Any) -> dict[str, Any]:
-        """Return the pod as it will be sent: plain JSON, with name, namespace and the labels of ownership."""
+        """Return the pod as plain JSON, with name, namespace and ownership labels."""
         body: dict[str, Any] = plain(self._client.sanitize_for_serialization(pod))
         metadata = body.setdefault("metadata", {})
         metadata["name"], metadata["namespace"] = identity.pod_name, identity.namespace
         labels = {**(metadata.get("labels") or {})}
         for key, value in identity.labels().items():
             if key in (LABEL_MANAGED_BY, LABEL_PROFILE):
-                # KubeSpawner writes its own name here, which selectors of existing installations rely on.
+                # Keep KubeSpawner's value, because selectors in existing installations use it.
                 labels.setdefault(key, value)
             else:
                 labels[key] = value
@@ -167,19 +167,19 @@ class Cluster:
     async def attach(
         self, identity: ServerIdentity, objects: Sequence[KubeObject], pod_name: str, pod_uid: str
     ) -> None:
-        """Make the objects that live as long as the pod, owned by it: Kubernetes removes them with it.
+        """Create the objects that the pod owns. Kubernetes deletes them together with the pod.
 
         Args:
-            identity: Whose spawn.
-            objects: Everything the profile brings; only the owned ones are made.
-            pod_name: The pod that owns them.
-            pod_uid: Its UID.
+            identity: The spawn.
+            objects: All objects of the profile; only the owned ones are created.
+            pod_name: The name of the pod.
+            pod_uid: The UID of the pod.
 
         Raises:
-            ClusterError: if one could not be made. The caller stops the pod, which removes the others.
+            ClusterError: If an object cannot be created. The caller then stops the pod, which deletes the others.
         """
         owned = [item for item in objects if item.lifetime is Lifetime.owned]
-        # A binding to a role that does not exist yet grants nothing, and the API server refuses to check it.
+        # Create bindings last: the API server cannot check a binding to a role that does not exist yet.
         for bindings in (False, True):
             await _together(
                 self._attach_one(identity, item, pod_name, pod_uid)
@@ -194,20 +194,20 @@ class Cluster:
         grace_seconds: int,
         uid: str | None = None,
     ) -> bool:
-        """Delete a server's pod: exactly the one with `uid`, or the one whose labels say that it is the server's.
+        """Delete a server's pod: the pod with `uid`, or without it the pod with the server's labels.
 
         Args:
-            identity: The server; or only the pod's name, which needs the UID.
-            namespace: Where the pod is; the recorded one of a server found again.
-            grace_seconds: What the pod is given to end.
-            uid: The pod's UID. With it there is a single call.
+            identity: The server, or only the pod's name; a name requires `uid`.
+            namespace: The namespace of the pod; for a server from before a restart, the recorded one.
+            grace_seconds: The time that the pod has to terminate, in seconds.
+            uid: The pod's UID. With it, one API call is enough.
 
         Returns:
             Whether there was such a pod.
 
         Raises:
-            ClusterError: if the API server refuses or stays away.
-            ValueError: for a name without a UID: a name proves nothing.
+            ClusterError: If the API server refuses or does not answer.
+            ValueError: If there is a name without a UID, because a name does not prove who owns the pod.
         """
         name = identity if isinstance(identity, str) else identity.pod_name
         path = resource_path(_POD, namespace, name)
@@ -223,15 +223,16 @@ class Cluster:
         return await self.transport.delete(path, what=what, uid=uid, grace_seconds=grace_seconds, budget=budget)
 
     async def delete_kept(self, identity: ServerIdentity) -> int:
-        """Delete the claims that this hub has kept for a user, when the user is deleted for ever.
+        """Delete the persistent claims of a user, because the user is deleted from the hub.
 
-        Only claims with this hub's and this user's labels go: one that was there before us is never deleted.
+        Only claims with the labels of this hub and this user are deleted, so a claim that this hub did not create is
+        never deleted.
 
         Returns:
-            How many were deleted.
+            The number of deleted claims.
 
         Raises:
-            ClusterError: if the API server cannot be asked.
+            ClusterError: If a request to the API server fails.
         """
         kind = BY_KIND["PersistentVolumeClaim"]
         labels = identity.kept_labels()
@@ -248,22 +249,22 @@ class Cluster:
         return len(found)
 
     def forget(self, namespace: str, name: str) -> bool:
-        """Forget a shared or kept object, because it has been seen to be missing or was deleted on purpose.
+        """Remove a shared or persistent object from the cache, because it is missing or was deleted.
 
         Returns:
-            Whether it was remembered.
+            Whether it was in the cache.
         """
         return self.memory.forget(namespace, name)
 
     async def recreate(self, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
-        """Make the shared objects again although they were remembered: a pod waits for one of them.
+        """Create the shared objects again without using the cache, because a pod waits for a missing one.
 
         Args:
-            identity: Whose pod waits.
-            objects: What the pod was built with.
+            identity: The spawn whose pod waits.
+            objects: The objects of the pod.
 
         Raises:
-            ClusterError: as `prepare`.
+            ClusterError: As `prepare`.
         """
         shared = [item for item in objects if item.lifetime is Lifetime.shared]
         for item in shared:
@@ -271,7 +272,7 @@ class Cluster:
         await self.prepare(identity, shared)
 
     def manifest(self, identity: ServerIdentity, item: KubeObject) -> dict[str, Any]:
-        """Return an object as it would be sent; the owner of an owned one is known only when its pod exists."""
+        """Return the manifest of an object. For an owned object it has no owner yet, because the pod does not exist."""
         labels = {
             Lifetime.shared: identity.shared_labels,
             Lifetime.kept: identity.kept_labels,
@@ -280,7 +281,7 @@ class Cluster:
         return bodies.assemble(item, identity.namespace, labels)
 
     async def _ensure(self, identity: ServerIdentity, item: KubeObject) -> None:
-        """Make a shared or kept object unless it is remembered."""
+        """Create a shared or persistent object unless it is in the cache."""
         key = Key(identity.namespace, item.kind, item.name)
         if item.lifetime is Lifetime.shared:
             labels, token = identity.shared_labels(), "shared"
@@ -302,7 +303,7 @@ class Cluster:
                     raise _taken(item.kind, identity, item.name, item.field)
                 return "keep"
 
-            # Quota is checked before the name: what exists already must not fail because the quota is used up.
+            # The API server checks the quota before the name. An existing object must not fail because of the quota.
             await self._obtain(kind_of(item.api_version, item.kind), identity, body, judge, read_on_403=True)
 
         await self.memory.ensure(key, token, make)
@@ -311,7 +312,7 @@ class Cluster:
         body = bodies.assemble(item, identity.namespace, identity.owned_labels(), owner=(pod_name, pod_uid))
 
         def judge(found: Mapping[str, Any]) -> Verdict:
-            # KubeSpawner's own Secrets and Services have no labels of ours; a claim may hold somebody's data.
+            # KubeSpawner's own Secrets and Services lack this project's labels; a claim may contain a user's data.
             is_claim = item.kind == "PersistentVolumeClaim"
             owner = identity.owns(labels_of(found)) if is_claim else identity.owns_pod(found)
             if owner == "foreign":
@@ -330,7 +331,7 @@ class Cluster:
         *,
         read_on_403: bool = False,
     ) -> dict[str, Any]:
-        """Create an object, or have `judge` decide about the one that holds its name."""
+        """Create an object. If the name exists already, call `judge` to decide about the existing object."""
         name, profile = body["metadata"]["name"], identity.profile or None
         what = f"{kind.kind} {identity.namespace}/{name}"
         collection = resource_path(kind, identity.namespace)
@@ -343,8 +344,8 @@ class Cluster:
                     "POST", collection, what=f"creating {what}", profile=profile, body=body, budget=budget
                 )
             except KubeFailure as exc:
-                # After an attempt without an answer even a refusal may mean that the object is there: it may be our
-                # own object that has used up the quota.
+                # After an attempt without a response, the object may exist even if the next attempt is refused: this
+                # object itself may have used up the quota.
                 if not exc.already_exists and not (exc.status == 403 and (read_on_403 or exc.ambiguous)):
                     raise
                 failure = exc
@@ -364,7 +365,7 @@ class Cluster:
             await asyncio.sleep(pause)
 
     async def _clear(self, kind: Kind, path: str, found: Mapping[str, Any], what: str, *, remove: bool) -> None:
-        """Wait until exactly this object is gone; with `remove`, ask for it."""
+        """Wait until exactly this object is gone; with `remove`, delete it first."""
         uid = str(found["metadata"]["uid"])
         budget = Budget(self._replace_budget)
         backoff = Backoff(self.transport.first_pause, 2.0)
@@ -377,7 +378,7 @@ class Cluster:
             if current is None or current["metadata"]["uid"] != uid:
                 return
             if is_pod and remove and not forced and budget.spent > self._replace_budget / 2:
-                # Its node does not answer. KubeSpawner does this at once; here the node has had its time.
+                # The node does not answer, so delete the pod without a grace period.
                 forced = await self.transport.delete(path, what=what, uid=uid, grace_seconds=0, budget=budget)
             pause = backoff.pause()
             if pause >= budget.left:
@@ -414,7 +415,7 @@ def _stopped(identity: ServerIdentity) -> ClusterError:
 
 
 async def _together(work: Iterable[Awaitable[None]]) -> None:
-    """Await all; when some fail, let the others end and raise the first failure."""
+    """Await all. If some fail, wait until the others have finished, then raise the first exception."""
     results = await asyncio.gather(*work, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -1,4 +1,4 @@
-"""The way to the API server: the pod's service account, or a kubeconfig."""
+"""Connects to the API server with the pod's service account or a kubeconfig."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _UNREACHABLE = {
 
 
 async def default_api_client(kubeconfig: Path | None = None) -> client.ApiClient:
-    """Return a client with this kubeconfig; without one with the pod's service account, or kubectl's own kubeconfig.
+    """Return an API client. Without `kubeconfig`, use the pod's service account or kubectl's default kubeconfig.
 
     Raises:
-        ClusterError: when there is no way to an API server.
+        ClusterError: If there is no usable configuration.
     """
     configuration = client.Configuration()
     try:
@@ -55,7 +55,7 @@ async def default_api_client(kubeconfig: Path | None = None) -> client.ApiClient
 
 
 def default_namespace(kubeconfig: Path | None = None) -> str:
-    """Return the namespace of the pod, or of the kubeconfig's current context; `default` where none is named."""
+    """Return the namespace of the pod or of the kubeconfig's current context; otherwise `default`."""
     if kubeconfig is None and _SERVICE_ACCOUNT.exists():
         return _SERVICE_ACCOUNT.read_text(encoding="utf-8").strip()
     try:
@@ -66,14 +66,14 @@ def default_namespace(kubeconfig: Path | None = None) -> str:
 
 
 async def close(api_client: Any) -> None:
-    """Close a client's connections, whatever state they are in."""
+    """Close a client's connections; errors are ignored."""
     with contextlib.suppress(Exception):
         await api_client.close()
 
 
 @contextlib.contextmanager
 def without_cluster() -> Iterator[None]:
-    """Let a KubeSpawner be made in this block without a cluster, by a kubeconfig whose address does not answer."""
+    """Allow a KubeSpawner to be created in this block without a cluster, with a kubeconfig that has a dummy address."""
     # kubernetes_asyncio reads KUBECONFIG once, when it is imported.
     before = kube_config.KUBE_CONFIG_DEFAULT_LOCATION
     with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:

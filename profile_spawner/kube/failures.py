@@ -1,7 +1,7 @@
-"""What the API server's refusals and the network's faults mean: who has to act, and whether trying again helps.
+"""Classifies errors of the API server and the network: who has to act, and whether a retry can help.
 
-`classify` is the only place that reads a failed answer. It keeps the HTTP status, the machine-readable reason and the
-causes, and drops everything that could carry a manifest, a header or a token.
+Only `classify` reads error responses. It keeps the HTTP status, the machine-readable reason and the causes, and drops
+everything that could contain a manifest, a header or a token.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from profile_spawner.texts import Text, marked
 __all__ = ["CALL_ERRORS", "KubeFailure", "classify"]
 
 CALL_ERRORS = (ApiException, OSError)
-"""What a call of the Kubernetes client raises; `classify` takes it."""
+"""The exceptions that a call of the Kubernetes client raises. Pass them to `classify`."""
 
 _MESSAGES = {
     "quota": marked(
@@ -52,15 +52,15 @@ _PROFILE_FORBIDDEN = ("violates PodSecurity", "PodSecurityPolicy", "PriorityClas
 
 
 class KubeFailure(ClusterError):  # noqa: N818 - what failed is Kubernetes; the base class ends in Error
-    """A `ClusterError` that also says how to go on.
+    """A `ClusterError` that also says whether and when to retry.
 
     Attributes:
-        status: The HTTP status, 0 when there was no answer.
-        api_reason: Kubernetes' own word, such as `AlreadyExists`.
-        causes: What the API server named, as `field: what is wrong`, without any values.
+        status: The HTTP status; 0 if there was no response.
+        api_reason: Kubernetes' reason, such as `AlreadyExists`.
+        causes: The causes from the API server, as `field: what is wrong`, without values.
         retryable: Whether the same request may succeed later.
-        retry_after: The server's own wish, in seconds; `None` when it named none.
-        ambiguous: Whether the request may have been carried out although it failed.
+        retry_after: The delay that the server requested, in seconds; `None` if it requested none.
+        ambiguous: Whether the request may have been executed although it failed.
     """
 
     status: int = 0
@@ -72,16 +72,16 @@ class KubeFailure(ClusterError):  # noqa: N818 - what failed is Kubernetes; the 
 
     @property
     def already_exists(self) -> bool:
-        """Whether an object of this name is there already."""
+        """Whether an object with this name exists already."""
         return self.status == 409 and self.api_reason == "AlreadyExists"
 
 
 def classify(exc: BaseException, *, what: str = "the request", profile: str | None = None) -> ClusterError:
-    """Return the error that says what happened, who has to act, and whether trying again helps.
+    """Convert an exception to a `ClusterError` that says what happened, who has to act, and whether to retry.
 
     Args:
-        exc: An `ApiException`, an error of aiohttp, of the sockets or of TLS, a timeout, or a `ClusterError`.
-        what: What was being done, for the message.
+        exc: An `ApiException`, an error of aiohttp, sockets or TLS, a timeout, or a `ClusterError`.
+        what: The action that failed, for the message.
         profile: The profile's slug, for the message.
     """
     if isinstance(exc, ClusterError):
@@ -90,10 +90,10 @@ def classify(exc: BaseException, *, what: str = "the request", profile: str | No
         return _from_status(exc, what, profile)
     if isinstance(exc, asyncio.TimeoutError):
         return _failure(f"{what}: no answer in time", "timeout", profile, retryable=True, ambiguous=True)
-    # A certificate that does not verify is a ValueError as well, to Python.
+    # In Python, a certificate verification error is also a ValueError.
     if isinstance(exc, ValueError) and not isinstance(exc, OSError):
         return _failure(f"{what}: the answer is not JSON", "server_error", profile, retryable=True, ambiguous=True)
-    # Connection refused or reset, name resolution, TLS: the class says which. Its text may hold a URL with a query.
+    # Errors of connections, name resolution or TLS: use only the class name, because the text may contain a URL.
     number = getattr(exc, "errno", None)
     detail = type(exc).__name__ + (f" (errno {number})" if isinstance(number, int) else "")
     return _failure(
@@ -182,7 +182,7 @@ def _forbidden(where: str, raw: str, causes: tuple[str, ...], profile: str | Non
 
 
 def _status_object(body: Any) -> Mapping[str, Any]:
-    """Return the `Status` in an answer; empty for anything else, such as a proxy's error page."""
+    """Return the `Status` object in a response; empty for anything else, such as a proxy's error page."""
     try:
         data = json.loads(body) if body else {}
     except (ValueError, UnicodeDecodeError):
@@ -205,7 +205,7 @@ def _causes(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _without_value(message: str) -> str:
-    """Drop the value from `Invalid value: "...": must be ...`: it may be part of a secret."""
+    """Remove the value from `Invalid value: "...": must be ...`, because it may be part of a secret."""
     head, found, rest = message.partition(" value: ")
     if not found or head not in ("Invalid", "Duplicate", "Unsupported"):
         return message if head in ("Required", "Forbidden") or message.startswith(("Required", "Too long")) else ""
@@ -218,7 +218,7 @@ def _without_value(message: str) -> str:
 
 
 def _retry_after(exc: ApiException, body: Mapping[str, Any]) -> float | None:
-    """Return what the server asks for in seconds: the header in either form, else `details.retryAfterSeconds`."""
+    """Return the requested delay in seconds, from the header (in either form) or `details.retryAfterSeconds`."""
     headers: Mapping[str, Any] = exc.headers or {}
     header = headers.get("Retry-After")
     details = body.get("details")

@@ -1,7 +1,8 @@
-"""Who a Kubernetes object belongs to.
+"""The ownership of Kubernetes objects.
 
-A name is never a proof of ownership: the labels are. Every object that this project makes carries the hub's label, and
-the server's, the user's or neither, according to its lifetime. All values are valid for any Unicode user and server.
+Labels prove who owns an object; names do not. Every object that this project creates has the hub's label. Depending on
+its lifetime, it also has the server's label, the user's label, or neither. The label values are valid for any Unicode
+user and server name.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from profile_spawner.profiles.resources import Lifetime
 __all__ = ["Ownership", "ServerIdentity", "labels_of"]
 
 _LONGEST_RECORD = 128 * 1024
-"""In bytes. All annotations of an object together may have 256 KiB."""
+"""The maximum size of the record, in bytes. Kubernetes allows 256 KiB for all annotations of an object together."""
 _ANNOTATION_USER = "hub.jupyter.org/username"
 _ANNOTATION_SERVER = "hub.jupyter.org/servername"
 
 Ownership = Literal["same-spawn", "older", "foreign"]
-"""What an object is to a server: made by this spawn, by an earlier one, or not its own at all."""
+"""Who created an object: this spawn, an earlier spawn of the same server, or something else."""
 
 
 def labels_of(resource: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the labels of an object as the API server writes it, empty when it has none."""
+    """Return the labels of an object from the API server; empty if it has none."""
     return (resource.get("metadata") or {}).get("labels") or {}
 
 
@@ -50,15 +51,15 @@ class ServerIdentity:
     """One spawn of one server of one user of one hub.
 
     Attributes:
-        hub: What tells this hub from others in the cluster; an administrator's word.
+        hub: A name that identifies this hub in the cluster; set by the administrator.
         user: The user's name, any Unicode.
         server: The named server, empty for the default one; any Unicode.
-        namespace: Where the pod lives.
+        namespace: The namespace of the pod.
         pod_name: The pod's name.
         spawn_id: Unique for each start of the server.
         profile: The chosen profile's slug.
         generation: The generation of the snapshot that the spawn uses.
-        digest: What tells two versions of the profile apart.
+        digest: A hash that identifies the version of the profile.
         params: The values of the params with their sources, without secrets, as plain JSON.
     """
 
@@ -75,7 +76,7 @@ class ServerIdentity:
 
     @property
     def server_hash(self) -> str:
-        """What stands for (hub, user, server) in labels and names."""
+        """The hash of (hub, user, server) for labels and names."""
         return identity_hash(self.hub, self.user, self.server)
 
     def labels(self) -> dict[str, str]:
@@ -94,9 +95,9 @@ class ServerIdentity:
         return labels
 
     def annotations(self) -> dict[str, str]:
-        """Return the annotations of the pod: which version of the profile it is, and why its params are what they are.
+        """Return the annotations of the pod: the version of the profile, and the params with their sources.
 
-        A record of the params that would be too long for an annotation is left out; the hub's database has it.
+        If the record of the params is too long for an annotation, it is omitted; it is also in the hub's database.
         """
         annotations = {ANNOTATION_DIGEST: self.digest} if self.digest else {}
         if self.params:
@@ -118,7 +119,7 @@ class ServerIdentity:
         }
 
     def kept_labels(self) -> dict[str, str]:
-        """Return the labels of the user's data, which outlives the server."""
+        """Return the labels of the user's persistent objects, which are kept when the server stops."""
         return {
             LABEL_MANAGED_BY: MANAGED_BY,
             LABEL_HUB: label_value(self.hub),
@@ -127,7 +128,7 @@ class ServerIdentity:
         }
 
     def owns(self, labels: Mapping[str, str] | None) -> Ownership:
-        """Tell what the object with these labels is to this spawn."""
+        """Return who created the object with these labels."""
         labels = labels or {}
         if labels.get(LABEL_HUB) != label_value(self.hub) or labels.get(LABEL_SERVER) != self.server_hash:
             return "foreign"
@@ -136,9 +137,9 @@ class ServerIdentity:
         return "older"
 
     def owns_pod(self, pod: Mapping[str, Any]) -> Ownership:
-        """Tell what a pod is to this spawn: as `owns`, or an older one of this server, started by plain KubeSpawner.
+        """Return who created a pod. Pods of this server that plain KubeSpawner started are `older`.
 
-        KubeSpawner's pods have no labels of ours, but the user's and the server's names in their annotations.
+        Pods of plain KubeSpawner lack this project's labels, but their annotations name the user and the server.
         """
         labels = labels_of(pod)
         if LABEL_HUB in labels or LABEL_SERVER in labels:
@@ -148,14 +149,14 @@ class ServerIdentity:
         return "older" if mine else "foreign"
 
     def started(self, pod: Mapping[str, Any]) -> bool:
-        """Tell whether this very spawn made a pod, whatever the hub and the user are called meanwhile."""
+        """Return whether this spawn created a pod, even if the hub or the user was renamed since."""
         return bool(self.spawn_id) and labels_of(pod).get(LABEL_SPAWN) == label_value(self.spawn_id)
 
     def keeps(self, labels: Mapping[str, str] | None) -> bool:
-        """Tell whether an object with these labels is this user's data, made by this hub."""
+        """Return whether this hub created the object with these labels for this user's persistent data."""
         labels = labels or {}
         return labels.get(LABEL_HUB) == label_value(self.hub) and labels.get(LABEL_USER) == self._user_label()
 
     def _user_label(self) -> str:
-        # Always with the hash: a user could otherwise choose a name that looks like another user's shortened one.
+        # Always add the hash, so that a user name cannot imitate the shortened name of another user.
         return object_name(self.user, identity_hash(self.user))

@@ -1,7 +1,7 @@
-"""How many GPUs (or whatever else a profile asks for) are free, for the spawn page.
+"""Reads how many GPUs and other resources are free in the cluster, for the spawn page.
 
-No page and no spawn waits for this: they see the last reading with its age. It needs the right to list nodes and all
-pods of the cluster (see `CAPACITY_RULES`); without it there is no reading, and nothing else changes.
+Pages and spawns never wait for this; they use the last reading and show its age. It needs the right to list nodes and
+all pods of the cluster (see `CAPACITY_RULES`). Without the right there is no reading; everything else works.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["CAPACITY_RULES", "Availability", "Capacity", "CapacityReader", "Node
 CAPACITY_RULES: tuple[Mapping[str, Any], ...] = (
     {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["list"]},
 )
-"""The rules of a ClusterRole with which capacity can be read."""
+"""The rules of the ClusterRole that is needed to read the capacity."""
 
 _LIVE = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node that takes new pods.
+    """A node that accepts new pods.
 
     Attributes:
-        name: Its name.
-        labels: Its labels.
-        allocatable: What pods may use of it, by resource.
-        used: What the pods on it ask for, by resource.
+        name: The name.
+        labels: The labels.
+        allocatable: The amount that pods may use, by resource.
+        used: The total requests of its pods, by resource.
     """
 
     name: str
@@ -45,19 +45,19 @@ class Node:
     used: Mapping[str, Decimal]
 
     def free(self, resource: str) -> Decimal:
-        """Return how much of a resource is left."""
+        """Return the free amount of a resource."""
         left = self.allocatable.get(resource, Decimal(0)) - self.used.get(resource, Decimal(0))
         return max(left, Decimal(0))
 
 
 @dataclass(frozen=True)
 class Availability:
-    """How much of a resource there is.
+    """The available amount of a resource.
 
     Attributes:
-        total: All of it, on the nodes in question.
-        free: What no pod has asked for.
-        fits: How many more servers of the wanted size could start now.
+        total: The total amount on the matching nodes.
+        free: The amount that no pod has requested.
+        fits: How many more servers of the given size could start now.
     """
 
     total: Decimal
@@ -67,12 +67,12 @@ class Availability:
 
 @dataclass(frozen=True)
 class Capacity:
-    """One reading.
+    """One reading of the cluster's capacity.
 
     Attributes:
-        taken_at: When.
-        nodes: The nodes that take new pods.
-        waiting: What pods without a node ask for, by resource.
+        taken_at: The time of the reading.
+        nodes: The nodes that accept new pods.
+        waiting: The requests of pods that have no node yet, by resource.
     """
 
     taken_at: datetime
@@ -86,12 +86,12 @@ class Capacity:
     def of(
         self, resource: str, amount: Decimal | int = 1, node_selector: Mapping[str, str] | None = None
     ) -> Availability:
-        """Return how much there is of a resource.
+        """Return the available amount of a resource.
 
         Args:
             resource: For example `nvidia.com/gpu`.
-            amount: How much one server asks for.
-            node_selector: Labels that the node must have.
+            amount: The amount that one server requests.
+            node_selector: The labels that a node must have.
         """
         wanted = (node_selector or {}).items()
         nodes = [node for node in self.nodes if wanted <= node.labels.items()]
@@ -106,12 +106,12 @@ class CapacityReader:
 
     Args:
         api_client: A `kubernetes_asyncio.client.ApiClient`.
-        resources: Which resources to count.
-        log: Where retried calls are noted.
-        interval: Seconds between two readings, which bound the retries of one.
+        resources: The resources to count.
+        log: The logger for retried calls.
+        interval: The time between two readings, in seconds. It also limits the time for retries of one reading.
 
     Attributes:
-        resources: Which resources the next reading counts.
+        resources: The resources that the next reading counts.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class CapacityReader:
         """Take one reading now.
 
         Raises:
-            ClusterError: if the API server refuses or stays away.
+            ClusterError: If the API server refuses or does not answer.
         """
         nodes = await self._transport.list_all("/api/v1/nodes", what="nodes")
         pods = await self._transport.list_all("/api/v1/pods", what="pods of all namespaces", field_selector=_LIVE)
@@ -168,7 +168,7 @@ def _takes_pods(node: Mapping[str, Any]) -> bool:
 
 
 def _request_of(spec: Mapping[str, Any], resource: str) -> Decimal:
-    """Return what a pod asks for: its containers together, or its largest init container."""
+    """Return the effective request of a pod: the sum of its containers or its largest init container."""
 
     def amount(container: Mapping[str, Any]) -> Decimal:
         wanted = container.get("resources") or {}

@@ -1,7 +1,8 @@
-"""What exists already, so that a warm spawn asks nobody.
+"""Caches which Kubernetes objects exist, so that most spawns need no API call for shared objects.
 
-One hub process is the only writer: it may remember what it has made or seen. A hundred spawns that need the same object
-at once cause one request. The sweeper goes through the same door, so that nothing is removed while it is being wanted.
+Only one hub process creates these objects, so it can cache which objects it has created or seen. If many spawns need
+the same object at the same time, there is only one request. The sweeper uses the same cache, so that it does not delete
+an object while a spawn needs it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ __all__ = ["Key", "Memory"]
 
 
 class Key(NamedTuple):
-    """An object's place."""
+    """A reference to an object."""
 
     namespace: str
     kind: str
@@ -28,9 +29,9 @@ class _Flight(NamedTuple):
 
 
 class Memory:
-    """The objects that are known to exist, and for whom.
+    """The cache of objects that are known to exist.
 
-    A token says for whom: the same name under another token is never taken as known.
+    Each entry has a token, which identifies the wanted object. The same name with another token is not in the cache.
     """
 
     def __init__(self) -> None:
@@ -42,43 +43,43 @@ class Memory:
         return len(self._known)
 
     def knows(self, key: Key, token: str) -> bool:
-        """Tell whether the object is known to exist for this token; noted as a use of it."""
+        """Return whether the object with this token is in the cache; record the time of this use."""
         self._used[key] = asyncio.get_running_loop().time()
         return self._known.get(key) == token
 
     def idle(self, key: Key) -> float:
-        """Return for how many seconds nobody has asked for the object."""
+        """Return the seconds since the last use of the object; infinity if it was never used."""
         used = self._used.get(key)
         return float("inf") if used is None else asyncio.get_running_loop().time() - used
 
     def forget(self, namespace: str, name: str) -> bool:
-        """Forget every object of this name; tell whether one was known."""
+        """Remove all objects with this name from the cache; return whether there was one."""
         found = [key for key in self._known if key.namespace == namespace and key.name == name]
         for key in found:
             del self._known[key]
         return bool(found)
 
     async def ensure(self, key: Key, token: str, make: Callable[[], Awaitable[None]]) -> None:
-        """See to it that the object exists: known, or being made by somebody else, or made now.
+        """Ensure that the object exists: use the cache, wait for a running request, or call `make`.
 
-        A caller that is cancelled does not take the others' request with it.
+        If one caller is cancelled, the request continues for the others.
 
         Raises:
-            ClusterError: whatever `make` raises, for everybody who waited for it.
+            ClusterError: If `make` raises it. All callers that wait for this request get the exception.
         """
         while not self.knows(key, token):
             flight = self._flights.get(key)
             if flight is None:
                 flight = self._launch(key, token, make)
             elif flight.token != token:
-                # Somebody else's business with the same name; its outcome is not ours.
+                # A request with another token for the same name: wait for it and ignore its result.
                 await asyncio.wait({flight.task})
                 continue
             await asyncio.shield(flight.task)
             self._known[key] = token
 
     async def remove(self, key: Key, delete: Callable[[], Awaitable[None]]) -> None:
-        """Delete an object that nobody wants. Who wants it meanwhile waits, and makes it anew."""
+        """Delete an unused object. A caller of `ensure` waits for the deletion, then creates the object again."""
         while (flight := self._flights.get(key)) is not None:
             await asyncio.wait({flight.task})
         self._known.pop(key, None)
@@ -99,6 +100,6 @@ class Memory:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    # All who waited may have been cancelled; then nobody else would look at the outcome.
+    # If all waiting callers were cancelled, the exception of the task must still be retrieved.
     with contextlib.suppress(asyncio.CancelledError):
         task.exception()

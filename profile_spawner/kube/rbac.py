@@ -1,4 +1,4 @@
-"""The smallest Role with which the hub can start the servers of the loaded profiles, and whether the hub has it."""
+"""Computes the minimal Role that the hub needs for the loaded profiles, and checks whether the hub has it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["missing_rights", "required_rules", "role_binding_manifest", "role_ma
 
 _RBAC = "rbac.authorization.k8s.io"
 _REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-# KubeSpawner watches its pods; whatever else is made is created, read back after a lost answer, and deleted.
+# KubeSpawner watches its pods. Other objects are only created, read after a lost response, and deleted.
 _POD_VERBS = ("create", "delete", "get", "list", "watch")
 _OBJECT_VERBS = ("create", "delete", "get")
 _SWEPT = frozenset({"ConfigMap", "Secret"})
@@ -32,15 +32,16 @@ def required_rules(
     """Return the rules that the hub needs in every namespace where it starts servers.
 
     Args:
-        kinds_used: The kinds that the loaded profiles bring, such as `ConfigMap`. With `Secret` and `Service` for a hub
+        kinds_used: The kinds that the loaded profiles create, such as `ConfigMap`. Add `Secret` and `Service` for a hub
             that uses KubeSpawner's `internal_ssl` or `services_enabled`.
-        claims: Whether KubeSpawner makes PersistentVolumeClaims of its own (`storage_pvc_ensure`).
+        claims: Whether KubeSpawner creates PersistentVolumeClaims (`storage_pvc_ensure`).
         events: Whether KubeSpawner shows events (`events_enabled`).
-        sweep: Whether unused ConfigMaps and Secrets are swept, which needs to list them.
-        granted: The rules of the Roles that profiles bring: Kubernetes lets nobody grant what he may not do himself.
+        sweep: Whether unused ConfigMaps and Secrets are swept, which requires listing them.
+        granted: The rules of the Roles that profiles create. The hub needs them too, because Kubernetes does not allow
+            a client to grant rights that it does not have.
 
     Returns:
-        `PolicyRule` objects, sorted, each resource in one of them.
+        Sorted `PolicyRule` objects; each resource is in only one of them.
     """
     verbs: dict[tuple[str, str], set[str]] = {("", "pods"): set(_POD_VERBS)}
     if events:
@@ -78,7 +79,7 @@ def role_manifest(rules: Sequence[Mapping[str, Any]], *, name: str, namespace: s
 def role_binding_manifest(
     *, name: str, namespace: str, service_account: str, service_account_namespace: str
 ) -> dict[str, Any]:
-    """Return the RoleBinding that gives the Role of the same name to the hub's service account."""
+    """Return the RoleBinding that binds the Role of the same name to the hub's service account."""
     subject = {"kind": "ServiceAccount", "name": service_account, "namespace": service_account_namespace}
     return {
         "apiVersion": f"{_RBAC}/v1",
@@ -98,21 +99,21 @@ async def missing_rights(
     request_timeout: float = 3.0,
     retry_budget: float = 30.0,
 ) -> list[dict[str, Any]]:
-    """Ask the API server which of these rights the caller lacks.
+    """Ask the API server which of these rights the client does not have.
 
     Args:
         api_client: A `kubernetes_asyncio.client.ApiClient` with the hub's credentials.
-        rules: What is needed; see `required_rules`.
-        namespace: Where.
-        log: Where retries are noted.
-        request_timeout: Seconds for the first attempt of each question.
-        retry_budget: Seconds for each question.
+        rules: The required rules; see `required_rules`.
+        namespace: The namespace.
+        log: The logger for retries.
+        request_timeout: The timeout of the first attempt of each request, in seconds.
+        retry_budget: The maximum time for each request with its retries, in seconds.
 
     Returns:
-        What is missing, as rules; empty when nothing is.
+        The missing rights, as rules.
 
     Raises:
-        ClusterError: if the API server cannot be asked.
+        ClusterError: If a request to the API server fails.
     """
     transport = Transport(
         api_client,

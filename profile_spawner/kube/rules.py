@@ -1,7 +1,7 @@
-"""What profiles often get wrong in pods and objects, beyond the shapes of the OpenAPI schema.
+"""Rules that find common errors in pods and other objects, beyond the OpenAPI schema.
 
-Each rule is one small function. The rules cover a part of Kubernetes' own validation; only an API server knows all of
-it. They expect objects in which `shape_problems` finds nothing.
+Each rule is one small function. The rules cover only a part of Kubernetes' own validation. They require objects without
+`shape_problems`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAME = "must be lower-case letters, digits and '-', at most 63 characters, and 
 
 
 def problems_of(document: Json) -> list[Problem]:
-    """Return what is wrong with an object: its shape, or, if that is right, what the rules find.
+    """Return the problems of an object: violations of the schema, or, if there are none, violations of the rules.
 
     Args:
         document: An object of one of the kinds in `policy.kinds`.
@@ -57,9 +57,9 @@ def problems_of(document: Json) -> list[Problem]:
 
 
 def _pod_spec(document: Json) -> tuple[str, Json]:
-    """Return path and spec of the pod, or of the object's template for pods; an empty spec if it has none.
+    """Return path and spec of the pod or of the object's pod template; an empty spec if it has none.
 
-    The claims of a StatefulSet are volumes of its pods.
+    The claim templates of a StatefulSet are included as volumes.
     """
     spec = document.get("spec") or {}
     if document["kind"] == "Pod":
@@ -72,7 +72,7 @@ def _pod_spec(document: Json) -> tuple[str, Json]:
 
 
 def _mappings(value: Any, path: str) -> Iterator[tuple[str, Json]]:
-    """Yield every mapping in a value, with its path."""
+    """Yield every mapping in a value with its path."""
     if isinstance(value, Mapping):
         yield path, value
         for key, item in value.items():
@@ -94,7 +94,7 @@ def _listed(owner: Json, key: str, path: str) -> Iterator[tuple[str, Json]]:
 
 
 def _is_qualified(key: str) -> bool:
-    """Tell whether a text may be the key of a label or annotation, or the name of a resource."""
+    """Return whether a text is valid as a key of a label or annotation, or as a name of a resource."""
     prefix, slash, name = key.rpartition("/")
     prefixed = not slash or (len(prefix) <= 253 and DNS_SUBDOMAIN.fullmatch(prefix) is not None)
     return prefixed and _QUALIFIED_NAME.fullmatch(name) is not None

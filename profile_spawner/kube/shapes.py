@@ -1,7 +1,7 @@
-"""Checks objects against Kubernetes' OpenAPI schema, which the models of `kubernetes_asyncio` are generated from.
+"""Checks objects against the models of `kubernetes_asyncio`, which are generated from Kubernetes' OpenAPI schema.
 
-A model has the names of its fields, their types, and refuses `None` for what is required. The import of the models
-takes a while, so it happens with the first check.
+A model contains the names and types of its fields, and refuses `None` for required fields. Importing the models is
+slow, so they are imported at the first check.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Problem(NamedTuple):
     """Something in an object that Kubernetes does not accept.
 
     Attributes:
-        path: Where, such as `spec.containers[0].env[2].name`.
+        path: The path, such as `spec.containers[0].env[2].name`.
         message: What is wrong.
-        level: `error`: the API server refuses it. `warning`: it hardly does what was meant.
+        level: `error`: the API server refuses it. `warning`: it is accepted, but probably not intended.
     """
 
     path: str
@@ -49,12 +49,12 @@ _SCALARS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "bool": (bool, "true or false"),
 }
 _QUANTITIES = frozenset({"limits", "requests", "overhead", "sizeLimit", "divisor"})
-"""Fields whose strings are quantities: the models do not tell them from other strings."""
+"""Fields whose strings are quantities; the models do not contain this information."""
 _INT_OR_STRING = frozenset({"port", "targetPort", "maxSurge", "maxUnavailable"})
 
 
 def shape_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield unknown fields, values of a wrong type and missing fields, each with its path.
+    """Yield a problem for each unknown field, wrong type and missing field.
 
     Args:
         document: An object of one of the kinds in `policy.kinds`.
@@ -143,7 +143,7 @@ def _scalar(type_name: str, key: str, value: Any, path: str) -> Iterator[Problem
 
 
 def _mismatch(path: str, expected: str, value: Any, *, shown: bool = False) -> Problem:
-    # Only quantities are shown: other values may be secret.
+    # Show only values of quantities, because other values may be secret.
     found = repr(value)[:64] if shown and isinstance(value, str | int | float) else _name_of(value)
     return Problem(path, f"expects {expected}, found {found}")
 

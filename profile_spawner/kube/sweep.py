@@ -1,14 +1,14 @@
-"""Removing what nobody uses any more. Runs at the hub's start and then rarely; never for a spawn.
+"""Deletes unused objects. Runs when the hub starts and then at long intervals, never during a spawn.
 
-Kubernetes itself removes owned objects with their pod. What remains for the sweep are shared objects that no pod refers
-to, and owned ones whose pod vanished while they were being made. An object goes only if it
+Kubernetes deletes owned objects together with their pod. The sweep deletes shared objects that no pod uses, and owned
+objects whose pod disappeared while they were being created. An object is deleted only if it
 
-- carries this hub's labels,
-- is older than the grace period, and nobody in this process asked for it as long as that,
-- was unused in two passes in a row,
-- and is still unused by every pod of the namespace, whoever made it, in a fresh list taken right before.
+- has this hub's labels,
+- is older than the grace period and was not used by this process during that time,
+- was unused in two consecutive passes,
+- and is not used by any pod in the namespace, according to a new list of the pods immediately before the deletion.
 
-It is deleted with its UID and resource version, so that what has changed meanwhile stays.
+The delete request contains UID and resource version, so that an object that has changed is not deleted.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Sweeper:
     """Sweeps the namespaces of one hub.
 
     Args:
-        cluster: The hub's cluster; what it uses at the moment is not touched.
+        cluster: The hub's cluster. Objects that it is using are not deleted.
         hub: The hub's name, as in `ServerIdentity`.
-        grace_seconds: How old an object must be, and for how long unasked for.
-        kinds: The kinds to look at. The hub needs the right to list them.
+        grace_seconds: The minimum age of an object, and the minimum time since its last use, in seconds.
+        kinds: The kinds to sweep. The hub needs the right to list them.
     """
 
     def __init__(
@@ -57,18 +57,18 @@ class Sweeper:
     async def sweep(
         self, namespace: str, pods_in_use: Iterable[Mapping[str, Any]] = (), *, now: datetime | None = None
     ) -> list[Key]:
-        """Make one pass.
+        """Do one pass.
 
         Args:
-            namespace: Where.
-            pods_in_use: Pods that the caller knows of, as plain JSON: what they use is no suspect. May be incomplete.
-            now: The time; the clock's by default.
+            namespace: The namespace.
+            pods_in_use: Pods that the caller knows, as plain JSON; their objects are in use. May be incomplete.
+            now: The time; the current time by default.
 
         Returns:
-            What was deleted.
+            The deleted objects.
 
         Raises:
-            ClusterError: if the API server cannot be asked. Nothing is deleted on half of an answer.
+            ClusterError: If a request to the API server fails. An incomplete list never leads to a deletion.
         """
         moment = now or datetime.now(timezone.utc)
         known = await _Usage.of(pods_in_use)
@@ -86,7 +86,7 @@ class Sweeper:
         suspects = [(kind, item) for kind, item in unused if item["metadata"]["uid"] in before]
         if not suspects:
             return []
-        # What the caller knows may be old, or only part: the pods of other hubs and of Deployments count as well.
+        # List all pods, because the caller's list may be old and lacks the pods of other hubs and of Deployments.
         pods = await self._cluster.transport.list_all(
             resource_path(BY_KIND["Pod"], namespace), what=f"pods in {namespace}"
         )
@@ -101,7 +101,7 @@ class Sweeper:
         return gone
 
     def forget_empty(self, namespace: str) -> bool:
-        """Return whether the last pass has found nothing of this hub; then nothing is remembered of it either."""
+        """Return whether the last pass found no objects of this hub; if so, forget the namespace."""
         if self._there.get(namespace, 1):
             return False
         for remembered in (self._there, self._suspects, self._stray):
@@ -116,23 +116,23 @@ class Sweeper:
         known: Collection[str] | None = None,
         now: datetime | None = None,
     ) -> list[Key]:
-        """Delete this hub's pods that belong to no server the hub knows: left when a start and its stop both failed.
+        """Delete this hub's pods without an active server. They remain if both a start and its stop failed.
 
-        The same grace and the same two passes as for other objects.
+        The grace period and the two passes are the same as for other objects.
 
         Args:
-            namespace: Where.
-            servers: `ServerIdentity.server_hash` of every server that runs, starts or stops. Must be complete: a pod
-                whose server is missing here is somebody's lost work.
-            known: If given, only pods of these servers are looked at: those that stand in the hub's database at all. So
-                a hub whose database is new, or that shares its name with another one, deletes nothing.
-            now: The time; the clock's by default.
+            namespace: The namespace.
+            servers: `ServerIdentity.server_hash` of every server that runs, starts or stops. It must be complete: the
+                pod of a missing server is deleted, and its user loses work.
+            known: If given, only pods of these servers are considered: all servers in the hub's database. So a hub
+                with a new database, or with the name of another hub, deletes nothing.
+            now: The time; the current time by default.
 
         Returns:
-            The pods that were deleted.
+            The deleted pods.
 
         Raises:
-            ClusterError: if the API server cannot be asked.
+            ClusterError: If a request to the API server fails.
         """
         moment = now or datetime.now(timezone.utc)
         path = resource_path(BY_KIND["Pod"], namespace)
@@ -192,7 +192,7 @@ class Sweeper:
 
 
 class _Usage:
-    """What a set of pods uses and owns."""
+    """The objects that a set of pods uses or owns."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
@@ -200,7 +200,7 @@ class _Usage:
 
     @classmethod
     async def of(cls, pods: Iterable[Mapping[str, Any]]) -> _Usage:
-        """Look through the pods, and let others run now and then: there may be ten thousand."""
+        """Collect the objects of the pods. Yields to the event loop regularly, because there may be 10,000 pods."""
         usage = cls()
         for number, pod in enumerate(list(pods)):
             usage._names |= referred_names(pod.get("spec") or {})
@@ -210,12 +210,12 @@ class _Usage:
         return usage
 
     def covers(self, item: Mapping[str, Any]) -> bool:
-        """Tell whether a pod refers to this object or owns it."""
+        """Return whether one of the pods refers to this object or owns it."""
         metadata = item["metadata"]
         owners = {reference.get("uid") for reference in metadata.get("ownerReferences") or ()}
         return metadata["name"] in self._names or not owners.isdisjoint(self._uids)
 
 
 def _time(text: str) -> datetime:
-    # Python 3.10 does not read the Z.
+    # Python 3.10 does not accept the suffix Z.
     return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -1,7 +1,7 @@
-"""One request to the API server, repeated while that can help and the budget lasts.
+"""Sends requests to the API server, with retries within a time budget.
 
-Plain JSON both ways. The client's own decoding is not used: it would log every answer, Secrets included, when the hub
-logs at DEBUG.
+Requests and responses are plain JSON. The client's own decoding is not used, because at log level DEBUG it logs every
+response, including Secrets.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _FAULTS = (ApiException, aiohttp.ClientError, asyncio.TimeoutError, OSError, Val
 
 
 class LoopLag:
-    """For how long the event loop was too busy to do what was due, measured while the block is entered.
+    """Context manager that measures how long callbacks of the event loop were delayed.
 
-    With thousands of servers starting at once that is most of the time. It says nothing about the API server.
+    If thousands of servers start at once, most of the time is such a delay. It is not caused by the API server.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class LoopLag:
 
     @property
     def seconds(self) -> float:
-        """The time so far, in seconds."""
+        """The total delay, in seconds."""
         late = asyncio.get_running_loop().time() - self._due if self._timer is not None else 0.0
         return self._seconds + max(0.0, late)
 
@@ -72,8 +72,8 @@ class Budget:
     """A deadline that several requests share.
 
     Args:
-        seconds: How long from now.
-        lag: What is measured here does not count: a busy hub is no reason to give up on the cluster.
+        seconds: The time until the deadline, in seconds.
+        lag: Delays of the event loop; they do not count, because they are not caused by the cluster.
     """
 
     def __init__(self, seconds: float, lag: LoopLag | None = None) -> None:
@@ -87,26 +87,26 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """Seconds since the beginning."""
+        """The seconds since the budget was created."""
         return self._now() - self._start
 
     @property
     def left(self) -> float:
-        """Seconds until the deadline, 0 when it has passed."""
+        """The seconds until the deadline; 0 if it has passed."""
         return max(0.0, self.seconds - self.spent)
 
     @property
     def slowness(self) -> float:
-        """By how much the busy loop has lengthened everything so far; 1 when it has not."""
+        """The factor by which delays of the event loop have increased the elapsed time; 1 without delays."""
         return max(1.0, (asyncio.get_running_loop().time() - self._begun) / max(self.spent, _LAG_TICK))
 
 
 class Backoff:
-    """Growing pauses with jitter, so that a hundred spawns that failed together do not come back together.
+    """Growing pauses with jitter, so that many spawns that failed together do not retry together.
 
     Args:
-        first: The first pause's upper bound in seconds; doubled each time.
-        longest: The upper bound of all.
+        first: The maximum of the first pause, in seconds; doubled each time.
+        longest: The maximum of all pauses, in seconds.
     """
 
     def __init__(self, first: float, longest: float = _LONGEST_PAUSE) -> None:
@@ -125,10 +125,10 @@ class Transport:
 
     Args:
         api_client: A `kubernetes_asyncio.client.ApiClient`; its connections and credentials are used.
-        log: Where retries are noted.
-        request_timeout: How long one attempt may take, in seconds. Doubled after each timeout, up to 15.
-        retry_budget: How long a request may be repeated, in seconds, unless the caller brings its own budget.
-        first_pause: The longest first pause between attempts, in seconds.
+        log: The logger for retries.
+        request_timeout: The timeout of one attempt, in seconds. Doubled after each timeout, up to 15.
+        retry_budget: The maximum time for a request with its retries, in seconds, if the caller passes no budget.
+        first_pause: The maximum of the first pause between attempts, in seconds.
     """
 
     def __init__(
@@ -163,10 +163,10 @@ class Transport:
         accept: str = "application/json",
         budget: Budget | None = None,
     ) -> dict[str, Any]:
-        """Return the answer, after as many attempts as help and fit into the budget.
+        """Send a request and return the response. Retryable errors are retried within the budget.
 
         Raises:
-            KubeFailure: the last failure. Its `ambiguous` is true when any attempt may have been carried out.
+            KubeFailure: The last failure. Its `ambiguous` is true if any of the attempts may have been executed.
         """
         budget = budget or self.budget()
         backoff = Backoff(self.first_pause)
@@ -200,8 +200,8 @@ class Transport:
         accept: str,
         timeout: float,
     ) -> dict[str, Any]:
-        """Return the answer of a single attempt, or raise what went wrong as it came."""
-        # The query goes into the path: the client's own encoding of it differs between versions.
+        """Send a request once and return the response. Exceptions are not converted."""
+        # Put the query into the path, because the client's encoding differs between versions.
         url = f"{path}?{urlencode(query)}" if query else path
         response = await self._client.call_api(
             url,
@@ -212,7 +212,7 @@ class Transport:
             _preload_content=False,
             _request_timeout=timeout,
         )
-        # Older clients return a triple, newer ones wrap the answer.
+        # Older clients return a triple, newer ones the response.
         response = response[0] if isinstance(response, tuple) else response
         response = getattr(response, "aiohttp_response", response)
         try:
@@ -231,7 +231,7 @@ class Transport:
     async def get_or_none(
         self, path: str, *, what: str, profile: str | None = None, budget: Budget | None = None
     ) -> dict[str, Any] | None:
-        """Return an object, or `None` when there is none of this name."""
+        """Return an object; `None` if it does not exist."""
         try:
             return await self.call("GET", path, what=f"reading {what}", profile=profile, budget=budget)
         except KubeFailure as failure:
@@ -252,17 +252,17 @@ class Transport:
         """Delete exactly the object with this UID.
 
         Returns:
-            `False` when nothing, or another object, has the name: also when an earlier attempt has deleted it and the
-            answer was lost.
+            `False` if the object does not exist or the name belongs to another object. Also `False` if an earlier
+            attempt deleted the object and its response was lost.
 
         Raises:
-            ClusterError: if the API server refuses or stays away.
+            ClusterError: If the API server refuses or does not answer.
         """
         preconditions = {"uid": uid}
         if resource_version is not None:
             preconditions["resourceVersion"] = resource_version
         body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        body["propagationPolicy"] = "Background"  # a Job would leave its pods behind
+        body["propagationPolicy"] = "Background"  # otherwise the pods of a Job are not deleted
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
@@ -286,12 +286,12 @@ class Transport:
         """Return all objects of a collection, page by page.
 
         Args:
-            path: The collection.
-            what: For messages.
+            path: The path of the collection.
+            what: The action, for messages.
             selector: A label selector.
             field_selector: A field selector.
-            metadata_only: Leave everything but metadata at the API server: Secrets stay there.
-            page: Objects per request.
+            metadata_only: Request only metadata, so that the contents of Secrets are not transferred.
+            page: The number of objects per request.
         """
         accept = "application/json"
         if metadata_only:

@@ -1,7 +1,7 @@
-"""Watches ConfigMaps with a label, and tells on a ConfigMap when its content is refused.
+"""Watches ConfigMaps with a label, and creates Events on ConfigMaps whose content is refused.
 
-Listed once, then watched from that resource version. When the API server has forgotten the version (410), or the
-connection is lost, it is listed again after a growing pause; what was seen last counts meanwhile.
+The ConfigMaps are listed once, then watched from that resource version. If the API server no longer has the version
+(410) or the connection is lost, they are listed again after a growing pause. Until then, the last state is used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["ConfigMapWatch"]
 _WATCH_SECONDS = 290
 _LONGEST_LINE = 16 * 1024 * 1024
 _LARGE = 64 * 1024
-_MAX_MESSAGE = 1000  # an Event's message may have 1024 characters
+_MAX_MESSAGE = 1000  # Kubernetes allows 1024 characters in an Event's message
 
 ConfigMaps = Mapping[str, Mapping[str, Any]]
 
@@ -41,7 +41,7 @@ class ConfigMapWatch:
         namespace: The namespace.
         selector: A label selector.
         log: A logger.
-        first_pause: The longest first pause after a failure, in seconds.
+        first_pause: The maximum of the first pause after a failure, in seconds.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class ConfigMapWatch:
         self._version = ""
         self._may_tell = True
         self.objects: ConfigMaps = MappingProxyType({})
-        """The ConfigMaps by name, as they were seen last."""
+        """The last known ConfigMaps, by name."""
 
     async def list(self) -> None:
-        """Read all of them.
+        """Read all ConfigMaps.
 
         Raises:
-            ClusterError: when the API server refuses or stays away.
+            ClusterError: If the API server refuses or does not answer.
         """
         query = [("labelSelector", self._selector)]
         answer = await self._transport.call("GET", self._path, what="listing ConfigMaps of profiles", query=query)
@@ -83,7 +83,7 @@ class ConfigMapWatch:
 
         Args:
             changed: Called after each change of `objects`.
-            failed: Called with what is wrong when watching fails, and with `None` when it works again.
+            failed: Called with the error when watching fails, and with `None` when it works again.
         """
         backoff = Backoff(self._first_pause, 30.0)
         broken: bool | None = None  # not known yet
@@ -118,7 +118,7 @@ class ConfigMapWatch:
         return {name: o["metadata"].get("resourceVersion") for name, o in self.objects.items()}
 
     def _take(self, event: Mapping[str, Any]) -> bool:
-        """Take one event of the watch; return whether `objects` has changed."""
+        """Apply one event of the watch; return whether `objects` has changed."""
         found = event.get("object") or {}
         if event.get("type") == "ERROR":
             if found.get("code") == 410:
@@ -169,13 +169,13 @@ class ConfigMapWatch:
             response.close()
 
     async def tell(self, name: str, reason: str, message: str, *, warning: bool) -> None:
-        """Put an Event on a ConfigMap, for `kubectl describe`. Without the right to do so, nothing happens.
+        """Create an Event on a ConfigMap; `kubectl describe` shows it. Without the right to do so, do nothing.
 
         Args:
-            name: The ConfigMap.
-            reason: A word in CamelCase.
-            message: What happened; shortened to what fits.
-            warning: Whether something is wrong.
+            name: The name of the ConfigMap.
+            reason: The reason, one word in CamelCase.
+            message: What happened; shortened to the maximum length.
+            warning: Whether the Event is a warning.
         """
         metadata = (self.objects.get(name) or {}).get("metadata") or {}
         if not self._may_tell or not metadata:
@@ -211,7 +211,7 @@ class ConfigMapWatch:
 
 
 class _Gone(Exception):  # noqa: N818 - the name of the HTTP status
-    """The API server has forgotten the version from which it should tell what has changed."""
+    """The API server no longer has the requested resource version."""
 
 
 async def _lines(content: Any) -> AsyncIterator[bytes]:
@@ -226,7 +226,7 @@ async def _lines(content: Any) -> AsyncIterator[bytes]:
 
 
 async def _parsed(line: bytes) -> Mapping[str, Any]:
-    # A large document is parsed where it does not hold up the hub.
+    # A large document is parsed in a thread, so that the event loop is not blocked.
     event = await asyncio.to_thread(json.loads, line) if len(line) > _LARGE else json.loads(line)
     if not isinstance(event, dict):
         raise ValueError("an event of the watch is no mapping")

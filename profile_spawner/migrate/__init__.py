@@ -1,1 +1,1 @@
-"""Moving profiles from one form to another: out of what people run today, and out of this project again."""
+"""Converts profiles from other formats to this project's format, and back."""

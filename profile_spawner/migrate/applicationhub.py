@@ -1,8 +1,8 @@
 """The file that the EOEPCA configurator writes and the ApplicationHub reads: `config.yml`.
 
-Its models and their defaults are those of app-hub-configurator 0.1.1. Reading it is generous: unknown keys are told and
-left out, as the ApplicationHub ignores them. What its runtime does only by accident is not repeated: a profile without
-volumes keeps its role bindings, pull secrets and init containers.
+The models and defaults are those of app-hub-configurator 0.1.1. Unknown keys cause a warning and are omitted, because
+the ApplicationHub ignores them. One bug of its runtime is not copied: here, a profile without volumes keeps its role
+bindings, pull secrets and init containers.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _INIT_COMMANDS = (["sh", "-c", f"sh {_INIT_MOUNT}"], ["sh", _INIT_MOUNT])
 async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequence[str]) -> Dump:
     """Return these profiles as the ApplicationHub's configuration.
 
-    What that file cannot say is told. A profile that it would open to more people is left out.
+    What the file cannot express causes a warning. A profile that would be available to more users there is omitted.
 
     Args:
-        snapshot: What is loaded.
-        slugs: Which profiles, in this order.
-        groups: Who may use a profile that is for everybody here: there, every profile needs a group.
+        snapshot: The loaded profiles.
+        slugs: The profiles to write, in this order.
+        groups: The groups for profiles that are available to all users here. There, every profile needs a group.
     """
     dump = Dump()
     profiles = []
@@ -82,7 +82,7 @@ _LOST = (
 
 
 def _tell_lost(instance: BaseAppProfile, values: Mapping[str, Any], entry: Entry, dump: Dump) -> None:
-    """Say what the file cannot."""
+    """Add warnings about what the file cannot express."""
     lost = [name for name in _LOST if getattr(instance, name)]
     lost += [f"kubespawner_override.{key}" for key in values["kubespawner_override"]]
     lost += [f"several files in ConfigMap {m.name}" for m in values["config_maps"] if _several(m)]
@@ -244,7 +244,7 @@ def _config_map(config_map: ConfigMap) -> dict[str, Any]:
     result: dict[str, Any] = {"content": content, "key": key, "name": config_map.name}
     result |= {"persist": getattr(config_map, "persist", False), "readonly": getattr(config_map, "readonly", True)}
     if config_map.mount_path:
-        # There a file is mounted, never a folder.
+        # The ApplicationHub mounts files, never folders.
         inside = f"/{key}" if config_map.key is None else ""
         result["mount_path"] = f"{config_map.mount_path.rstrip('/')}{inside}"
     if config_map.default_mode:
@@ -279,7 +279,7 @@ _LITERAL = "{{ '{{' }}"
 
 
 class _Theirs:
-    """Turns the texts of one profile into theirs: facts become templates, params their values."""
+    """Converts the texts of one profile for the ApplicationHub: facts become templates, params become their values."""
 
     def __init__(self, params: Mapping[str, Any], slug: str, dump: Dump) -> None:
         self._params = params
@@ -352,8 +352,8 @@ def read_config(config: Any, place: str) -> Dump:
         place: The file, for messages.
 
     Raises:
-        SourceError: when it is no such configuration.
-        ProfileDefinitionError: when a profile lacks what it needs.
+        SourceError: If it is not a configuration of the ApplicationHub.
+        ProfileDefinitionError: If a required key of a profile is missing.
     """
     if not isinstance(config, Mapping) or not isinstance(config.get("profiles"), list):
         raise SourceError(
@@ -395,7 +395,7 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
     for key in ("extra_resource_limits", "extra_resource_guarantees"):
         if override.get(key):
             result[key] = {str(k): str(v) for k, v in override[key].items()}
-    # There nobody sees a profile without a group, so an empty list stays one.
+    # In the ApplicationHub, a profile without groups is available to no user, so keep an empty list.
     result["allowed_groups"] = [str(g) for g in profile.get("groups") or ()]
     if profile.get("default_url"):
         url = str(profile["default_url"])
@@ -450,7 +450,7 @@ def _read_binding(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_manifest(item: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Return a manifest; older files have the objects as a text."""
+    """Return a manifest; in older files, its objects are a text."""
     content = item.get("content") or ()
     if isinstance(content, str):
         content = parse_yaml(content, f"{place}: manifest {item.get('name')}")

@@ -1,4 +1,4 @@
-"""Profiles as a document that can be loaded again with the same result.
+"""Writes profiles as a document that can be loaded again with the same result.
 
 A class is written down by its attributes and by what its hooks return for a server whose facts are references: a hook
 that puts the user's name into a text gives `{{ username }}`, which means the same in a document. What a document cannot
@@ -35,11 +35,11 @@ __all__ = ["Dump", "TemplateContext", "dump_snapshot", "hook_values", "plain_mod
 
 @dataclass
 class Dump:
-    """A document, and what it could not say.
+    """A document, and warnings about what it cannot express.
 
     Attributes:
         document: Plain data, in the order in which it is written.
-        warnings: What is missing or frozen, in sentences.
+        warnings: Sentences about what is missing, or is fixed although it depends on the server.
     """
 
     document: dict[str, Any] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Dump:
 
 
 class TemplateContext(ServerContext):
-    """The server of nobody: every fact is the reference that stands for it."""
+    """A context without a real server: every fact is its own reference, such as `{{ username }}`."""
 
     @classmethod
     def make(cls) -> TemplateContext:
@@ -72,11 +72,11 @@ class TemplateContext(ServerContext):
 
 
 async def dump_snapshot(snapshot: Snapshot, slugs: Sequence[str] | None = None) -> Dump:
-    """Return a document with these profiles (all by default), and the params that they need.
+    """Return a document with these profiles (all by default) and the params that they need.
 
     Args:
-        snapshot: What is loaded.
-        slugs: Which profiles, in this order.
+        snapshot: The loaded profiles.
+        slugs: The profiles to write, in this order.
     """
     dump = Dump()
     resolver = snapshot.resolver
@@ -194,7 +194,7 @@ def with_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _tell(cls: type[BaseAppProfile], values: Mapping[str, Any], dump: Dump) -> None:
-    """Say what a document cannot."""
+    """Add warnings about what a document cannot express."""
     base = BaseAppProfile.is_available_to.__func__  # type: ignore[attr-defined]
     if cls.is_available_to.__func__ is not base:  # type: ignore[attr-defined]
         dump.warnings.append(f"{cls.slug}: is_available_to() is code; the document offers the profile to more people")

@@ -1,8 +1,8 @@
-"""Plain profile lists, wherever they are kept.
+"""Finds and converts plain profile lists of KubeSpawner.
 
-In the values of Zero to JupyterHub (`singleuser.profileList`, at any depth: below the name of an umbrella chart, in a
-HelmRelease or an Argo CD Application), in a ConfigMap that holds such values as text, as a list of their own, and in a
-`jupyterhub_config.py`.
+A list may be in the values of Zero to JupyterHub (`singleuser.profileList`, at any depth: below the name of an umbrella
+chart, in a HelmRelease or an Argo CD Application), in a ConfigMap that contains such values as text, in a file of its
+own, or in a `jupyterhub_config.py`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def find_lists(text: str | bytes, place: str) -> list[FoundList]:
         place: The file, for messages.
 
     Raises:
-        SourceError: when it cannot be read, or there is none, with what was looked for.
+        SourceError: If the text cannot be read, or contains no list. The message says what was searched for.
     """
     found = []
     for document in parse_yaml(text, place):
@@ -139,7 +139,7 @@ def converted(entry: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[tupl
     """Return an entry in words that mean here what they meant before, and what is different, with its path.
 
     Raises:
-        SourceError: when it names teams and groups.
+        SourceError: If the entry names both teams and groups.
     """
     made = _plain(entry)
     changes: list[tuple[tuple[Any, ...], str]] = []

@@ -1,1 +1,1 @@
-"""Params: typed, named values, and their resolution through layers."""
+"""Params: named, typed values, and their resolution from several layers."""

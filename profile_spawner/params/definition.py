@@ -1,7 +1,7 @@
 """Params: named, typed values that profiles, groups, users and the hub can set.
 
-A `Param` is the definition: a JSON Schema, a default, who may set it and how values of several layers are joined. The
-idea is Digital Rebar's; what is kept of it and what differs stands in docs/params.md.
+A `Param` defines a JSON Schema, a default, who may set the param, and how the values of several layers are merged. The
+concept comes from Digital Rebar; docs/params.md lists the differences.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)
 REFERENCE = re.compile(
     r"(\{\{\{\{)|(?<!\$)\{\{[ \t]*([A-Za-z][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*)[ \t]*\}\}"
 )
-"""In a text: the escape, or a reference. `${{` belongs to other languages and is left alone."""
+"""Matches an escape (`{{{{`) or a reference in a text. `${{` is not a reference, because other languages use it."""
 
 LAYERS = ("enforced", "spawn", "server", "user", "profile", "assigned", "groups", "hub", "global")
-"""Where a value may be set."""
+"""The layers in which a value may be set, strongest first."""
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_SCHEMA_SIZE = 20_000
-"""The largest schema, in values, with the target of every `$ref` counted as often as it is referred to."""
+"""The maximum number of values in a schema. The target of a `$ref` counts once for every `$ref` to it."""
 MAX_TEXT = 4096
-"""The longest text that is ever matched against a pattern, in characters."""
+"""The maximum length of a text that is matched against a pattern, in characters."""
 
 Merge = Literal["first", "append", "merge"]
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-# Patterns are matched in linear time. Those with look-around or back-references cannot be, so they have a limit.
+# Most patterns are matched in linear time. Patterns with look-around or back-references are not, so they have a limit.
 _PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
 
 
 class _Missing:
-    """Stands for "there is no value"; `None` is one."""
+    """The type of `MISSING`, which means "no value". `None` is a value."""
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -71,7 +71,7 @@ MISSING: Any = _Missing()
 
 
 def freeze(value: Any) -> Any:
-    """Return JSON-like `value` so that nobody can change it: mappings read-only, lists as tuples."""
+    """Return an immutable copy of JSON-like `value`: mappings become read-only, lists become tuples."""
     if isinstance(value, Mapping):
         return MappingProxyType({str(k): freeze(v) for k, v in value.items()})
     if isinstance(value, list | tuple):
@@ -80,7 +80,7 @@ def freeze(value: Any) -> Any:
 
 
 def is_template(value: Any) -> bool:
-    """Tell whether a text in `value` has a reference, or an escape of one."""
+    """Return whether a text in `value` contains a reference or an escaped reference."""
     return any(REFERENCE.search(text) for text in _texts(value))
 
 
@@ -97,11 +97,11 @@ def thaw(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class SecretRef:
-    """The value of a secure param: a key of a Kubernetes Secret. The secret itself never passes the hub.
+    """The value of a secure param: a key of a Kubernetes Secret. The hub never reads the secret itself.
 
     Attributes:
         name: The Secret's name, in the server's namespace.
-        key: The key in it.
+        key: The key in the Secret.
     """
 
     name: str = field(repr=False)
@@ -114,7 +114,7 @@ class SecretRef:
 
     @classmethod
     def of(cls, value: Any) -> SecretRef | None:
-        """Read `{"secret": name, "key": key}`; `None` when `value` is nothing of the kind."""
+        """Convert `{"secret": name, "key": key}`; return `None` if `value` has another form."""
         if isinstance(value, SecretRef):
             return value
         if (
@@ -128,11 +128,11 @@ class SecretRef:
 
 @dataclass(frozen=True)
 class ParamRef:
-    """Stands for a param's value in an attribute of a profile: `image = Param.ref("image/lab")`.
+    """A reference to a param's value in an attribute of a profile: `image = Param.ref("image/lab")`.
 
     Attributes:
-        name: The param.
-        default: Taken when the param has no value at all.
+        name: The name of the param.
+        default: The value to use if the param has no value.
     """
 
     name: str
@@ -142,7 +142,7 @@ class ParamRef:
         """Return the value for one server.
 
         Raises:
-            ParamError: when there is neither a value nor a default.
+            ParamError: If there is neither a value nor a default.
         """
         if self.name in params:
             return thaw(params[self.name]) if not isinstance(params[self.name], SecretRef) else params[self.name]
@@ -158,39 +158,39 @@ class Param:
     """The definition of a param.
 
     Raises:
-        ParamError: when the definition contradicts itself.
+        ParamError: If the definition is invalid.
     """
 
     name: str
     """`name` or `area/name`."""
     schema: Mapping[str, Any] = field(default_factory=dict)
-    """A JSON Schema of its values; draft 2020-12 unless `$schema` names an older one. Without one any value fits."""
+    """The JSON Schema of the values; draft 2020-12 unless `$schema` names an older one. Empty: any value is valid."""
     default: Any = MISSING
-    """Taken when no layer has a value; `schema["default"]` counts too."""
+    """The value to use if no layer sets one. If it is missing, `schema["default"]` is used."""
     description: str = ""
-    """One line."""
+    """A description in one line."""
     documentation: str = ""
-    """More."""
+    """A longer description."""
     secure: bool = False
-    """Whether values name keys of Kubernetes Secrets; there is no default, and values are shown as `***`."""
+    """Whether values are keys of Kubernetes Secrets. A secure param has no default; its values are shown as `***`."""
     user_settable: bool = False
     """Whether users may choose a value on the spawn page."""
     sensitive: bool = False
-    """Whether it decides on security, so that users may choose a value only with profiles that name it in their
-    `user_settable`. Params of sensitive attributes, such as `image`, count as marked."""
+    """Whether the param affects security. Users may choose a value only for profiles that list the param in their
+    `user_settable`. Params that set sensitive attributes, such as `image`, are always sensitive."""
     merge: Merge = "first"
-    """How the values of several layers are joined: `first` (the most specific one counts), `append` (lists, most
-    specific first) or `merge` (mappings, recursively)."""
+    """How the values of several layers are merged: `first` (only the strongest value), `append` (lists, the strongest
+    first) or `merge` (mappings, recursively)."""
     merge_key: str | None = None
-    """For `append`: items with the same value of this key count once, the most specific one."""
+    """For `append`: of several items with the same value of this key, only the strongest is kept."""
     layers: tuple[str, ...] | None = None
-    """Where it may be set; everywhere by default."""
+    """The layers in which the param may be set; all layers by default."""
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """For the page: `title`, `icon`, `color`, `order`, `widget`, `advanced`."""
+    """Settings for the spawn page: `title`, `icon`, `color`, `order`, `widget`, `advanced`."""
     origin: Origin | None = field(default=None, compare=False)
-    """Where it was defined."""
+    """The place of the definition."""
     judged: bool = field(default=False, compare=False)
-    """Whether a document wrote it that may not ask for everything."""
+    """Whether the definition comes from an untrusted document, which the data policy restricts."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or len(self.name) > 253 or not PARAM_NAME.fullmatch(self.name):
@@ -214,7 +214,7 @@ class Param:
         if self.secure and default is not MISSING:
             raise self._error("a secure param has no default", hint="Set it in a layer, as {secret: NAME, key: KEY}")
         if default is not MISSING:
-            # What stands in for `{{ references }}` is known only when a server is started.
+            # The values of `{{ references }}` are known only when a server starts.
             problems = [] if is_template(default) else self.problems(default)
             if problems:
                 raise self._error(f"the default does not fit the schema: {problems[0]}", value=default)
@@ -248,7 +248,7 @@ class Param:
 
     @staticmethod
     def ref(name: str, default: Any = MISSING) -> Any:
-        """Return a `ParamRef`: what stands for the param's value in an attribute of a profile, whatever its type."""
+        """Return a `ParamRef`, a reference to the param's value for an attribute of a profile of any type."""
         return ParamRef(name, default)
 
     @property
@@ -257,12 +257,12 @@ class Param:
         return self.default is not MISSING
 
     def problems(self, value: Any) -> list[str]:
-        """Return everything that keeps `value` from being a value of this param; empty when it is one."""
+        """Return all reasons why `value` is not valid for this param; empty if it is valid."""
         if self.secure:
             if SecretRef.of(value) is None:
                 return ["must name a key of a Kubernetes Secret: {secret: NAME, key: KEY}"]
             return []
-        # The length comes first: no pattern is ever tried on a long text.
+        # Check the length before any pattern is matched.
         if any(len(text) > MAX_TEXT for text in _texts(value)):
             return [f"a text may have at most {MAX_TEXT} characters"]
         if not self.schema:
@@ -270,15 +270,15 @@ class Param:
         validator: Any = self.__dict__["_validator"]
         try:
             found = sorted(validator.iter_errors(thaw(freeze(value))), key=lambda e: [str(p) for p in e.instance_path])
-        except ValueError as e:  # an object of Python, or a nesting that is too deep
+        except ValueError as e:  # a Python object that is not JSON, or too deep nesting
             return [f"is not JSON: {shorten(str(e), 200)}"]
         return [_described(e) for e in found]
 
     def check(self, value: Any, *, profile: str | None = None, origin: Origin | None = None) -> Any:
-        """Return `value`, frozen, if it fits.
+        """Return the frozen `value` if it is valid.
 
         Raises:
-            ParamError: naming the param, the value and everything that is wrong with it.
+            ParamError: If it is not valid. The message names the param, the value and all problems.
         """
         problems = self.problems(value)
         if problems:
@@ -293,19 +293,19 @@ class Param:
 
     @property
     def form(self) -> FieldSpec:
-        """How the spawn page shows this param."""
+        """The field of this param on the spawn page."""
         default = thaw(self.default) if self.has_default else None
         return field_of(self.name, self.schema, self.meta, self.description, default)
 
     def from_choice(self, value: Any) -> Any:
-        """Return the typed value that a choice on the page stands for.
+        """Convert a choice from the spawn page to a typed value.
 
-        Choices travel as texts; the values that the schema lists say what each one means.
+        Browsers send choices as texts; the schema's list of values gives their types.
         """
         return thaw(value_of(self.schema, value))
 
     def definition(self) -> dict[str, Any]:
-        """Return the definition as plain data, without what is default: `Param(name, **definition)` is equal to it."""
+        """Return the definition as plain data, without default values: `Param(name, **definition)` is equal to it."""
         result = {}
         for spec in fields(self):
             value = getattr(self, spec.name)
@@ -318,7 +318,7 @@ class Param:
 
 
 class ParamDefinitions(Mapping[str, Param]):
-    """All definitions of a snapshot, by name; never changed."""
+    """All param definitions of a snapshot, by name. Immutable."""
 
     def __init__(self, params: Mapping[str, Param] | None = None) -> None:
         self._params = dict(params or {})
@@ -336,7 +336,7 @@ class ParamDefinitions(Mapping[str, Param]):
         """Return a definition.
 
         Raises:
-            ParamError: when nobody defined it, with the nearest name.
+            ParamError: If the param is not defined. The message suggests the most similar name.
         """
         param = self._params.get(name)
         if param is None:
@@ -356,7 +356,7 @@ def _described(error: jsonschema_rs.ValidationError) -> str:
 
 
 def _values_of(schema: Any, *keys: str) -> Iterator[Any]:
-    """Yield what stands under `keys`, anywhere in `schema`."""
+    """Yield the values of `keys` at any depth of `schema`."""
     if isinstance(schema, Mapping):
         for key, value in schema.items():
             if key in keys:
@@ -368,13 +368,13 @@ def _values_of(schema: Any, *keys: str) -> Iterator[Any]:
 
 
 def _expanded_size(root: dict[str, Any]) -> int:
-    """Count the values of a schema with the target of each reference in its place.
+    """Count the values of a schema after replacing each reference with its target.
 
-    Without this bound, a few definitions that each refer twice to the next one take exponential time to check a value.
+    The limit prevents exponential validation time, which happens if each definition refers twice to the next one.
     A reference to a schema that contains it counts as one value.
 
     Raises:
-        ValueError: A reference has no target.
+        ValueError: If a reference has no target.
     """
     resolver = jsonschema_rs.Registry([("urn:schema", root)]).resolver("urn:schema")
     sizes: dict[str, int] = {}

@@ -1,7 +1,7 @@
-"""What a param is for one server, and why: decides among the candidates of all layers, and explains the decision.
+"""The evaluator: computes the value of each param for one server from all layers, and explains the result.
 
-Texts in values may refer to other params and to facts of the server; what a user chose is inserted and never expanded.
-A param whose value is broken is an error where it is used, so that it does not take along what does not need it.
+Texts in values may refer to other params and to facts of the server. Values that users chose are never expanded.
+An invalid value raises an error only when the param is looked up; other params still work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Broken", "Candidate", "Deciding", "Resolution", "Resolved", "Shadowe
 
 @dataclass(frozen=True)
 class Shadowed:
-    """A value that another one hides.
+    """A value that is overridden by a stronger value.
 
     Attributes:
         layer: Its layer.
@@ -38,17 +38,17 @@ class Shadowed:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What a param is for one server, and why.
+    """The value of a param for one server, and where it comes from.
 
     Attributes:
         name: The param.
         value: Its value; `***` for a secure one.
-        layer: The layer that decided; for merged values the strongest one that took part.
+        layer: The layer of the value; for merged values the strongest layer.
         source: The profile, group or collection in it.
         origin: File and line.
-        shadowed: What it hides, strongest first; for merged values what it was joined with.
-        merged: Whether several values were joined.
-        error: Why there is no value: it does not fit, cannot be joined, or refers to what does not exist.
+        shadowed: The overridden values, strongest first; for merged values the weaker values that were merged.
+        merged: Whether several values were merged.
+        error: Why there is no value: it does not match the schema, cannot be merged, or has an unknown reference.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Resolution:
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the same as plain JSON."""
+        """Return the resolution as plain JSON."""
 
         def origin(o: Origin | None) -> str | None:
             return str(o) if o is not None else None
@@ -83,7 +83,7 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Broken:
-    """Stands for a value that cannot be used."""
+    """A placeholder for an invalid value."""
 
     error: ParamError
     value: Any = None
@@ -91,14 +91,14 @@ class Broken:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A value that a layer has for a param.
+    """The value of a param in one layer.
 
     Attributes:
         layer: The layer.
         source: The profile, group or collection in it.
-        value: Frozen; a `Ceiling`, or a `Broken` one.
+        value: A frozen value, a `Ceiling` or a `Broken`.
         origin: File and line.
-        refers: Whether texts in it refer to params or facts, or hold the escape.
+        refers: Whether texts in the value contain references or escapes.
     """
 
     layer: str
@@ -113,7 +113,7 @@ class Candidate:
         return f"{self.layer} {self.source!r}"
 
     def shown(self, param: Param | None) -> Shadowed:
-        """Return it as it may be shown."""
+        """Return the value for display; secure values are masked."""
         value = self.value.value if isinstance(self.value, Broken) else self.value
         if isinstance(value, Ceiling):
             value = {f"${n}": v for n, v in vars(value).items() if v is not None}
@@ -122,18 +122,18 @@ class Candidate:
 
 
 def candidate(layer: str, source: str, value: Any, origin: Origin | None) -> Candidate:
-    """Return a candidate, after a look for references in its value."""
-    # What a user chose is text, whatever it looks like.
+    """Create a candidate; detect references in its value."""
+    # A value that a user chose is never treated as a template.
     refers = layer != "spawn" and not isinstance(value, Broken | Ceiling) and is_template(value)
     return Candidate(layer, source, value, origin, refers)
 
 
 class Resolved(Mapping[str, Any]):
-    """The values of all params for one server. Looking one up costs what a dictionary costs.
+    """The values of all params for one server. A lookup is as fast as in a dictionary.
 
     Attributes:
-        failed: Why params have no value although somebody sets them. They are not among the keys; whoever looks one up
-            gets the error.
+        failed: The errors of params with an invalid value, by name. These params are not among the keys; looking one
+            up raises its error.
     """
 
     __slots__ = ("_deciding", "_explained", "_values", "failed", "get")
@@ -165,16 +165,16 @@ class Resolved(Mapping[str, Any]):
         return len(self._values)
 
     def __contains__(self, name: object) -> bool:
-        # Also a failed one: "not there" would be the wrong answer.
+        # Failed params are included, so that a lookup raises their error instead of using a default.
         return name in self._values or name in self.failed
 
     @property
     def inserting(self) -> Mapping[str, set[str]]:
-        """The params and facts that were inserted into values, by the params into whose values they were."""
+        """For each param, the params and facts that were inserted into its value."""
         return {name: self.inserted(name) for name in self._deciding.inserted}
 
     def inserted(self, name: str) -> set[str]:
-        """Return the params and facts that were inserted into the value of `name`, directly or by others."""
+        """Return the params and facts that were inserted into the value of `name`, directly or indirectly."""
         found: set[str] = set()
         waiting = [name]
         while waiting:
@@ -184,14 +184,14 @@ class Resolved(Mapping[str, Any]):
         return found
 
     def chosen(self, name: str) -> set[str]:
-        """Return the params behind the value of `name`, itself included, whose values a user chose."""
+        """Return the params with user-chosen values that the value of `name` depends on, including `name` itself."""
         return {n for n in {name, *self.inserted(name)} if n in self._deciding.chosen}
 
     def explain(self, name: str) -> Resolution:
-        """Return where the value of `name` came from and what it hides.
+        """Return where the value of `name` comes from and which values it overrides.
 
         Raises:
-            KeyError: when nobody sets it.
+            KeyError: If no layer sets the param.
         """
         found = self._explained.get(name)
         if found is None:
@@ -220,18 +220,18 @@ class Resolved(Mapping[str, Any]):
         )
 
     def record(self) -> dict[str, Any]:
-        """Return all values with their sources, without secrets, as plain JSON: what a server was started with."""
+        """Return all values with their sources, without secrets, as plain JSON. It is stored with the server."""
         return {name: self.explain(name).to_json() for name in sorted({*self._values, *self.failed})}
 
 
 class Deciding:
-    """Decides the values of all params of one server, each when it is asked for: they may refer to each other.
+    """Computes the values of the params of one server. A value is computed on demand; it may refer to other params.
 
     Attributes:
-        inserted: The params and facts that were inserted, by the param into which they were.
-        chosen: The params in whose values something is that a user chose.
-        bounded: The params that a ceiling has changed.
-        joined: The params whose values were joined.
+        inserted: For each param, the params and facts that were inserted into its value.
+        chosen: The params whose values contain something that a user chose.
+        bounded: The params whose values were changed by a constraint (`Ceiling`).
+        joined: The params whose values were merged.
     """
 
     def __init__(
@@ -253,10 +253,10 @@ class Deciding:
         self._chain: list[str] = []
 
     def value(self, name: str) -> Any:
-        """Return the value of `name`; `MISSING` when there is none.
+        """Return the value of `name`; `MISSING` if there is none.
 
         Raises:
-            ParamError: when it cannot be used.
+            ParamError: If the value is invalid.
         """
         if name not in self._done:
             if name in self._chain:
@@ -281,8 +281,8 @@ class Deciding:
             return MISSING
         param = self.definitions.get(name)
         first = candidates[0]
-        # A value that is enforced stands alone, whatever the param would join it with.
-        # A list that stands alone loses its duplicates too.
+        # An enforced value is never merged with others.
+        # A single list is merged too, to remove its duplicates.
         several = len(candidates) > 1 or isinstance(first.value, tuple)
         if param is not None and param.merge != "first" and first.layer != "enforced" and several:
             if len(candidates) > 1:
@@ -327,11 +327,11 @@ class Deciding:
         )
 
     def insert(self, name: str, into: str, origin: Origin | None) -> Any:
-        """Return what `{{ name }}` stands for in a value of param `into`.
+        """Return the value for the reference `{{ name }}` in a value of param `into`.
 
         Raises:
-            KeyError: when there is nothing of that name.
-            ParamError: for a secure param, and for one that has no usable value.
+            KeyError: If there is no param or fact with this name.
+            ParamError: If the param is secure or its value is invalid.
         """
         if name in self._facts:
             self.inserted.setdefault(into, set()).add(name)
@@ -349,12 +349,12 @@ class Deciding:
         return value
 
     def known(self) -> list[str]:
-        """Return all names that can be referred to."""
+        """Return all names that references may use."""
         return [*self._facts, *self._names]
 
 
 class _Inserting(Mapping[str, Any]):
-    """What the texts in the values of one param can refer to."""
+    """The params and facts that texts in the values of one param may refer to."""
 
     def __init__(self, deciding: Deciding, into: str, origin: Origin | None) -> None:
         self._deciding = deciding

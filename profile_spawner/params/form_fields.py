@@ -1,4 +1,4 @@
-"""What a JSON Schema says about the field in which a user chooses a value."""
+"""Derives the form fields of the spawn page from JSON Schemas."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["FieldSpec", "field_of", "value_of"]
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """What the spawn page needs to show a param as a field.
+    """A form field of the spawn page.
 
     Attributes:
         kind: `choice`, `multi`, `number`, `switch` or `text`.
         title: The label.
-        help: A sentence below it.
-        default: The value without a choice.
+        help: A sentence below the field.
+        default: The value if the user does not choose one.
         choices: For `choice` and `multi`: the values, as texts, with their titles.
         minimum: For `number`.
         maximum: For `number`.
@@ -47,14 +47,14 @@ class FieldSpec:
 def field_of(
     name: str, schema: Mapping[str, Any], meta: Mapping[str, Any], description: str, default: Any
 ) -> FieldSpec:
-    """Return how the spawn page shows a value.
+    """Return the form field for a value.
 
     Args:
-        name: What it is called where there is no title.
-        schema: Its JSON Schema.
-        meta: `title`, `order`, and `widget`: `choice` shows a boolean as a list.
-        description: A sentence about it.
-        default: The value without a choice.
+        name: The label if there is no title.
+        schema: The JSON Schema of the value.
+        meta: `title`, `order` and `widget`; the widget `choice` shows a boolean as a list.
+        description: A sentence about the value.
+        default: The value if the user does not choose one.
     """
     kind, choices = _kind(schema)
     minimum, maximum = _bounds(schema)
@@ -77,7 +77,7 @@ def field_of(
 
 
 def value_of(schema: Mapping[str, Any], chosen: Any) -> Any:
-    """Return the typed value that a choice stands for; choices travel as texts."""
+    """Convert a choice, which browsers send as a text, to a typed value."""
     listed = _listed(schema)
     if not listed and _type(schema) == "boolean":
         listed = ((True, ""), (False, ""))
@@ -94,7 +94,7 @@ def _as_text(value: Any) -> str:
 
 
 def _type(schema: Mapping[str, Any]) -> Any:
-    """Return the type that a schema asks for, besides null."""
+    """Return the type in a schema, ignoring `null`."""
     declared = schema.get("type")
     if isinstance(declared, list | tuple):
         others = [t for t in declared if t != "null"]
@@ -103,7 +103,7 @@ def _type(schema: Mapping[str, Any]) -> Any:
 
 
 def _listed(schema: Mapping[str, Any]) -> tuple[tuple[Any, str], ...]:
-    """Return the values that a schema lists, each with its title: `enum`, or `oneOf` with a `const` each."""
+    """Return the values that a schema lists with their titles, from `enum` or from `oneOf` with `const`."""
     if "enum" in schema:
         return tuple((v, _as_text(v)) for v in schema["enum"])
     branches = schema.get("oneOf") or schema.get("anyOf") or ()
@@ -126,11 +126,11 @@ def _kind(schema: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def _bounds(schema: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the bounds of a number as a field has them: inclusive, and in step with `multipleOf`."""
+    """Return the inclusive bounds of a number field; the lower bound is a multiple of `multipleOf`."""
     low, high = schema.get("minimum"), schema.get("maximum")
     if _type(schema) == "integer":
         above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-        # In older drafts these are flags.
+        # In older drafts, these keywords are booleans.
         above = low if above is True else None if above is False else above
         below = high if below is True else None if below is False else below
         low = max(
@@ -141,12 +141,12 @@ def _bounds(schema: Mapping[str, Any]) -> tuple[Any, Any]:
         )
     step = schema.get("multipleOf")
     if step and low is not None:
-        low = math.ceil(low / step) * step  # a field counts its steps from the lower bound
+        low = math.ceil(low / step) * step  # browsers count the steps from the lower bound
     return low, high
 
 
 def _whole(pattern: Any) -> str | None:
-    """Return a pattern that the whole text matches exactly when `pattern` is found in it, as JSON Schema has it."""
+    """Convert a JSON Schema pattern, which may match a part of a text, to a pattern that matches the whole text."""
     if not isinstance(pattern, str):
         return None
     inner = pattern[1:-1]

@@ -1,7 +1,7 @@
-"""Which layer's value counts: one order, stated once, and for every value where it came from.
+"""The layers of param values: their order, the checks of their values, and the resolver.
 
-The first layer that has a value wins, by presence: `None`, `False`, `0`, `""` and `[]` are values. Only a param that
-declares a `merge` joins the values of several layers. Resolving is a pure function of immutable inputs.
+The strongest layer that has a value wins; `None`, `False`, `0`, `""` and `[]` are values. The values of several layers
+are merged only if the param declares `merge`. Resolving is a pure function of immutable inputs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PRECEDENCE = ("enforced", "spawn", "server", "user", "profile", "assigned", "gro
 """The order of the layers, the strongest first."""
 
 DRP_ORDER = ("enforced", "server", "user", "profile", "assigned", "spawn", "groups", "hub", "global", "default")
-"""Digital Rebar's own order: what is chosen for one run stands below what machine and profiles say."""
+"""Digital Rebar's order: the user's choice for one start (`spawn`) is weaker than the values of server and profiles."""
 
 _ORDERS = {"default": PRECEDENCE, "drp": DRP_ORDER}
 
@@ -43,15 +43,15 @@ _COLLECTED = ("profile", "assigned", "groups", "global")
 """The layers whose sources are collections, by name."""
 
 GLOBAL = "global"
-"""The collection that always exists and comes last."""
+"""The collection that always exists and is the weakest."""
 
 
 class Values(dict[str, Any]):
-    """Values of one layer, with the places where they were written.
+    """Values of one layer, with their origins.
 
     Args:
-        values: Values by param.
-        origins: Where they were written, by param.
+        values: The values, by param.
+        origins: The origins of the values, by param.
     """
 
     def __init__(self, values: Mapping[str, Any], origins: Mapping[str, Origin] | None = None) -> None:
@@ -68,12 +68,12 @@ class Collection:
     """A named set of param values: what a profile sets, a mixin, or `global`.
 
     Attributes:
-        name: Its name; a profile's slug.
-        params: Values by param.
-        profiles: Other collections that it takes on, most important first.
-        origin: Where it was written.
-        origins: Where single values were written, where that is known.
-        judged: Whether a document wrote it that may not ask for everything.
+        name: The name; for a profile its slug.
+        params: The values, by param.
+        profiles: The collections that it inherits from, strongest first.
+        origin: Where the collection is defined.
+        origins: Where single values are defined, if known.
+        judged: Whether it comes from an untrusted document, which the data policy restricts.
     """
 
     name: str
@@ -89,18 +89,18 @@ class Collection:
 
 
 class Resolver:
-    """Resolves params for servers. Made once per snapshot.
+    """Resolves params for servers. One is created per snapshot.
 
     Args:
         definitions: All params, by name.
         collections: All collections and the params of all profiles, by name.
-        strict: Whether a value that nobody defined is an error.
-        conflicts: What was found wrong before: names that are taken twice.
+        strict: Whether a value for an undefined param is an error.
+        conflicts: Errors that were found earlier: duplicate names.
 
     Attributes:
-        unavailable: Why profiles and collections cannot be used: their values no longer fit, or they take on something
-            that does not exist or that takes on them. What is wrong with `global` is an error where it would count.
-        conflicts: As given.
+        unavailable: Why profiles and collections cannot be used: their values are invalid, or they inherit from
+            something that does not exist or from themselves. For `global`, only the affected params have errors.
+        conflicts: The argument `conflicts`.
         uses_facts: Whether values refer to facts of the server, such as `{{ username }}`.
     """
 
@@ -144,7 +144,7 @@ class Resolver:
     def _global_values(self) -> dict[str, list[Candidate]]:
         flat = dict(self._candidates_of(GLOBAL, GLOBAL))
         if GLOBAL not in self._walks:
-            # Half of it would be worse than none: what would come from here, or be hidden by it, has no value.
+            # Do not use only a part of `global`: each param that it sets has no value.
             broken = Broken(self.unavailable[GLOBAL][-1])
             lost = Candidate(GLOBAL, GLOBAL, broken, self.collections[GLOBAL].origin)
             flat = {n: [*flat.get(n, ()), lost] for n in {*self.definitions, *flat}}
@@ -155,7 +155,7 @@ class Resolver:
     def _look_at(
         self, values: Mapping[str, Any], layer: str, source: str, origin_of: Callable[[str], Origin | None]
     ) -> tuple[dict[str, Any], list[ParamError]]:
-        """Return the values of one layer, frozen, with stand-ins for those that cannot be used, and why not."""
+        """Return the frozen values of one layer, with `Broken` for invalid ones, and the errors."""
         result: dict[str, Any] = {}
         wrong: list[ParamError] = []
         for name, value in values.items():
@@ -191,7 +191,7 @@ class Resolver:
             if ceiling is not None:
                 return ceiling
         if layer != "spawn" and not param.secure and is_template(value):
-            return freeze(value)  # checked when it is known
+            return freeze(value)  # checked after the references are replaced
         return param.check(value, profile=source, origin=origin)
 
     def check_values(
@@ -204,7 +204,7 @@ class Resolver:
         """Check the values of one layer and return them frozen.
 
         Raises:
-            ParamError: for an undefined param, a value that does not fit, or a layer in which it may not be set.
+            ParamError: If a param is undefined, a value is invalid, or a param may not be set in this layer.
         """
         result, wrong = self._look_at(values, layer, source, origin_of)
         if wrong:
@@ -212,18 +212,18 @@ class Resolver:
         return result
 
     def walk_of(self, name: str) -> tuple[str, ...]:
-        """Return a profile or collection and all that it takes on, strongest first; empty for an unknown one."""
+        """Return a profile or collection and everything it inherits from, strongest first; empty if it is unknown."""
         return self._walks.get(name, ())
 
     def used_by(self, name: str) -> list[str]:
-        """Return everything that takes on collection `name`: while this is not empty, it must not be deleted."""
+        """Return everything that inherits from collection `name`. If this is not empty, `name` must not be deleted."""
         return [c.name for c in self.collections.values() if name in c.profiles]
 
     def require_unused(self, name: str) -> None:
         """Refuse the deletion of a collection that is in use.
 
         Raises:
-            ParamError: naming all users.
+            ParamError: If it is in use. The message names everything that inherits from it.
         """
         if name == GLOBAL:
             raise ParamError(f"{GLOBAL!r} always exists and cannot be deleted", field=name)
@@ -232,7 +232,7 @@ class Resolver:
             raise ParamError(f"is in use by {', '.join(users)}", field=name, hint="Remove it from their profiles first")
 
     def judged(self, found: Resolution) -> list[Shadowed]:
-        """Return the values behind `found` that documents wrote which may not ask for everything."""
+        """Return the values in `found` that come from untrusted documents."""
         first = Shadowed(found.layer, found.source, found.value, found.origin)
         result = []
         for one in (first, *(found.shadowed if found.merged else ())):
@@ -247,7 +247,7 @@ class Resolver:
     # ---------------------------------------------------------------------------------------------- resolution
 
     def _candidates_of(self, name: str, layer: str) -> dict[str, list[Candidate]]:
-        """Return the values of a collection and all it takes on, by param, strongest first."""
+        """Return the values of a collection and everything it inherits from, by param, strongest first."""
         key = f"{layer}:{name}"
         flat = self._flat.get(key)
         if flat is None:
@@ -275,23 +275,23 @@ class Resolver:
     ) -> Resolved:
         """Return the values for one server.
 
-        A value that does not fit its definition, cannot be joined, or refers to what does not exist, is an error where
-        it is used (`Resolved.failed`); everything else that is wrong is one here.
+        A value that does not match its schema, cannot be merged, or has an unknown reference raises an error only when
+        it is looked up (`Resolved.failed`). All other errors are raised here.
 
         Args:
             profile: The chosen profile.
-            spawn: What the user chose at the start; only `user_settable` params.
+            spawn: The values that the user chose for this start; only `user_settable` params.
             server: Values for this one (named) server.
             user: Values for the user, set by an administrator.
-            enforced: Values and ceilings that nothing can override.
-            assigned: Collections that the administrator gave to the user, most important first.
+            enforced: Values and constraints that no layer can override.
+            assigned: Collections that the administrator assigned to the user, strongest first.
             groups: For each of the user's groups, in their declared order: name, values, collections.
             hub: The hub's own values, such as `staging`.
             order: `default` for `PRECEDENCE`, `drp` for Digital Rebar's order.
-            facts: What texts in values can refer to besides params, such as `username`.
+            facts: Facts of the server that texts in values can refer to, such as `username`.
 
         Raises:
-            ParamError: for params that nobody defined, unknown collections, and choices that are not the user's.
+            ParamError: For undefined params, unknown collections, and params that the user may not choose.
         """
         if order not in _ORDERS:
             raise ParamError("unknown order", field="order", value=order, expected=" or ".join(_ORDERS))
@@ -335,7 +335,7 @@ class Resolver:
         origin_of = values.origin_of if isinstance(values, Values) else lambda name: None
         looked, _ = self._look_at(values, layer, source or layer, origin_of)
         for name in values:
-            if name not in looked:  # what nobody defined is a typing mistake: nothing would ever notice it
+            if name not in looked:  # an undefined param is probably a typing error
                 self.definitions.require(name, profile=source or None, origin=origin_of(name))
         return [{name: [candidate(layer, source or layer, value, origin_of(name))] for name, value in looked.items()}]
 
@@ -364,10 +364,10 @@ class Resolver:
 
 
 def walk(name: str, collections: Mapping[str, Collection]) -> tuple[str, ...]:
-    """Return `name` and all that it takes on: own params first, nested ones depth-first in order, each once.
+    """Return `name` and everything it inherits from, strongest first: depth-first, in order, each once.
 
     Raises:
-        ParamError: for a cycle, with its path, and for a name that does not exist.
+        ParamError: For a cycle (the message shows the path) and for a name that does not exist.
     """
     order: dict[str, None] = {}
 

@@ -1,4 +1,4 @@
-"""How values of several layers become one: joins that a param declares, and bounds that an administrator sets."""
+"""Merges the values of several layers of a param, and applies the constraints of the administrator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Ceiling", "Part", "join", "same"]
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same JSON: `true` is not `1`, and `1` is `1.0`."""
+    """Return whether two JSON values are equal: `true` differs from `1`, and `1` is equal to `1.0`."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, Mapping) and isinstance(other, Mapping):
@@ -32,10 +32,10 @@ def same(one: Any, other: Any) -> bool:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What an administrator enforces without fixing the value.
+    """A constraint that an administrator sets for the values of a param.
 
-    A number, or a quantity such as `8Gi`, beyond a bound is set to the bound. A value that is not allowed is an error,
-    and so is one that cannot be compared with the bound: a bound that does not hold would be worse than none.
+    A number or quantity (such as `8Gi`) above the maximum is set to the maximum, and below the minimum to the minimum.
+    A value that is not allowed is an error. A value that cannot be compared with the bounds is an error too.
 
     Attributes:
         maximum: The largest value.
@@ -49,10 +49,10 @@ class Ceiling:
 
     @classmethod
     def of(cls, value: Any) -> Ceiling | None:
-        """Read `{"$maximum": 2}`, `{"$minimum": ...}`, `{"$allowed": [...]}`; `None` for a plain value.
+        """Convert `{"$maximum": 2}`, `{"$minimum": ...}` or `{"$allowed": [...]}`; return `None` for a plain value.
 
         Raises:
-            ParamError: for a bound that is neither a number nor a quantity, and for `$allowed` without a list.
+            ParamError: If a bound is neither a number nor a quantity, or `$allowed` is not a list.
         """
         if isinstance(value, Ceiling):
             return value
@@ -74,7 +74,7 @@ class Ceiling:
         """Return `value` within the bounds.
 
         Raises:
-            ParamError: when it is not one of the allowed values, or cannot be compared with the bounds.
+            ParamError: If it is not an allowed value or cannot be compared with the bounds.
         """
         if self.allowed is not None and not any(same(thaw(value), thaw(a)) for a in self.allowed):
             raise ParamError(
@@ -106,7 +106,7 @@ def _number(value: Any) -> Decimal | None:
         return None
     if not isinstance(value, str):
         return Decimal(str(value)) if math.isfinite(value) else None
-    # KubeSpawner's units are powers of 1024 without an i.
+    # KubeSpawner's units K, M, G and T are powers of 1024.
     text = f"{value}i" if value[-1:] in "KMGT" and value[:-1].replace(".", "", 1).isdigit() else value
     try:
         return quantity_value(text)
@@ -119,11 +119,11 @@ def _number(value: Any) -> Decimal | None:
 
 @dataclass(frozen=True)
 class Part:
-    """A value that takes part in a join.
+    """One of the values that are merged.
 
     Attributes:
-        value: The value, thawed.
-        where: Its layer and source, for messages.
+        value: The value as plain data.
+        where: The layer and source of the value, for messages.
     """
 
     value: Any
@@ -131,10 +131,10 @@ class Part:
 
 
 def join(param: Param, parts: Sequence[Part]) -> Any:
-    """Return the parts as one value, as `param.merge` says; the most specific part comes first.
+    """Merge the parts into one value, as `param.merge` says. The strongest part must come first.
 
     Raises:
-        ParamError: for values of different types, naming both sources.
+        ParamError: If values have different types. The message names both sources.
     """
     expected = list if param.merge == "append" else dict
     for part in parts:
@@ -181,7 +181,7 @@ def _fill(
     for key, value in weaker.items():
         here = f"{path}/{key}" if path else str(key)
         if key not in target:
-            # A copy: what is filled in later must not change the part that it came from.
+            # Copy the value, so that later merges do not change the original.
             target[key] = thaw(value)
             owners[here] = part
             continue

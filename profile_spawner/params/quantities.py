@@ -23,7 +23,7 @@ def quantity_value(text: str | int | float) -> Decimal:
     """Return a Kubernetes quantity (`500m`, `2`, `20Gi`, `1e3`) as a number.
 
     Raises:
-        ValueError: if `text` is not a non-negative Kubernetes quantity.
+        ValueError: If `text` is not a non-negative Kubernetes quantity.
     """
     raw = str(text)
     match = _QUANTITY.fullmatch(raw) if len(raw) <= 64 else None

@@ -1,10 +1,10 @@
-"""References in texts: `{{ area/name }}` stands for a param or a fact of the server.
+"""References in texts: `{{ area/name }}` is replaced with the value of a param or of a fact of the server.
 
-The grammar is closed: a name between double braces, nothing else. There are no expressions, attributes, filters or
-formats, so that a text can never run code or reach into objects. Whatever does not match stays as it is
-(`{{range .items}}`, `${{ x.y() }}`), and `{{{{ name }}` stands for the literal `{{ name }}`.
+A reference is a name between double braces. There are no expressions, attributes, filters or formats, so a text cannot
+run code or read attributes of objects. Other text with braces is not changed (`{{range .items}}`, `${{ x.y() }}`).
+`{{{{ name }}` is an escape and becomes `{{ name }}`.
 
-What is inserted is never looked at again: a user's text that happens to look like a reference stays text.
+Inserted values are not rendered again, so a user's text that looks like a reference stays text.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .definition import REFERENCE, SecretRef, thaw
 __all__ = ["MAX_RENDERED", "REFERENCE", "references_in", "render_value", "to_text"]
 
 MAX_RENDERED = 4 * 1024 * 1024
-"""The longest text that rendering may produce, in characters."""
+"""The maximum length of a rendered text, in characters."""
 
 
 def references_in(value: Any) -> set[str]:
-    """Return the names that `value`, or any text inside it, refers to."""
+    """Return the names of all references in `value` and the texts inside it."""
     if isinstance(value, str):
         return {m.group(2) for m in REFERENCE.finditer(value) if m.group(2)}
     if isinstance(value, Mapping):
@@ -35,7 +35,7 @@ def references_in(value: Any) -> set[str]:
 
 
 def to_text(value: Any) -> str:
-    """Return a param's value as it stands inside a longer text: texts as they are, everything else as JSON."""
+    """Return a param's value for insertion into a text: a text unchanged, `None` as an empty text, others as JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -46,18 +46,19 @@ def to_text(value: Any) -> str:
 def render_value(
     value: Any, lookup: Mapping[str, Any], *, origin: Origin | None = None, field: str | None = None
 ) -> Any:
-    """Return `value` with all references in its texts replaced; keys of mappings are left alone.
+    """Return `value` with all references in its texts replaced. Keys of mappings are not changed.
 
-    A text that is nothing but one reference becomes the value itself, with its type; a secure value can only stand so.
+    If a text consists of only one reference, the result is the value with its own type. References to secure values are
+    allowed only in this form.
 
     Args:
         value: A text, or lists and mappings of texts.
-        lookup: Params and facts by name.
-        origin: Where the text stands, for messages.
-        field: Likewise.
+        lookup: The params and facts, by name.
+        origin: The place of the text, for messages.
+        field: The field that contains the text, for messages.
 
     Raises:
-        ParamError: for a name that has no value, a secure value inside a text, or a text that grows beyond all bounds.
+        ParamError: If a name has no value, a secure value is part of a text, or the result exceeds `MAX_RENDERED`.
     """
     if isinstance(value, str):
         return _render(value, lookup, origin, field)

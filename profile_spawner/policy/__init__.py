@@ -1,1 +1,1 @@
-"""What profiles may ask for."""
+"""The policies: what profiles and documents are allowed to request."""

@@ -1,8 +1,8 @@
-"""What a document changes in the hub's own pod, and which of these changes the policy refuses.
+"""Detects what an untrusted document changes in the hub's pod, and which of these changes the policy refuses.
 
-The judge compares the finished pod with the pod that the hub's configuration alone would give, so it does not matter
-how a document spells something or by which option or param it gets there. The pods of Deployments and the like have no
-part of the hub, so everything in them counts as added.
+The check compares the final pod with the pod that the hub's configuration alone would create. So it does not depend on
+the spelling in the document or on the option or param that made the change. The pods of Deployments and similar objects
+contain nothing from the hub, so everything in them counts as added.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .data_policy import DataPolicy, Refusal, camel
 __all__ = ["Change", "HubFacts", "changes", "judge_objects", "judge_pod"]
 
 _FREE_KEYS = frozenset({"annotations", "labels", "limits", "matchLabels", "nodeSelector", "requests"})
-"""The mappings of a pod whose keys are names."""
+"""The mappings in a pod whose keys are free names, not fields."""
 
 _IDENTITIES = {"env": ("name",), "volumeMounts": ("mountPath",), "ports": ("name", "containerPort")}
 _NAMED = frozenset({"containers", "env", "ephemeralContainers", "initContainers", "ports", "volumeMounts", "volumes"})
-"""The lists of a pod whose items are told apart by a key: their name where `_IDENTITIES` has nothing else."""
+"""The lists in a pod whose items are identified by a key: `name`, unless `_IDENTITIES` has another key."""
 
 _ACTING_LABELS = frozenset({"aadpodidbinding", "app", "chart", "component", "heritage", "profile-spawner", "release"})
 _OWN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
@@ -35,11 +35,11 @@ _IDS = frozenset({"fsGroup", "runAsGroup", "runAsUser"})
 
 @dataclass(frozen=True)
 class HubFacts:
-    """What the judge has to know of the hub.
+    """The facts about the hub that the check needs.
 
     Attributes:
         protected: Names of the hub's own Secrets, ConfigMaps, claims and Services.
-        claim_prefix: How the names of the users' home claims begin; empty when this is not known.
+        claim_prefix: The prefix of the names of the users' home claims; empty if it is not known.
     """
 
     protected: frozenset[str] = frozenset(
@@ -53,12 +53,12 @@ class HubFacts:
 
 @dataclass(frozen=True)
 class Change:
-    """A difference between the hub's own pod and the finished one.
+    """A difference between the hub's own pod and the final pod.
 
     Attributes:
         path: Keys of mappings and names of list items, from the pod's root.
-        before: The hub's value; `None` when the part was added.
-        after: The finished value; `None` when the part was removed.
+        before: The value in the hub's pod; `None` if the part was added.
+        after: The value in the final pod; `None` if the part was removed.
     """
 
     path: tuple[str, ...]
@@ -67,12 +67,12 @@ class Change:
 
     @property
     def added(self) -> bool:
-        """Whether the hub's own pod does not have the part."""
+        """Whether the part is missing in the hub's own pod."""
         return self.before is None
 
 
 def changes(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[Change]:
-    """Yield the differences: of a removed part the whole, of an added one every single value."""
+    """Yield the differences: one for a whole removed part, and one for each single value of an added part."""
     key = path[-1] if path else ""
     if key in _NAMED and isinstance(before, list | tuple) and after in (None, []):
         for name, item in _by_name(key, before).items():
@@ -96,7 +96,7 @@ def changes(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[Cha
 
 
 def _one_spelling(value: Any, key: str = "") -> Any:
-    """Return a part of a pod with all fields as Kubernetes spells them: KubeSpawner takes `claim_name` as well."""
+    """Return a part of a pod with Kubernetes' field names. KubeSpawner also accepts names such as `claim_name`."""
     if isinstance(value, Mapping):
         names = {k: str(k) if key in _FREE_KEYS else camel(str(k)) for k in value}
         return {names[k]: _one_spelling(item, names[k]) for k, item in value.items()}
@@ -112,7 +112,7 @@ def _by_name(key: str, items: Sequence[Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Case:
-    """What a rule may look at besides the change."""
+    """The data that a rule may use besides the change."""
 
     facts: HubFacts
     rights: DataPolicy
@@ -122,13 +122,13 @@ class _Case:
 
 @dataclass(frozen=True)
 class _Rule:
-    """A line of the table.
+    """A rule for changes at certain paths.
 
     Attributes:
-        where: Steps of the path; `*` stands for one step, `**` for any number of steps.
-        refuses: Tells whether the change is refused.
+        where: The steps of the path; `*` matches one step, `**` any number of steps.
+        refuses: Returns whether the change is refused.
         message: What is not allowed.
-        hint: What would allow it; `{0}` is the last step of the path, `{1}` the value.
+        hint: Which setting allows it; `{0}` is the last step of the path, `{1}` the value.
     """
 
     where: str
@@ -159,7 +159,7 @@ def _taken_away(change: Change, case: _Case) -> bool:
 
 
 def _other_container(change: Change, case: _Case) -> bool:
-    """Tell whether a container of the hub's is changed that is not the one in which the server runs."""
+    """Return whether the change is in a container of the hub other than the container of the server."""
     return not change.added and change.path[2] != case.notebook
 
 
@@ -189,7 +189,7 @@ def _protected(change: Change, case: _Case) -> bool:
 
 
 def _weaker(change: Change, case: _Case) -> bool:
-    """Tell whether a security context forbids less: ids of ordinary users may change, nothing else of the hub's."""
+    """Return whether a security context becomes weaker. Only the IDs of non-root users may change."""
     del case
     if change.path[-1] in _IDS:
         return change.after in (0, None)
@@ -240,20 +240,20 @@ _RULES = (
     _Rule("spec * * env * valueFrom * name", _protected, _NAME),
     _Rule("spec volumes * projected sources * podCertificate **", _any, "a document may not ask for a certificate"),
 )  # fmt: skip
-"""What documents may not do to a pod; a part that no line names is left to `object_policy` and Pod Security."""
+"""The changes that documents may not make. Other parts are checked only by `object_policy` and Pod Security."""
 
 
 def judge_pod(
     own: Mapping[str, Any], pod: Mapping[str, Any], facts: HubFacts, rights: DataPolicy, objects: Sequence[KubeObject]
 ) -> Iterator[Refusal]:
-    """Yield everything that a document changes in a pod and may not.
+    """Yield all changes of a document in a pod that are not allowed.
 
     Args:
-        own: The pod that the hub's configuration alone gives to this server, as plain JSON.
-        pod: The pod with what the document asks for.
-        facts: What is the hub's.
-        rights: What the hub's configuration allows to this kind of source.
-        objects: What the profile brings: its own claims may be mounted.
+        own: The pod that the hub's configuration alone creates for this server, as plain JSON.
+        pod: The final pod, with the changes of the document.
+        facts: The facts about the hub.
+        rights: What the hub's configuration allows for this kind of source.
+        objects: The objects of the profile. The pod may mount claims that are among them.
     """
     if rights.unrestricted:
         return
@@ -273,12 +273,12 @@ def judge_pod(
 
 
 def judge_objects(objects: Sequence[KubeObject], facts: HubFacts, rights: DataPolicy) -> Iterator[Refusal]:
-    """Yield everything in the objects of a profile that a document may not bring.
+    """Yield everything in the objects of a profile that a document may not create.
 
     Args:
-        objects: What the profile brings besides the pod.
-        facts: What is the hub's.
-        rights: What the hub's configuration allows to this kind of source.
+        objects: The objects that the profile creates besides the pod.
+        facts: The facts about the hub.
+        rights: What the hub's configuration allows for this kind of source.
     """
     if rights.unrestricted:
         return

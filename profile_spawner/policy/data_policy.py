@@ -1,7 +1,7 @@
-"""What documents may ask for. They are data, often written by others than the hub's administrators.
+"""The data policy: what documents may request. Often their authors are not the hub's administrators.
 
-Only settings that are known to be harmless may be overridden, and nothing inside them may name service accounts, host
-paths, privileged settings or Secrets, unless the hub's configuration allows exactly that.
+Documents may override only settings that are known to be safe. The values must not contain service accounts, host
+paths, privileged settings or Secrets, unless the hub's configuration allows them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HARMLESS_OVERRIDES = frozenset(
         "service_account",
     }
 )  # fmt: skip
-"""The settings of KubeSpawner that documents may override. What stands in them is looked at as well."""
+"""The settings of KubeSpawner that documents may override. Their values are checked too."""
 
 _SOURCES = ("documents", "config_maps")
 _OVERRIDES = ("kubespawner_override", "kubespawner_override_off")
@@ -49,14 +49,14 @@ _SERVICE_ACCOUNT = frozenset({"serviceaccount", "serviceaccountname"})
 _HOST = frozenset({"hostnetwork", "hostpid", "hostipc", "hostport", "hostaliases", "nodename", "hostusers"})
 _PRIVILEGES = frozenset({"privileged", "allowprivilegeescalation", "automountserviceaccounttoken"})
 _CONTEXTS = frozenset({"procmount", "sysctls", "windowsoptions", "priorityclassname", "serviceaccounttoken"})
-# Their keys are names of the author's own; only values that are more than a text can ask for something.
+# The keys of these mappings are free names, so only values that are not plain texts are checked.
 _OWN_KEYS = frozenset(
     {
         "annotations", "binarydata", "commonlabels", "data", "env", "environment", "extraannotations", "extralabels",
         "labels", "matchlabels", "nodeselector", "podenvvars", "stringdata",
     }
 )  # fmt: skip
-# KubeSpawner takes mappings for them too: the keys only sort the items.
+# KubeSpawner also accepts mappings for these lists: it sorts the items by their keys.
 _LISTS = frozenset(
     {
         "extra_containers", "init_containers", "node_affinity_preferred", "node_affinity_required",
@@ -78,10 +78,10 @@ class Refusal:
     """Something that the policy does not allow.
 
     Attributes:
-        path: Where it stands below the profile.
+        path: The path within the profile.
         message: What is not allowed.
-        value: What was asked for, where it is no secret.
-        hint: How the hub's configuration could allow it.
+        value: The value, if it is not secret.
+        hint: How the hub's configuration can allow it.
     """
 
     path: tuple[Any, ...]
@@ -90,7 +90,7 @@ class Refusal:
     hint: str = ""
 
     def problem(self, profile: str, origin: Origin, field: str) -> PolicyError:
-        """Return it as an error about a field of a profile."""
+        """Convert the refusal to an error about a field of a profile."""
         return PolicyError(
             self.message, profile=profile, origin=origin, field=field, value=self.value, hint=self.hint or None
         )
@@ -98,18 +98,19 @@ class Refusal:
 
 @dataclass(frozen=True)
 class DataPolicy:
-    """What the hub's configuration allows to documents.
+    """What the hub's configuration allows documents to request.
 
     Attributes:
-        service_accounts: Service accounts that they may name.
-        secrets: Secrets that they may name. For all others they cannot be used to read somebody's Secret.
-        host_paths: Host paths that they may mount, with what is below.
-        privileged: Whether privileged settings are left to the hub's Pod Security level alone.
-        kinds: Kinds of further objects that they may bring; the hub's own policy still decides.
-        override_keys: Further settings of KubeSpawner that they may override.
-        labels: Labels and annotations that they may set besides plain words: names, or prefixes that end in `/`.
-        claims: Claims that they may mount besides the user's home and those that they bring.
-        unrestricted: Whether everything is allowed, as in a Python module.
+        service_accounts: Service accounts that documents may use.
+        secrets: Secrets that documents may use. All other Secrets are refused.
+        host_paths: Host paths that documents may mount, including the paths below them.
+        privileged: Whether privileged settings are checked only against the hub's Pod Security level.
+        kinds: Additional kinds of objects that documents may create. The hub's `Policy` is checked too.
+        override_keys: Additional settings of KubeSpawner that documents may override.
+        labels: Labels and annotations with a prefix that documents may set: names, or prefixes that end with `/`.
+            Most names without a prefix are always allowed.
+        claims: Claims that documents may mount, besides the user's home and the claims that the profile creates.
+        unrestricted: Whether everything is allowed, as for Python modules.
     """
 
     service_accounts: frozenset[str] = frozenset()
@@ -124,10 +125,10 @@ class DataPolicy:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], kind: str) -> DataPolicy:
-        """Read the configuration: the fields for all documents, and for one kind of source below its name.
+        """Create the policy for one kind of source. Fields below the name of the kind apply only to that kind.
 
         Raises:
-            PolicyError: for a field that does not exist, naming those that do, and for a value of another type.
+            PolicyError: If a field does not exist (the message lists the valid fields) or a value has a wrong type.
         """
         common = cls._read({k: v for k, v in settings.items() if k not in _SOURCES})
         of_kind = {}
@@ -161,7 +162,7 @@ class DataPolicy:
         return values
 
     def refusals(self, profile: Any) -> Iterator[Refusal]:
-        """Yield everything in a profile, as it was written, that is not allowed."""
+        """Yield everything in a profile of a document that is not allowed."""
         if self.unrestricted or not isinstance(profile, Mapping):
             return
         yield from self._overrides(profile, ())
@@ -172,7 +173,7 @@ class DataPolicy:
         for key in ("secret_mounts", "image_pull_secrets"):
             for number, item in enumerate(_list(profile.get(key))):
                 if isinstance(item, Mapping) and item.get("data") is not None:
-                    continue  # a new one, made of what the document brings
+                    continue  # a new Secret, created from the document's own content
                 name = item.get("name") if isinstance(item, Mapping) else item
                 yield from self._secret(name, (key, number))
         for number, name in enumerate(_list(profile.get("env_from_secrets"))):
@@ -189,12 +190,12 @@ class DataPolicy:
         yield from self._walk(profile, ())
 
     def param_refusals(self, name: str, default: Any, schema: Any) -> Iterator[Refusal]:
-        """Yield everything in the definition of a param that could become a value that is not allowed."""
+        """Yield everything in the definition of a param that could give it a value that is not allowed."""
         for value in (default, *_listed(schema)):
             yield from self.refusals({"params": {name: value}})
 
     def _overrides(self, value: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
-        """Look at every `kubespawner_override`: of the profile, of its options and their choices."""
+        """Check every `kubespawner_override`: of the profile, of its options and of their choices."""
         if isinstance(value, Mapping):
             for key, item in value.items():
                 if key in _OVERRIDES and isinstance(item, Mapping):
@@ -219,7 +220,7 @@ class DataPolicy:
                     yield Refusal((*path, "volumes", number, kind), "documents may not use this type of volume")
 
     def _walk(self, value: Any, path: tuple[Any, ...]) -> Iterator[Refusal]:
-        """Look at all keys below, wherever they stand: overrides and manifests nest them in many ways."""
+        """Check all keys at any depth, because overrides and manifests nest them in different ways."""
         if isinstance(value, Mapping):
             names = _has_names(path)
             own = not names and bool(path) and _word(path[-1]) in _OWN_KEYS and not _has_names(path[:-1])
@@ -259,10 +260,10 @@ class DataPolicy:
                 for number, pull in _numbered(item if isinstance(item, Mapping | list | tuple) else [item]):
                     yield from self._secret(pull.get("name") if _is_map(pull) else pull, (*path, number))
         elif name == "secretname":
-            if len(path) < 2 or _word(path[-2]) != "secret":  # there it has been looked at already
+            if len(path) < 2 or _word(path[-2]) != "secret":  # otherwise it was already checked
                 yield from self._secret(item, path)
         elif (name in ("secret", "fromsecret") or name.endswith(("secretref", "secretkeyref"))) and item is not None:
-            # A text is the value of a secure param, or becomes the whole reference.
+            # A text is the value of a secure param, or is replaced with the whole reference.
             names = [v for k, v in item.items() if _word(k) in ("name", "secretname")] if _is_map(item) else [item]
             for found in names or [None]:
                 yield from self._secret(found, path)
@@ -291,7 +292,7 @@ def _allow(field: str, name: Any) -> str:
 
 
 def _has_names(path: tuple[Any, ...]) -> bool:
-    """Tell whether the keys of the mapping at `path` are names of the author's own, whatever stands below them."""
+    """Return whether the keys of the mapping at `path` are free names, not settings."""
     if path in (("env",), ("pod_env_vars",), ("params",), ("options",), ("profile_options",)):
         return True
     if len(path) == 3 and path[0] in _OPTIONS and path[2] == "choices":
@@ -303,7 +304,7 @@ def _has_names(path: tuple[Any, ...]) -> bool:
 
 
 def _is_text(item: Any, path: tuple[Any, ...]) -> bool:
-    """Tell whether a value stays a text. In the values of params one that refers to another may become a mapping."""
+    """Return whether a value stays a text. In values of params, a text with a reference may become a mapping."""
     return not isinstance(item, Mapping | list | tuple) and not (path[0] == "params" and is_template(item))
 
 
@@ -314,7 +315,7 @@ def _is_privilege(name: str, item: Any) -> bool:
 
 
 def _listed(schema: Any) -> Iterator[Any]:
-    """Yield the values that a JSON Schema writes out: a choice stands for one of them."""
+    """Yield the values that a JSON Schema lists; a user's choice becomes one of them."""
     if isinstance(schema, Mapping):
         for key, item in schema.items():
             if key in ("const", "default", "enum", "examples"):
@@ -334,7 +335,7 @@ def _is_map(value: Any) -> TypeGuard[Mapping[Any, Any]]:
 
 
 def camel(key: str) -> str:
-    """Return a field of Kubernetes in its own spelling, from that of the Python client."""
+    """Convert a field name of the Python client (snake case) to Kubernetes' name (camel case)."""
     head, *rest = key.split("_")
     return head + "".join(r.upper() if r == "api" else r.title() for r in rest)
 
@@ -344,7 +345,7 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 def _numbered(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield items with their keys: lists may be given as mappings too."""
+    """Yield items with their keys, or indexes for a list. Lists may be written as mappings."""
     if isinstance(value, Mapping):
         yield from value.items()
     else:
@@ -352,7 +353,7 @@ def _numbered(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def dotted(path: Sequence[Any]) -> str:
-    """Return a path as messages write it."""
+    """Return a path in the form that messages use."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)

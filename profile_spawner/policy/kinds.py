@@ -1,6 +1,6 @@
-"""The kinds of objects this room can make, and where the API server keeps them.
+"""The kinds of objects that profiles can create, and their paths in the Kubernetes API.
 
-A fixed table instead of discovery: a spawn costs no call for it, and a kind that is not here cannot be made at all.
+The table is fixed. API discovery is not used, so a spawn needs no call for it, and no other kind can be created.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     Attributes:
         api_version: For example `apps/v1`.
         kind: For example `Deployment`.
-        plural: What it is called in paths and Roles.
+        plural: The name in API paths and Roles.
     """
 
     api_version: str
@@ -48,14 +48,14 @@ _KINDS = (
     Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
 )
 BY_KIND = {kind.kind: kind for kind in _KINDS}
-"""Every kind by its name. No two groups share one here."""
+"""Every kind, by its name. The names in the table are unique across API groups."""
 
 
 def kind_of(api_version: str, kind: str) -> Kind:
-    """Return the kind's place.
+    """Return the kind from the table.
 
     Raises:
-        ClusterError: if the table does not know it.
+        ClusterError: If the kind is not in the table.
     """
     found = BY_KIND.get(kind)
     if found is None or found.api_version != api_version:
@@ -71,7 +71,7 @@ def kind_of(api_version: str, kind: str) -> Kind:
 
 
 def resource_path(kind: Kind, namespace: str, name: str = "") -> str:
-    """Return the path of a collection, or of one object in it. Nothing in the names can leave its segment."""
+    """Return the API path of a collection or of one object in it. The names are escaped."""
     root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.api_version}"
     path = f"{root}/namespaces/{_segment(namespace)}/{kind.plural}"
     return f"{path}/{_segment(name)}" if name else path
@@ -84,7 +84,7 @@ def _segment(text: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a deep copy made of dictionaries and lists only, whatever frozen types the original uses."""
+    """Return a deep copy in which frozen mappings and sequences are dictionaries and lists."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

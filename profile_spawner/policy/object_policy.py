@@ -1,8 +1,10 @@
-"""What profiles may put into the cluster. Checked before the first call; set by the hub's configuration only.
+"""The object policy: what profiles may create in the cluster.
 
-By default a profile may bring ConfigMaps, Secrets, PersistentVolumeClaims and ClusterIP Services, all of them in the
-server's own namespace, and a pod of Pod Security level `baseline`. The hub's configuration can add the kinds of
-`OPT_IN_KINDS`. Cluster-scoped kinds and other namespaces are never possible.
+It is checked before the first API call. Only the hub's configuration can change it.
+
+By default a profile may create ConfigMaps, Secrets, PersistentVolumeClaims and ClusterIP Services in the server's
+namespace, and a pod of Pod Security level `baseline`. The hub's configuration can allow the kinds of `OPT_IN_KINDS`.
+Cluster-scoped kinds and other namespaces are never allowed.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ _ESCALATING_RESOURCES = frozenset(
 
 
 class PolicyViolation(PolicyError):  # noqa: N818 - the word says what it is; the base class ends in Error
-    """A `PolicyError` with the rule that was broken.
+    """A `PolicyError` with the name of the violated rule.
 
     Attributes:
         rule: The rule's name.
@@ -56,20 +58,20 @@ class Policy:
     """What the hub allows.
 
     Attributes:
-        kinds: The kinds of objects that profiles may bring: `DEFAULT_KINDS` and any of `OPT_IN_KINDS`.
+        kinds: The kinds of objects that profiles may create: `DEFAULT_KINDS` and any of `OPT_IN_KINDS`.
         pod_security: The Pod Security level of every pod: `privileged`, `baseline` or `restricted`.
         host_ports: Host ports that containers may use.
-        trusted: Containers and volumes of the hub's own configuration, as they stand in the pod (for example the
-            chart's privileged `block-cloud-metadata`). Whoever equals one as a whole is not checked.
-        service_accounts: The service accounts that pods may run as, besides `default` and those that the profile
-            brings; `None` leaves the server's pod unchecked (but not the pods of Deployments and the like).
+        trusted: Containers and volumes from the hub's configuration, as they appear in the pod (for example the
+            chart's privileged `block-cloud-metadata`). A container or volume that is equal to one is not checked.
+        service_accounts: The service accounts that pods may use, besides `default` and those that the profile
+            creates. `None` disables this check for the server's pod (but not for pods of Deployments and similar).
         protected: Names of Secrets, ConfigMaps and service accounts that no pod may use, such as the hub's own.
-        static_volumes: Whether claims may name a volume or copy another claim, which may be another user's data.
-        adopt_unlabelled_claims: Whether a claim that was there before, without any label of ours, may be mounted.
-            It is never deleted.
+        static_volumes: Whether claims may name a volume or copy another claim, which may contain another user's data.
+        adopt_unlabelled_claims: Whether an existing claim without labels of this project may be mounted. Such a claim
+            is never deleted.
 
     Raises:
-        PolicyError: if the configuration names a kind or level that does not exist.
+        PolicyError: If the configuration contains an unknown kind or level.
     """
 
     kinds: frozenset[str] = DEFAULT_KINDS
@@ -99,15 +101,15 @@ class Policy:
             )
 
     def check_objects(self, profile: str, objects: Sequence[KubeObject], namespace: str) -> None:
-        """Check everything that a profile brings besides the pod.
+        """Check all objects that a profile creates besides the pod.
 
         Args:
             profile: The profile's slug.
-            objects: What it brings.
+            objects: The objects.
             namespace: The server's namespace.
 
         Raises:
-            PolicyViolation: for the first thing that is not allowed.
+            PolicyViolation: For the first violation.
         """
         names = {kind: frozenset(o.name for o in objects if o.kind == kind) for kind in ("Role", "ServiceAccount")}
         for item in objects:
@@ -125,17 +127,17 @@ class Policy:
         trusted: Sequence[Mapping[str, Any]] = (),
         service_accounts: Collection[str] = (),
     ) -> None:
-        """Check the server's final pod, after every hook and override.
+        """Check the server's final pod, after all hooks and overrides.
 
         Args:
-            pod: The pod as it will be sent.
+            pod: The pod that will be sent to the API server.
             profile: The profile's slug.
-            trusted: As the attribute, for this pod only.
-            service_accounts: As the attribute, for this pod only: those that the hub's configuration gives to this
-                user, and those that the profile brings.
+            trusted: Like the attribute `trusted`, but only for this pod.
+            service_accounts: Like the attribute `service_accounts`, but only for this pod: the accounts that the hub's
+                configuration assigns to this user, and those that the profile creates.
 
         Raises:
-            PolicyViolation: for the first thing that is not allowed.
+            PolicyViolation: For the first violation.
         """
         report = _Reporter(profile, "pod")
         try:
@@ -216,7 +218,7 @@ class Policy:
 
 
 class _Reporter:
-    """Knows who is being checked, so that every refusal names profile, object, field and rule."""
+    """Creates the errors of one check, so that every error names profile, object, field and rule."""
 
     def __init__(self, profile: str, subject: str) -> None:
         self._profile = profile
@@ -235,10 +237,10 @@ class _Reporter:
 
 
 def referred_names(spec: Mapping[str, Any]) -> set[str]:
-    """Return the names of all Secrets and ConfigMaps that a pod's spec refers to, perhaps with some other texts.
+    """Return the names of all Secrets and ConfigMaps that a pod's spec refers to. Other texts may be included.
 
-    Everything that could be such a name is taken: volumes of any kind, `envFrom`, `valueFrom` and pull secrets. Too
-    many names do no harm, a missing one would.
+    It collects all possible names: from volumes of any kind, `envFrom`, `valueFrom` and pull secrets. Additional names
+    cause no error, but a missing name would be a security problem.
     """
     names: set[str] = set()
     _texts(spec.get("imagePullSecrets"), names)

@@ -1,8 +1,8 @@
-"""Kubernetes' Pod Security Standards, applied to the final pod before it is sent.
+"""Checks the final pod against Kubernetes' Pod Security Standards before it is sent.
 
-The levels are those of https://kubernetes.io/docs/concepts/security/pod-security-standards/. A cluster may enforce them
-too; here they hold in every cluster, and the message can name the profile. Some rules are added for every level:
-a profile must not pick the node by name, nor take a system priority.
+The levels are those of https://kubernetes.io/docs/concepts/security/pod-security-standards/. Not every cluster enforces
+them; this check works in every cluster, and its message names the profile. Two rules are added for every level: a
+profile must not select a node by name and must not use a system priority class.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ _CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing in a pod that a rule forbids.
+    """A violation of a rule in a pod.
 
     Attributes:
-        field: Where in the pod.
+        field: The path in the pod.
         rule: The rule's name.
-        value: What was found; never a secret.
-        expected: What would have been right.
+        value: The invalid value; never a secret.
+        expected: What a valid value looks like.
     """
 
     field: str
@@ -81,7 +81,7 @@ class Finding:
 
 
 class MalformedPodError(ValueError):
-    """The pod does not have the shape of a pod, so nothing can be said about it."""
+    """The pod does not have the structure of a pod, so it cannot be checked."""
 
 
 def _map(value: Any, field: str) -> Mapping[str, Any]:
@@ -108,18 +108,18 @@ def pod_findings(
     host_ports: frozenset[int] = frozenset(),
     trusted: tuple[Mapping[str, Any], ...] = (),
 ) -> Iterator[Finding]:
-    """Yield everything that the level forbids in a pod or in a pod template.
+    """Yield all violations of the level in a pod or pod template.
 
     Args:
         pod: `metadata` and `spec` as Kubernetes writes them.
         level: A Pod Security level.
-        path: Where the pod is written, for `Finding.field`.
+        path: The path of the pod, used as a prefix of `Finding.field`.
         host_ports: Host ports that containers may use.
-        trusted: Containers and volumes of the hub's own configuration: whoever equals one of them as a whole is not
-            looked at.
+        trusted: Containers and volumes from the hub's configuration. A container or volume that is equal to one of
+            them is not checked.
 
     Raises:
-        MalformedPodError: if a list or mapping is something else.
+        MalformedPodError: If a value that must be a list or mapping has another type.
     """
     spec = _map(pod.get("spec"), f"{path}spec")
     metadata = _map(pod.get("metadata"), f"{path}metadata")
@@ -189,7 +189,7 @@ def _volume(volume: Mapping[str, Any], field: str, restricted: bool) -> Iterator
 
 
 def _context(context: Mapping[str, Any], field: str) -> Iterator[Finding]:
-    """Rules for what both a pod's and a container's security context may say."""
+    """Check the fields that the security contexts of pods and containers have in common."""
     if _map(context.get("windowsOptions"), field).get("hostProcess"):
         yield Finding(f"{field}.windowsOptions.hostProcess", "HostProcess", True, "false")
     selinux = _map(context.get("seLinuxOptions"), field)

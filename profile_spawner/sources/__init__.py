@@ -1,1 +1,1 @@
-"""Where profiles come from: one file for each kind of source."""
+"""The sources of profiles: modules, documents, ConfigMaps, entry points and built-in profiles."""

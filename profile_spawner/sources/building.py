@@ -1,6 +1,6 @@
-"""Turns what the sources hold now into the next snapshot, keeping what was good where something is broken.
+"""Builds the next snapshot from all sources. A broken source keeps its last good version.
 
-Everything here is synchronous and runs in a worker thread, one build at a time.
+All code here is synchronous and runs in a worker thread, one build at a time.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _DIRECT = "configuration:"
 
 @dataclass
 class _State:
-    """What is known about one unit.
+    """The state of one unit.
 
     Attributes:
-        seen: As it was at the last scan.
-        good: As it was when it was last loaded and accepted.
+        seen: The unit at the last scan.
+        good: The version that was last loaded and accepted.
         entries: The profiles of `good`, by slug.
-        unloaded: Why it could not be read or loaded as it was last seen.
-        unmade: Why profiles of `good` could not be made with the params that there are now.
-        conflicts: Who else has its slugs now.
-        refused: What was loaded but not accepted: with other params, or without its rival, it may be fine.
-        refusal: Why it was not accepted.
-        needs: The siblings that its last load asked for.
+        unloaded: Why the version of the last scan could not be read or loaded.
+        unmade: Why profiles of `good` could not be created with the current params.
+        conflicts: The current conflicts of its slugs with other units.
+        refused: A loaded version that was not accepted. It may become valid with other params or without a conflict.
+        refusal: Why `refused` was not accepted.
+        needs: The siblings that its last load requested.
     """
 
     seen: Unit
@@ -61,20 +61,20 @@ class _State:
 
     @property
     def problems(self) -> list[ProfileSpawnerError]:
-        """What is wrong with it now."""
+        """The current errors of the unit."""
         return [*self.unloaded, *self.refusal, *self.conflicts, *self.unmade]
 
 
 @dataclass(frozen=True)
 class Built:
-    """The outcome of one build.
+    """The result of one build.
 
     Attributes:
-        snapshot: The next snapshot; the same one when nothing has changed.
-        changes: What has changed for users.
-        loaded: How many units were loaded.
-        seconds: How long it took.
-        unavailable: The profiles that cannot be started now, with the reason, by slug.
+        snapshot: The next snapshot; the same object if nothing has changed.
+        changes: The changes for users.
+        loaded: The number of units that were loaded.
+        seconds: The duration, in seconds.
+        unavailable: The reasons why profiles cannot be started now, by slug.
     """
 
     snapshot: Snapshot
@@ -85,11 +85,11 @@ class Built:
 
 
 class Builder:
-    """Remembers every unit's last good version and builds snapshots from them.
+    """Stores the last good version of every unit and builds snapshots from them.
 
     Args:
         settings: The configuration.
-        sources: Where units come from, in order of precedence.
+        sources: The sources of units, in order of precedence.
     """
 
     def __init__(self, settings: SourceSettings, sources: Sequence[Source]) -> None:
@@ -113,13 +113,13 @@ class Builder:
         """Scan all sources, load what has changed, and return the next snapshot.
 
         Args:
-            full: Read all files again.
-            retry: Load again what was broken, even if it has not changed.
-            hints: The paths that have changed; `None` when that is not known.
+            full: Whether to read all files again.
+            retry: Whether to load broken units again, even if they have not changed.
+            hints: The changed paths; `None` if they are not known.
         """
         start = time.monotonic()
         units, changed = self._scan(full=full, retry=retry, hints=hints)
-        # After a build that breaks off nobody knows what it has taken over: the next one loads everything.
+        # If a build is interrupted, its state is unknown, so the next build loads everything.
         again, self._unfinished = self._unfinished, True
         gone = [key for key in self._states if key not in units and key != _DIRECT]
         removed = [self._states.pop(key) for key in gone]
@@ -156,7 +156,7 @@ class Builder:
         return units, changed
 
     def _settled(self, known: dict[str, Unit], *, full: bool, hints: frozenset[str] | None) -> dict[str, Unit]:
-        """Scan until nothing is being written, for a while; what then still is stays as it was."""
+        """Scan repeatedly until no file is being written, for a limited time; keep old versions of the others."""
         deadline = time.monotonic() + 10 * self._settings.settle
         found: dict[tuple[str, str], Sequence[Unit]] = {}
         waiting: Sequence[Source] = self._sources
@@ -222,7 +222,7 @@ class Builder:
         return [u for key, u in units.items() if key in wanted and u.problem is None]
 
     def _load_direct(self, again: bool) -> Loaded | None:
-        """Return what the hub's configuration has registered by itself, when that is new, or wanted again."""
+        """Return the profiles that the hub's configuration registered, if they are new or requested again."""
         collector = direct_collector()
         now = [*collector.profiles.items(), *collector.params.items(), *collector.collections.items()]
         if not again and self._direct is not None and len(now) == len(self._direct):
@@ -238,7 +238,7 @@ class Builder:
     # ---------------------------------------------------------------------------------------------- accepting
 
     def _accept(self, candidates: dict[str, Loaded], order: Sequence[str]) -> None:
-        """Take over the candidates that are fine; keep the last good version of the others.
+        """Accept the valid candidates; keep the last good version of the others.
 
         A candidate that fails may have been what another one relied on, so the rest is looked at again without it.
         """
@@ -289,7 +289,7 @@ class Builder:
         return self._next_resolver
 
     def _resolve_again(self, keys: Sequence[str], resolver: Resolver | None, maker: EntryMaker) -> None:
-        """Make the entries of unchanged units again, because a param has changed."""
+        """Create the entries of unchanged units again, because a param has changed."""
         for key in keys:
             state = self._states[key]
             assert state.good is not None
@@ -303,7 +303,7 @@ class Builder:
     # ---------------------------------------------------------------------------------------------- one slug, one owner
 
     def _claim(self, versions: Mapping[str, Loaded]) -> tuple[dict[str, str], dict[str, list[ProfileSpawnerError]]]:
-        """Decide whose profile a slug means. Whoever had it keeps it, unless the configuration says otherwise."""
+        """Decide which unit owns a slug. The current owner keeps it, unless `allow_overrides` says otherwise."""
         owners: dict[str, str] = {}
         conflicts: dict[str, list[ProfileSpawnerError]] = {}
         for key, version in versions.items():
@@ -350,7 +350,7 @@ class Builder:
         return Snapshot(entries, generation=generation, resolver=self._resolver, problems=problems)
 
     def problems_by_unit(self, kind: str) -> Mapping[str, Sequence[ProfileSpawnerError]]:
-        """Return what is wrong with each unit of one kind of source, by the unit's short name."""
+        """Return the errors of each unit of one kind of source, by the unit's short name."""
         return {s.seen.short_name: tuple(s.problems) for s in self._states.values() if s.seen.kind == kind}
 
     def profile_counts(self) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""The built-in profiles that the configuration names."""
+"""The source for built-in profiles that the configuration selects."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Builtin"]
 
 
 class Builtin:
-    """Offers built-in profiles.
+    """Loads built-in profiles.
 
     Args:
-        slugs: Which; `all` stands for all of them.
+        slugs: The slugs of the profiles; `all` selects all of them.
     """
 
     kind = "builtin"
@@ -28,7 +28,7 @@ class Builtin:
         self._slugs = tuple(BUILTIN) if "all" in slugs else tuple(dict.fromkeys(slugs))
 
     def watched(self) -> Sequence[str]:
-        """Return nothing: they change with the installation."""
+        """Return no paths, because built-in profiles do not change while the hub runs."""
         return []
 
     def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:

@@ -1,4 +1,4 @@
-"""What a reload has changed, in words for the log: names of profiles and fields, never values."""
+"""Describes the changes of a reload for the log: names of profiles and fields, never values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Change:
-    """One profile that is new, gone or different.
+    """One added, removed or changed profile.
 
     Attributes:
         slug: The profile.

@@ -1,7 +1,7 @@
-"""Finds values of Zero to JupyterHub, wherever they are kept, and knows what Helm makes of them.
+"""Finds values of the Zero to JupyterHub chart in YAML documents, and sorts them like Helm.
 
-Values stand at any depth: below the name of an umbrella chart, in a HelmRelease or an Argo CD Application, and as a
-text in a ConfigMap or in another object.
+Values may be at any depth: below the name of an umbrella chart, in a HelmRelease or an Argo CD Application, or as text
+in a ConfigMap or another object.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DIGITS = "0123456789"
 
 
 def value_at(value: Any, path: str) -> Any:
-    """Return what stands at a path of keys with dots between them; `None` when nothing does."""
+    """Return the value at a path of keys separated by dots; `None` if there is none."""
     for step in path.split("."):
         value = value.get(step) if isinstance(value, Mapping) else None
     return value

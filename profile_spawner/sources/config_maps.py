@@ -1,4 +1,4 @@
-"""Documents in ConfigMaps: each key that ends like a YAML file is one."""
+"""The source for documents in ConfigMaps: each key with the suffix of a YAML file is a document."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def source_name(namespace: str) -> str:
 
 
 class ConfigMapDocuments:
-    """What is in the ConfigMaps that were seen last.
+    """The documents in the last known ConfigMaps.
 
     Args:
-        namespace: Their namespace.
-        policy: What they may ask for.
+        namespace: The namespace of the ConfigMaps.
+        policy: The data policy for the documents.
     """
 
     kind = "config_maps"
@@ -43,7 +43,7 @@ class ConfigMapDocuments:
         """Why they cannot be read now."""
 
     def watched(self) -> Sequence[str]:
-        """Return nothing: they are no files."""
+        """Return no paths, because ConfigMaps are not files."""
         return []
 
     def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:

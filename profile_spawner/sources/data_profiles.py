@@ -1,4 +1,4 @@
-"""Profiles as data: turns what a document says into classes like those that authors write."""
+"""Converts profiles in documents to profile classes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _FromDocument(BaseAppProfile):
-    """Adds a document's parts, by their keys, to those of the base; of two with one name the document's counts."""
+    """Adds the document's items to those of the base class. They override items with the same name."""
 
     _parts: Mapping[str, Sequence[Any]] = {}
     _written: Sequence[Mapping[str, Any]] = ()
@@ -70,12 +70,12 @@ for _hook in LIST_HOOKS:
 
 @dataclass
 class DocumentResult:
-    """What was read.
+    """The result of reading a document.
 
     Attributes:
-        collector: The profiles, params and collections that are fine.
-        problems: What is wrong with the others.
-        needs_others: Whether a profile is based on one of another document.
+        collector: The valid profiles, params and collections.
+        problems: The errors of the others.
+        needs_others: Whether a profile is based on a profile in another document.
     """
 
     collector: Collector
@@ -84,12 +84,12 @@ class DocumentResult:
 
 
 class DocumentReader:
-    """Reads one document after the other.
+    """Reads documents.
 
     Args:
-        policy: What the documents may ask for.
-        find: Returns a profile of another document by its slug; `None` when there is none.
-        asset: Returns the content of a file beside the document; raises `SourceError`.
+        policy: The data policy for the documents.
+        find: Returns a profile of another document by its slug; `None` if there is none.
+        asset: Returns the content of a file in the document's folder; raises `SourceError`.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class DocumentReader:
         self._asset = asset
 
     def read(self, text: str | bytes, place: str, source: str) -> DocumentResult:
-        """Read a document. Never raises: what is wrong stands in the result.
+        """Read a document. Never raises; the result contains the errors.
 
         Args:
             text: YAML.

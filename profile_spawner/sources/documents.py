@@ -1,4 +1,4 @@
-"""YAML documents: files, or folders of them."""
+"""The source for YAML documents: files, or folders of files."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Documents:
 
     Args:
         path: The file or folder.
-        policy: What the documents may ask for.
-        settle: How long a file must have been left alone, in seconds.
+        policy: The data policy for the documents.
+        settle: The minimum time since the last change of a file, in seconds.
     """
 
     kind = "documents"

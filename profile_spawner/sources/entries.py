@@ -1,4 +1,4 @@
-"""Makes the entries of a snapshot from what a unit has registered."""
+"""Creates the entries of a snapshot from the profiles that a unit registered."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def param_signature(collector: Collector) -> Any:
 
 
 class EntryMaker:
-    """Tries every profile with a example server, in an event loop of its own: hooks may be `async`."""
+    """Builds every profile once for an example server, in its own event loop, because hooks may be `async`."""
 
     def __enter__(self) -> EntryMaker:
         self._loop = asyncio.new_event_loop()

@@ -1,7 +1,8 @@
 """Installed packages: the entry point group `profile_spawner.profiles`.
 
 An entry point names a profile class, a list of them, a function that registers some, or a module that registers some
-when it is imported. Installed code changes with the installation: it is loaded once, when the hub starts.
+when it is imported. Entry points are loaded once, when the hub starts, because installed code changes only with the
+installation.
 """
 
 from __future__ import annotations

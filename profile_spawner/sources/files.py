@@ -1,7 +1,7 @@
-"""Reading files that somebody may be writing, or may have put there to do harm.
+"""Reads files safely, even if another process is writing them or an attacker created them.
 
-A file is read as a whole or not at all: its state is taken before and after, and must be the same. Only regular files
-inside their folder are read; a FIFO or device never blocks, a huge file is refused by its size.
+A file is read completely or not at all: its `stat` result must be the same before and after reading. Only regular files
+inside their folder are read. FIFOs and devices do not block, and files that are too large are refused.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from profile_spawner.errors import Origin, SourceError
 __all__ = ["MAX_FILE", "Fingerprint", "UnsettledError", "fingerprint", "is_temporary", "read_file", "walk"]
 
 MAX_FILE = 1024 * 1024
-"""The largest file that is read, in bytes: what a ConfigMap can hold."""
+"""The maximum size of a file, in bytes; it is also the maximum size of a ConfigMap."""
 
 _SKIPPED = frozenset({"__pycache__", "node_modules"})
 
 
 class UnsettledError(SourceError):
-    """Somebody is writing the file just now: it is read a little later."""
+    """The file is being written. It is read again later."""
 
 
 Fingerprint = tuple[int, int, int, int]
-"""What `stat` tells about a file (size, times, inode): a hint that it is unchanged, never a proof."""
+"""Size, times and inode of a file from `stat`. An equal fingerprint does not prove that the file is unchanged."""
 
 
 def _fingerprint(found: os.stat_result) -> Fingerprint:
@@ -36,7 +36,7 @@ def _fingerprint(found: os.stat_result) -> Fingerprint:
 
 
 def fingerprint(path: str) -> Fingerprint | None:
-    """Return the fingerprint of the file behind `path`; `None` when there is none."""
+    """Return the fingerprint of the file at `path`; `None` if it does not exist."""
     try:
         return _fingerprint(os.stat(path))  # noqa: PTH116 - ten thousand files are looked at
     except OSError:
@@ -44,7 +44,7 @@ def fingerprint(path: str) -> Fingerprint | None:
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file name is that of an editor's temporary or hidden file, which is never a part of a profile."""
+    """Return whether a file name is that of a hidden file or of an editor's temporary file. These are ignored."""
     return name.startswith((".", "#")) or name.endswith(("~", ".swp", ".swx", ".tmp", ".pyc")) or name in _SKIPPED
 
 
@@ -53,19 +53,19 @@ def read_file(path: Path, root: Path, *, limit: int = MAX_FILE, code: bool = Fal
 
     Args:
         path: The file. Symbolic links are followed as long as they stay inside `root`.
-        root: The folder that it must not leave.
-        limit: The largest size in bytes.
-        code: Whether it will be run: then nobody but the owner of the hub or root may be able to write it.
-        settle: How long it must have been left alone, in seconds.
+        root: The folder that must contain the file.
+        limit: The maximum size, in bytes.
+        code: Whether the file will be executed. Then only the user that runs the hub, or root, may have write access.
+        settle: The minimum time since the last change of the file, in seconds.
 
     Raises:
-        UnsettledError: when it is being written.
-        SourceError: saying why the file is refused or cannot be read.
+        UnsettledError: If the file is being written.
+        SourceError: If the file is refused or cannot be read. The message gives the reason.
     """
     origin = Origin(str(path))
     real_root = os.path.realpath(root)
     real = str(path)
-    # A plain file directly in its folder cannot lead out of it; everything else is followed to its end.
+    # A regular file directly in the folder is inside it. All other paths are resolved.
     if path.parent != Path(real_root) or os.path.islink(real):  # noqa: PTH114
         real = os.path.realpath(path)
     if not _inside(real, real_root):
@@ -87,7 +87,7 @@ def _inside(real: str, real_root: str) -> bool:
 
 
 def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool, settle: float) -> bytes | None:
-    """Return the content, or `None` when it changed meanwhile."""
+    """Return the content; `None` if the file changed while it was read."""
     try:
         fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as e:
@@ -95,7 +95,7 @@ def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool
     with contextlib.closing(_Descriptor(fd)):
         before = os.fstat(fd)
         _check(before, origin, limit, code)
-        # Another link may have been put on the way since: what counts is what was opened.
+        # A symbolic link may have been replaced since the check, so check the path of the opened file.
         with contextlib.suppress(OSError):
             opened = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115
             if not _inside(opened.removesuffix(" (deleted)"), real_root):
@@ -121,7 +121,7 @@ class _Descriptor:
 
 def _read_all(fd: int, size: int) -> bytes:
     parts = []
-    left = size + 1  # one more, to notice growth
+    left = size + 1  # one more byte, to detect that the file grows
     while left > 0:
         part = os.read(fd, min(left, 1 << 20))
         if not part:
@@ -163,7 +163,7 @@ def _check(found: os.stat_result, origin: Origin, limit: int, code: bool) -> Non
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Yield all files below `folder` in a fixed order, without temporary ones."""
+    """Yield all files below `folder` in a fixed order, except temporary files."""
     for base, folders, names in os.walk(folder):
         folders[:] = sorted(n for n in folders if not is_temporary(n))
         for name in sorted(names):

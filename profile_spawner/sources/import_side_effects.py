@@ -1,4 +1,4 @@
-"""Import side effects: what a module has changed in the process while it was imported."""
+"""Detects import side effects: what a module changed in the process while it was imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing modules of a folder under names of their own, from content that was read before.
+"""Imports the modules of a folder under unique names, from content that was already read.
 
 Neither `sys.path` nor the plain names in `sys.modules` are touched: module `tools` of a folder becomes
 `_profile_spawner_g12_<folder>.tools`, so that generations live side by side and a spawn in flight keeps its own code.
@@ -174,7 +174,7 @@ class FolderNamespace:
         """Return the spec of a module of this namespace.
 
         Raises:
-            ModuleNotFoundError: when there is none, so that nobody looks for a file that was not read before.
+            ModuleNotFoundError: If there is none, so that other finders do not search for a file that was not read.
         """
         name, *parts = fullname[len(self.prefix) + 1 :].split(".")
         files = self.modules.get(name)

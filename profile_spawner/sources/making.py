@@ -1,4 +1,4 @@
-"""Makes the sources that the configuration names, in their order of precedence."""
+"""Creates the sources from the configuration, in their order of precedence."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["Made", "make_sources"]
 
 @dataclass
 class Made:
-    """The sources of one service, and what they share.
+    """The sources of one service and their shared objects.
 
     Attributes:
-        sources: In the order in which their profiles are shown.
-        finder: Where imported modules are found.
-        config_maps: The ConfigMaps, when they are a source.
+        sources: The sources, in the order in which their profiles are shown.
+        finder: The import finder for their modules.
+        config_maps: The source for ConfigMaps, if it is enabled.
     """
 
     sources: list[Source]
@@ -34,7 +34,7 @@ class Made:
     config_maps: ConfigMapDocuments | None
 
     def close(self) -> None:
-        """Take no part in imports any more."""
+        """Uninstall the import finder."""
         self.finder.uninstall()
 
 
@@ -42,7 +42,7 @@ def make_sources(settings: SourceSettings) -> Made:
     """Return the sources for these settings.
 
     Raises:
-        PolicyError: when `data_policy` has a field that does not exist.
+        PolicyError: If `data_policy` has a field that does not exist.
     """
     finder = Finder(configurator=settings.configurator_compat)
     trial = None

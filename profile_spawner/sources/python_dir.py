@@ -1,4 +1,4 @@
-"""Folders of Python modules: every module and package directly in a folder is imported."""
+"""The source for folders of Python modules. Every module and package directly in the folder is imported."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class PythonDirectory:
 
     Args:
         folder: The folder.
-        finder: Where the modules are made importable.
-        trial: Where they are imported first; `None` imports them at once.
-        settle: How long a file must have been left alone, in seconds.
+        finder: The finder that makes the modules importable.
+        trial: The trial client, which imports the modules in a separate process first; `None` disables this.
+        settle: The minimum time since the last change of a file, in seconds.
     """
 
     kind = "python"
@@ -47,7 +47,7 @@ class PythonDirectory:
 
     @property
     def unsettled(self) -> bool:
-        """Whether something is being written, and so was left as it was."""
+        """Whether a file was being written, so that its old version was kept."""
         return self._files.unsettled
 
     def watched(self) -> Sequence[str]:
@@ -60,7 +60,7 @@ class PythonDirectory:
         return self._files.look(full=full, hints=hints)
 
     def load(self, changed: Sequence[Unit], generation: int, current: Mapping[str, Loaded]) -> Iterator[Loaded]:
-        """Try the changed modules elsewhere, then import those that are fine, each with what it registers."""
+        """Import the changed modules in the trial worker, then import those without errors in the hub."""
         if not changed:
             return
         problems = self._try(changed, current)
@@ -82,7 +82,7 @@ class PythonDirectory:
         if self._trial is None:
             return {}
         own = {u.key for u in changed}
-        # Where a sibling is broken now, its last good version counts, not what is in the folder.
+        # If a sibling is broken now, use its last good version, not the file in the folder.
         stale = {
             loaded.unit.short_name: loaded.unit.payload.files
             for key, loaded in current.items()
@@ -119,7 +119,7 @@ class PythonDirectory:
         return namespace, collectors
 
     def _keep_together(self, result: Sequence[Loaded], namespace: FolderNamespace, siblings: _Siblings) -> None:
-        """Let each module live as long as those that import it."""
+        """Keep each module alive as long as the modules that import it."""
         own = {loaded.unit.short_name: Hold() for loaded in result}
         for loaded in result:
             name = loaded.unit.short_name
@@ -160,7 +160,7 @@ class _Siblings:
 
 
 def _named_imports(unit: Unit) -> frozenset[str]:
-    """Return which siblings a module may need: all names that its text imports, but for the standard library."""
+    """Return the siblings that a module may need: all names that its code imports, except the standard library."""
     words: set[str] = set()
     for text in unit.payload.files.sources.values():
         for single, several in _IMPORT.findall(text):
@@ -173,7 +173,7 @@ def _named_imports(unit: Unit) -> frozenset[str]:
 
 
 def params_of(loaded: Iterable[Loaded]) -> Collector | None:
-    """Return the params and collections that these units define; `None` when there are none."""
+    """Return the params and collections that these units define; `None` if there are none."""
     joined = Collector("params")
     for one in loaded:
         if one.collector.params or one.collector.collections:
@@ -183,7 +183,7 @@ def params_of(loaded: Iterable[Loaded]) -> Collector | None:
 
 
 def import_unit(unit: Unit, module: str, collector: Collector) -> Loaded:
-    """Import one module and note what it registers. Never raises."""
+    """Import one module and collect what it registers. Never raises."""
     loaded = Loaded(unit, collector, module=module)
     try:
         importlib.import_module(module)
@@ -195,7 +195,7 @@ def import_unit(unit: Unit, module: str, collector: Collector) -> Loaded:
 
 
 def note_places(collector: Collector, files: ModuleFiles) -> None:
-    """Note on each class where it stands, so that nobody has to search for it again."""
+    """Store file and line of each class on the class."""
     for cls in collector.profiles.values():
         if isinstance(cls, RawProfile) or "__profile_origin__" in vars(cls):
             continue
@@ -219,7 +219,7 @@ def _line_of_class(source: bytes, name: bytes) -> int:
 
 
 def _line_in_class(source: bytes, start: int, name: str) -> int:
-    """Return the line of an attribute or hook of the class that begins in line `start`; 0 when it is not found."""
+    """Return the line of an attribute or hook of the class that begins in line `start`; 0 if it is not found."""
     lines = source.splitlines()
     pattern = re.compile(line_pattern(name).encode())
     for number in range(start, len(lines)):

@@ -1,6 +1,6 @@
-"""What is in a folder of modules: which modules there are, and which of them have changed.
+"""Scans a folder for Python modules, and detects which modules have changed.
 
-`stat` is only asked where something seems to have happened; whether it is a change, the content decides.
+`stat` only selects the files to read; a comparison of the content decides whether a module has changed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class PythonModule:
     """The payload of a unit: a top-level module or package.
 
     Attributes:
-        files: Its Python files, as they will be imported.
+        files: The Python files that will be imported.
         path: The file or folder.
-        state: What `stat` said about the file when it was read; for a package about each of its files.
-        shared: The digest of the files beside it that it may use.
+        state: The fingerprint of the file when it was read; for a package, of each of its files.
+        shared: The digest of the other files in the folder, which the module may use.
     """
 
     __slots__ = ("files", "path", "shared", "state")
@@ -44,7 +44,7 @@ class PythonModule:
         self.shared = shared
 
     def seems_unchanged(self, shared: str) -> bool:
-        """Tell whether `stat` says the same as before."""
+        """Return whether the fingerprints are the same as before."""
         if not self.files.is_package:
             return self.shared == shared and self.state == fingerprint(str(self.path))
         return self.state == _states(self.path)
@@ -55,7 +55,7 @@ def _states(folder: Path) -> dict[str, Fingerprint | None]:
 
 
 class _SharedAssets:
-    """The files beside the modules of a folder: any module that is a single file may use them."""
+    """The files in a folder that are not modules. Any module that is a single file may use them."""
 
     def __init__(self) -> None:
         self._states: dict[str, Fingerprint | None] = {}
@@ -80,11 +80,11 @@ class _SharedAssets:
 
 
 class FolderScan:
-    """Looks through one folder, again and again.
+    """Scans one folder repeatedly.
 
     Args:
         folder: The folder.
-        settle: How long a file must have been left alone, in seconds.
+        settle: The minimum time since the last change of a file, in seconds.
     """
 
     def __init__(self, folder: Path, settle: float) -> None:
@@ -99,7 +99,7 @@ class FolderScan:
 
     @property
     def unsettled(self) -> bool:
-        """Whether something is being written, and so was left as it was."""
+        """Whether a file was being written, so that its old version was kept."""
         return bool(self._pending)
 
     def digest_of(self, key: str) -> str | None:
@@ -111,8 +111,8 @@ class FolderScan:
         """Return the modules by name.
 
         Args:
-            full: Read everything again.
-            hints: The paths that have changed; `None` when that is not known.
+            full: Whether to read all files again.
+            hints: The changed paths; `None` if they are not known.
         """
         touched = self._touched(hints) if self._units and not full else None
         if touched is None:

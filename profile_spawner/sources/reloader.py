@@ -1,7 +1,7 @@
 """Keeps the profiles of one hub up to date while it runs.
 
-The next snapshot is built in a worker thread; the event loop only swaps one reference. At most one build runs and one
-waits, however many changes come. Whatever is broken keeps its last good profiles, and says so.
+The next snapshot is built in a worker thread; the event loop only replaces one reference. At most one build runs and
+one waits. A broken source keeps its last good profiles, and its errors are reported.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _FIRST_LIST_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class ReloadReport:
-    """What one reload did.
+    """The result of one reload.
 
     Attributes:
-        reason: Why it happened.
-        generation: The generation that is served now.
-        changes: The profiles that are new, gone or different.
-        problems: Everything that is wrong now; empty when all sources are fine.
-        loaded: How many modules and documents were loaded.
-        seconds: How long it took.
+        reason: The reason for the reload.
+        generation: The current generation.
+        changes: The added, removed and changed profiles.
+        problems: All current errors; empty if all sources are valid.
+        loaded: The number of modules and documents that were loaded.
+        seconds: The duration, in seconds.
     """
 
     reason: str
@@ -54,7 +54,7 @@ class ReloadReport:
 
     @property
     def successful(self) -> bool:
-        """Whether everything could be loaded."""
+        """Whether there are no errors."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -65,13 +65,13 @@ class ProfileService:
     """The profiles of one hub. All of its methods belong to one event loop.
 
     Args:
-        settings: Where profiles come from.
+        settings: The settings of the sources.
         log: A logger.
-        api_client: Makes the `kubernetes_asyncio.client.ApiClient` with which ConfigMaps are watched; by default one
-            with the pod's service account or the kubeconfig. What it makes is not closed by the service.
+        api_client: Creates the `kubernetes_asyncio.client.ApiClient` for watching ConfigMaps; by default it uses the
+            pod's service account or the kubeconfig. The service does not close a client that this function creates.
 
     Raises:
-        ProfileSpawnerError: when the settings contradict themselves.
+        ProfileSpawnerError: If the settings are inconsistent.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ProfileService:
 
     @property
     def problems(self) -> Sequence[ProfileSpawnerError]:
-        """What is wrong with the sources now, with file and line, for administrators."""
+        """The current errors of the sources, with file and line, for administrators."""
         return self._snapshot.problems
 
     def status(self) -> Mapping[str, Any]:
@@ -130,7 +130,7 @@ class ProfileService:
     async def ready(self) -> Snapshot:
         """Return the current snapshot, after the first load. Broken sources do not raise.
 
-        A first load that fails nevertheless is tried again by the next call.
+        If the first load fails with an unexpected error, the next call tries again.
         """
         if self._last is None:
             if self._first is None or self._first.done():
@@ -145,14 +145,14 @@ class ProfileService:
     # ---------------------------------------------------------------------------------------------- reloading
 
     async def reload(self, reason: str = "by hand", *, hints: Iterable[str] | None = None) -> ReloadReport:
-        """Look at all sources and serve what they hold now.
+        """Scan all sources and publish their profiles.
 
-        Calls that come while a reload is running share the next one, which begins after the call.
+        All calls during a running reload share the next reload, which begins when the running one ends.
 
         Args:
-            reason: Why, for the log.
-            hints: The paths that have changed. When they are not known, all files are read again, and what was broken
-                is tried again even if it looks the same.
+            reason: The reason, for the log.
+            hints: The changed paths. If they are not known, all files are read again, and broken sources are loaded
+                again even if they seem unchanged.
         """
         if hints is None and self._last is not None and not self._following():
             await self._list_config_maps()
@@ -162,7 +162,7 @@ class ProfileService:
         else:
             self._waiting.join(reason, hints)
         assert self._waiting.task is not None
-        # A caller that gives up does not take the reload away from the others.
+        # If one caller is cancelled, the reload continues for the others.
         return await asyncio.shield(self._waiting.task)
 
     async def _run_next(self, request: _Request) -> ReloadReport:
@@ -179,7 +179,7 @@ class ProfileService:
         return self._swap(built, request.reason, time.monotonic() - start)
 
     def _swap(self, built: Built, reason: str, seconds: float) -> ReloadReport:
-        """Serve the new snapshot, and tell everybody who wants to know."""
+        """Publish the new snapshot and notify the listeners."""
         before = {str(p) for p in self._snapshot.problems}
         told, self._unavailable = self._unavailable, built.unavailable
         self._snapshot = built.snapshot
@@ -211,7 +211,7 @@ class ProfileService:
         return report
 
     def _in_background(self, reason: str, hints: Iterable[str] | None = ()) -> None:
-        """Reload without anybody waiting for it; used by watches and signals."""
+        """Start a reload without waiting for it; used by watches and signals."""
         self._spawn(self.reload(reason, hints=hints))
 
     def _spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
@@ -229,7 +229,7 @@ class ProfileService:
     # ---------------------------------------------------------------------------------------------- watching
 
     async def start(self) -> None:
-        """Load the profiles, then watch the sources: also after a first load that fails, for the next may not."""
+        """Load the profiles, then watch the sources, even if the first load fails."""
         try:
             await self.ready()
         except Exception:  # whoever asks for the profiles gets the error
@@ -252,9 +252,9 @@ class ProfileService:
         return [path for source in self._made.sources for path in source.watched()]
 
     def handle_sighup(self) -> bool:
-        """Reload when the process gets SIGHUP; return whether that could be set up.
+        """Install a SIGHUP handler that reloads the profiles; return whether this was possible.
 
-        Not called by `start()`: a process has one handler of a signal, and the hub decides whose it is.
+        `start()` does not call this, because a process has only one handler per signal and the hub decides about it.
         """
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop = asyncio.get_running_loop()
@@ -263,13 +263,13 @@ class ProfileService:
         return False
 
     async def _look_regularly(self) -> None:
-        """Read everything again now and then: what looks unchanged may not be, and what was broken may be fine."""
+        """Read everything again at regular intervals, to find missed changes and to retry broken sources."""
         while True:
             await asyncio.sleep(self.settings.rehash_interval)
             await self.reload("regular check")
 
     async def stop(self) -> None:
-        """Stop watching, and end the worker."""
+        """Stop watching and stop the worker thread."""
         if self._timer is not None:
             self._timer.cancel()
         for task in list(self._tasks):
@@ -293,7 +293,7 @@ class ProfileService:
         return self._maps is None or (self._started and self.settings.watch)
 
     async def _list_config_maps(self) -> None:
-        """Read the ConfigMaps once; what is wrong becomes a problem of the source."""
+        """Read the ConfigMaps once; an error becomes a problem of the source."""
         documents = self._made.config_maps
         if documents is None:
             return
@@ -329,7 +329,7 @@ class ProfileService:
         self._in_background("ConfigMaps cannot be watched" if error else "ConfigMaps can be watched again")
 
     def _tell_config_maps(self) -> None:
-        """Put an Event on each ConfigMap whose content has been refused, or is fine again."""
+        """Create an Event on each ConfigMap whose content was refused or is valid again."""
         if self._maps is None:
             return
         for name, problems in self._builder.problems_by_unit("config_maps").items():
@@ -350,14 +350,14 @@ def _unreadable(name: str, why: str) -> SourceError:
 
 @dataclass
 class _Request:
-    """A reload that has not begun."""
+    """A requested reload that has not begun."""
 
     reason: str
     hints: frozenset[str] | None
     task: asyncio.Task[ReloadReport] | None = None
 
     def join(self, reason: str, hints: Iterable[str] | None) -> None:
-        """Take a further caller's reason and paths along."""
+        """Add the reason and paths of another caller."""
         if reason not in self.reason:
             self.reason += f", {reason}"
         self.hints = None if hints is None or self.hints is None else self.hints | frozenset(hints)

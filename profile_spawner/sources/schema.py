@@ -1,4 +1,4 @@
-"""The shape of profile documents: what YAML files and ConfigMaps may say, and the JSON Schema of it for editors."""
+"""The format of profile documents in YAML files and ConfigMaps, and its JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 FAMILIES = ("coder", "jupyterlab", "remote_desktop", "workspace")
-"""The built-in families by the names that documents use."""
+"""The names of the built-in families in documents."""
 
 _PARAM: dict[str, Any] = {
     "type": "object",

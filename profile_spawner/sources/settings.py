@@ -1,4 +1,4 @@
-"""What the hub's configuration says about where profiles come from."""
+"""The settings of the sources of profiles."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SOURCE_KINDS = ("configuration", "builtin", "entry_points", "python", "documents
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Where profiles come from, and how they are loaded.
+    """The sources of profiles, and how they are loaded.
 
     Attributes:
         profiles_dirs: Folders of Python modules and packages.
-        builtin_profiles: Slugs of built-in profiles that are offered; `all` stands for all of them.
+        builtin_profiles: Slugs of built-in profiles; `all` selects all of them.
         profile_documents: YAML files, or folders of them.
         entry_points: Whether profiles of installed packages are loaded: all, or those with these names.
         config_map_selector: A label selector for ConfigMaps that hold documents; `None` switches this source off.
@@ -28,15 +28,15 @@ class SourceSettings:
         allow_overrides: Which kind of source may replace profiles of which others: `{"documents": ("builtin",)}`.
             A source may be named by its kind (see `SOURCE_KINDS`) or by its path or name. Everywhere else a slug that
             is used twice is an error.
-        data_policy: What documents and ConfigMaps may ask for beyond the default; see `DataPolicy`.
-        watch: Whether changes are picked up while the hub runs.
+        data_policy: What documents and ConfigMaps may request in addition to the default; see `DataPolicy`.
+        watch: Whether changes are loaded while the hub runs.
         trial_timeout: How long the trial import of one changed module may take, in seconds.
         trial_memory: How much memory the trial import may use, in bytes.
         trial: Whether Python is imported in a separate process first. Only tests and commands that trust the
             modules switch it off.
-        settle: How long files must have been left alone before they are read, in seconds.
-        rehash_interval: How often all files are read again even if they look unchanged, in seconds.
-        permissive_params: Whether values of params that nobody defined are accepted.
+        settle: The minimum time since the last change of a file before it is read, in seconds.
+        rehash_interval: The interval at which all files are read again even if they seem unchanged, in seconds.
+        permissive_params: Whether values of undefined params are accepted.
         configurator_compat: Whether `from configurator.apps import ...` works in Python modules.
     """
 

@@ -1,4 +1,4 @@
-"""Turns what a module raises into an error that names the line to mend."""
+"""Converts an exception from a module to an error with the file and line to correct."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _failing_line(error: BaseException, path: Path) -> Origin:
 
 
 def _forget_frames(error: ProfileSpawnerError) -> ProfileSpawnerError:
-    # The frames would keep the whole broken module alive for as long as the problem is shown.
+    # Remove the traceback, because its frames keep the whole broken module in memory.
     error.__traceback__ = None
     error.__cause__ = None
     error.__context__ = None

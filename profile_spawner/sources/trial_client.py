@@ -1,4 +1,4 @@
-"""The trial client: has modules imported in a separate process before the hub imports them."""
+"""The trial client: imports modules in a separate process before the hub imports them."""
 
 from __future__ import annotations
 

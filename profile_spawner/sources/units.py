@@ -1,4 +1,4 @@
-"""What sources deal in: units, the smallest things that are loaded, kept or refused as a whole."""
+"""Units: the items of sources. A unit is loaded, kept or refused as a whole."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Hold", "Loaded", "Source", "Unit"]
 
 @dataclass(frozen=True)
 class Unit:
-    """One module, document, ConfigMap, entry point: what one change concerns.
+    """One module, document, ConfigMap or entry point.
 
     Attributes:
         key: Unique among all units.
         kind: One of `SOURCE_KINDS`.
-        source: The name of the source that it came from: a path, a selector.
-        name: How the unit is called in messages.
-        digest: Stands for the content: equal when nothing has changed.
-        payload: What the source needs to load it.
-        problem: Why it could not be read.
-        short_name: By which siblings import it.
+        source: The name of its source: a path or a selector.
+        name: The name for messages.
+        digest: A hash of the content.
+        payload: The data that the source needs to load it.
+        problem: The error if it could not be read.
+        short_name: The name under which siblings import it.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Unit:
 
 
 class Hold:
-    """Kept by everything that uses a loaded unit; when the last one is gone, its modules are forgotten."""
+    """A reference that users of a loaded unit hold. After the last one is released, the unit's modules are removed."""
 
     __slots__ = ("__weakref__", "needs")
 
@@ -48,12 +48,12 @@ class Hold:
 
 @dataclass
 class Loaded:
-    """What became of a unit.
+    """The result of loading a unit.
 
     Attributes:
         unit: The unit.
-        collector: What it registered; partial when there are `problems`.
-        problems: What is wrong with it.
+        collector: What it registered; incomplete if there are `problems`.
+        problems: The errors.
         hold: See `Hold`.
         module: The full name of the imported module.
         needs: Names of sibling units whose change concerns this one too.
@@ -70,26 +70,26 @@ class Loaded:
 
 
 class Source(Protocol):
-    """Where units come from. Its methods run in a worker thread, one at a time."""
+    """A source of units. Its methods run in a worker thread, one at a time."""
 
     kind: str
     name: str
 
     @property
     def unsettled(self) -> bool:
-        """Whether the last scan found something that is being written and so was left as it was."""
+        """Whether a file was being written during the last scan, so that its old version was kept."""
 
     def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:
-        """Return all units in order. What could not be read is a unit with a `problem`. Never raises.
+        """Return all units in order. If an item cannot be read, its unit has a `problem`. Never raises.
 
         Args:
-            known: The units of the last scan; one whose content is the same may be returned as it is.
-            full: Read everything again, whatever `stat` says.
-            hints: The paths that have changed; `None` when that is not known.
+            known: The units of the last scan; an unchanged unit may be returned again.
+            full: Whether to read everything again, even if `stat` shows no change.
+            hints: The changed paths; `None` if they are not known.
         """
 
     def load(self, changed: Sequence[Unit], generation: int, current: Mapping[str, Loaded]) -> Iterator[Loaded]:
         """Load the units that have changed. Never raises."""
 
     def watched(self) -> Sequence[str]:
-        """Return the paths to watch; others after a load, perhaps. Called from any thread."""
+        """Return the paths to watch. They may change after a load. Called from any thread."""

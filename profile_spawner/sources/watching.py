@@ -1,6 +1,6 @@
-"""Notices changes of files: by the kernel's notifications where they work, else by looking every second.
+"""Detects changes of files with the kernel's notifications, or by polling every second where these do not work.
 
-Everything happens in a thread of its own with its own event loop: even beginning to watch many folders takes a while.
+The watcher runs in its own thread with its own event loop, because starting to watch many folders is slow.
 The kernel watches what a path meant when the watch began. When the path means another file or folder, because it was
 replaced or a link on the way was, the watch begins anew.
 """
@@ -26,10 +26,10 @@ class FileWatcher:
     """Watches files and folders.
 
     Args:
-        paths: Returns what is watched now; folders with all that is below them. They need not exist yet.
-        settle: How long it must have been quiet before a change is told, in seconds.
+        paths: Returns the paths to watch; folders include everything below them. The paths need not exist yet.
+        settle: The time without changes before a change is reported, in seconds.
         log: A logger.
-        poll: How often it is looked where notifications do not work, in seconds.
+        poll: The polling interval where notifications do not work, in seconds.
     """
 
     def __init__(self, paths: Callable[[], Sequence[str]], settle: float, log: Any, *, poll: float = 1.0) -> None:
