@@ -1,6 +1,6 @@
 """Checks whether the hub may create the objects of its profiles. If not, the profile is shown as unavailable.
 
-The check runs in the background: when the hub starts, when the profiles change, and every 30 s while rights are missing.
+The check runs in the background when the hub starts, when profiles change, and every 30 s while rights are missing.
 Pages and spawns do not wait for it. A hub that has all rights does not check again until the profiles change.
 """
 
