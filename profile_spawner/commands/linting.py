@@ -1,7 +1,7 @@
 """Finds errors in an entry of a plain `profile_list`, from the entry alone.
 
-KubeSpawner does not validate entries. A misplaced or misspelt key fails at a user's spawn, or is ignored. Here every key
-is compared with the traits of the installed KubeSpawner and with the keys of profiles, options and choices.
+KubeSpawner does not validate entries. A misplaced or misspelt key fails at a user's spawn, or is ignored. Here every
+key is compared with the traits of the installed KubeSpawner and with the keys of profiles, options and choices.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Loads profiles for the commands.
 
-This module needs neither a hub nor a cluster. The configuration is read as JupyterHub reads it, and the profiles are loaded as
-the hub loads them: a new module is first imported in a separate process.
+It needs neither a hub nor a cluster. The configuration is read as JupyterHub reads it, and the profiles are loaded
+as the hub loads them: a new module is first imported in a separate process.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def make_spawner(spawner_class: type, config: Config, whose: Whose, slug: str | 
 
 
 async def _no_auth_state() -> None:
-    """Return a value for functions in a configuration that ask for the user's."""
+    """Replace the user's `get_auth_state`, which functions in a configuration may call."""
 
 
 def _hub() -> SimpleNamespace:

@@ -1,8 +1,9 @@
 """`ProfileSpawner`: KubeSpawner, with profiles from a registry.
 
 The order of a spawn: JupyterHub calls `clear_state` (resets the values of an earlier profile), the hooks,
-`apply_user_options` (the choice is validated and authorised), then `start`: `load_user_options` builds the profile and merges it into the
-traits, KubeSpawner makes the manifest, and `_make_create_pod_request` makes the pod and what belongs to it.
+`apply_user_options` (the choice is validated and authorised), then `start`: `load_user_options` builds
+the profile and merges it into the traits, KubeSpawner makes the manifest, and `_make_create_pod_request` creates
+the pod and its objects.
 """
 
 from __future__ import annotations
