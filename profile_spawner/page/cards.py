@@ -146,7 +146,7 @@ def in_language(card: Card, gettext: Gettext) -> Card:
 
 
 def icon_url(icon: str, static: str) -> str:
-    """Return where the icon's picture is; anything that is not safe becomes the default icon.
+    """Return the URL of the icon; an unsafe icon is replaced by the default icon.
 
     Args:
         icon: What the author wrote.
@@ -248,7 +248,7 @@ def _gpu_model(effective: Mapping[str, Any]) -> str:
 
 
 def _other_name(resource: str) -> str:
-    """Return how an accelerator is called that is not just a GPU."""
+    """Return the name of an accelerator that is not only a GPU."""
     if match := _MIG.search(resource):
         return f"MIG {match[1]}"
     host = resource.split("/")[0]

@@ -183,7 +183,7 @@ class Decks:
         return [entry for section in sections.values() for entry in section]
 
     async def _collect(self, snapshot: Snapshot) -> tuple[Access, ...]:
-        """Find all rules about options and choices, and everything that may be used up."""
+        """Find all rules about options and choices, and all scarce resources."""
         rules: dict[Hashable, Access] = {}
         wants = set()
         for number, entry in enumerate(snapshot.entries.values()):
@@ -205,7 +205,7 @@ class Decks:
         for number in range(len(deck)):
             entry = deck.entry(number)
             if entry.slug not in self._texts:
-                # What only some may see (a rule about an option) is not looked at.
+                # Options with an access rule are not searched.
                 self._texts[entry.slug] = search_text_of(entry)
             text = self._texts[entry.slug]
             if all(word in text for word in words):
@@ -216,7 +216,7 @@ class Decks:
 
 
 def search_text(card: Card) -> str:
-    """Return everything that a search looks at, in lower case."""
+    """Return the searchable text of a card, in lower case."""
     labels = [badge.label for badge in card.badges]
     return _text(card.offer.display_name, card.offer.description, card.category, *card.tags, *labels)
 
