@@ -24,7 +24,7 @@ __all__ = ["from_error", "refusal", "running_hub", "silent", "uncounted"]
 
 
 class _RefusalError(SpawnException or web.HTTPError, ValueError):  # type: ignore[misc]
-    """An HTTP error for JupyterHub that is also a `ValueError`, for callers of KubeSpawner's `load_user_options`."""
+    """The error that JupyterHub reports. It is a `ValueError` for callers of KubeSpawner's `load_user_options`."""
 
 
 def uncounted(spawner: Any) -> None:
