@@ -137,7 +137,7 @@ class PageRenderer:
     # ---------------------------------------------------------------------------------------------- inside
 
     def _with_own(self, make: Callable[[_Look], list[str]]) -> list[str] | None:
-        """Render with the administrator's templates, or with the shipped ones if there are none; `None` if rendering fails."""
+        """Render with the administrator's templates, or with the shipped ones without them; `None` on failure."""
         if self._own is None:
             return make(self._shipped)
         try:
