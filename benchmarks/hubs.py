@@ -116,7 +116,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 def cpu_seconds(hub: HubUnderTest) -> float:
-    """Return the processor time that a hub has used so far, which neighbours on the machine do not lengthen."""
+    """Return the processor time that a hub has used so far. Other processes on the machine do not increase it."""
     fields = Path(f"/proc/{hub.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""(g) Looking a param up, beside a dictionary and beside configuration libraries."""
+"""(g) Looks up a param, compared with a dictionary and with configuration libraries."""
 
 from __future__ import annotations
 

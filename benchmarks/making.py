@@ -1,4 +1,4 @@
-"""Profiles in any number, the same for both sides."""
+"""Makes any number of equal profiles for both compared sides."""
 
 from __future__ import annotations
 

@@ -38,11 +38,11 @@ class Row:
     """One line of a result table.
 
     Attributes:
-        what: What was compared.
+        what: The compared operation.
         value: The headline, usually a ratio, as text.
         target: What it should be, as text.
-        met: Whether it is; `None` where there is no target.
-        note: Why not, or what the number hides.
+        met: Whether the target is met; `None` if there is no target.
+        note: Why the target is not met, or a limitation of the number.
         data: The raw numbers.
         exact: Whether the number is counted, not timed, so that missing the target cannot be noise.
         points: What a plot shows, as `{series: (x, y)}`; the rows of a table make the line.

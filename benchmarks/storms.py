@@ -64,7 +64,7 @@ async def calls(quick: bool) -> Table:
 
 @dataclass
 class Side:
-    """What the storms over one side gave."""
+    """The results of the storms for one side."""
 
     rates: Sample = field(default_factory=Sample)
     cpu: Sample = field(default_factory=Sample)

@@ -1,4 +1,4 @@
-"""The options that most commands have in common: which profiles they are about, and for whom."""
+"""The common options of most commands: the sources of the profiles, and the user."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Whose:
-    """For whom a server is looked at.
+    """The user and the server that a command is about.
 
     Attributes:
         user: The name.

@@ -20,7 +20,7 @@ async def preview(found: Loaded, slug: str, whose: Whose) -> Any:
     """Return what a start of this profile by this user would create, as `ProfileSpawner.preview` does.
 
     Raises:
-        NotAvailableError: when the choice is refused, with the sentence that the user would read.
+        NotAvailableError: If the choice is refused. It has the message that the user would get.
         BuildError: when no pod can be made.
     """
     from tornado.web import HTTPError
@@ -36,7 +36,7 @@ async def preview(found: Loaded, slug: str, whose: Whose) -> Any:
         message = str(getattr(e, "jupyterhub_message", "") or e.log_message or e)
         raise NotAvailableError(message, profile=entry.slug, field=f"user {whose.user!r}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
-        # A plain entry may hold anything, and KubeSpawner trips over it in its own ways.
+        # A plain entry is not validated, so KubeSpawner may raise any error for it.
         raise BuildError(f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {e}", profile=entry.slug) from None
 
 
@@ -113,7 +113,7 @@ def masked_for_kubectl(document: Any) -> Any:
 
 
 def _kubectl_takes(document: Any) -> Any:
-    """Return a manifest whose Secret has its values as texts: `***` would be no base64."""
+    """Return a manifest whose Secret has its values as texts: `***` is not base64."""
     if document.get("kind") != "Secret" or not document.get("data"):
         return document
     import base64

@@ -1,7 +1,7 @@
-"""Reads the values of Zero to JupyterHub as the hub's configuration that the chart makes of them.
+"""Converts values of Zero to JupyterHub to the hub's configuration, as the chart does.
 
-Only what is written counts: the chart's own defaults, and those of a chart around it, are not known here. Where a part
-is written, its usual defaults complete it.
+Only values in the file are used: the defaults of the chart and of a parent chart are not known here. If a part is in
+the file, its usual defaults are added.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def chart_values(path: Path) -> list[Values]:
     """Return the values of charts that a file holds; none, when it is something else.
 
     Raises:
-        SourceError: when it is no YAML.
+        SourceError: If it is not YAML.
     """
     from profile_spawner.profiles.yaml_text import parse_yaml
 
@@ -134,7 +134,7 @@ def config_of(values: Values, warn: Callable[[str], None]) -> Config:
         warn: Called with a sentence for each snippet of code that cannot be run here.
 
     Raises:
-        ProfileDefinitionError: when `singleuser.profileList` is no list.
+        ProfileDefinitionError: If `singleuser.profileList` is not a list.
     """
     from traitlets.config import Config
 

@@ -1,4 +1,4 @@
-"""Every server that a profile can make, and a user who may start it."""
+"""Lists the choices of a profile, and finds a user who may use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The few commands that ask a cluster."""
+"""Connects commands to a cluster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def client(kubeconfig: Path | None, namespace: str | None) -> AsyncIterato
     """Connect to the cluster; yield the client and the namespace.
 
     Raises:
-        SourceError: when there is no way to a cluster.
+        SourceError: If no cluster can be reached.
     """
     from profile_spawner.kube.connection import close, default_api_client, default_namespace
 

@@ -1,4 +1,4 @@
-"""`diff`: what changes for whom between two states of the profiles."""
+"""`diff`: shows the changes for a user between two states of the profiles."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ def _option(option: Option) -> dict[str, Any]:
 
 
 def _name(manifest: Mapping[str, Any]) -> str:
-    """Return what an object is called in both states: the name of a shared one changes with its content."""
+    """Return a name that is equal in both states: the name of a shared object depends on its content."""
     name = str(manifest["metadata"]["name"])
     return f"{manifest['kind']} {_HASH.sub('', name)}"
 
 
 def _quiet(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest without what differs at every start, the hashes in names included."""
+    """Return a manifest without the parts that differ at every start, such as hashes in names."""
     metadata = {**manifest["metadata"]}
     metadata.pop("name", None)
     for key in ("labels", "annotations"):

@@ -24,7 +24,7 @@ __all__ = ["dump"]
 
 
 class Form(str, enum.Enum):
-    """What is written."""
+    """The output format."""
 
     document = "document"
     configurator = "configurator"
@@ -96,7 +96,7 @@ def dump(
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a half."""
+    """Write a file atomically: a reader sees the old or the new content."""
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")  # a pipe or a terminal, such as /dev/stdout
         return
@@ -107,7 +107,7 @@ def _write(path: Path, text: str) -> None:
 
 
 async def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> tuple[str, bool]:
-    """Return the text, and whether something is missing in it."""
+    """Return the text, and whether it is incomplete."""
     from profile_spawner.migrate.applicationhub import write_config
     from profile_spawner.migrate.dumping import dump_snapshot
 

@@ -1,4 +1,4 @@
-"""`explain`: why a param has its value."""
+"""`explain`: shows where the value of a param comes from."""
 
 from __future__ import annotations
 

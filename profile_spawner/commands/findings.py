@@ -1,4 +1,4 @@
-"""What a check found, and how it is told: as lines, as JSON, or as SARIF for code review."""
+"""The findings of a check, and their output as lines, as JSON, or as SARIF for code review."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or looks wrong.
+    """One error or warning.
 
     Attributes:
-        level: `error`: it does not work. `warning`: it works, but hardly as it was meant.
+        level: `error`: it does not work. `warning`: it works, but probably not as intended.
         rule: A short name for this kind of finding.
         message: What is wrong, what was expected, and what to do.
         profile: The slug.
@@ -51,7 +51,7 @@ class Finding:
 
     @property
     def sort_key(self) -> tuple[str, int, str, str, str]:
-        """By place, then by what it is about."""
+        """The sort key: by place, then by subject."""
         return (self.file, self.line, self.profile, self.field, self.message)
 
 

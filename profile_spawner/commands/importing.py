@@ -1,4 +1,4 @@
-"""`import profile-list` and `import configurator`: moving in."""
+"""`import profile-list` and `import configurator`: convert other formats to profile documents."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MOST_COMBINATIONS = 512
 
 
 class Target(str, enum.Enum):
-    """What is written."""
+    """The output format."""
 
     yaml = "yaml"
     python = "python"
@@ -137,7 +137,7 @@ def configurator(file: _File, output_file: _Output = None) -> None:
 
 
 async def _problems_of(text: str, place: str) -> Sequence[ProfileSpawnerError]:
-    """Return what is wrong with a document when it is loaded."""
+    """Return the problems that occur when a document is loaded."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
@@ -336,7 +336,7 @@ async def _compare(
 
 
 def _everybody(definition: Any) -> tuple[str, ...]:
-    """Return all groups that anything in the entry names: nobody is kept out of what is compared."""
+    """Return all groups that anything in the entry names: with them, all choices are compared."""
     groups: set[str] = set()
 
     def collect(value: Any) -> None:

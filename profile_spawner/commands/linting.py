@@ -1,7 +1,7 @@
-"""What is wrong with an entry of a plain `profile_list`, as far as it can be told from the entry itself.
+"""Finds errors in an entry of a plain `profile_list`, from the entry alone.
 
-KubeSpawner takes anything and finds a misplaced or misspelt key at a user's spawn, or never. Here every key is held
-against the traits of the installed KubeSpawner and against what profiles, options and choices may have.
+KubeSpawner does not validate entries. A misplaced or misspelt key fails at a user's spawn, or is ignored. Here every
+key is compared with the traits of the installed KubeSpawner and with the keys of profiles, options and choices.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ Where = Callable[[tuple[Any, ...]], Origin]
 
 
 def lint_entry(entry: Any, traits: Iterable[str], where: Where) -> Iterator[Finding]:
-    """Yield what is wrong, or looks wrong, with one entry.
+    """Yield the errors and warnings of one entry.
 
     Args:
         entry: The dictionary.
@@ -268,7 +268,7 @@ class _Linter:
 
 
 def _size(value: Any) -> float | None:
-    """Return CPU cores or bytes; `None` for what is no such number."""
+    """Return CPU cores or bytes; `None` if it is not such a number."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):

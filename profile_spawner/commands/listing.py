@@ -1,4 +1,4 @@
-"""`list`, `show`, `images` and `schema`: what there is."""
+"""`list`, `show`, `images` and `schema`: print profiles, their values, images and schema."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _cell(value: Any) -> str:
 
 
 async def describe_profile(found: Loaded, entry: Entry) -> dict[str, Any]:
-    """Return all that is known of a profile, as plain data.
+    """Return all data of a profile as plain data.
 
     The keys are those of `list`, and `values`: rows of `field`, `value` and `origin`.
     """

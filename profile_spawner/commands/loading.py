@@ -1,7 +1,7 @@
 """Loads profiles for the commands.
 
-Nothing here needs a hub or a cluster. The configuration is read as JupyterHub reads it, and the profiles are loaded as
-the hub loads them: a new module is first imported in a separate process.
+It needs neither a hub nor a cluster. The configuration is read as JupyterHub reads it, and the profiles are loaded
+as the hub loads them: a new module is first imported in a separate process.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ CONFIG_NAMES = tuple(
     f"{folder}jupyterhub_config.py"
     for folder in ("", "/usr/local/etc/jupyterhub/", "/srv/jupyterhub/", "/etc/jupyterhub/")
 )
-"""Where a configuration is looked for when none is named; the second is that of Zero to JupyterHub."""
+"""The default configuration files. The second is the one of Zero to JupyterHub."""
 
 
 class Loaded:
-    """Profiles, as a hub with this configuration would offer them.
+    """The profiles of a hub with this configuration.
 
     Attributes:
         config: The hub's configuration.
-        config_files: Where it stands.
+        config_files: The files of the configuration.
         snapshot: The profiles.
         per_user: Whether `profile_list` is a function, so that these are the profiles of one user.
     """
@@ -117,7 +117,7 @@ def make_spawner(spawner_class: type, config: Config, whose: Whose, slug: str | 
 
 
 async def _no_auth_state() -> None:
-    """Stand for the user's: functions in a configuration ask for it."""
+    """Replace the user's `get_auth_state`, which functions in a configuration may call."""
 
 
 def _hub() -> SimpleNamespace:
@@ -128,7 +128,7 @@ def _hub() -> SimpleNamespace:
 
 @contextlib.asynccontextmanager
 async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool = False) -> AsyncIterator[Loaded]:
-    """Load the profiles, and end everything that this needed with the block.
+    """Load the profiles. All resources are released at the end of the block.
 
     Args:
         sources: Where they come from.
@@ -171,7 +171,7 @@ async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool 
 
 @contextlib.contextmanager
 def _blamed_on(files: Sequence[Path], *, anything: bool = False) -> Iterator[None]:
-    """Turn what traitlets refuses into an error with the line of the setting.
+    """Convert errors of traitlets to an error with the line of the setting.
 
     With `anything`, also what a function of the configuration raises.
     """
@@ -200,7 +200,7 @@ def _raised_in(error: BaseException, path: Path) -> bool:
 
 
 def read_config(sources: Sources) -> Config:
-    """Read the configuration files, and put what the command line names on top."""
+    """Read the configuration files, and add the sources of the command line."""
     from traitlets.config import Config
 
     config = Config()
@@ -219,7 +219,7 @@ def read_config(sources: Sources) -> Config:
         ours.configurator_compat = True
     if sources.entry_points:
         ours.profile_entry_points = True
-    # What is in the cluster is not looked at: commands work without one.
+    # ConfigMaps are not read: commands work without a cluster.
     for section in ("ProfileSpawner", "KubeSpawner", "Spawner"):
         config[section].pop("profile_config_maps", None)
     return config

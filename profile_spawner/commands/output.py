@@ -1,4 +1,4 @@
-"""How commands print: as a table for people, as JSON or YAML for programs."""
+"""Prints the results of commands: as a table for people, as JSON or YAML for programs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 
 
 class Format(str, enum.Enum):
-    """How the result is printed."""
+    """The output format."""
 
     table = "table"
     json = "json"
@@ -84,8 +84,8 @@ def masked(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def as_yaml(data: Any) -> str:
     """Return `data` as YAML: texts of several lines as blocks, keys in their order.
 
-    What readers of YAML take for different things (`yes`, `12:30`, `y`, `1e3`, `0o17`) is quoted, so that all get
-    the text: those of YAML 1.1 and 1.2, and kubectl and Helm, which are neither.
+    Texts that YAML parsers interpret differently (`yes`, `12:30`, `y`, `1e3`, `0o17`) are quoted. So parsers of YAML
+    1.1 and 1.2, kubectl and Helm all read them as text.
     """
     import yaml
 
@@ -121,7 +121,7 @@ def print_data(data: Any, output: Format, table: Any = None) -> None:
         if console.is_terminal:
             console.print(table)
             return
-        # In a pipe or a file there is no width to keep to.
+        # A pipe or a file has no width limit.
         console = Console(width=_WIDE)
         with console.capture() as captured:
             console.print(table)
@@ -168,7 +168,7 @@ def report_problems(problems: Iterable[ProfileSpawnerError]) -> int:
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Show that something takes a while, on a terminal only, and on standard error."""
+    """Show a progress message on standard error, on a terminal only."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -1,6 +1,6 @@
-"""Finds the lines at which a plain `profile_list` and settings stand in configuration files and in a chart's values.
+"""Finds the lines of a plain `profile_list` and of settings in configuration files and in a chart's values.
 
-A hub sees the values only. Whoever has to mend them wants to know where they were written.
+A hub has only the values. Administrators who correct them need the file and line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Where = Callable[[Path_], Origin]
 
 
 class Places:
-    """Where the plain entries of a hub stand.
+    """The files and lines of the plain entries of a hub.
 
     Args:
         config_files: Python files, in which the entries are looked for as literals.

@@ -1,4 +1,4 @@
-"""`rbac`: what the hub must be allowed to do."""
+"""`rbac`: prints and checks the rights that the hub needs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def rules_of(found: Loaded) -> list[dict[str, Any]]:
             try:
                 seen = await preview(found, entry.slug, somebody(entry, Whose(), options))
             except ProfileSpawnerError:
-                continue  # it cannot be started, whatever the hub may do
+                continue  # it cannot be started, even with all rights
             for item in seen.objects:
                 kinds.add(item.kind)
                 if item.kind == "Role":

@@ -1,4 +1,4 @@
-"""`new`: the beginning of a profile of one's own."""
+"""`new`: creates the files of a new profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`validate`: everything that can be known before a user meets it."""
+"""`validate`: finds errors in profiles before users start them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DryRun = Callable[[Mapping[str, Any]], Awaitable[str]]
 
 
 class Report(str, enum.Enum):
-    """How findings are printed."""
+    """The output format of findings."""
 
     text = "text"
     json = "json"
@@ -113,7 +113,7 @@ def _is_chart(path: Path) -> bool:
     try:
         return bool(chart_values(path))
     except SourceError:
-        return False  # it will be told when it is loaded
+        return False  # the error is reported when the file is loaded
 
 
 async def _validate(
@@ -131,18 +131,18 @@ async def _validate(
             return _without_echoes(findings), len(found.snapshot.entries)
     except ProfileSpawnerError as e:
         if e.origin is None:
-            raise  # nothing that stands in a file: the cluster cannot be asked
+            raise  # not an error in a file: the cluster cannot be asked
         return [finding_of(e, "configuration" if isinstance(e, SourceError) else _rule_of(e))], 0
 
 
 def _problems(found: Loaded) -> Iterator[Finding]:
-    """Yield what could not be loaded."""
+    """Yield the errors of profiles that could not be loaded."""
     for problem in found.snapshot.problems:
         yield finding_of(problem, _rule_of(problem), origin=found.places.of_slug(problem.profile or ""))
 
 
 def _linted(sources: Sources, found: Loaded) -> Iterator[Finding]:
-    """Yield what is wrong with plain entries as they are written."""
+    """Yield the errors and warnings of plain entries."""
     traits = found.spawner_class.class_trait_names(config=True)  # type: ignore[attr-defined]
     for entry in found.snapshot.entries.values():
         if entry.raw is not None:
@@ -175,7 +175,7 @@ def _lint_document(path: Path, traits: Sequence[str]) -> Iterator[Finding]:
         documents = [d for d in parse_yaml(path.read_bytes(), str(path)) if isinstance(d, Mapping)]
         values = [found for document in documents for found in find_values(document, str(path))]
     except ProfileSpawnerError:
-        return  # loading it has told so
+        return  # loading has reported the error
     for listed in (*(d.get("profile_list") for d in documents), *map(list_in, values)):
         for entry in listed if isinstance(listed, list) else ():
             yield from lint_entry(entry, traits, _line_finder(path, entry, line_at))

@@ -1,4 +1,4 @@
-"""A hub to try everything with: one command, one machine, nothing to install beside this package."""
+"""A demo hub: one command starts it on one machine, and it needs only this package."""
 
 from .running import run_demo
 from .settings import DemoSettings, DemoUser

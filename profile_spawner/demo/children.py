@@ -20,7 +20,7 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit(0)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Run between fork and exec, in an interpreter of its own: nothing of this process's threads is in the way."""
+"""Run between fork and exec, in a separate interpreter, so threads of this process cannot interfere."""
 
 _REMEMBERED_LINES = 30
 

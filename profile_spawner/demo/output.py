@@ -1,4 +1,4 @@
-"""What the demo tells its user."""
+"""The messages of the demo for its user."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _EXPECTED = re.compile(
     r"allow_all|not meant for production|without SSL|should_start|deprecat|No such config file|Received signal|"
     r"Skipping XSRF check|40[0-9] "
 )
-"""What JupyterHub warns of in every demo, and refusals that the browser shows anyway."""
+"""Warnings that JupyterHub logs in every demo, and errors that the browser shows anyway."""
 
 
 def noteworthy(line: str) -> str:
     """Return what a user of the demo should see of a line of the hub's log; empty for nothing.
 
-    That is what becomes of the profiles, and warnings and errors.
+    These are lines about profiles, warnings and errors.
     """
     about_profiles = _ABOUT_PROFILES.match(line)
     if about_profiles is not None:
@@ -41,7 +41,7 @@ def announce(
     profiles_dirs: Sequence[Path],
     log_path: Path,
 ) -> None:
-    """Say where everything is."""
+    """Print the addresses and files of the demo."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("User")
     table.add_column("Password")
@@ -66,5 +66,5 @@ def announce(
 
 
 def announce_stop(console: Console) -> None:
-    """Say that the end has begun."""
+    """Print that the demo is stopping."""
     console.print("\nStopping the servers and the hub …", highlight=False)

@@ -1,4 +1,4 @@
-"""Starts the parts of the demo in their order, tells what there is, and stops them in the reverse order."""
+"""Starts the parts of the demo in order, prints their addresses, and stops them in the reverse order."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def run_demo(settings: DemoSettings, console: Console) -> int:
     def interrupt() -> None:
         if not work.cancelled():
             work.cancel()
-        # Who presses Ctrl-C again means it: without us the kernel kills all children.
+        # A second Ctrl-C ends this process at once; the kernel then kills all children.
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
@@ -213,7 +213,7 @@ class _Demo:
             return
         users = [{"name": u.name, "password": u.password, "groups": u.groups, "admin": u.admin} for u in self.users]
         info = {"url": self.url, "users": users, "kubeconfig": str(world.user_kubeconfig), "namespace": world.namespace}
-        # Complete or not there: a script may be waiting for it.
+        # Written atomically: a script may be waiting for the file.
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         _write_private(draft, json.dumps(info, indent=2) + "\n")
         draft.replace(path)

@@ -1,4 +1,4 @@
-"""What a demo is started with, and who can log in."""
+"""The settings of a demo, and its users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMESPACE = "jupyterhub"
 
 @dataclass(frozen=True)
 class DemoUser:
-    """Somebody who can log in.
+    """A user who can log in.
 
     Attributes:
         name: The user name.
@@ -43,7 +43,7 @@ def make_users() -> tuple[DemoUser, ...]:
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the command line says.
+    """The settings from the command line.
 
     Attributes:
         port: Where the hub is reached, on 127.0.0.1; 0 takes a free port.

@@ -44,7 +44,7 @@ class World(Protocol):
         """Make it ready for a hub."""
 
     async def stop(self) -> None:
-        """Leave nothing running. Safe to call twice."""
+        """Stop everything. Safe to call twice."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class ForeignCluster:
         """Read a kubeconfig as far as needed; the namespace of its context counts where none is given.
 
         Raises:
-            ProfileSpawnerError: It is no kubeconfig.
+            ProfileSpawnerError: It is not a kubeconfig.
         """
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ class ForeignCluster:
         """Do nothing: it runs already."""
 
     async def stop(self) -> None:
-        """Do nothing: it is not ours."""
+        """Do nothing: the demo did not start it."""
 
 
 class OwnCluster:

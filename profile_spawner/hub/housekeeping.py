@@ -1,6 +1,6 @@
-"""Removes what no server uses any more: at the hub's start, now and then, and after servers have stopped.
+"""Removes unused objects: when the hub starts, at a fixed interval, and after servers have stopped.
 
-No spawn waits for it, and a spawn costs no call for it.
+It runs in the background. Spawns do not wait for it and make no extra API calls for it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from profile_spawner.names import identity_hash
 __all__ = ["Housekeeping", "Servers", "known_servers"]
 
 _FRESH_SECONDS = 30.0
-"""How old the knowledge about the hub's servers may be at most."""
+"""The maximum age of the cached list of the hub's servers, in seconds."""
 
 
 class Servers(NamedTuple):
     """The servers of a hub, by `ServerIdentity.server_hash`.
 
     Attributes:
-        in_use: Those that run, start or stop.
-        known: All that the hub's database has, stopped ones included.
+        in_use: Servers that run, start or stop.
+        known: All servers in the hub's database, including stopped ones.
     """
 
     in_use: frozenset[str]
@@ -34,7 +34,7 @@ class Servers(NamedTuple):
 
 
 class Housekeeping:
-    """The sweeping of one hub's namespaces.
+    """Removes unused objects from the namespaces of one hub.
 
     Args:
         cluster: The hub's view of the cluster.
@@ -42,7 +42,7 @@ class Housekeeping:
         grace: How long an unused object stays, in seconds.
         interval: The pause between passes, in seconds; 0 switches them off.
         log: The hub's logger.
-        servers: Returns the hub's servers; `None` when it cannot tell, and then no pod is ever removed.
+        servers: Returns the hub's servers; `None` if they are unknown; then no pod is removed.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Housekeeping:
         self._known: tuple[float, Servers | None] = (float("-inf"), None)
 
     def watch(self, namespace: str) -> None:
-        """Look after `namespace` from now on."""
+        """Check `namespace` for unused objects from now on."""
         if not self._pause:
             return
         self._namespaces[namespace] = self._namespaces.get(namespace, 0) + 1
@@ -82,13 +82,13 @@ class Housekeeping:
                 try:
                     await self._pass(namespace)
                     empty = namespace not in self._forbidden and self._sweeper.forget_empty(namespace)
-                    # The next start there brings it back; one that has come meanwhile keeps it.
+                    # The next start adds the namespace again. Keep it if a server has started during this pass.
                     if empty and self._namespaces[namespace] == starts:
                         del self._namespaces[namespace]
                 except ClusterError as e:
                     self._log.info("Looking for unused objects in %s failed and is tried again: %s", namespace, e)
                 except Exception:  # noqa: BLE001 - logged with its traceback
-                    # The next pass may go well; without this there would be none.
+                    # Continue with the next pass; an uncaught error would end the task.
                     self._log.exception("Looking for unused objects in %s failed and is tried again", namespace)
 
     async def _pass(self, namespace: str) -> None:
@@ -105,7 +105,7 @@ class Housekeeping:
             await self._sweeper.stray_pods(namespace, servers.in_use, known=servers.known)
 
     def _servers_now(self) -> Servers | None:
-        """Return the hub's servers; its database is asked once for many namespaces of users."""
+        """Return the hub's servers; the result of the database query is cached for many user namespaces."""
         now = time.monotonic()
         if now - self._known[0] > self._fresh:
             self._known = (now, self._servers())
@@ -113,7 +113,7 @@ class Housekeeping:
 
 
 def known_servers(hub: str, app: Any, rows: Iterable[tuple[str, str, bool]]) -> Servers:
-    """Return the servers that a hub knows.
+    """Return the servers of a hub.
 
     Args:
         hub: The hub's identity.

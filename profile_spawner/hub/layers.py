@@ -1,4 +1,4 @@
-"""Where the values of params come from on a hub: configuration, groups, and a hook."""
+"""Collects the values of params on a hub from the configuration, from groups, and from a hook."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _HOOK = "param_layers_hook"
 
 
 def check_param_values(values: Any) -> None:
-    """Check the shape of the setting `param_values`: a layer that nobody reads is a typing mistake.
+    """Check the structure of the setting `param_values`. Unknown layers are errors.
 
     Raises:
-        ParamError: naming the place and what was expected there.
+        ParamError: If the structure is wrong. The error names the place and the expected value.
     """
     _known(_mapping(values, _SETTING), _CONFIGURED, _SETTING)
     for layer in ("enforced", "hub"):
@@ -40,7 +40,7 @@ def check_param_values(values: Any) -> None:
 
 
 def group_properties(user: Any) -> dict[str, Any]:
-    """Return what the user's JupyterHub groups say in their properties, by group name."""
+    """Return the profile settings in the properties of the user's JupyterHub groups, by group name."""
     found = {}
     for group in getattr(user, "groups", None) or ():
         value = (getattr(group, "properties", None) or {}).get(PROPERTY)
@@ -57,12 +57,12 @@ def layers_for(
     hooked: Mapping[str, Any] | None,
     order: str,
 ) -> dict[str, Any]:
-    """Return the layers for one server, as `Resolver.resolve` takes them; every value knows where it was set.
+    """Return the layers for one server, in the format of `Resolver.resolve`. Every value has its origin.
 
-    Groups stand in the order in which the configuration declares them; those that only have properties follow by name.
+    Groups have the order of the configuration. Groups that only have properties follow, sorted by name.
 
     Args:
-        user: Whose server.
+        user: The owner of the server.
         server: Its name.
         values: The trait `param_values`.
         properties: What `group_properties` returned.
@@ -70,7 +70,7 @@ def layers_for(
         order: The trait `param_order`.
 
     Raises:
-        ParamError: when something has not the right shape, naming the place.
+        ParamError: If the structure of a value is wrong. The error names the place.
     """
     check_param_values(values)
     declared = values.get("groups") or {}
@@ -102,7 +102,7 @@ def layers_for(
 
 
 def layers_key(layers: Mapping[str, Any], *, uses_facts: bool = False) -> str:
-    """Return what is equal for servers with equal layers; empty when there is nothing in them.
+    """Return a key that is equal for servers with equal layers. It is empty if all layers are empty.
 
     Args:
         layers: What `layers_for` returned, and the server's `facts`.
@@ -142,7 +142,7 @@ def _names(value: Any, place: str) -> list[str]:
 def _assigned(value: Any, user: UserInfo) -> list[str]:
     """Return what is assigned to the user, then what is assigned to the user's groups, in the order of the setting.
 
-    Users and groups stand apart: nobody gets what is a group's by taking its name.
+    Users and groups are separate: a user with the name of a group does not get the group's profiles.
     """
     place = f"{_SETTING}['assigned']"
     found: list[str] = []

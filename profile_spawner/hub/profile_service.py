@@ -1,7 +1,7 @@
 """What all spawners of one hub share: the profiles, the view of the cluster, the page.
 
-JupyterHub makes one spawner object per server. Whatever must exist once lives in a `HubProfiles`, found through the
-hub's configuration object, which all of its spawners have in common.
+JupyterHub makes one spawner object per server. Everything that must exist once per hub is in a
+`HubProfiles`. It is found by the hub's configuration object, which all spawners of the hub share.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Settings(HubTraits):
         return list(cls.spawner_sections)
 
     def _load_config(self, cfg: Any, section_names: Any = None, traits: Any = None) -> None:
-        # The sections hold all of KubeSpawner's traits: only the hub-wide ones are read, the others are no mistake.
+        # The sections hold all of KubeSpawner's traits: only the hub-wide ones are read, the others are ignored.
         del section_names
         wanted = traits or self.traits(config=True)
         for name, value in self._find_my_config(cfg).items():
@@ -56,7 +56,7 @@ class _Settings(HubTraits):
 
 
 class HubProfiles:
-    """The parts that one hub has once.
+    """The objects that exist once per hub.
 
     Args:
         config: The hub's configuration.
@@ -88,7 +88,7 @@ class HubProfiles:
 
     @property
     def has_sources(self) -> bool:
-        """Whether any source of profiles is configured, besides a plain `profile_list`."""
+        """Whether a source of profiles other than a plain `profile_list` is configured."""
         s = self.sources
         return bool(
             s.profiles_dirs
@@ -108,7 +108,7 @@ class HubProfiles:
         return self._data_rights["config_maps" if of_config_maps else "documents"]
 
     def cluster(self, api_client: Any, request_timeout: float, retry_budget: float) -> Cluster:
-        """Return the hub's one view of the cluster behind `api_client`."""
+        """Return the hub's shared `Cluster` for `api_client`."""
         if api_client not in self._clusters:
             cluster = Cluster(
                 api_client,
@@ -143,11 +143,11 @@ class HubProfiles:
         )
 
     def housekeeping(self, api_client: Any) -> Housekeeping:
-        """Return who removes unused objects from the cluster behind `api_client`."""
+        """Return the `Housekeeping` that removes unused objects from the cluster of `api_client`."""
         return self._clusters[api_client][1]
 
     async def catalogue(self, profile_list: Any, *, shared: bool) -> Snapshot | None:
-        """Return all profiles on offer: those of the sources, and a plain `profile_list` beside them.
+        """Return all profiles: those of the sources and those of a plain `profile_list`.
 
         Args:
             profile_list: The evaluated list, or `None` where none is configured.
@@ -171,7 +171,7 @@ class HubProfiles:
         return self._combined[2]
 
     async def _read_list(self, profile_list: Any) -> Snapshot:
-        """Read a plain list. As in KubeSpawner, the first of two entries with one slug counts."""
+        """Read a plain list. As in KubeSpawner, the first of two entries with the same slug is used."""
         problems: list[ProfileSpawnerError] = []
         entries: dict[str, Entry] = {}
         for raw in _each(profile_list, problems):
@@ -209,7 +209,7 @@ class HubProfiles:
 
 
 def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[RawProfile]:
-    """Read the entries one by one, so that a broken one does not take the others along."""
+    """Read the entries one by one. A broken entry does not affect the others."""
     origin = Origin("profile_list")
     if isinstance(profile_list, Mapping):
         profile_list = [profile_list[key] for key in sorted(profile_list)]

@@ -1,7 +1,7 @@
-"""Whether the hub may make what its profiles need. A profile that needs more is shown as unavailable, with the reason.
+"""Checks whether the hub may create the objects of its profiles. If not, the profile is shown as unavailable.
 
-Asked in the background: when the hub starts, when the profiles change, and, while something is missing, now and then.
-No page and no spawn waits for it, and a hub that has all rights asks no more.
+The check runs in the background when the hub starts, when profiles change, and every 30 s while rights are missing.
+Pages and spawns do not wait for it. A hub that has all rights does not check again until the profiles change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Rights:
         log: The hub's logger.
 
     Attributes:
-        lacking: The kinds of objects that it may not make, with the verbs that are missing.
+        lacking: The kinds of objects that the hub may not create, with the missing verbs.
     """
 
     def __init__(self, log: Any) -> None:
@@ -40,7 +40,7 @@ class Rights:
         self._seen: tuple[Snapshot, dict[str, tuple[str, ...]], Snapshot] | None = None
 
     def watch(self, api_client: Any, namespace: str, current: Callable[[], Snapshot]) -> None:
-        """Keep asking for the kinds that the current profiles bring."""
+        """Check the rights for the kinds of the current profiles in the background."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(api_client, namespace, current))
 
@@ -59,10 +59,10 @@ class Rights:
             waited += _PAUSE
 
     async def check(self, api_client: Any, namespace: str, snapshot: Snapshot) -> None:
-        """Ask the API server which of the kinds in a snapshot the hub may not make.
+        """Ask the API server which kinds of objects in a snapshot the hub may not create.
 
         Raises:
-            ClusterError: when it cannot be asked.
+            ClusterError: If the API server cannot be asked.
         """
         kinds = {kind for entry in snapshot.entries.values() for kind in entry.kinds if kind in BY_KIND}
         rules = [
@@ -90,7 +90,7 @@ class Rights:
             self.lacking = found
 
     def available(self, snapshot: Snapshot) -> Snapshot:
-        """Return the snapshot with those profiles marked as unavailable that the hub may not make."""
+        """Return the snapshot; profiles whose objects the hub may not create are marked as unavailable."""
         if not self.lacking:
             return snapshot
         if self._seen is None or self._seen[0] is not snapshot or self._seen[1] is not self.lacking:

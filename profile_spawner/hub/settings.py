@@ -1,4 +1,4 @@
-"""The configuration that is the hub's as a whole: `c.ProfileSpawner.*`."""
+"""The hub-wide configuration: `c.ProfileSpawner.*`."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _hub_namespace() -> str:
 
 
 def source_settings(traits: HubTraits) -> SourceSettings:
-    """Return where profiles come from, as the loader takes it."""
+    """Return the settings of the profile sources for the loader."""
     settings: dict[str, Any] = {
         "profiles_dirs": tuple(Path(p) for p in traits.profiles_dirs),
         "builtin_profiles": tuple(traits.builtin_profiles),

@@ -1,6 +1,6 @@
-"""How many GPUs are free, in words for the page: read in the background, and only where the hub may know.
+"""Shows on the page how many GPUs are free. The numbers are read in the background, if the hub has the rights for it.
 
-A view looks up what the last reading said; it never reads, counts or waits.
+A page view uses the result of the last reading. It does not read, count or wait.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from .cards import Wants
 __all__ = ["CapacityView"]
 
 MOST_WANTS = 500
-"""How many different needs are counted."""
+"""The maximum number of different needs that are counted."""
 
 STALE_AFTER = 5
-"""After how many missed readings nothing is claimed any more."""
+"""After this number of missed readings, the page shows no numbers."""
 
 PAUSE_WITHOUT_RIGHTS = 600.0
-"""Seconds after which it is tried again whether the hub may read now."""
+"""Seconds until the next try after the API server has forbidden the reading."""
 
 
 class CapacityView:
-    """What one hub knows about the free capacity of its cluster.
+    """The free capacity of the cluster of one hub.
 
     Args:
         interval: Seconds between two readings.
@@ -48,7 +48,7 @@ class CapacityView:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, api_client: Callable[[], Any]) -> None:
-        """Begin to read, in a task of the running loop; doing so again changes nothing.
+        """Start reading in a task of the running loop. Further calls have no effect.
 
         Args:
             api_client: Returns the `kubernetes_asyncio.client.ApiClient`.
@@ -80,7 +80,7 @@ class CapacityView:
         """Take one reading, and count what the profiles want.
 
         Raises:
-            ClusterError: when the API server refuses or stays away.
+            ClusterError: If the API server refuses the request or does not answer.
         """
         wanted = {*self._wanted(), *self._asked}
         if not wanted:

@@ -1,4 +1,4 @@
-"""What the page shows of a profile: display values only, never what it overrides."""
+"""The cards of profiles on the page. They hold display values only, not the overrides."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MODEL_LABELS = (
     "nvidia.com/gpu.family",
     "accelerator",
 )
-"""Labels of nodes that say which accelerator they have, the most telling first."""
+"""Labels of nodes that say which accelerator they have, the most specific first."""
 
 _MAKERS = {"amd.com": "AMD GPU", "intel.com": "Intel GPU", "habana.ai": "Gaudi", "google.com": "TPU"}
 _ONE_OF_MODEL = marked("1 GPU, %(model)s")
@@ -45,7 +45,7 @@ _SOME_OF_MODEL = marked("%(amount)s GPUs, %(model)s")
 
 @dataclass(frozen=True)
 class Badge:
-    """A short fact about what one gets.
+    """A short fact about the server, such as its memory.
 
     Attributes:
         kind: What it is about.
@@ -60,7 +60,7 @@ class Badge:
 
 @dataclass(frozen=True)
 class Wants:
-    """What a profile needs that a cluster may have run out of.
+    """A scarce resource that a profile needs, such as a GPU.
 
     Attributes:
         resource: Such as `nvidia.com/gpu`.
@@ -74,7 +74,7 @@ class Wants:
 
     @classmethod
     def of(cls, effective: Mapping[str, Any]) -> Wants | None:
-        """Return what a profile with these effective values needs; `None` when it is nothing scarce."""
+        """Return what a profile with these effective values needs; `None` if it needs no scarce resource."""
         for name, amount in _gpus(effective):
             if amount.isdigit() and int(amount) > 0:
                 return cls(name, int(amount), _selector(effective))
@@ -89,10 +89,10 @@ class Card:
         offer: Title, description and options, as far as this user may see them.
         icon: A built-in icon, a path on this hub, or a `data:image/...`.
         category: The heading under which it stands.
-        tags: Words to find it by.
-        badges: What one gets by default.
-        audience: For administrators: for whom it is.
-        availability: What is known about it beforehand; empty when nothing is.
+        tags: Words for the search.
+        badges: Facts about the server with default options.
+        audience: Who may use the profile; shown to administrators.
+        availability: Known facts about its availability; empty if there are none.
         wants: What it needs that may be used up, so that the page can say how many there are; `None` when nothing.
         changes: Which badges a choice changes, by option: see `option_badges`.
     """
@@ -146,7 +146,7 @@ def in_language(card: Card, gettext: Gettext) -> Card:
 
 
 def icon_url(icon: str, static: str) -> str:
-    """Return where the icon's picture is; anything that is not safe becomes the default icon.
+    """Return the URL of the icon; an unsafe icon is replaced by the default icon.
 
     Args:
         icon: What the author wrote.
@@ -248,7 +248,7 @@ def _gpu_model(effective: Mapping[str, Any]) -> str:
 
 
 def _other_name(resource: str) -> str:
-    """Return how an accelerator is called that is not just a GPU."""
+    """Return the name of an accelerator that is not only a GPU."""
     if match := _MIG.search(resource):
         return f"MIG {match[1]}"
     host = resource.split("/")[0]

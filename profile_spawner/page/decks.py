@@ -1,7 +1,7 @@
-"""Which cards a user sees, in which order, made once for all users who see the same.
+"""Selects and orders the cards that a user sees. Users who see the same cards share them.
 
-A `Decks` keeps the decks of one snapshot, and goes with it. Users share a deck, and with it the markup made of it, when
-every rule of the snapshot gives the same answer for them; so nobody sees a choice that was made for somebody else.
+A `Decks` keeps the decks of one snapshot. It is discarded together with the snapshot. Users share a deck and its markup
+only if every rule of the snapshot gives the same result for them. So a user never sees choices of another user.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_DECKS = 256
 """For how many different sets of groups and params the cards of a snapshot are kept."""
 
 SLICE = 250
-"""After how many profiles of a long loop others get their turn; well below five milliseconds."""
+"""After this number of profiles, a long loop yields to other tasks. This takes less than 5 ms."""
 
 Personalise = Callable[[Entry], Awaitable[Entry]]
 """Returns a profile with the params of the user, of the groups and of the hub."""
@@ -35,7 +35,7 @@ class Deck(Sequence[Card]):
     Args:
         entries: The profiles, in order.
         user: One of the users; what they see of options and choices is the same for all of them.
-        admin: Whether it is looked at by an administrator, who is told for whom each profile is.
+        admin: Whether it is looked at by an administrator, who also sees who may use each profile.
         personalise: Gives the entries the users' params; then only cards that `prepare` made can be had.
         default: The slug that is chosen at first.
 
@@ -183,7 +183,7 @@ class Decks:
         return [entry for section in sections.values() for entry in section]
 
     async def _collect(self, snapshot: Snapshot) -> tuple[Access, ...]:
-        """Find all rules about options and choices, and everything that may be used up."""
+        """Find all rules about options and choices, and all scarce resources."""
         rules: dict[Hashable, Access] = {}
         wants = set()
         for number, entry in enumerate(snapshot.entries.values()):
@@ -205,7 +205,7 @@ class Decks:
         for number in range(len(deck)):
             entry = deck.entry(number)
             if entry.slug not in self._texts:
-                # What only some may see (a rule about an option) is not looked at.
+                # Options with an access rule are not searched.
                 self._texts[entry.slug] = search_text_of(entry)
             text = self._texts[entry.slug]
             if all(word in text for word in words):
@@ -216,7 +216,7 @@ class Decks:
 
 
 def search_text(card: Card) -> str:
-    """Return everything that a search looks at, in lower case."""
+    """Return the searchable text of a card, in lower case."""
     labels = [badge.label for badge in card.badges]
     return _text(card.offer.display_name, card.offer.description, card.category, *card.tags, *labels)
 

@@ -1,4 +1,4 @@
-"""What the page needs from the hub besides its form: style, script and icons, and the answers to searches."""
+"""Request handlers of the page: they serve style, script and icons, and answer searches."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _PAGE = """\
 
 @functools.cache
 def _version() -> str:
-    """Return a hash of all static files: it stands in their URLs, so that browsers may keep them for ever."""
+    """Return a hash of all static files: it is part of their URLs, so that browsers can cache the files permanently."""
     digest = hashlib.sha256()
     for path in sorted(STATIC.rglob("*")):
         if path.is_file():
@@ -71,10 +71,10 @@ def static_url(base_url: str) -> str:
 
 
 class _StaticHandler(web.StaticFileHandler):
-    """Serves style, script and icons; they hold nothing that is anybody's."""
+    """Serves style, script and icons; they contain no user data."""
 
     def set_extra_headers(self, path: str) -> None:
-        """Let browsers keep what never changes under its URL."""
+        """Let browsers cache the file permanently."""
         del path
         self.set_header("Cache-Control", "public, max-age=31536000, immutable")
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -84,7 +84,7 @@ class SearchHandler(BaseHandler):
     """Finds profiles among those that the user may see: the script's search, and a page of links without a script."""
 
     def initialize(self, search: Search) -> None:
-        """Take what does the search."""
+        """Set the function that does the search."""
         self._search = search
 
     @web.authenticated
@@ -109,7 +109,7 @@ class SearchHandler(BaseHandler):
         self.finish(await template.render_async(**names))
 
     def _user(self, name: str) -> Any:
-        """Return whose page is searched; somebody else's only with the right to start servers for them."""
+        """Return the user whose page is searched. Other users' pages need the right to start their servers."""
         if not name or name == self.current_user.name:
             return self.current_user
         user = self.find_user(name) if self.has_scope(f"servers!user={name}") else None

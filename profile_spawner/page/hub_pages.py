@@ -1,4 +1,4 @@
-"""What one hub keeps for its spawn page: the decks of each snapshot, who looked last, and how much is free."""
+"""The spawn page data that one hub keeps: decks by snapshot, recent viewers, and free capacity."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .translations import LANGUAGES
 __all__ = ["HubPages", "Viewer", "problem_notices"]
 
 PROBLEMS_SHOWN = 10
-"""How many problems of the sources an administrator is told of on the page."""
+"""The maximum number of source problems that the page shows to an administrator."""
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """For whom a page is made.
+    """The user and the language for which a page is made.
 
     Attributes:
         user: Whose page it is.
@@ -65,7 +65,7 @@ class HubPages:
         return {wants for decks in self._decks.values() for wants in decks.wants}
 
     def decks(self, snapshot: Snapshot) -> Decks:
-        """Return the decks of a snapshot; they go with it."""
+        """Return the decks of a snapshot; they are discarded together with it."""
         if snapshot not in self._decks:
             self._decks[snapshot] = Decks(snapshot, self._category_order)
         return self._decks[snapshot]
@@ -86,7 +86,7 @@ class HubPages:
 
 
 def problem_notices(snapshot: Snapshot) -> tuple[str, ...]:
-    """Return what could not be loaded, for an administrator; the first ones where it is much."""
+    """Return the first problems of the sources, for an administrator."""
     shown = [str(problem) for problem in snapshot.problems[:PROBLEMS_SHOWN]]
     more = len(snapshot.problems) - len(shown)
     return (
@@ -95,7 +95,7 @@ def problem_notices(snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _personaliser(snapshot: Snapshot, layers: Mapping[str, Any]) -> Personalise:
-    # What is kept for a snapshot must not keep the snapshot.
+    # The decks must not hold a reference to their snapshot.
     reference = ref(snapshot)
 
     async def personal(entry: Entry) -> Entry:

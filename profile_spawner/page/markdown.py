@@ -1,7 +1,7 @@
-"""A small subset of Markdown for descriptions, rendered without any HTML of the author's own.
+"""Renders a small subset of Markdown for descriptions. HTML in the text is escaped.
 
-Paragraphs, emphasis, code, lists and links to http, https and mailto. HTML is text; there are no images. What comes out
-is made of a fixed set of elements by construction, so nothing needs to be cleaned afterwards.
+Paragraphs, emphasis, code, lists and links to http, https and mailto. Images are not supported. The
+renderer creates only a fixed set of elements, so the output needs no sanitising.
 """
 
 from __future__ import annotations

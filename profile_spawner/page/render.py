@@ -1,8 +1,8 @@
 """Turns cards into the form's HTML.
 
-Cards that are neither chosen nor filled in look the same for everybody who sees the same deck: their markup is made
-once, and so is a page as a whole as long as nothing is wrong on it. What differs from view to view (the link to copy,
-how many GPUs are free) is put into its places afterwards.
+Cards that are not selected and not filled in are equal for all users of a deck. Their markup is made once. A whole page
+is also made once if it has no problems to show. The parts that differ between views (the link to copy, the number of
+free GPUs) are inserted afterwards.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from .translations import LANGUAGES, gettext_for, language_of, translations_for
 __all__ = ["FIRST_CARDS", "LANGUAGES", "PageRenderer", "PageRequest", "language_of"]
 
 FIRST_PAYLOAD_BYTES = 28_000
-"""How much markup of cards the first view may hold; the others come as the user searches."""
+"""The maximum size of the cards' markup in the first view. The user finds other cards by searching."""
 
 FIRST_CARDS = 60
-"""How many cards the first view may hold."""
+"""The maximum number of cards in the first view."""
 
 SEARCH_FROM = 8
-"""From this number of profiles on there is a search field."""
+"""The minimum number of profiles for which the page has a search field."""
 
 MOST_PAGES = 64
-"""How many different pages are kept for one deck."""
+"""The maximum number of pages that are cached for one deck."""
 
 _INDENT = re.compile(r"\n\s+")
 _log = logging.getLogger(__name__)
@@ -51,12 +51,12 @@ class PageRequest:
     """One view of the page.
 
     Attributes:
-        cards: What this user may see, in order: a `Deck`, or just cards.
-        selected: The slug that is chosen.
-        values: What is filled in, in the shape of `user_options`; applies to the chosen profile.
-        problems: What is wrong with it.
-        notices: What the user should know: a profile that moved, a choice that is gone.
-        admin_notices: What an administrator should know: sources that could not be loaded.
+        cards: The cards that this user may see, in order: a `Deck`, or a sequence of cards.
+        selected: The slug of the selected profile.
+        values: The field values of the selected profile, in the format of `user_options`.
+        problems: The errors in these values.
+        notices: Messages for the user, such as a renamed profile or a removed choice.
+        admin_notices: Messages for administrators, such as sources that could not be loaded.
         static: The URL of the static files, without a slash at the end; empty when they cannot be served.
         search: The URL that answers searches; empty when there is none.
         link: The URL of this page, to which choices are added for a link to copy.
@@ -101,7 +101,7 @@ class PageRenderer:
         self._own = _Look(template_paths, self._holes) if template_paths else None
 
     def render(self, request: PageRequest) -> str:
-        """Return the form's HTML. A template of the administrator's that fails is reported, and not used."""
+        """Return the form's HTML. If the administrator's template fails, this is logged and the shipped one is used."""
         pieces = self._with_own(lambda look: self._page(look, request))
         if pieces is None:
             failed = (Text(_FAILED, why=self._said),) if request.admin else ()
@@ -137,7 +137,7 @@ class PageRenderer:
     # ---------------------------------------------------------------------------------------------- inside
 
     def _with_own(self, make: Callable[[_Look], list[str]]) -> list[str] | None:
-        """Make something with the administrator's templates, or with the shipped ones where there are none."""
+        """Render with the administrator's templates, or with the shipped ones without them; `None` on failure."""
         if self._own is None:
             return make(self._shipped)
         try:
@@ -311,7 +311,7 @@ class _Look:
 
 
 class _Holes:
-    """Places in kept markup for what differs from view to view. Nobody can guess their marks, and none gets out."""
+    """Placeholders in cached markup for parts that differ between views. Their marks are random and always replaced."""
 
     def __init__(self) -> None:
         self._mark = f"hole{secrets.token_hex(12)}"
@@ -339,7 +339,7 @@ class _Holes:
         return self._pattern.split(markup)
 
     def fill(self, pieces: Sequence[str], request: PageRequest) -> str:
-        """Return the markup with what belongs into its holes."""
+        """Return the markup with its placeholders filled."""
         if len(pieces) == 1:
             return pieces[0]
         gettext = gettext_for(request.language)

@@ -1,4 +1,4 @@
-"""The languages that the page speaks, and how one of them is chosen."""
+"""The languages of the page, and the selection of one of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOMAIN = "profile_spawner"
 """The name of the catalogues."""
 
 LANGUAGES = ("en", "de")
-"""English is what the texts are written in; the others have a catalogue."""
+"""The texts are written in English; the other languages have a catalogue."""
 
 LOCALE = Path(__file__).resolve().parent / "locale"
 """The folder of the catalogues."""
@@ -36,7 +36,7 @@ def language_of(accept: str) -> str:
 
 @functools.cache
 def translations_for(language: str) -> gettext.NullTranslations:
-    """Return the catalogue of a language; one that changes nothing where there is none."""
+    """Return the catalogue of a language; without one, a catalogue that does not translate."""
     return gettext.translation(DOMAIN, LOCALE, [language], fallback=True)
 
 

@@ -1,7 +1,7 @@
-"""How a chosen profile reaches the spawner's traits, and how the traits get their own values back.
+"""Applies a profile to the spawner's traits, and restores the traits afterwards.
 
-A plain `profile_list` entry is applied exactly as KubeSpawner applies it. What a class builds is merged by type. Either
-way the values before are remembered and restored, so that nothing leaks into the user's next server.
+A plain `profile_list` entry is applied exactly as KubeSpawner applies it. The result of a profile class is merged by
+type. In both cases the previous values are saved and restored, so they do not affect the user's next server.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class TraitKeeper:
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Give every changed attribute the value before the profile, for the time of the block."""
+        """Restore the previous value of every changed attribute for the duration of the block."""
         changed = {name: getattr(self._spawner, name) for name in self._saved if hasattr(self._spawner, name)}
         try:
             self._set_back()
@@ -72,7 +72,7 @@ class TraitKeeper:
                 setattr(self._spawner, name, value)
 
     def restore(self) -> None:
-        """Give every changed attribute its value back."""
+        """Restore every changed attribute."""
         self._set_back()
         self._saved.clear()
 
@@ -90,7 +90,7 @@ def apply_raw(spawner: Any, keeper: TraitKeeper, entry: Entry, selection: Select
     """Apply a plain `profile_list` entry as `KubeSpawner._load_profile` does.
 
     Raises:
-        BuildError: when the entry does not fit KubeSpawner's traits, naming the profile and the key.
+        BuildError: If the entry does not fit KubeSpawner's traits. The error names the profile and the key.
     """
     definition = copy.deepcopy(dict(entry.raw or {}))
     _apply_overrides(spawner, keeper, definition.get("kubespawner_override") or {}, entry)
@@ -123,11 +123,11 @@ def _apply_overrides(spawner: Any, keeper: TraitKeeper, override: Mapping[str, A
 
 
 def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileBuild) -> None:
-    """Merge what a class built into the spawner's traits, by type.
+    """Merge the result of a profile class into the spawner's traits, by type.
 
     Raises:
         BuildError: when a value does not fit its trait, or there is no such trait.
-        ConflictError: when the hub's configuration has a different thing under the same name.
+        ConflictError: If the hub's configuration has a different object with the same name.
     """
     merged = {}
     for name, value in build.kubespawner_override.items():
@@ -151,11 +151,11 @@ def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileB
 
 
 def _unfit(spawner: Any, name: str, value: Any, why: Exception, entry: Entry, field: str) -> BuildError:
-    """Return the error for a value that a trait does not take. The value itself is not told: it may be a secret."""
+    """Return the error for a value that a trait does not take. The message omits the value: it may be a secret."""
     trait = spawner.traits().get(name)
     simple = isinstance(value, str | int | float) and isinstance(trait, Unicode | Int | Float | Bool)
     if isinstance(why, TraitError) and trait is not None and not simple:
-        # The exception quotes the whole value.
+        # Do not log the exception: it contains the whole value.
         text = f"KubeSpawner takes {trait.info()}, not this {type(value).__name__}"
     else:
         text = f"KubeSpawner does not take this value: {shorten(str(why), 300)}"

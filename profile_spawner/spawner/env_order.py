@@ -1,7 +1,7 @@
-"""The order of environment variables, which decides whether one may refer to another.
+"""Sorts environment variables, so that a variable comes after the variables that it refers to.
 
-KubeSpawner puts a variable behind those that it refers to, and takes `$$(NAME)` for a reference, which it is not. So a
-text that a user has typed could change the order, and with it the values of other variables.
+KubeSpawner does this too, but it treats the escaped `$$(NAME)` as a reference. So text that a user has typed could
+change the order, and with it the values of other variables.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _REFERENCE = re.compile(r"\$\$|\$\(([^)]+)\)")
 
 
 def in_order(variables: Iterable[Any]) -> list[Any]:
-    """Return `V1EnvVar` objects by name, each behind those that it really refers to, as far as that is possible."""
+    """Return `V1EnvVar` objects by name, each after those that it refers to, where possible."""
     waiting = {v.name: (v, _references(v)) for v in sorted(variables, key=lambda v: str(v.name))}
     ordered: dict[str, Any] = {}
     while ready := [name for name, (_, references) in waiting.items() if references <= ordered.keys()]:

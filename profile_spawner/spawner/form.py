@@ -1,4 +1,4 @@
-"""The spawn page's form: what this user may choose, filled in with what was chosen or typed before."""
+"""The spawn page's form: the profiles and options of this user, filled in with earlier values."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .upstream import display_entry
 __all__ = ["FormMixin", "Rejected", "search_profiles", "spawn_url"]
 
 LINK_PREFIX = "opt-" if jupyterhub.version_info[0] >= 6 else ""
-"""What stands before the name of a choice in a link."""
+"""The prefix of option names in a link."""
 
 LINKS_LIMIT = 200
-"""How many profiles the page of links shows at most."""
+"""The maximum number of profiles on the page of links."""
 
 HIDDEN_SHOWN = 10
-"""How many of the profiles that a user does not see an administrator is told of."""
+"""The maximum number of hidden profiles that are listed for an administrator."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """What was asked for and is shown again.
+    """A rejected or unconfirmed request that the form shows again.
 
     Attributes:
         request: What was typed or linked, in the shape of `user_options`.
@@ -72,11 +72,11 @@ class FormMixin:
         return self._render_form
 
     def expect_rejected(self) -> None:
-        """Make room for what may be rejected in this request. Not `async`: it counts for the task that calls it."""
+        """Prepare to store a rejection in this request. Not `async`: it must run in the caller's task."""
         _rejected.set([])
 
     def remember_rejected(self, request: Mapping[str, Any], rejection: Rejection | None) -> None:
-        """Keep what was typed or linked until the form is shown again, which happens in the same request."""
+        """Keep the typed or linked values until the form is shown again in the same request."""
         # After a mistake JupyterHub shows the form of the user's default server, whichever was to be started: so it
         # belongs to the request, and to none of the user's other ones.
         kept = _rejected.get()
@@ -85,7 +85,7 @@ class FormMixin:
 
     @property
     def uses_own_template(self) -> bool:
-        """Whether the administrator has set a KubeSpawner template: then it is used, with upstream's variables."""
+        """Whether the administrator has set a KubeSpawner template. If so, it is used with KubeSpawner's variables."""
         paths = self.additional_profile_form_template_paths  # type: ignore[attr-defined]
         return bool(self.profile_form_template) or any((Path(p) / "form.html").is_file() for p in paths)  # type: ignore[attr-defined]
 
@@ -200,7 +200,7 @@ class FormMixin:
     def _still_valid(
         self, snapshot: Snapshot, stored: dict[str, Any], notices: list[str]
     ) -> tuple[str | None, dict[str, Any]]:
-        """Return the last choice as far as it still exists, and say what does not."""
+        """Return the part of the last choice that still exists, and messages about the rest."""
         user = self.user_info  # type: ignore[attr-defined]
         result = snapshot.select(stored, user)
         if not isinstance(result, Rejection):
@@ -215,7 +215,7 @@ class FormMixin:
         return result.slug, {k: v for k, v in stored.items() if k.removesuffix("--unlisted-choice") not in wrong}
 
     def _link_user(self) -> str:
-        """Return the user's name for the link; empty when it is whoever opens it."""
+        """Return the user's name for the link; empty if the link is for the user who opens it."""
         spawner: Any = self
         own = spawner.viewer is not None and spawner.viewer.name == spawner.user.name
         return "" if own else str(getattr(spawner.user, "escaped_name", spawner.user.name))

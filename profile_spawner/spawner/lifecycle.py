@@ -1,7 +1,7 @@
-"""Starting and stopping: the pod, what belongs to it, and the waiting for both.
+"""Starts and stops servers: creates and deletes the pod and its objects, and waits for them.
 
-KubeSpawner's own steps stay in charge of the order; here are those that talk to the cluster, so that all of them can be
-repeated, touch nothing that is somebody else's, and end with an answer that says who has to act.
+KubeSpawner controls the order of the steps. This module has the steps that talk to the cluster. Each step can be
+repeated, does not change objects of other owners, and fails with a message that says who has to act.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["LifecycleMixin", "Preview"]
 
 _LONGEST_PAUSE = 5.0
 _LONGEST_LAG = 30.0
-"""How long, in seconds, the reflector may take to show a pod that was made."""
+"""Seconds to wait until the reflector shows a pod that was created."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Preview:
     Attributes:
         pod: The pod, as it would be sent.
         manifests: Everything else, as it would be sent.
-        objects: What of this the profile asks for, before labels.
-        missing: What is not in the pod, and why; nothing when it is the final one.
+        objects: The objects of the profile, before labels are added.
+        missing: The parts that the pod lacks, and why; empty if the pod is final.
     """
 
     pod: dict[str, Any]
@@ -99,14 +99,14 @@ class LifecycleMixin(UpstreamObjectsMixin):
         )
 
     def keep_house(self: Any) -> None:
-        """Have what is left over in this server's namespace removed from now on."""
+        """Remove unused objects in this server's namespace from now on."""
         if self._cluster is not None:
             self.profiles.housekeeping(self.api.api_client).watch(self.namespace)
 
     # ---------------------------------------------------------------------------------------------- starting
 
     async def _start(self: Any) -> Any:
-        """Start as KubeSpawner does, and note how it ended."""
+        """Start the server as KubeSpawner does, and record the result."""
         result: SpawnResult = "failure"
         self._plan, self._pod_uid = None, ""
         hook = self.after_pod_created_hook
@@ -124,7 +124,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
             hub_metrics().spawned(self._chosen.entry.slug if self._chosen is not None else "", result)
 
     def _planned(self: Any) -> tuple[ServerIdentity, Sequence[KubeObject]]:
-        """Return whose start this is, and what its profile brings: the same until the start ends."""
+        """Return the identity and the build of this start. They do not change until the start ends."""
         if self._plan is None:
             chosen = self._chosen
             objects = chosen.build.objects if chosen is not None and chosen.build is not None else ()
@@ -133,13 +133,13 @@ class LifecycleMixin(UpstreamObjectsMixin):
         return plan
 
     async def _begin_writing(self: Any, pod: Any = None, *, first: bool = False) -> None:
-        """Check everything and record what is going to be created, before anything is; once for each start.
+        """Check and record all objects before the first is created, once for each start.
 
-        So a refusal comes before any call, and a hub that is killed in between finds what it has made.
+        So errors are found before any API call, and a hub that was killed finds the objects that it has created.
 
         Args:
             pod: The final pod.
-            first: Whether something is made before there is a final pod; what will be in it is checked then.
+            first: Whether objects are created before the pod is final; then the pod's content is checked later.
 
         Raises:
             tornado.web.HTTPError: when the policy does not allow what the profile asks for.
@@ -150,7 +150,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
         identity, objects = self._planned()
         try:
             if first and not self.modify_pod_hook and not self._trust(objects)["trusted"]:
-                # What a hook is going to change is judged when it has.
+                # Hooks may still change the pod, so it is checked after them.
                 pod = await self.get_pod_manifest()
             self.profiles.policy.check_objects(identity.profile, objects, self.namespace)
             if pod is not None:
@@ -161,7 +161,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
             self._remember(identity, objects)
 
     async def _make_create_pod_request(self: Any, pod: Any, request_timeout: float) -> bool:
-        """Make the pod and everything that belongs to it; safe to be repeated."""
+        """Create the pod and all its objects. Can be repeated."""
         del request_timeout
         await self._begin_writing(pod)
         identity, objects = self._planned()
@@ -224,7 +224,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
         return {"trusted": trusted, "hub_parts": parts, "service_accounts": accounts}
 
     async def preview(self: Any) -> Preview:
-        """Return what a start would create now, checked as at the start. Nothing is created and nobody is asked.
+        """Return what a start would create now, checked as at the start. Nothing is created and no API call is made.
 
         Raises:
             ProfileSpawnerError: when the profile asks for what the policy does not allow.
@@ -311,7 +311,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
         ]
 
     def _answer_to(self: Any, error: ProfileSpawnerError) -> Exception:
-        """Log what went wrong, and return what the user is told; only the cluster's faults count for the hub."""
+        """Log the error and return the exception for the user. Only cluster errors count as failures of the hub."""
         self.log.error("%s could not be started: %s", self._log_name, error)
         if not (isinstance(error, ClusterError) and error.blame == "cluster"):
             uncounted(self)
@@ -474,7 +474,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
 
     @property
     def events(self: Any) -> list[Any]:
-        """The events of this server's pod since its start began, the latest one last."""
+        """The events of this server's pod since its start, the latest last."""
         reflector = self.event_reflector
         if not isinstance(reflector, PodEventReflector):
             return list(super().events)  # type: ignore[misc]
@@ -483,10 +483,10 @@ class LifecycleMixin(UpstreamObjectsMixin):
         return events[seen[-1] + 1 :] if seen else events
 
     async def _start_reflector(self: Any, kind: str, reflector_class: Any, replace: bool = False, **kwargs: Any) -> Any:
-        """Watch as KubeSpawner does, but survive an API server that is away.
+        """Start the reflectors as KubeSpawner does, but handle an API server that is unavailable.
 
-        KubeSpawner keeps a reflector whose first list failed, or which has given up, as if it was working, and with
-        user namespaces it ends the whole hub.
+        KubeSpawner keeps using a reflector whose first list failed or which has stopped. With user namespaces, it stops
+        the whole hub.
 
         Raises:
             tornado.web.HTTPError: with status 503, when the API server cannot be asked.
@@ -500,7 +500,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
             known = None
         try:
             if known is not None and not known.first_load_future.done():
-                # Without the shield, whoever is cancelled while waiting takes the others along.
+                # Without the shield, a cancelled waiter would cancel the task for the others.
                 await asyncio.shield(known.first_load_future)
             reflector = await super()._start_reflector(kind, reflector_class, replace, **kwargs)  # type: ignore[misc]
         except (Exception, SystemExit) as e:  # noqa: BLE001 - the hub must live, whatever it is
@@ -508,7 +508,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
         finally:
             begun = reflectors.get(key)
             if begun is not None and begun is not known and begun.watch_task is None:
-                # It failed, or KubeSpawner cancelled it because another one failed: nobody may wait for it any more.
+                # It failed, or KubeSpawner cancelled it because another one failed: it must not be used any more.
                 del reflectors[key]
                 if not begun.first_load_future.done():
                     begun.first_load_future.set_exception(ConnectionError("the first list was given up"))
@@ -517,9 +517,9 @@ class LifecycleMixin(UpstreamObjectsMixin):
         return reflector
 
     async def poll(self: Any) -> int | None:
-        """Tell whether the server runs. An API server that is away is no reason to take the server for stopped.
+        """Tell whether the server runs. An unavailable API server does not mean that the server has stopped.
 
-        JupyterHub asks at its start, and stops the server of whoever it gets no answer for: so this waits for one.
+        JupyterHub calls this when it starts, and stops servers for which it gets no answer. So this waits.
         """
         pause = 0.5
         while True:
@@ -536,7 +536,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
     # ---------------------------------------------------------------------------------------------- stopping
 
     async def stop(self: Any, now: bool = False) -> None:
-        """Delete the server's pod, never one that only has its name, and wait until it is gone."""
+        """Delete the server's pod and wait until it is gone. Other pods with the same name are not deleted."""
         await self._start_watching_pods()
         key = f"{self.namespace}/{self.pod_name}"
         identity = self._identity(self._record.get("spawn_id", ""))
@@ -568,7 +568,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
 
 
 def _is_dead(reflector: Any) -> bool:
-    """Tell whether a reflector will never learn anything again."""
+    """Tell whether a reflector has stopped permanently."""
     if reflector.watch_task is None:
         return bool(reflector.first_load_future.done())
     return bool(reflector.watch_task.done())

@@ -1,7 +1,7 @@
-"""What Kubernetes says about a starting pod, in plain words: what happens, what is wrong, and what to try.
+"""Translates Kubernetes' events of a starting pod into plain words: what happens, what is wrong, and what to try.
 
-Everything is in one table. The first rule that fits an event gives its words; where none fits, Kubernetes' own are
-shown. The words of Kubernetes always stay accessible beside ours.
+All rules are in one table. The first rule that matches an event gives the text. If no rule matches, the event's own
+message is shown. The original message is always available too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LATER = marked("Try again in a few minutes; if it stays, tell your administrato
 
 @dataclass(frozen=True)
 class _Rule:
-    """How an event is told.
+    """A rule: the text for a kind of event.
 
     Attributes:
         reason: A regular expression for the event's whole `reason`.
@@ -189,7 +189,7 @@ STEPS = (
     marked("Preparing services"),
     marked("Running the start-up script"),
 )
-"""What profiles do for a server, as `ProfileBuild.steps` has it."""
+"""The texts for the steps of `ProfileBuild.steps`."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Translated:
 
 
 def in_plain_words(reason: str, message: str) -> Translated:
-    """Return what an event means.
+    """Return the text for an event.
 
     Args:
         reason: The event's `reason`.
@@ -223,15 +223,15 @@ def in_plain_words(reason: str, message: str) -> Translated:
 
 
 def step_text(step: str, name: str) -> Text:
-    """Return what is said while a step of a profile is done, such as `Preparing files for GPU lab`."""
+    """Return the text for a step of a profile, such as `Preparing files for GPU lab`."""
     return Text("%(step)s for %(name)s", step=Text(step), name=name)
 
 
 def explain(pod: Mapping[str, Any] | None, events: Iterable[Mapping[str, Any]]) -> Text | None:
-    """Return why a pod does not start, and what to try; `None` when nothing says so.
+    """Return why a pod does not start, and what to try; `None` if there is no sign of a problem.
 
     Args:
-        pod: The pod, as the API server has it. What its status says counts more than any event.
+        pod: The pod, as the API server has it. Its status has priority over events.
         events: Its events, the latest last.
     """
     found = None
@@ -266,7 +266,7 @@ def _from_status(pod: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
 
 
 async def translated(events: AsyncIterator[dict[str, Any]], gettext: Gettext) -> AsyncIterator[dict[str, Any]]:
-    """Yield KubeSpawner's progress events in plain words, the same ones not again and again.
+    """Yield KubeSpawner's progress events in plain words, without repetitions.
 
     The words of Kubernetes stay in `raw_event`, and folded away in `html_message`.
 

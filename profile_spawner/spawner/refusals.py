@@ -1,8 +1,8 @@
-"""How a mistake becomes an answer: the right exception for the installed JupyterHub.
+"""Makes the exception for an error, suitable for the installed JupyterHub.
 
-JupyterHub counts failed spawns and ends itself after `consecutive_failure_limit` of them. A user's mistake, a profile's
-fault or a full quota must never count. JupyterHub 6 has `SpawnException` for this; 5 counts everything, so there the
-counter is set back by one before it is raised by one.
+JupyterHub counts failed spawns and stops after `consecutive_failure_limit` of them. An error of a user or a profile, or
+a full quota, must not be counted. JupyterHub 6 has `SpawnException` for this. JupyterHub 5 counts every failure, so
+there the counter is decreased by one before JupyterHub increases it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["from_error", "refusal", "running_hub", "silent", "uncounted"]
 
 
 class _RefusalError(SpawnException or web.HTTPError, ValueError):  # type: ignore[misc]
-    """What JupyterHub answers with, and what callers of KubeSpawner's `load_user_options` catch."""
+    """The error that JupyterHub reports. It is a `ValueError` for callers of KubeSpawner's `load_user_options`."""
 
 
 def uncounted(spawner: Any) -> None:
-    """Make sure that the failure that is about to be raised does not count towards the hub's failure limit."""
+    """Exclude the next raised failure from the hub's failure limit."""
     if SpawnException is not None:
         return
     handler = getattr(spawner, "handler", None)
@@ -53,10 +53,10 @@ def refusal(message: str, *, reason: str, status: int = 400, log_message: str = 
     """Return the exception that tells the user `message` and does not count as a failure of the hub.
 
     Args:
-        message: A sentence for the user, that says what to do next.
+        message: A sentence for the user. It says what to do next.
         reason: A short word for the hub's metrics.
         status: The HTTP status.
-        log_message: What the administrator reads in the log, if that is more.
+        log_message: The message for the log, if it is different.
     """
     if SpawnException is not None:
         more: dict[str, Any] = {"reason": reason, "status_code": status, "log_message": log_message}

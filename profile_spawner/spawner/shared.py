@@ -1,4 +1,4 @@
-"""The hub's shared parts with the page among them, and the start together with the hub."""
+"""The objects that a hub's spawners share, including the page, and their start together with the hub."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _hubs: list[tuple[weakref.ref[Config], SpawnerHub]] = []
 
 
 class SpawnerHub(HubProfiles):
-    """The parts that one hub has once, the spawn page included.
+    """The objects that exist once per hub, including the spawn page.
 
     Attributes:
         pages: What the hub keeps for its spawn pages.
@@ -96,11 +96,11 @@ async def _start_when_configured(spawner_class: Any) -> None:
     if not (isinstance(configured, type) and issubclass(configured, spawner_class)):
         return
     hub = hub_profiles(app.config, tuple(sections), app.log)
-    # Also without sources: who sends SIGHUP wants a reload, and its default would end the hub.
+    # Also without sources: SIGHUP requests a reload, and its default action would end the hub.
     hub.service.handle_sighup()
     if hub.has_sources:
         await hub.service.start()
-        # What an earlier run has left is looked for even when nobody starts a server. The object without a user only
+        # Unused objects of an earlier run are removed even if no server is started. The spawner without a user only
         # knows the configured namespace and the way to the API server.
         spawner = configured(_mock=True, config=app.config)
         if hub.pages.capacity is not None and spawner.api is not None:

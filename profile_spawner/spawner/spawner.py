@@ -1,8 +1,9 @@
 """`ProfileSpawner`: KubeSpawner, with profiles from a registry.
 
-The order of a spawn: JupyterHub calls `clear_state` (what an earlier profile set goes), the hooks, `apply_user_options`
-(the choice is validated and authorised), then `start`: `load_user_options` builds the profile and merges it into the
-traits, KubeSpawner makes the manifest, and `_make_create_pod_request` makes the pod and what belongs to it.
+The order of a spawn: JupyterHub calls `clear_state` (resets the values of an earlier profile), the hooks,
+`apply_user_options` (the choice is validated and authorised), then `start`: `load_user_options` builds
+the profile and merges it into the traits, KubeSpawner makes the manifest, and `_make_create_pod_request` creates
+the pod and its objects.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _sections_of(cls: type) -> tuple[str, ...]:
 
 @dataclass
 class _Chosen:
-    """What this spawn is going to start; one snapshot from beginning to end."""
+    """The profile and options of this spawn. They belong to one snapshot for the whole spawn."""
 
     request: Mapping[str, Any]
     listed: Any
@@ -77,7 +78,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     _chosen: _Chosen | None = None
     _configured_profile_list: Any = None
     _offers: Mapping[str, Offer] | None = None
-    """What the form offers, while one is parsed."""
+    """The profiles of the form that is being parsed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -90,7 +91,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     # ---------------------------------------------------------------------------------------------- configuration
 
     def _find_my_config(self, cfg: Any) -> Any:
-        """Keep a long `profile_list` out of the copies that traitlets makes of the configuration for every spawner."""
+        """Exclude a long `profile_list` from the copies that traitlets makes of the configuration for every spawner."""
         config = super()._find_my_config(cfg)
         configured = config.get("profile_list")
         if isinstance(configured, LazyConfigValue):
@@ -113,7 +114,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
 
     @property
     def profiles(self) -> SpawnerHub:
-        """What all spawners of this hub share."""
+        """The objects that all spawners of this hub share."""
         return hub_profiles(self.config, _sections_of(type(self)), self.log)  # type: ignore[arg-type]
 
     @property
@@ -144,10 +145,10 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     # ---------------------------------------------------------------------------------------------- choosing
 
     async def choose(self, request: Any) -> None:
-        """Validate and authorise what the user asks for, and remember it for the start.
+        """Validate and authorise the user's choice, and keep it for the start.
 
         Raises:
-            tornado.web.HTTPError: the answer to a mistake; never counted as a failure of the hub.
+            tornado.web.HTTPError: If the choice is not valid. It is not counted as a failure of the hub.
         """
         self._chosen = None
         snapshot = await self.catalogue()
@@ -172,7 +173,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         return own or chosen.listed is not listed or chosen.request != self.user_options
 
     async def _check_params(self, snapshot: Snapshot, selection: Selection) -> Selection:
-        """Return the choice, unless the administrator does not allow what it sets.
+        """Return the choice if the administrator allows what it sets.
 
         Raises:
             tornado.web.HTTPError: naming the field and what is allowed.
@@ -192,7 +193,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         return refusal(self.say(rejection.message), reason="invalid_options", log_message=rejection.message)
 
     def _forget_bad_options(self) -> None:
-        """Put the last good options back: JupyterHub stores what it is sent before anybody has looked at it."""
+        """Restore the last valid options: JupyterHub stores the sent options before they are validated."""
         orm_spawner = getattr(self, "orm_spawner", None)
         if orm_spawner is not None and orm_spawner.user_options != self._good_options:
             orm_spawner.user_options = dict(self._good_options)
@@ -259,8 +260,8 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     def options_from_query(self, query_data: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
         """Return a link's choice as `user_options`, validated and authorised, or show the form with it filled in.
 
-        JupyterHub calls nothing else for links, so this checks, too. Anyone can send a link: by default it asks.
-        `linked_start` allows more, but never typed values.
+        JupyterHub calls only this method for links, so it also validates. Any person can send a link, so by default the
+        user must confirm it. `linked_start` allows more, but never typed values.
 
         Raises:
             tornado.web.HTTPError: with status 200 to show the form; with 400 when the link is wrong.
@@ -281,7 +282,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         return dict(selection.user_options)
 
     def _back_to_form(self, request: Mapping[str, Any], rejection: Rejection) -> web.HTTPError:
-        """Return the exception that shows the form again. The form itself says what is wrong, field by field."""
+        """Return the exception that shows the form again. The form shows the error of each field."""
         if self.uses_own_template:
             return refusal(self.say(rejection.message), reason="invalid_options", log_message=rejection.message)
         self.remember_rejected(request, rejection)
@@ -290,7 +291,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     # ---------------------------------------------------------------------------------------------- building
 
     def server_context(self, spawn_id: str = "") -> ServerContext:
-        """Return whose server this is, as the profile's hooks see it."""
+        """Return the server's identity for the profile's hooks."""
         return ServerContext(
             user=self.user_info,
             server_name=self.name,
@@ -305,7 +306,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         """Build the chosen profile and merge it into the traits.
 
         Raises:
-            tornado.web.HTTPError: the answer to a mistake of the user or of the profile; also a `ValueError`.
+            tornado.web.HTTPError: If the user's choice or the profile is wrong. It is also a `ValueError`.
         """
         self._begun = asyncio.get_running_loop().time()
         self._traits_before.restore()
@@ -346,7 +347,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         self._tell_steps(chosen)
 
     def _look_for_claim(self) -> None:
-        """Have KubeSpawner make its claim where the profile changes the place or the name of it."""
+        """Make KubeSpawner create its claim if the profile changes the claim's namespace or name."""
         before = self._traits_before
         if (self.namespace, self.pvc_name) != (before.original("namespace"), before.original("pvc_name")):
             before.save("pvc_name")
@@ -360,7 +361,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         from `param_layers_hook`.
 
         Raises:
-            ParamError: when the hook fails, or something has not the right shape.
+            ParamError: If the hook fails, or a value has the wrong structure.
         """
         hooked = None
         if self.param_layers_hook is not None:
@@ -374,7 +375,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         return {**layers, "facts": facts}
 
     def _warn_of_params(self, record: Mapping[str, Any]) -> None:
-        """Tell the administrator of params without a usable value; the profile does well without them."""
+        """Log params without a usable value. The profile works without them."""
         for name, one in record.items():
             if one.get("error"):
                 self.log.warning("%s has no %s: %s", self._log_name, name, one["error"])
@@ -404,7 +405,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a server that was started before the hub's restart."""
+        """Restore a server that was started before the hub's restart."""
         super().load_state(state)
         record = state.get("profile_spawner")
         self._record = dict(record) if isinstance(record, dict) else {}
@@ -416,7 +417,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     # ---------------------------------------------------------------------------------------------- progress
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield what the profile does, then the events of the pod in plain words."""
+        """Yield the steps of the profile, then the events of the pod in plain words."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._step_known.wait(), 5)
         for number, step in enumerate(self._steps):

@@ -1,4 +1,4 @@
-"""The registry in the shape of KubeSpawner's `profile_list`, for tools that read it."""
+"""Converts the registry to the format of KubeSpawner's `profile_list`, for tools that read it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SHOWN = frozenset(
 
 
 async def registry_profile_list(spawner: Any) -> list[dict[str, Any]]:
-    """Return what the spawner's user may choose, as KubeSpawner's `profile_list` has it.
+    """Return the profiles of the spawner's user in the format of KubeSpawner's `profile_list`.
 
-    A plain function, as traitlets copies bound methods with everything that they are bound to. The entries are fresh,
+    This is a plain function because traitlets copies bound methods together with their objects. The entries are fresh,
     JSON-serialisable and without secrets. ProfileSpawner itself does not spawn from them.
     """
     profiles = getattr(spawner, "profiles", None)
@@ -54,7 +54,7 @@ def upstream_entry(entry: Entry) -> dict[str, Any]:
 
 
 def display_entry(entry: Entry, user: UserInfo) -> dict[str, Any]:
-    """Return one profile in upstream's shape for a page's template: only what may be shown, and to this user."""
+    """Return one profile in upstream's format for a page's template, with only the values that this user may see."""
     result = upstream_entry(entry)
     _strip(result)
     options = result.get("profile_options") or {}

@@ -1,7 +1,7 @@
-"""What KubeSpawner itself makes beside the pod: the namespace, the claim, the Secret and Service of `internal_ssl`.
+"""Creates KubeSpawner's own objects besides the pod: namespace, claim, and the Secret and Service of `internal_ssl`.
 
-KubeSpawner deletes and takes over whatever has the right name, and logs whole manifests. Here the labels and the UID
-decide, everything can be repeated, and a refusal says who has to act.
+KubeSpawner deletes or reuses any object with the right name, and logs whole manifests. Here the labels and the UID
+decide, each step can be repeated, and an error says who has to act.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class UpstreamObjectsMixin:
             return bool(self._try_again(e, f"creating PersistentVolumeClaim {self.namespace}/{pvc.metadata.name}"))
 
     async def _make_delete_pvc_request(self: Any, pvc_name: str, request_timeout: float) -> bool:
-        """Delete the user's claim, unless it turns out to be another user's."""
+        """Delete the user's claim, unless it belongs to another user."""
         del request_timeout
         path = resource_path(BY_KIND["PersistentVolumeClaim"], self.namespace, pvc_name)
         what = f"PersistentVolumeClaim {self.namespace}/{pvc_name}"
@@ -80,12 +80,12 @@ class UpstreamObjectsMixin:
         try:
             await self._cluster.attach(self._planned()[0], [item], self.pod_name, uid)
         except ClusterError as e:
-            # Not chained: the answer of the API server may quote the manifest.
+            # Not chained: the API server's error may contain the manifest.
             raise self._answer_to(e) from None
         return True
 
     async def delete_forever(self: Any) -> None:
-        """Delete what is kept for the user when the user (no mere named server) is deleted and `delete_pvc` is on."""
+        """Delete the user's persistent objects if the user (not only a server) is deleted and `delete_pvc` is on."""
         await super().delete_forever()  # type: ignore[misc]
         if self.delete_pvc and not self.name and self.profiles.has_sources:
             deleted = await self._cluster.delete_kept(self._identity())

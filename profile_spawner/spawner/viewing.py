@@ -1,7 +1,7 @@
-"""Who looks at a page, and in which language.
+"""Finds the user who views a page, and the language.
 
-JupyterHub puts the handler of a view on the spawner and leaves it there: what is found there may belong to an earlier
-view, perhaps an administrator's. So the handler is remembered in the context of the request that set it.
+JupyterHub sets the handler of a view on the spawner and does not remove it. So the handler may belong to an earlier
+view, for example of an administrator. This module therefore keeps the handler in the context of its request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _handler: ContextVar[Any] = ContextVar("profile_spawner_handler", default=None)
 
 
 class ViewMixin:
-    """The part of `ProfileSpawner` that knows whom it talks to."""
+    """The part of `ProfileSpawner` that knows the viewer and the language."""
 
     def remember_handler(self, handler: Any) -> None:
         """Take note of the handler that JupyterHub has just put on the spawner; `None` when it takes it away."""

@@ -1,8 +1,8 @@
-"""Waiting on events instead of polling with a growing, random pause.
+"""Waits for events, instead of polling with growing, random pauses.
 
-KubeSpawner and JupyterHub find out by polling that a pod runs and that its server answers; that alone keeps users
-waiting for a second or more. Here the pod reflector, which is there anyway, wakes whoever waits, and the server is
-asked directly. No further call to the API server is made.
+KubeSpawner and JupyterHub poll until a pod runs and its server answers. This polling delays users by a second or more.
+Here the existing pod reflector wakes the waiting tasks, and the server is asked directly. There are no additional calls
+to the API server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["NotifyingPodReflector", "PodEventReflector", "server_answers"]
 
 
 class _Observed(dict[str, Any]):
-    """A dictionary that tells which of its keys changes."""
+    """A dictionary that reports which of its keys change."""
 
     def __init__(self, values: Any, changed: Callable[[str], None]) -> None:
         super().__init__(values)
@@ -29,14 +29,14 @@ class _Observed(dict[str, Any]):
         self._changed(key)
 
     def pop(self, key: str, *default: Any) -> Any:
-        """Remove a key, and tell."""
+        """Remove a key and report it."""
         value = super().pop(key, *default)
         self._changed(key)
         return value
 
 
 class NotifyingPodReflector(PodReflector):
-    """KubeSpawner's pod reflector, which also wakes those who wait for a change of one pod."""
+    """KubeSpawner's pod reflector. It also wakes the tasks that wait for a change of one pod."""
 
     _resources: _Observed | None = None
     _waiting: dict[str, set[asyncio.Future[None]]] | None = None
@@ -63,8 +63,8 @@ class NotifyingPodReflector(PodReflector):
         """Wait until a pod changes, or all are listed anew, at most `timeout` seconds.
 
         Args:
-            key: The pod, as `namespace/name`. Whoever waits for another one is not woken: of a thousand servers that
-                start at once, each would have to look a thousand times.
+            key: The pod, as `namespace/name`. Tasks that wait for another pod are not woken. Otherwise, with a
+                thousand starting servers, each task would wake a thousand times.
             timeout: In seconds.
         """
         if self._waiting is None:
@@ -179,7 +179,7 @@ async def _ask(host: str, port: int, path: str, scheme: str) -> bool:
         request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\nAccept: */*\r\n\r\n"
         writer.write(request.encode("ascii", "replace"))
         await writer.drain()
-        # As for JupyterHub, a server that answers 5xx is not ready.
+        # As in JupyterHub, a server that answers 5xx is not ready.
         answer = await reader.readline()
         return answer.startswith(b"HTTP/") and answer.partition(b" ")[2][:1] != b"5"
     finally:

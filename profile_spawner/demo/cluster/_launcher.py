@@ -4,7 +4,7 @@ The kubelet starts this file by the interpreter (`python -I -S _launcher.py`), o
 standard library only. The protocol, one JSON object per line:
 
 - standard input: first the description of the container, then `{"stop": true}` to ask the program to end and
-  `{"kill": true}` to kill everything. Its end means that the kubelet is gone: everything is killed.
+  `{"kill": true}` to kill everything. When it is closed, the kubelet has ended: everything is killed.
 - standard output: `{"started": true}`, `{"failed": TEXT}` or `{"hook_failed": TEXT}`, later `{"exited": CODE}`.
 - standard error: the container's log.
 """
@@ -53,7 +53,7 @@ def die_with_parent() -> None:
 
 
 def say(**message: Any) -> None:
-    """Tell the kubelet something."""
+    """Send a message to the kubelet."""
     try:
         os.write(1, json.dumps(message).encode() + b"\n")
     except OSError:  # The kubelet is gone; the end of standard input says so too.

@@ -1,4 +1,4 @@
-"""Who may do what: users, and the Roles and bindings that are in the store."""
+"""Authorises requests by the Roles and bindings in the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADMINS = "system:masters"
 
 @dataclass(frozen=True)
 class User:
-    """Who sends a request.
+    """The user who sends a request.
 
     Attributes:
         name: The user name, as RoleBindings name it.
@@ -30,7 +30,7 @@ class User:
 
 
 class Authorizer:
-    """Answers who may do what.
+    """Decides whether a user may do something.
 
     Args:
         store: Where Roles, ClusterRoles and their bindings are.

@@ -1,4 +1,4 @@
-"""One loopback address per pod, never the same for two pods of the machine.
+"""Gives each pod its own loopback address, unique on the machine.
 
 Linux answers on all of 127.0.0.0/8 without any set-up, so that every pod can listen on its own port 8888.
 """
@@ -38,7 +38,7 @@ class AddressPool:
         return self._free.popleft()
 
     def give_back(self, address: str) -> None:
-        """Return `address` to the pool; it is used again last, so that late clients meet no stranger."""
+        """Return `address` to the pool; it is reused last, so that late clients do not reach another pod."""
         self._free.append(address)
 
     def close(self) -> None:

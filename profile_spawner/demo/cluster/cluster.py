@@ -1,4 +1,4 @@
-"""The local cluster as one thing to start and stop: API server, scheduler and kubelet."""
+"""Starts and stops the local cluster: API server, scheduler and kubelet."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class LocalCluster:
                 self.url, self.api.add_admin("kubelet"), self.state_dir, node=replace(self._node), **self._options
             )
             await kubelet.start()
-            # Only now: the folder is known to be nobody else's.
+            # Only now it is certain that no other cluster uses the folder.
             self.write_kubeconfig(self.kubeconfig_path)
         except BaseException:
             await self.stop()

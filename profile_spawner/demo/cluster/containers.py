@@ -1,4 +1,4 @@
-"""How a container of a pod is started: image, environment, files, process."""
+"""Starts a container of a pod: image, environment, files, process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the API server adds to a new object: only what the hub, the kubelet or kubectl read."""
+"""Adds the API server's defaults to a new object: only those that the hub, the kubelet or kubectl read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a pod fits on a node, and in a real scheduler's words why not."""
+"""Checks whether a pod fits on a node, and gives the reasons in the words of a real scheduler."""
 
 from __future__ import annotations
 

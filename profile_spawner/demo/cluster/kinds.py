@@ -1,4 +1,4 @@
-"""The table of resources that the local cluster serves. A new kind is a line here, not code."""
+"""The table of resources that the local cluster serves. A new kind needs only a new line here."""
 
 from __future__ import annotations
 

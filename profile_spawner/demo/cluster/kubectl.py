@@ -1,4 +1,4 @@
-"""What kubectl needs beside the objects: discovery, the least of OpenAPI, and tables."""
+"""Serves what kubectl needs besides objects: discovery, a minimal OpenAPI document, and tables."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ class PodWorker:
             code = await self._run_once(container, status, init=init, up=up)
             if policy == "Never" or (policy == "OnFailure" and code == 0):
                 return code
-            # Written before the restart: who watches sees that the container has ended.
+            # Written before the restart, so that watchers see that the container has ended.
             await self.publish()
             if delay:
                 # The kubelet speaks of whole seconds; tests use less.

@@ -139,7 +139,7 @@ class ProcessContainer:
         self.process.stdin.close()
         if not self.started.done():
             self.started.set_exception(StartError(f"the launcher ended with code {ended}; see the container's log"))
-        self.started.exception()  # Nobody may have asked: that is no error.
+        self.started.exception()  # It is not an error if no task reads the result.
         if code is not None:
             return code
         return 128 - ended if ended < 0 else ended

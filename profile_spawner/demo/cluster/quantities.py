@@ -14,7 +14,7 @@ _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _NANO = 10**9
 MAX_LENGTH = 128
-"""Longer texts are refused before they are looked at. Real quantities have a dozen characters."""
+"""Longer texts are refused before they are parsed. Real quantities have a dozen characters."""
 
 
 @lru_cache(maxsize=4096)
@@ -33,7 +33,7 @@ def _parse(text: str) -> Fraction:
         if abs(exponent) > 32:
             raise ValueError(f"{text[:64]!r} has an exponent that no resource can have")
         value *= Fraction(10) ** exponent
-    # Finer than a billionth is rounded up, so that something asked for is never nothing.
+    # Values below one billionth are rounded up, so that a positive request never becomes 0.
     value = Fraction(math.ceil(value * _NANO), _NANO)
     return -value if sign == "-" else value
 

@@ -1,4 +1,4 @@
-"""Gives pending pods a node, or says like a real scheduler why none fits."""
+"""Assigns pending pods to nodes, or reports why no node fits, like a real scheduler."""
 
 from __future__ import annotations
 

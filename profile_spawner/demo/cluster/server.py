@@ -1,4 +1,4 @@
-"""The API server of the local cluster: HTTP, who may do what, and what is done to objects."""
+"""The API server of the local cluster: HTTP, authorisation, and changes of objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objects of the API server, their history, and the objects that go away together with others."""
+"""Stores the objects of the API server and their history, and deletes dependent objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Containers that are no processes: a few lines of HTTP, for tests and storms of a thousand pods."""
+"""Containers without processes: minimal HTTP servers for tests and load tests with a thousand pods."""
 
 from __future__ import annotations
 

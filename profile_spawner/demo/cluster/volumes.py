@@ -1,4 +1,4 @@
-"""Volumes of pods as folders on the machine: what is in them, and where they lie below the state folder."""
+"""Creates volumes of pods as folders below the state folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// Improves the spawn page where there is JavaScript; everything works without it.
+// Improves the spawn page. The page also works without JavaScript.
 (() => {
   "use strict";
   const page = document.getElementById("ps-page");
@@ -17,7 +17,7 @@
     return field.querySelector("select, input:not([type=hidden])")?.value ?? "";
   };
 
-  // An option that depends on another one is shown only when the other one has one of the values.
+  // Show a dependent option only if the other option has one of the required values.
   const updateDependent = (card) => {
     const shown = new Map();
     for (const field of card.querySelectorAll(".ps-field")) {
@@ -59,7 +59,7 @@
     }
   };
 
-  // The browser checks only what it shows: a field of another profile must never keep the form from being sent.
+  // The browser validates visible fields only: an invalid field of another profile must not block the form.
   const updateChecks = () => {
     const active = chosen();
     for (const input of page.querySelectorAll("[data-pattern]")) {
