@@ -480,7 +480,7 @@ def _mapping_of(base: type[BaseAppProfile], name: str) -> Mapping[str, Any]:
 
 
 def _is_plain_entry(item: YamlMap) -> bool:
-    """Return whether an item is an entry of KubeSpawner's `profile_list`: it sets its image by `kubespawner_override`."""
+    """Return whether an item is an entry of KubeSpawner's `profile_list`, with the image in `kubespawner_override`."""
     own = ("image", "family", "extends", "env", "files", "volumes", "options")
     return "kubespawner_override" in item and not any(k in item for k in own)
 
