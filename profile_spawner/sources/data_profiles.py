@@ -203,7 +203,7 @@ class _Reading:
         self._result.problems.append(ProfileDefinitionError(message, origin=origin, field=field_name, **more))
 
     def _validated(self, model: type[_Model], data: Any, what: str, **more: Any) -> _Model | None:
-        """Return `data` as a model; report everything that is wrong with it, each with its line."""
+        """Return `data` as a model; report every error with its line."""
         try:
             return model.model_validate(data)
         except ValidationError as e:
@@ -290,7 +290,7 @@ class _Reading:
         return self._reported(self._policy.refusals(entry), entry, slug, origin)
 
     def _reported(self, refusals: Iterable[Refusal], entry: Any, slug: str, origin: Origin) -> bool:
-        """Report what the policy does not allow; return whether that is nothing."""
+        """Report everything that the policy does not allow; return whether everything is allowed."""
         fine = True
         for refusal in refusals:
             fine = False
@@ -327,7 +327,7 @@ class _Reading:
             self._order.append(slug)
 
     def finish(self) -> None:
-        """Make the classes, bases first, and register everything in the order of the document."""
+        """Create the classes, bases first, and register everything in the order of the document."""
         for item in self._order:
             try:
                 self._result.collector.add(self._class_of(item) if isinstance(item, str) else item)
@@ -480,7 +480,7 @@ def _mapping_of(base: type[BaseAppProfile], name: str) -> Mapping[str, Any]:
 
 
 def _is_plain_entry(item: YamlMap) -> bool:
-    """Tell whether an item is an entry of KubeSpawner's `profile_list`: it sets its image by `kubespawner_override`."""
+    """Return whether an item is an entry of KubeSpawner's `profile_list`, with the image in `kubespawner_override`."""
     own = ("image", "family", "extends", "env", "files", "volumes", "options")
     return "kubespawner_override" in item and not any(k in item for k in own)
 

@@ -44,7 +44,7 @@ class EntryMaker:
         self._loop.close()
 
     def make(self, loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
-        """Return the entries by slug, and what is wrong with those that are left out."""
+        """Return the valid entries by slug, and the errors of the others."""
         return self._loop.run_until_complete(_make(loaded, resolver))
 
 

@@ -57,7 +57,7 @@ class ModuleFiles:
         return None
 
     def is_folder(self, parts: Sequence[str]) -> bool:
-        """Tell whether `parts` is a folder without `__init__.py` that holds modules."""
+        """Return whether `parts` is a folder without `__init__.py` that holds modules."""
         base = "/".join(parts) + "/"
         return any(relative.startswith(base) for relative in self.sources)
 
@@ -89,12 +89,12 @@ class Finder(importlib.abc.MetaPathFinder):
         return f"_profile_spawner_g{generation}_{identity_hash(folder, self._token)[:10]}"
 
     def install(self) -> None:
-        """Take part in imports, before anybody looks at files. Other names are left to the others."""
+        """Add this finder to `sys.meta_path` before the finders for files. It finds only names of its namespaces."""
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
     def uninstall(self) -> None:
-        """Take no part any more."""
+        """Remove this finder from `sys.meta_path`."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 

@@ -68,7 +68,7 @@ class TrialClient:
             params: Params and collections of other sources that the units may use.
 
         Returns:
-            What is wrong, by the unit's key; an empty list for units that are fine.
+            The errors by the unit's key; an empty list for valid units.
         """
         result: dict[str, list[ProfileSpawnerError]] = {}
         allowed = _START_SECONDS + 10 * self._timeout + _SECONDS_PER_ITEM * len(units)

@@ -132,7 +132,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _matters(change: watchfiles.Change, path: str) -> bool:
-    """Tell whether a path can be a part of a profile. The links of a mounted ConfigMap begin with two dots."""
+    """Return whether a path can be a part of a profile. The links of a mounted ConfigMap begin with two dots."""
     del change
     name = Path(path).name
     return name.startswith("..") or not is_temporary(name)
