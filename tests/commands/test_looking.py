@@ -36,7 +36,7 @@ def test_list_has_every_profile_with_what_one_gets_and_for_whom(run):
     gpu = rows[1]
     assert gpu["resources"] == "4 CPU, 16G, 1 nvidia.com/gpu"
     assert gpu["for"] == "groups: gpu"
-    assert gpu["origin"] == "profile_spawner/demo/profiles/labs.py:17"
+    assert gpu["origin"] == "profile_spawner/demo/profiles/labs.py:18"
     assert gpu["options"] == ["gpus", "lab/threads"]
     table = run("list", "--profiles-dir", DEMO)
     assert all(slug in table for slug in DEMO_SLUGS)
@@ -74,7 +74,7 @@ def test_without_any_source_the_configuration_here_counts_or_the_built_in_profil
 def test_show_has_every_effective_value_with_its_origin(run):
     """Inherited ones, those of hooks, of params and of objects too."""
     values = {row["field"]: row for row in run.json("show", "gpu-lab", "--profiles-dir", DEMO)["values"]}
-    assert values["display_name"]["origin"] == "profile_spawner/demo/profiles/labs.py:21"
+    assert values["display_name"]["origin"] == "profile_spawner/demo/profiles/labs.py:22"
     assert values["cpu_limit"]["value"] == 4
     assert values["cpu_limit"]["origin"].startswith("profile_spawner/apps/jupyterlab/jupyterlab_profiles.py:")
     several = {
