@@ -89,13 +89,31 @@ class TrialClient:
                 "memory": self._memory,
                 "configurator": self._configurator,
             }
-            result.update(self._try(left, request, deadline, set(result)))
+            found = self._try(left, request, deadline, set(result))
+            if found is None:
+                found = self._each_alone(left, request, deadline, set(result))
+            result.update(found)
         return result
+
+    def _each_alone(
+        self, units: Sequence[Unit], request: Mapping[str, Any], deadline: float, done: set[str]
+    ) -> dict[str, list[ProfileSpawnerError]]:
+        """Return the first unit that makes a worker of its own disappear; nothing when none does so again."""
+        for unit in units:
+            if self._try([unit], {**request, "units": [unit]}, deadline, done) is None:
+                text = "the trial worker was killed while the module was loaded (SIGKILL)"
+                return {unit.key: [SourceError(text, origin=Origin(unit.name), hint="Look for os.kill, and at memory")]}
+        return {}
 
     def _try(
         self, units: Sequence[Unit], request: Mapping[str, Any], deadline: float, done: set[str]
-    ) -> dict[str, list[ProfileSpawnerError]]:
-        """Start one worker; return what it said, with at least one unit."""
+    ) -> dict[str, list[ProfileSpawnerError]] | None:
+        """Start one worker; return what it said, about at least one unit.
+
+        Returns:
+            `None` when the worker disappeared without a word of its parent process. A module that kills that process
+            can go on for a moment and report success, so nothing that such a worker said counts.
+        """
         result: dict[str, list[ProfileSpawnerError]] = {}
         current = units[0]
         end: Mapping[str, Any] = {"end": "exit", "number": 0}
@@ -110,6 +128,8 @@ class TrialClient:
                         end = answer
             except (OSError, ValueError) as e:
                 end = {"end": "failed", "why": str(e)}
+            if end["end"] == "lost":
+                return None
             trace.seek(0)
             text = trace.read(64 * 1024).decode("utf-8", "replace")
         if current.key not in result and len(result) < len(units):
@@ -142,8 +162,7 @@ class TrialClient:
                         yield answer
                         if "end" in answer:
                             return
-            # The worker or its parent was killed.
-            yield {"end": "signal", "number": signal.SIGKILL}
+            yield {"end": "lost"}
         except TimeoutError:
             yield {"end": "timeout"}
         finally:
@@ -206,15 +225,19 @@ def _culprit(trace: str, units: Sequence[Unit], current: Unit, done: set[str]) -
 
 
 def _plain(collector: Collector) -> dict[str, Any]:
-    """Return params and collections as plain data, because frozen values cannot be pickled."""
-    params = [{f.name: _value(getattr(p, f.name)) for f in dataclasses.fields(p)} for p in collector.params.values()]
+    """Return params and collections as plain data, because frozen values cannot be pickled.
+
+    Whether they come from documents is left out: the hub judges what documents set, and a module is not refused for it.
+    """
+    params = [_fields(param) for param in collector.params.values()]
     for values, param in zip(params, collector.params.values(), strict=True):
         if not param.has_default:
             del values["default"]
-    collections = [
-        {f.name: _value(getattr(c, f.name)) for f in dataclasses.fields(c)} for c in collector.collections.values()
-    ]
-    return {"params": params, "collections": collections}
+    return {"params": params, "collections": [_fields(collection) for collection in collector.collections.values()]}
+
+
+def _fields(item: Any) -> dict[str, Any]:
+    return {f.name: _value(getattr(item, f.name)) for f in dataclasses.fields(item) if f.name != "judged"}
 
 
 def _value(value: Any) -> Any:
