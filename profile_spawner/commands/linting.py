@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, did_you_mean
-from profile_spawner.profiles.attributes import ATTRIBUTES
 
 from .findings import Finding, Level
 
@@ -19,62 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["lint_entry", "unknown_settings"]
 
-ENTRY_KEYS = frozenset(name for name, attribute in ATTRIBUTES.items() if attribute.plain)
-_OPTION_KEYS = frozenset(
-    {
-        "display_name",
-        "choices",
-        "unlisted_choice",
-        "type",
-        "description",
-        "default",
-        "min",
-        "max",
-        "step",
-        "integer",
-        "unit",
-        "pattern",
-        "validation_message",
-        "placeholder",
-        "max_length",
-        "required",
-        "advanced",
-        "read_only",
-        "when",
-        "allowed_groups",
-        "allowed_users",
-        "is_available_to",
-        "kubespawner_override",
-        "kubespawner_override_off",
-        "dynamic_image_building",
-    }
-)
-_CHOICE_KEYS = frozenset(
-    {
-        "display_name",
-        "description",
-        "default",
-        "kubespawner_override",
-        "allowed_groups",
-        "allowed_users",
-        "is_available_to",
-    }
-)
-_UNLISTED_KEYS = frozenset(
-    {
-        "enabled",
-        "display_name",
-        "display_name_in_choices",
-        "description_in_choices",
-        "validation_regex",
-        "validation_message",
-        "placeholder",
-        "max_length",
-        "kubespawner_override",
-        "allowed_groups",
-        "allowed_users",
-    }
-)
 _MISTAKEN = {
     "env": "environment",
     "extra_env": "environment",
@@ -139,15 +82,18 @@ def unknown_settings(found: Loaded) -> Iterator[Finding]:
 
 class _Linter:
     def __init__(self, entry: Mapping[str, Any], traits: frozenset[str], where: Where) -> None:
+        from profile_spawner.profiles.attributes import ATTRIBUTES
+
         self._entry = entry
         self._traits = traits
         self._where = where
         self._profile = str(entry.get("slug") or entry.get("display_name") or "")
+        self._entry_keys = frozenset(name for name, attribute in ATTRIBUTES.items() if attribute.plain)
 
     def all(self) -> Iterator[Finding]:
         """Yield everything."""
         entry = self._entry
-        yield from self._keys(entry, (), ENTRY_KEYS, "a profile")
+        yield from self._keys(entry, (), self._entry_keys, "a profile")
         yield from self._override(entry.get("kubespawner_override"), ("kubespawner_override",))
         yield from self._groups(entry, ())
         options = entry.get("profile_options")
@@ -157,7 +103,10 @@ class _Linter:
                 yield from self._option(option, path)
 
     def _option(self, option: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Finding]:
-        yield from self._keys(option, path, _OPTION_KEYS, "an option")
+        from profile_spawner.profiles.options import OPTION_TYPES, Choice, Unlisted
+
+        known = frozenset().union(*(cls.keys for cls in OPTION_TYPES.values()))
+        yield from self._keys(option, path, known | {"dynamic_image_building"}, "an option")
         yield from self._groups(option, path)
         for key in ("kubespawner_override", "kubespawner_override_off"):
             yield from self._override(option.get(key), (*path, key))
@@ -167,7 +116,7 @@ class _Linter:
             inner = (*path, "choices", name)
             if not isinstance(choice, Mapping):
                 continue
-            yield from self._keys(choice, inner, _CHOICE_KEYS, "a choice")
+            yield from self._keys(choice, inner, Choice.keys, "a choice")
             yield from self._override(choice.get("kubespawner_override"), (*inner, "kubespawner_override"))
             yield from self._groups(choice, inner)
             if choice.get("default"):
@@ -179,7 +128,7 @@ class _Linter:
         unlisted = option.get("unlisted_choice")
         if isinstance(unlisted, Mapping):
             inner = (*path, "unlisted_choice")
-            yield from self._keys(unlisted, inner, _UNLISTED_KEYS, "unlisted_choice")
+            yield from self._keys(unlisted, inner, Unlisted.keys | {"description_in_choices"}, "unlisted_choice")
             yield from self._override(unlisted.get("kubespawner_override"), (*inner, "kubespawner_override"))
             if unlisted.get("enabled") and not unlisted.get("validation_regex"):
                 message = "users may type anything here: add a validation_regex"
@@ -222,7 +171,7 @@ class _Linter:
             return
         for key, value in override.items():
             here = (*path, key)
-            if key in ENTRY_KEYS and key not in self._traits:
+            if key in self._entry_keys and key not in self._traits:
                 yield self._found(
                     "error", "misplaced-key", "has no effect in kubespawner_override: is it indented wrongly?", here
                 )

@@ -37,6 +37,9 @@ __all__ = [
     "parse_options",
 ]
 
+ACCESS_KEYS = frozenset({"allowed_groups", "allowed_users", "is_available_to"})
+"""The keys that say who may use something."""
+
 UNLISTED = "--unlisted-choice"
 """The suffix under which KubeSpawner sends a typed value."""
 
@@ -97,8 +100,18 @@ class _Declared(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
 
+    keys: ClassVar[frozenset[str]] = frozenset()
+    """The keys that a dictionary may have."""
+
     access: SkipValidation[Access] = Field(default=EVERYBODY, exclude=True)
     """The access rule: `allowed_groups`, `allowed_users` and `is_available_to` of the dictionary."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Collect the keys of a declaration when its class is made."""
+        super().__pydantic_init_subclass__(**kwargs)
+        fields = {field.alias or name for name, field in cls.model_fields.items()}
+        cls.keys = frozenset(fields - {"name", "access", "param"}) | ACCESS_KEYS
 
     @model_validator(mode="before")
     @classmethod
@@ -190,9 +203,6 @@ class Option(_Declared):
         param: The param that this option sets instead of an override.
     """
 
-    keys: ClassVar[frozenset[str]] = frozenset()
-    """The keys that a dictionary of this type may have."""
-
     name: str
     kind: str = Field(alias="type")
     display_name: _Text = ""
@@ -202,14 +212,6 @@ class Option(_Declared):
     read_only: _Truth = False
     when: Annotated[Mapping[str, _Values], BeforeValidator(_mapping)] = Field(default_factory=dict)
     param: str | None = None
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Collect the keys of a type when its class is made."""
-        super().__pydantic_init_subclass__(**kwargs)
-        fields = {field.alias or name for name, field in cls.model_fields.items()}
-        access = {"allowed_groups", "allowed_users", "is_available_to"}
-        cls.keys = frozenset(fields - {"name", "access", "param"}) | access
 
     @property
     def label(self) -> str:

@@ -227,7 +227,7 @@ def _writer(path: Path, versions: list[str], stop: threading.Event, keep_open: b
             for piece in pieces:
                 with path.open("a") as f:
                     f.write(piece)
-        time.sleep(0.6)
+        time.sleep(2.2)
 
 
 @pytest.mark.parametrize("keep_open", [True, False])
@@ -244,14 +244,14 @@ async def test_half_written_files_are_never_seen(
 
     versions = [version(v) for v in range(3)]
     path = put(folder, "doc.yaml", versions[0])
-    service = make_service(profiles_dirs=(), profile_documents=(folder,), settle=0.25)
+    service = make_service(profiles_dirs=(), profile_documents=(folder,), settle=1.0)
     await service.ready()
     stop = threading.Event()
     writer = threading.Thread(target=_writer, args=(path, versions, stop, keep_open))
     writer.start()
     seen = set()
     try:
-        for _ in range(600):
+        for _ in range(1500):
             if len(seen) > 2:
                 break
             await asyncio.sleep(0.01)  # the writer's pace, not a wait for something
