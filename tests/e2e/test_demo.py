@@ -309,7 +309,7 @@ async def test_a_user_picks_the_gpu_lab_and_lands_in_it(page: Any, demo: Demo, c
     (pod,) = await cluster.items("pods")
     (container,) = pod["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert container["resources"]["limits"]["cpu"] == "4"
+    assert float(container["resources"]["limits"]["cpu"]) == 4
     assert container["resources"]["limits"]["memory"] in ("16Gi", str(16 * 2**30))
     mounts = {m["mountPath"] for m in container["volumeMounts"]}
     assert {"/home/jovyan", "/workspace", "/workspace/.bashrc", "/workspace/.bash_login"} <= mounts
