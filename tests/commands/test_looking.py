@@ -204,7 +204,7 @@ def test_explain_says_why_there_is_no_value(run, write):
     words = ("explain", "-f", config, "-g", "gpu", "-p", "small-lab")
     found = {one["name"]: one for one in run.json(*words, code=1)}
     table = run(*words, code=1)
-    for name, why in (("lab/threads", "'many' is not"), ("course/name", "nobody")):
+    for name, why in (("lab/threads", '"many" is not'), ("course/name", "nobody")):
         assert why in found[name]["error"]
         assert f"Error: {found[name]['error']}" in table
     assert "null" not in table
