@@ -432,6 +432,30 @@ class MultiOption(_Listed):
         return f"the default names {unknown}, which are not among the choices" if unknown else super().problem()
 
 
+class _Filled(Option):
+    """An option whose value is put into its override, in place of `{value}`."""
+
+    default: Any = None
+    override: _Override = _override()
+
+    @overriding
+    def default_for(self, user: UserInfo | None) -> Any:
+        return self.default
+
+    @overriding
+    def overrides(self, value: Any, *, typed: bool) -> list[dict[str, Any]]:
+        return [fill_value(self.override, value, typed=typed)] if self.override else []
+
+    @overriding
+    def overrides_by_value(self) -> Mapping[str, Mapping[str, Any]]:
+        return {"*": self.override}
+
+    @overriding
+    def problem(self) -> str:
+        wrong = self.check(self.default, UserInfo(""))[1] if self.default is not None else ""
+        return f"the default does not fit: {wrong}" if wrong else super().problem()
+
+
 _NUMBERS = {
     (True, True): marked("a number from %(low)s to %(high)s"),
     (True, False): marked("a number of at least %(low)s"),
@@ -446,7 +470,7 @@ _WHOLE_NUMBERS = {
 }
 
 
-class NumberOption(Option):
+class NumberOption(_Filled):
     """A number.
 
     Attributes:
@@ -460,17 +484,11 @@ class NumberOption(Option):
     """
 
     kind: Literal["number"] = Field(default="number", alias="type")
-    default: Any = None
     minimum: _Number = Field(default=None, alias="min")
     maximum: _Number = Field(default=None, alias="max")
     step: _Number = None
     integer: _Truth = False
     unit: _Text = ""
-    override: _Override = _override()
-
-    @overriding
-    def default_for(self, user: UserInfo | None) -> Any:
-        return self.default
 
     @overriding
     def check(self, value: Any, user: UserInfo) -> Checked:
@@ -479,14 +497,6 @@ class NumberOption(Option):
             return None, Text("“%(name)s” must be %(number)s.", name=self.label, number=self._bounds())
         valid = int(number) if number == int(number) else number
         return valid, label_problem(self.label, self.override, valid)
-
-    @overriding
-    def overrides(self, value: Any, *, typed: bool) -> list[dict[str, Any]]:
-        return [fill_value(self.override, value, typed=typed)] if self.override else []
-
-    @overriding
-    def overrides_by_value(self) -> Mapping[str, Mapping[str, Any]]:
-        return {"*": self.override}
 
     @overriding
     def samples(self) -> Iterator[Any]:
@@ -498,8 +508,7 @@ class NumberOption(Option):
             return f"min {self.minimum} is more than max {self.maximum}"
         if self.step is not None and self.step <= 0:
             return f"step must be more than 0, not {self.step}"
-        wrong = self.check(self.default, UserInfo(""))[1] if self.default is not None else ""
-        return f"the default does not fit: {wrong}" if wrong else super().problem()
+        return super().problem()
 
     def _bounds(self) -> str:
         low, high = (f"{n:g}" if n is not None else "" for n in (self.minimum, self.maximum))
@@ -579,7 +588,7 @@ class SwitchOption(Option):
         yield not self.default
 
 
-class TextOption(Option):
+class TextOption(_Filled):
     """A line of text.
 
     Attributes:
@@ -592,16 +601,10 @@ class TextOption(Option):
     """
 
     kind: Literal["text"] = Field(default="text", alias="type")
-    default: Any = None
     pattern: _Pattern = None
     message: _Text = Field(default="", alias="validation_message")
     placeholder: _Text = ""
     max_length: int = MAX_TEXT
-    override: _Override = _override()
-
-    @overriding
-    def default_for(self, user: UserInfo | None) -> Any:
-        return self.default
 
     @overriding
     def check(self, value: Any, user: UserInfo) -> Checked:
@@ -609,21 +612,8 @@ class TextOption(Option):
         return text, problem or label_problem(self.label, self.override, text)
 
     @overriding
-    def overrides(self, value: Any, *, typed: bool) -> list[dict[str, Any]]:
-        return [fill_value(self.override, value, typed=typed)] if self.override else []
-
-    @overriding
-    def overrides_by_value(self) -> Mapping[str, Mapping[str, Any]]:
-        return {"*": self.override}
-
-    @overriding
     def reaches_shell(self) -> bool:
         return in_shell_command(self.override)
-
-    @overriding
-    def problem(self) -> str:
-        wrong = self.check(self.default, UserInfo(""))[1] if self.default is not None else ""
-        return f"the default does not fit: {wrong}" if wrong else super().problem()
 
 
 OPTION_TYPES: Mapping[str, type[Option]] = {
