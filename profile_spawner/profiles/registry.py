@@ -29,8 +29,10 @@ from profile_spawner.errors import (
     shorten,
 )
 from profile_spawner.names import content_hash, slugify
+from profile_spawner.params.constraint import Constraint
 from profile_spawner.params.definition import Param, ParamRef, thaw
-from profile_spawner.params.layers import GLOBAL, Ceiling, Collection, Resolved, Resolver
+from profile_spawner.params.evaluator import Resolved
+from profile_spawner.params.layers import GLOBAL, Collection, Resolver
 from profile_spawner.params.templates import references_in, to_text
 
 from .access import Access, UserInfo
@@ -684,11 +686,11 @@ def _refuse_judged(cls: type[BaseAppProfile], resolver: Resolver, resolved: Reso
         if not isinstance(ref, ParamRef):
             continue
         for name in sorted({ref.name, *resolved.inserted(ref.name)}):
-            for found in resolver.judged(resolved.explain(name)) if name in resolved else ():
+            for origin in resolver.judged(resolved.explain(name)) if name in resolved else ():
                 raise ParamError(
                     f"decides on {attribute}, and a document sets it",
                     profile=cls.slug,
-                    origin=found.origin or origin_of(cls),
+                    origin=origin or origin_of(cls),
                     field=f"param {name}",
                     hint="Set it in Python or in the hub's configuration (param_values)",
                 )
@@ -723,7 +725,7 @@ def _param_options(
     """
     attributes = {name: getattr(cls, name) for name in ATTRIBUTES if name != "params"}
     used = {*_fed(cls), *references_in(attributes), *cls.user_settable}
-    for name in resolver.walk_of(cls.slug):
+    for name in resolver.inherited(cls.slug):
         used.update(resolver.collections[name].params)
     used.update(*[params.inserted(name) for name in used])
     sensitive = _sensitive(cls, resolver)
@@ -760,16 +762,16 @@ def _param_options(
 
 def _within(option: Option, enforced: Any) -> Option:
     """Return an option limited by the administrator's constraint. A fixed value becomes read-only."""
-    ceiling = Ceiling.of(enforced)
-    if ceiling is None:
+    constraint = Constraint.of(enforced)
+    if constraint is None:
         return option.model_copy(update={"read_only": True})
     if isinstance(option, NumberOption):
-        upper = [m for m in (option.maximum, ceiling.maximum) if isinstance(m, int | float)]
-        lower = [m for m in (option.minimum, ceiling.minimum) if isinstance(m, int | float)]
+        upper = [m for m in (option.maximum, constraint.maximum) if isinstance(m, int | float)]
+        lower = [m for m in (option.minimum, constraint.minimum) if isinstance(m, int | float)]
         bounds = {"maximum": min(upper, default=None), "minimum": max(lower, default=None)}
         return option.model_copy(update=bounds)
-    if ceiling.allowed is not None and option.listed():
-        allowed = {to_text(thaw(a)) for a in ceiling.allowed}
+    if constraint.allowed is not None and option.listed():
+        allowed = {to_text(thaw(a)) for a in constraint.allowed}
         return option.model_copy(update={"choices": tuple(c for c in option.listed() if c.name in allowed)})
     return option
 
