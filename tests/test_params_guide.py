@@ -15,7 +15,8 @@ from profile_spawner.hub.layers import layers_for, layers_key
 from profile_spawner.hub.settings import HubTraits
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.registry import Collector, Snapshot, collecting, make_snapshot, profile_registry
+from profile_spawner.profiles.registry import Collector, collecting, profile_registry
+from profile_spawner.profiles.snapshot import Snapshot, make_snapshot
 from tests.documentation import ROOT, code_blocks
 
 PAGE = ROOT / "docs" / "params.md"

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from profile_spawner.commands.choices import every_choice
-from profile_spawner.profiles.registry import Origin, make_entry, raw_profiles
+from profile_spawner.errors import Origin
+from profile_spawner.profiles.entry import make_entry
+from profile_spawner.profiles.plain_entries import raw_profiles
 from tests.control_plane import real_only
 
 from .conftest import DEMO
