@@ -15,9 +15,9 @@ from tornado import web
 from traitlets import default
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.page.handlers import SEARCH_LIMIT, Asked, static_url
-from profile_spawner.page.hub_pages import HubPages, Viewer, problem_notices
+from profile_spawner.page.hub_pages import SEARCH_LIMIT, HubPages, SearchRequest, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
+from profile_spawner.page.static_files import static_url
 from profile_spawner.profiles.registry import Snapshot
 from profile_spawner.profiles.selection import Rejection
 from profile_spawner.texts import Text
@@ -133,7 +133,7 @@ class FormMixin:
         if self.pages.capacity is not None and spawner.api is not None:
             self.pages.capacity.start(lambda: spawner.api.api_client)
         viewer = Viewer(user, spawner.viewed_by_admin, await self.page_layers(snapshot, failed), spawner.language)
-        deck = await self.pages.deck(snapshot, viewer)
+        cards = await self.pages.card_list(snapshot, viewer)
         notices: list[str] = []
         problems = rejected.rejection.problems if rejected is not None and rejected.rejection is not None else ()
         stored = dict(spawner.user_options or {})
@@ -143,13 +143,15 @@ class FormMixin:
         else:
             selected, values = self._still_valid(snapshot, stored, notices) if stored else (None, {})
         entry = snapshot.find(selected) if isinstance(selected, str) else None
-        position = deck.index_of(entry.slug if entry is not None else deck.default)
-        await deck.prepare([position] if position is not None else [])
+        shown = entry.slug if entry is not None else None
         server = rejected.server if rejected is not None else spawner.name
         served = running_hub() is not None
         return PageRequest(
-            cards=deck,
-            selected=entry.slug if entry is not None else None,
+            cards=await cards.first(shown or cards.default),
+            total=len(cards),
+            cache=cards.pages,
+            selected=shown,
+            default=cards.default,
             values=values,
             problems=problems,
             notices=tuple(notices),
@@ -236,7 +238,7 @@ def spawn_url(base_url: str, user: str, server: str) -> str:
     return f"{base_url}spawn/{user}" + (f"/{url_escape_path(server)}" if server else "")
 
 
-async def search_profiles(asked: Asked) -> tuple[str, int]:
+async def search_profiles(search: SearchRequest) -> tuple[str, int]:
     """Answer a search in the profiles of one server.
 
     Returns:
@@ -245,7 +247,7 @@ async def search_profiles(asked: Asked) -> tuple[str, int]:
     Raises:
         tornado.web.HTTPError: with status 404 on a hub whose servers have another spawner.
     """
-    spawner = asked.user.spawners[asked.server if asked.server in asked.user.spawners else ""]
+    spawner = search.user.spawners[search.server if search.server in search.user.spawners else ""]
     if not hasattr(spawner, "catalogue"):
         raise web.HTTPError(404)
     snapshot = await spawner.catalogue()
@@ -253,22 +255,20 @@ async def search_profiles(asked: Asked) -> tuple[str, int]:
         return "", 0
     pages: HubPages = spawner.pages
     layers = await spawner.page_layers(snapshot, [])
-    viewer = Viewer(spawner.user_info, asked.admin, layers, asked.language)
-    deck = await pages.deck(snapshot, viewer)
-    found = await pages.decks(snapshot).search(deck, asked.words.lower().split())
-    shown = found[: SEARCH_LIMIT if asked.fragment else LINKS_LIMIT]
-    await deck.prepare(shown)
-    cards = [deck[n] for n in shown]
+    viewer = Viewer(spawner.user_info, search.admin, layers, search.language)
+    cards = await pages.card_list(snapshot, viewer)
+    found = await pages.card_lists(snapshot).search(cards, search.words.lower().split())
     base = spawner.hub.base_url
     request = PageRequest(
-        cards=(),
+        cards=await cards.cards(found[: SEARCH_LIMIT if search.fragment else LINKS_LIMIT]),
+        total=len(found),
         static=static_url(base),
-        language=asked.language,
-        link=spawn_url(base, asked.user.escaped_name, asked.server),
+        language=search.language,
+        link=spawn_url(base, search.user.escaped_name, search.server),
         link_prefix=LINK_PREFIX,
         capacity=pages.capacity,
     )
-    if asked.fragment:
-        return pages.renderer.render_cards(request, cards), len(found)
-    fields = {"server": asked.server, "user": asked.user.name}
-    return pages.renderer.render_all(request, cards, len(found), asked.words, fields), len(found)
+    if search.fragment:
+        return pages.renderer.render_cards(request), len(found)
+    fields = {"server": search.server, "user": search.user.name}
+    return pages.renderer.render_links(request, search.words, fields), len(found)

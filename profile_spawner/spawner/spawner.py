@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 import copy
 import functools
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jupyterhub.handlers import default_handlers
 from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
 from sqlalchemy.orm import object_session
@@ -28,7 +28,6 @@ from traitlets.config.loader import LazyConfigValue
 from profile_spawner.errors import BuildError, ParamError, ProfileSpawnerError, shorten
 from profile_spawner.hub.layers import group_properties, layers_for
 from profile_spawner.hub.settings import HubTraits
-from profile_spawner.page.handlers import routes
 from profile_spawner.page.translations import gettext_for
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild
@@ -427,6 +426,8 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
                 yield event
 
 
-# JupyterHub reads its own list of handlers when it has imported the spawner's class and read its configuration.
-default_handlers.extend(routes(search_profiles))
+if "jupyterhub.handlers" in sys.modules:  # in a hub, which has imported its handlers before its spawner
+    from profile_spawner.page.handlers import add_handlers
+
+    add_handlers(search_profiles)
 start_with_hub(ProfileSpawner)
