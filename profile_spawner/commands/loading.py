@@ -29,7 +29,8 @@ from .output import working
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-    from profile_spawner.profiles.registry import Entry, Snapshot
+    from profile_spawner.profiles.entry import Entry
+    from profile_spawner.profiles.snapshot import Snapshot
 
     from .chart import Values
     from .places import Places
@@ -145,7 +146,8 @@ async def loaded(
     """
     from profile_spawner.hub.profile_service import HubProfiles
     from profile_spawner.kube.connection import without_cluster
-    from profile_spawner.profiles.registry import Snapshot, profile_registry
+    from profile_spawner.profiles.registry import profile_registry
+    from profile_spawner.profiles.snapshot import Snapshot
 
     profile_registry.clear()
     config = read_config(sources)

@@ -25,7 +25,7 @@ from .loading import LoadedProfiles, Sources, Whose, loaded, run, with_reader, w
 from .output import progress
 
 if TYPE_CHECKING:
-    from profile_spawner.profiles.registry import Entry
+    from profile_spawner.profiles.entry import Entry
 
     from .places import Where
 

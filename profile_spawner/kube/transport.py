@@ -171,16 +171,21 @@ class Transport:
         budget = budget or self.budget()
         backoff = Backoff(self.first_pause)
         timeout, attempts, ambiguous = self.request_timeout, 0, False
+        failure: KubeFailure | None = None
         with self._lag:
             while True:
                 attempts += 1
+                cut_short = budget.left < timeout
                 try:
                     patience = max(0.001, min(timeout, budget.left)) * budget.slowness
                     return await self.once(method, path, body, query, accept, patience)
                 except _FAULTS as exc:
-                    failure = classify(exc, what=what, profile=profile)
-                assert isinstance(failure, KubeFailure)
-                ambiguous = failure.ambiguous = failure.ambiguous or ambiguous
+                    earlier, current = failure, classify(exc, what=what, profile=profile)
+                assert isinstance(current, KubeFailure)
+                ambiguous = ambiguous or current.ambiguous
+                # What the API server said before is the reason, not that the budget left no time to ask again.
+                failure = earlier if earlier and current.reason == "timeout" and cut_short else current
+                failure.ambiguous = ambiguous
                 if failure.reason == "timeout":
                     timeout = min(timeout * 2, _LONGEST_REQUEST)
                 pause = backoff.pause(failure.retry_after)

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from cachetools import LRUCache
 
 from profile_spawner.profiles.access import Access, UserInfo
-from profile_spawner.profiles.registry import Entry, Snapshot
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.selection import offer_for
+from profile_spawner.profiles.snapshot import Snapshot
 
 from .cards import Card, GpuDemand, badges_for, card_of, search_text
 

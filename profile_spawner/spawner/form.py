@@ -18,8 +18,8 @@ from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.page.hub_pages import SEARCH_LIMIT, HubPages, SearchRequest, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
 from profile_spawner.page.static_files import static_url
-from profile_spawner.profiles.registry import Snapshot
 from profile_spawner.profiles.selection import Rejection
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
 
 from .refusals import running_hub

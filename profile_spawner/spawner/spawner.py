@@ -32,8 +32,9 @@ from profile_spawner.page.translations import gettext_for
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.registry import Entry, Snapshot
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.selection import Offer, Rejection, Selection, from_form
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
 
 from .applying import TraitKeeper, apply_build, apply_raw
