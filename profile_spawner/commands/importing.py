@@ -305,7 +305,7 @@ async def _compare(
     """
     import tempfile
 
-    from profile_spawner.profiles.registry import raw_profiles
+    from profile_spawner.profiles.plain_entries import raw_profiles
     from profile_spawner.spawner import KubeSpawner
 
     with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:

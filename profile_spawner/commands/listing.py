@@ -17,8 +17,8 @@ from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_reade
 from .output import Format, OutputOption, make_table, place, plain, print_data, progress, report_problems
 
 if TYPE_CHECKING:
+    from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.options import Option
-    from profile_spawner.profiles.registry import Entry
 
     from .places import Where
 

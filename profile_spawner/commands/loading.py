@@ -28,7 +28,8 @@ from .output import working
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-    from profile_spawner.profiles.registry import Entry, Snapshot
+    from profile_spawner.profiles.entry import Entry
+    from profile_spawner.profiles.snapshot import Snapshot
 
     from .chart import Values
     from .places import Places
@@ -139,7 +140,8 @@ async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool 
         SourceError: when a configuration file cannot be read, or has a value that its setting does not take.
     """
     from profile_spawner.kube.connection import without_cluster
-    from profile_spawner.profiles.registry import Snapshot, profile_registry
+    from profile_spawner.profiles.registry import profile_registry
+    from profile_spawner.profiles.snapshot import Snapshot
 
     profile_registry.clear()
     config = read_config(sources)

@@ -25,7 +25,7 @@ from .loading import Loaded, Sources, Whose, loaded, run, with_reader, with_sour
 from .output import progress
 
 if TYPE_CHECKING:
-    from profile_spawner.profiles.registry import Entry
+    from profile_spawner.profiles.entry import Entry
 
     from .places import Where
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.options import Option
-from profile_spawner.profiles.registry import Entry
 from profile_spawner.profiles.selection import Offer
 from profile_spawner.texts import Gettext, Text, marked, said
 

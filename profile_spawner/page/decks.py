@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import overload
 
 from profile_spawner.profiles.access import Access, UserInfo
-from profile_spawner.profiles.registry import Entry, Snapshot
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.selection import offer_for
+from profile_spawner.profiles.snapshot import Snapshot
 
 from .cards import Card, Wants, badges_for, card_of
 

@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary, ref
 
 from profile_spawner.hub.layers import layers_key
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.registry import Entry, Snapshot
+from profile_spawner.profiles.entry import Entry
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
 
 from .capacity import CapacityView

@@ -13,15 +13,10 @@ from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, shorten
 from profile_spawner.params.layers import Resolver
-from profile_spawner.profiles.registry import (
-    Entry,
-    Snapshot,
-    direct_collector,
-    duplicate,
-    make_resolver,
-    param_problems,
-    with_availability,
-)
+from profile_spawner.profiles.entry import Entry, with_availability
+from profile_spawner.profiles.profile_params import make_resolver, param_problems
+from profile_spawner.profiles.registry import direct_collector, duplicate
+from profile_spawner.profiles.snapshot import Snapshot
 
 from .changes import Change, changes_between
 from .entries import EntryMaker, param_signature, place_of

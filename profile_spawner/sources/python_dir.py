@@ -13,7 +13,8 @@ from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError
 from profile_spawner.profiles.base import line_pattern
-from profile_spawner.profiles.registry import Collector, RawProfile, collecting
+from profile_spawner.profiles.plain_entries import RawProfile
+from profile_spawner.profiles.registry import Collector, collecting
 
 from .importing import RESERVED, Finder, FolderNamespace, ModuleFiles
 from .python_files import FolderScan

@@ -19,7 +19,7 @@ from profile_spawner.errors import ClusterError, Origin, ProfileSpawnerError, So
 from profile_spawner.kube import connection
 from profile_spawner.kube.watching import ConfigMapWatch
 from profile_spawner.metrics import hub_metrics
-from profile_spawner.profiles.registry import Snapshot
+from profile_spawner.profiles.snapshot import Snapshot
 
 from .building import Builder, Built
 from .changes import Change, describe_changes

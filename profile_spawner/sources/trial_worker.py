@@ -35,7 +35,8 @@ from profile_spawner.errors import BuildError, Origin, ParamError, ProfileSpawne
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Collection
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.registry import Collector, collecting, make_resolver
+from profile_spawner.profiles.profile_params import make_resolver
+from profile_spawner.profiles.registry import Collector, collecting
 
 from .entries import EntryMaker
 from .entry_points import load_entry_point

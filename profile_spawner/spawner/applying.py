@@ -16,7 +16,7 @@ from traitlets import Bool, Float, Int, TraitError, Unicode
 
 from profile_spawner.errors import BuildError, ConflictError, shorten
 from profile_spawner.profiles.base import ProfileBuild
-from profile_spawner.profiles.registry import Entry
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.selection import Selection
 from profile_spawner.profiles.trait_merge import merge_trait
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub.utils import maybe_future
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.profiles.registry import Snapshot
 from profile_spawner.profiles.selection import Rejection, Selection
+from profile_spawner.profiles.snapshot import Snapshot
 
 from .form import remember_rejected, uses_own_template
 from .refusals import refusal, silent

@@ -17,8 +17,8 @@ from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.page.handlers import SEARCH_LIMIT, Asked, static_url
 from profile_spawner.page.hub_pages import HubPages, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
-from profile_spawner.profiles.registry import Snapshot
 from profile_spawner.profiles.selection import Rejection
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
 
 from .seams import running_hub

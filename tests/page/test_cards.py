@@ -10,9 +10,10 @@ from profile_spawner.page.cards import Wants, badges_for, card_of, option_badges
 from profile_spawner.page.decks import Decks
 from profile_spawner.page.render import PageRenderer, PageRequest
 from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.options import parse_options
-from profile_spawner.profiles.registry import Entry, Snapshot
 from profile_spawner.profiles.selection import Offer
+from profile_spawner.profiles.snapshot import Snapshot
 
 ADA = UserInfo("ada")
 GPU = "nvidia.com/gpu"

@@ -14,9 +14,10 @@ from profile_spawner.page.render import PageRequest
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Resolver
 from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.options import parse_options
-from profile_spawner.profiles.registry import Entry, Snapshot
 from profile_spawner.profiles.selection import Offer
+from profile_spawner.profiles.snapshot import Snapshot
 
 SETTINGS = SimpleNamespace(page_template_paths=[], category_order=[], capacity_interval=0.0)
 OPTIONS: dict[str, Any] = {"size": {"choices": {"s": {}, "l": {}}}}
