@@ -14,9 +14,9 @@ from jupyterhub.utils import url_escape_path
 from tornado import web
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.page.handlers import SEARCH_LIMIT, Asked, static_url
-from profile_spawner.page.hub_pages import HubPages, Viewer, problem_notices
+from profile_spawner.page.hub_pages import SEARCH_LIMIT, HubPages, SearchRequest, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
+from profile_spawner.page.static_files import static_url
 from profile_spawner.profiles.selection import Rejection
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
@@ -131,7 +131,7 @@ class SpawnForm:
             self._pages.capacity.start(lambda: spawner.api.api_client)
         layers = await page_layers(spawner, snapshot, self._for_admins)
         seen_by = Viewer(user, bool(getattr(viewer(), "admin", False)), layers, spawner.language)
-        deck = await self._pages.deck(snapshot, seen_by)
+        cards = await self._pages.card_list(snapshot, seen_by)
         notices: list[str] = []
         problems = rejected.rejection.problems if rejected is not None and rejected.rejection is not None else ()
         stored = dict(spawner.user_options or {})
@@ -141,13 +141,15 @@ class SpawnForm:
         else:
             selected, values = self._still_valid(snapshot, stored, notices) if stored else (None, {})
         entry = snapshot.find(selected) if isinstance(selected, str) else None
-        position = deck.index_of(entry.slug if entry is not None else deck.default)
-        await deck.prepare([position] if position is not None else [])
+        shown = entry.slug if entry is not None else None
         server = rejected.server if rejected is not None else spawner.name
         served = running_hub() is not None
         return PageRequest(
-            cards=deck,
-            selected=entry.slug if entry is not None else None,
+            cards=await cards.first(shown or cards.default),
+            total=len(cards),
+            cache=cards.pages,
+            selected=shown,
+            default=cards.default,
             values=values,
             problems=problems,
             notices=tuple(notices),
@@ -241,7 +243,7 @@ def spawn_url(base_url: str, user: str, server: str) -> str:
     return f"{base_url}spawn/{user}" + (f"/{url_escape_path(server)}" if server else "")
 
 
-async def search_profiles(asked: Asked) -> tuple[str, int]:
+async def search_profiles(search: SearchRequest) -> tuple[str, int]:
     """Answer a search in the profiles of one server.
 
     Returns:
@@ -250,7 +252,7 @@ async def search_profiles(asked: Asked) -> tuple[str, int]:
     Raises:
         tornado.web.HTTPError: with status 404 on a hub whose servers have another spawner.
     """
-    spawner = asked.user.spawners[asked.server if asked.server in asked.user.spawners else ""]
+    spawner = search.user.spawners[search.server if search.server in search.user.spawners else ""]
     if not hasattr(spawner, "catalogue"):
         raise web.HTTPError(404)
     snapshot = await spawner.catalogue()
@@ -258,22 +260,20 @@ async def search_profiles(asked: Asked) -> tuple[str, int]:
         return "", 0
     pages: HubPages = spawner.profiles.pages
     layers = await page_layers(spawner, snapshot, [])
-    viewer = Viewer(spawner.user_info, asked.admin, layers, asked.language)
-    deck = await pages.deck(snapshot, viewer)
-    found = await pages.decks(snapshot).search(deck, asked.words.lower().split())
-    shown = found[: SEARCH_LIMIT if asked.fragment else LINKS_LIMIT]
-    await deck.prepare(shown)
-    cards = [deck[n] for n in shown]
+    seen_by = Viewer(spawner.user_info, search.admin, layers, search.language)
+    cards = await pages.card_list(snapshot, seen_by)
+    found = await pages.card_lists(snapshot).search(cards, search.words.lower().split())
     base = spawner.hub.base_url
     request = PageRequest(
-        cards=(),
+        cards=await cards.cards(found[: SEARCH_LIMIT if search.fragment else LINKS_LIMIT]),
+        total=len(found),
         static=static_url(base),
-        language=asked.language,
-        link=spawn_url(base, asked.user.escaped_name, asked.server),
+        language=search.language,
+        link=spawn_url(base, search.user.escaped_name, search.server),
         link_prefix=LINK_PREFIX,
         capacity=pages.capacity,
     )
-    if asked.fragment:
-        return pages.renderer.render_cards(request, cards), len(found)
-    fields = {"server": asked.server, "user": asked.user.name}
-    return pages.renderer.render_all(request, cards, len(found), asked.words, fields), len(found)
+    if search.fragment:
+        return pages.renderer.render_cards(request), len(found)
+    fields = {"server": search.server, "user": search.user.name}
+    return pages.renderer.render_links(request, search.words, fields), len(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import weakref
 from typing import Any
 
@@ -65,13 +66,12 @@ _pending: set[asyncio.Task[None]] = set()
 
 
 async def _start_when_configured(spawner_class: Any) -> None:
-    from jupyterhub.app import JupyterHub
-
     # The configuration is read synchronously, so one turn of the loop later it is complete.
     await asyncio.sleep(0)
-    if not JupyterHub.initialized():
+    hub_class = getattr(sys.modules.get("jupyterhub.app"), "JupyterHub", None)
+    if hub_class is None or not hub_class.initialized():
         return
-    app = JupyterHub.instance()
+    app = hub_class.instance()
     configured: Any = app.spawner_class
     if not (isinstance(configured, type) and issubclass(configured, spawner_class)):
         return

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any
 
-from jupyterhub.handlers import default_handlers
 from jupyterhub.utils import maybe_future
 from tornado import web
 from traitlets import default, observe
@@ -26,7 +26,6 @@ from profile_spawner.hub.settings import HubTraits
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
-from profile_spawner.page.handlers import routes
 from profile_spawner.page.translations import gettext_for
 from profile_spawner.policy.changes import HubFacts, judge_objects, judge_pod
 from profile_spawner.policy.data_policy import dotted
@@ -556,6 +555,8 @@ async def _render_form(spawner: ProfileSpawner) -> str:
     return await SpawnForm(spawner).render()
 
 
-# JupyterHub reads its own list of handlers when it has imported the spawner's class and read its configuration.
-default_handlers.extend(routes(search_profiles))
+if "jupyterhub.handlers" in sys.modules:  # in a hub, which has imported its handlers before its spawner
+    from profile_spawner.page.handlers import add_handlers
+
+    add_handlers(search_profiles)
 start_with_hub(ProfileSpawner)
