@@ -40,7 +40,7 @@ def known(exc: BaseException) -> KubeFailure:
 CASES = [
     (answer(403, message='pods "x" is forbidden: exceeded quota: q, requested: a=1, used: a=2, limited: a=2'),
      "quota", "user", False),
-    (answer(403, message="pods is forbidden: failed quota: q: must specify limits.cpu,limits.object_cache"),
+    (answer(403, message="pods is forbidden: failed quota: q: must specify limits.cpu,limits.memory"),
      "quota", "profile", False),
     (answer(403, message='pods "x" is forbidden: [maximum memory usage per Container is 1Gi, but limit is 2Gi]'),
      "quota", "profile", False),

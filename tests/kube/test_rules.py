@@ -91,7 +91,7 @@ def test_a_right_pod_has_no_problems():
         (f"{CONTAINER}.livenessProbe.httpGet.port", [], "expects an integer or a string, found a list"),
         (f"{CONTAINER}.livenessProbe.periodSeconds", True, "expects an integer, found true or false"),
         (
-            f"{CONTAINER}.resources.limits.object_cache",
+            f"{CONTAINER}.resources.limits.memory",
             "4GB",
             "expects a quantity such as '500m', '2' or '20Gi', found '4GB'",
         ),
@@ -121,7 +121,7 @@ def test_a_right_pod_has_no_problems():
         (f"{CONTAINER}.ports[0].name", "a-name-that-is-too-long", "is not a name of a port"),
         (f"{CONTAINER}.ports[0].protocol", "tcp", "'tcp' must be one of TCP, UDP, SCTP"),
         (f"{CONTAINER}.resources.requests.cpu", 3, "requests.cpu: is more than the limit (3 > 2)"),
-        (f"{CONTAINER}.resources.requests.object_cache", "5G", "is more than the limit (5G > 4Gi)"),
+        (f"{CONTAINER}.resources.requests.memory", "5G", "is more than the limit (5G > 4Gi)"),
         (f"{CONTAINER}.resources.limits.gpu", 1, "limits.gpu: is not a resource"),
         (f"{CONTAINER}.resources.limits", {"nvidia.com/gpu": "0.5"}, "0.5 must be an integer"),
         (f"{CONTAINER}.resources.limits", {}, "requests.nvidia.com/gpu: must be equal to the limit"),
