@@ -17,8 +17,6 @@ import jsonschema_rs
 
 from profile_spawner.errors import Origin, ParamError, shorten
 
-from .form_fields import FieldSpec, field_of, value_of
-
 __all__ = [
     "LAYERS",
     "MISSING",
@@ -288,19 +286,6 @@ class Param:
                 value=None if self.secure else value,
             )
         return SecretRef.of(value) if self.secure else freeze(value)
-
-    @property
-    def form(self) -> FieldSpec:
-        """The field of this param on the spawn page."""
-        default = thaw(self.default) if self.has_default else None
-        return field_of(self.name, self.schema, self.meta, self.description, default)
-
-    def from_choice(self, value: Any) -> Any:
-        """Convert a choice from the spawn page to a typed value.
-
-        Browsers send choices as texts; the schema's list of values gives their types.
-        """
-        return thaw(value_of(self.schema, value))
 
     def definition(self) -> dict[str, Any]:
         """Return the definition as plain data, without default values: `Param(name, **definition)` is equal to it."""
