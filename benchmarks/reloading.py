@@ -52,7 +52,9 @@ async def reloading(quick: bool) -> Table:
         with tempfile.TemporaryDirectory(prefix="profile-spawner-bench-") as folder:
             modules = Path(folder) / "profiles"
             write_modules(modules, count)
-            service = ProfileService(SourceSettings(profiles_dirs=(modules,), watch=False, settle=0.0), log=log)
+            service = ProfileService(
+                SourceSettings(profiles_dirs=[str(modules)], watch_profiles=False), log=log, settle=0.0
+            )
             async with LoopProbe() as first:
                 start = time.perf_counter()
                 snapshot = await service.ready()
@@ -64,7 +66,7 @@ async def reloading(quick: bool) -> Table:
             async with LoopProbe() as probe:
                 for number in range(5):
                     start = time.perf_counter()
-                    await service.reload(hints=())
+                    await service.reload(full=False)
                     unchanged.values.append(time.perf_counter() - start)
                     start = time.perf_counter()
                     await service.reload()
@@ -72,7 +74,7 @@ async def reloading(quick: bool) -> Table:
                     path = modules / "m7.py"
                     path.write_text(MODULE.format(n=7).replace("Number", f"Change {number}, number"))
                     start = time.perf_counter()
-                    await service.reload(hints=[str(path)])
+                    await service.reload(full=False)
                     changed.values.append(time.perf_counter() - start)
                     if f"Change {number}," not in service.snapshot.entries["p7"].offer.description:
                         raise AssertionError("the change is not visible")
@@ -129,7 +131,7 @@ async def _growth(table: Table, service: ProfileService, modules: Path, reloads:
     sizes = []
     for number in range(reloads):
         path.write_text(MODULE.format(n=3).replace("Number", f"Change {number}, number"))
-        await service.reload(hints=[str(path)])
+        await service.reload(full=False)
         if number % (reloads // 2) == reloads // 2 - 1:
             sizes.append(_resident())
     grown = (sizes[-1] - sizes[0]) / 2**20

@@ -157,6 +157,7 @@ async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool 
     listed, _ = spawner._own_profile_list()  # noqa: SLF001 - the trait's value may be the registry's stand-in
     per_user = callable(listed)
     hub.log = hub.service.log = log
+    hub.service.trust_data()
     with without_cluster():
         try:
             with working("Loading the profiles"), _blamed_on(files, anything=per_user):
