@@ -10,7 +10,8 @@ from typing import Any
 from kubespawner import KubeSpawner
 from traitlets.config import Config
 
-from profile_spawner.profiles.registry import Collector, Snapshot, make_snapshot, profile_registry
+from profile_spawner.profiles.registry import Collector, profile_registry
+from profile_spawner.profiles.snapshot import Snapshot, make_snapshot
 from profile_spawner.spawner import ProfileSpawner
 
 from .making import profile_classes, profile_list

@@ -14,7 +14,7 @@ from profile_spawner.metrics import Metrics
 from profile_spawner.policy.data_policy import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.registry import make_snapshot
+from profile_spawner.profiles.snapshot import make_snapshot
 from profile_spawner.sources.data_profiles import DocumentReader
 from profile_spawner.sources.schema import DocumentSpec, ProfileSpec
 from profile_spawner.sources.settings import SOURCE_KINDS

@@ -15,7 +15,8 @@ from profile_spawner.hub.layers import layers_for, layers_key
 from profile_spawner.hub.settings import HubTraits
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.registry import Collector, Snapshot, collecting, make_snapshot, profile_registry
+from profile_spawner.profiles.registry import Collector, collecting, profile_registry
+from profile_spawner.profiles.snapshot import Snapshot, make_snapshot
 from tests.documentation import ROOT, code_blocks
 
 PAGE = ROOT / "docs" / "params.md"
@@ -50,7 +51,7 @@ async def test_the_profile_of_the_page_makes_servers() -> None:
     assert override["extra_resource_limits"] == {"nvidia.com/gpu": "2"}
     assert override["image"].startswith("quay.io/jupyter/base-notebook:")
     record = snapshot.record(selection, **layers)["gpu/count"]
-    assert [record["layer"], *[s["layer"] for s in record["shadowed"]]] == [
+    assert [record["layer"], *[s["layer"] for s in record["overridden"]]] == [
         "enforced", "spawn", "user", "profile", "assigned", "groups", "groups", "global", "default",
     ]  # fmt: skip
 

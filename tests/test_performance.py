@@ -13,7 +13,8 @@ from benchmarks.making import profile_classes, profile_list
 from profile_spawner.page import PageRenderer, PageRequest
 from profile_spawner.page.cards import card_of
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.registry import Collector, Snapshot, make_snapshot
+from profile_spawner.profiles.registry import Collector
+from profile_spawner.profiles.snapshot import Snapshot, make_snapshot
 from profile_spawner.spawner import ProfileSpawner
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.options import Option
-    from profile_spawner.profiles.registry import Entry
 
     from .loading import Whose
 

@@ -18,7 +18,7 @@ from .output import Format, as_yaml, plain, report_problems
 
 if TYPE_CHECKING:
     from profile_spawner.profiles.base import BaseAppProfile
-    from profile_spawner.profiles.registry import Snapshot
+    from profile_spawner.profiles.snapshot import Snapshot
 
 __all__ = ["dump"]
 
@@ -180,7 +180,8 @@ class Changes:
                 )
         if not (self._all or self._selectors or self._fields):
             return snapshot
-        from profile_spawner.profiles.registry import Snapshot, make_entry
+        from profile_spawner.profiles.entry import make_entry
+        from profile_spawner.profiles.snapshot import Snapshot
 
         entries = []
         for slug, entry in snapshot.entries.items():

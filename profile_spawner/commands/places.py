@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from profile_spawner.errors import Origin
 
 if TYPE_CHECKING:
-    from profile_spawner.profiles.registry import Entry
+    from profile_spawner.profiles.entry import Entry
 
 __all__ = ["Places", "Where", "literal_keys", "setting_origin"]
 
@@ -70,7 +70,7 @@ class Places:
 
 def _names(definition: Mapping[str, Any]) -> Iterator[str]:
     """Yield what an entry can be found by: its slug, also the one that KubeSpawner makes, and its name."""
-    from profile_spawner.profiles.registry import slugify_like_kubespawner
+    from profile_spawner.profiles.plain_entries import slugify_like_kubespawner
 
     slug, name = definition.get("slug"), definition.get("display_name")
     if isinstance(slug, str):

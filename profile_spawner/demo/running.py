@@ -82,7 +82,7 @@ class _Demo:
 
     async def run(self) -> int:
         """Start, wait, stop."""
-        programs = _find_programs()
+        _check_programs()
         with _state_folder(self.settings.state_dir) as state, _ports(self.settings.port) as ports:
             self.port, hub_port, proxy_api_port = ports
             async with contextlib.AsyncExitStack() as stack:
@@ -92,7 +92,7 @@ class _Demo:
                 profiles_dirs = self._profiles_dirs(state)
                 with self.console.status("Starting the proxy and the hub …"):
                     token = secrets.token_hex(32)
-                    proxy = self._proxy(programs["configurable-http-proxy"], state, proxy_api_port, token)
+                    proxy = self._proxy(state, proxy_api_port, token)
                     hub = self._hub(state, world, profiles_dirs, (hub_port, proxy_api_port), token)
                     await stack.enter_async_context(_running(proxy, 5.0))
                     await stack.enter_async_context(_running(hub, HUB_GRACE))
@@ -136,11 +136,11 @@ class _Demo:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", **variables}
 
-    def _proxy(self, program: str, state: Path, api_port: int, token: str) -> Child:
-        own = ["--ip", "127.0.0.1", "--port", str(self.port), "--api-ip", "127.0.0.1", "--api-port", str(api_port)]
+    def _proxy(self, state: Path, api_port: int, token: str) -> Child:
+        ports = ["--port", str(self.port), "--api-port", str(api_port)]
         return Child(
             "The proxy",
-            [program, *own],
+            [sys.executable, "-m", "profile_spawner.demo.proxy", *ports],
             env=self._environment(CONFIGPROXY_AUTH_TOKEN=token),
             cwd=state,
             log_path=state / "logs" / "proxy.log",
@@ -236,22 +236,20 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _find_programs() -> dict[str, str]:
-    """Return the programs that the demo starts, found beside this interpreter.
+def _check_programs() -> None:
+    """Check that the demo's extra is installed beside this interpreter.
 
     Raises:
         ProfileSpawnerError: One is missing, and how to install it.
     """
     folder = Path(sys.executable).parent
-    found = {name: folder / name for name in ("configurable-http-proxy", "jupyterhub", "jupyterhub-singleuser")}
-    for path in found.values():
+    for path in (folder / name for name in ("configurable-http-proxy", "jupyterhub", "jupyterhub-singleuser")):
         if not path.is_file():
             raise ProfileSpawnerError(
                 "the demo needs this program and cannot find it",
                 value=str(path),
                 hint=f"Install it: {sys.executable} -m pip install 'jupyterhub-profile-spawner[demo]'",
             )
-    return {name: str(path) for name, path in found.items()}
 
 
 def _snippets() -> list[Path]:

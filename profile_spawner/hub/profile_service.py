@@ -17,7 +17,9 @@ from profile_spawner.errors import Origin, ProfileSpawnerError
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.policy.data_policy import DataPolicy
 from profile_spawner.policy.object_policy import DEFAULT_KINDS, Policy
-from profile_spawner.profiles.registry import Entry, RawProfile, Snapshot, make_entry, raw_profiles
+from profile_spawner.profiles.entry import Entry, make_entry
+from profile_spawner.profiles.plain_entries import RawProfile, raw_profiles
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.config_maps import source_name
 from profile_spawner.sources.reloader import ProfileService
 

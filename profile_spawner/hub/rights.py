@@ -13,7 +13,8 @@ from typing import Any
 from profile_spawner.errors import ClusterError
 from profile_spawner.kube.rbac import missing_rights, required_rules
 from profile_spawner.policy.kinds import BY_KIND
-from profile_spawner.profiles.registry import Snapshot, with_availability
+from profile_spawner.profiles.entry import with_availability
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
 
 __all__ = ["Rights"]

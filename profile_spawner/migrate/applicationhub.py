@@ -16,8 +16,9 @@ from profile_spawner.names import slugify
 from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
 from profile_spawner.params.templates import to_text
 from profile_spawner.profiles.base import BaseAppProfile, access_of, make_profile
-from profile_spawner.profiles.registry import Entry, Snapshot
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.resources import ConfigMap, Manifest, Volume
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 

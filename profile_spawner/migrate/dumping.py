@@ -23,11 +23,12 @@ from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.base import BaseAppProfile, make_profile, options_of
 from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.hooks import HOOKS
 from profile_spawner.profiles.options import Option
-from profile_spawner.profiles.registry import Entry, Snapshot
 from profile_spawner.profiles.resources import InlineText, Volume
 from profile_spawner.profiles.selection import default_selection
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.schema import VolumeSpec
 
 __all__ = ["Dump", "TemplateContext", "dump_snapshot", "hook_values", "plain_model", "text_of"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.names import is_slug, slugify
-from profile_spawner.profiles.registry import raw_profiles
+from profile_spawner.profiles.plain_entries import raw_profiles
 from profile_spawner.profiles.yaml_text import line_at, parse_yaml
 from profile_spawner.sources.chart_values import in_chart_order, team_rules, values_or_lists
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from profile_spawner.profiles.attributes import ATTRIBUTES
-from profile_spawner.profiles.registry import Entry
+from profile_spawner.profiles.entry import Entry
 
 __all__ = ["ProfileChange", "changes_between", "describe_changes"]
 

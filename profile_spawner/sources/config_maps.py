@@ -191,7 +191,8 @@ class ConfigMapDocuments(Source):
         if watch is None:
             return
 
-        def updated() -> None:
+        def updated(key: str | None) -> None:
+            del key
             self.objects = watch.objects
             changed("ConfigMap changed")
 

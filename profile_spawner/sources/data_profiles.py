@@ -31,7 +31,8 @@ from profile_spawner.policy.data_policy import dotted as _dotted
 from profile_spawner.profiles.attributes import ATTRIBUTES, Attribute, problems_of
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.hooks import LIST_HOOKS, Hook
-from profile_spawner.profiles.registry import Collector, RawProfile, raw_profiles
+from profile_spawner.profiles.plain_entries import RawProfile, raw_profiles
+from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.resources import InlineText
 from profile_spawner.profiles.yaml_text import YamlMap, line_at, parse_yaml
 

@@ -10,7 +10,9 @@ from typing import Any
 from profile_spawner.errors import BuildError, Origin, ProfileSpawnerError
 from profile_spawner.params.layers import Resolver
 from profile_spawner.profiles.base import BaseAppProfile, origin_of
-from profile_spawner.profiles.registry import Collector, Entry, RawProfile, make_entry
+from profile_spawner.profiles.entry import Entry, make_entry
+from profile_spawner.profiles.plain_entries import RawProfile
+from profile_spawner.profiles.registry import Collector
 
 from .source_items import LoadedItem, SourceItem
 

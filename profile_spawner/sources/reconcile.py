@@ -12,16 +12,10 @@ from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, shorten
 from profile_spawner.params.layers import Resolver
-from profile_spawner.profiles.registry import (
-    Collector,
-    Entry,
-    Snapshot,
-    direct_collector,
-    duplicate,
-    make_resolver,
-    param_problems,
-    with_availability,
-)
+from profile_spawner.profiles.entry import Entry, with_availability
+from profile_spawner.profiles.profile_params import make_resolver, param_problems
+from profile_spawner.profiles.registry import Collector, direct_collector, duplicate
+from profile_spawner.profiles.snapshot import Snapshot
 
 from .changes import ProfileChange, changes_between
 from .loading import EntryMaker, param_signature, place_of, reasons

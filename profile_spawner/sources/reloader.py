@@ -17,7 +17,8 @@ from typing import Any
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.metrics import hub_metrics
-from profile_spawner.profiles.registry import Snapshot, profile_registry
+from profile_spawner.profiles.registry import profile_registry
+from profile_spawner.profiles.snapshot import Snapshot
 
 from .changes import ProfileChange, describe_changes
 from .importing import provide_configurator

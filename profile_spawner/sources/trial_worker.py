@@ -35,7 +35,9 @@ from profile_spawner.errors import BuildError, Origin, ParamError, ProfileSpawne
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Collection
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.registry import Collector, Entry, make_resolver
+from profile_spawner.profiles.entry import Entry
+from profile_spawner.profiles.profile_params import make_resolver
+from profile_spawner.profiles.registry import Collector
 
 from .import_side_effects import Baseline, child_processes
 from .importing import provide_configurator

@@ -7,8 +7,8 @@ from typing import Any
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.options import ChoiceOption
-from profile_spawner.profiles.registry import Entry
 from profile_spawner.profiles.selection import Offer, default_selection, offer_for
 
 __all__ = ["display_entry", "registry_profile_list", "upstream_entry"]

@@ -16,8 +16,9 @@ from profile_spawner.apps import BUILTIN
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import check_profile_class
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.registry import Collector, make_snapshot, profile_registry
+from profile_spawner.profiles.registry import Collector, profile_registry
 from profile_spawner.profiles.resources import Lifetime
+from profile_spawner.profiles.snapshot import make_snapshot
 
 FAMILIES = (BaseJupyterLabProfile, BaseCoderProfile, BaseRemoteDesktopProfile)
 CONTEXT = ServerContext(UserInfo("grace", frozenset({"gpu"})), namespace="hub", pod_name="jupyter-grace")

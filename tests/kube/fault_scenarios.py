@@ -83,7 +83,7 @@ SCENARIOS = (
              _status(429, "TooManyRequests", headers={"Retry-After": "3600"})),
     Scenario("gateway", "500, 502, 503 and 504, one after the other", _mixed),
     Scenario("error-forever", "500 for longer than the budget", _status(500, "InternalError", times=-1),
-             timeout=0.2, budget=0.6, counted=False),
+             budget=1.0, counted=False),
     Scenario("html", "200 with a proxy's page instead of JSON", _fault(status=200, body="<html>log in</html>")),
     Scenario("reset", "The connection breaks before the request arrives", _fault("reset")),
     Scenario("reset-after", "The connection breaks after the pod was created", _fault("reset-after")),

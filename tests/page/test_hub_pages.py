@@ -14,9 +14,10 @@ from profile_spawner.page.render import PageRequest
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Resolver
 from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.options import parse_options
-from profile_spawner.profiles.registry import Entry, Snapshot
 from profile_spawner.profiles.selection import Offer
+from profile_spawner.profiles.snapshot import Snapshot
 
 SETTINGS = SimpleNamespace(page_template_paths=[], category_order=[], capacity_interval=0.0)
 OPTIONS: dict[str, Any] = {"size": {"choices": {"s": {}, "l": {}}}}
@@ -29,15 +30,16 @@ def snapshot(title: str, count: int = 30, **more: Any) -> Snapshot:
 
 
 async def test_nothing_outlives_its_snapshot() -> None:
-    """Decks, markup and the personal cards of a snapshot go with it."""
+    """Lists, markup and the personal cards of a snapshot go with it."""
     pages = HubPages(SETTINGS, logging.getLogger(__name__))
     resolver = Resolver({"a": Param("a", schema={"type": "string"})}, {})
     old = snapshot("Old", resolver=resolver)
     for name in ("ada", "bob"):
         viewer = Viewer(UserInfo(name), layers={"user": {"a": name}})
-        pages.renderer.render(PageRequest(cards=await pages.deck(old, viewer)))
+        cards = await pages.card_list(old, viewer)
+        pages.renderer.render(PageRequest(cards=await cards.first(None), cache=cards.pages))
     gone = weakref.ref(old)
-    del old
+    del old, cards
     gc.collect()
     assert gone() is None
 

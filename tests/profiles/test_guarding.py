@@ -14,9 +14,10 @@ from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.guarding import guard, is_guarded, unguard
-from profile_spawner.profiles.registry import make_snapshot, profile_registry
+from profile_spawner.profiles.registry import profile_registry
 from profile_spawner.profiles.resources import ConfigMap, InitContainer, Manifest
 from profile_spawner.profiles.selection import Rejection, Selection
+from profile_spawner.profiles.snapshot import make_snapshot
 
 texts = st.text(st.sampled_from("{}$ aM/\u2063"), max_size=12)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.profiles.registry import Snapshot
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.reloader import ProfileService
 from profile_spawner.sources.settings import SourceSettings
 

@@ -19,7 +19,7 @@ from profile_spawner.policy.data_policy import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.registry import Snapshot
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.config_maps import ConfigMapDocuments
 from profile_spawner.sources.data_profiles import DocumentReader

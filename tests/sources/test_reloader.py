@@ -18,8 +18,8 @@ import pytest
 from profile_spawner.errors import PolicyError
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.registry import Snapshot
 from profile_spawner.profiles.selection import default_selection
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.reloader import ProfileService
 from tests.sources.conftest import folder, make_service, module, put, served, service_of  # noqa: F401 - fixtures
 

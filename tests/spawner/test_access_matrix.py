@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.registry import Collector, RawProfile, make_snapshot
+from profile_spawner.profiles.plain_entries import RawProfile
+from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.selection import Rejection
+from profile_spawner.profiles.snapshot import make_snapshot
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 

@@ -12,9 +12,10 @@ from profile_spawner.kube.connection import close, default_api_client
 from profile_spawner.kube.rbac import required_rules
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import BaseAppProfile
-from profile_spawner.profiles.registry import Collector, make_snapshot
+from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.resources import ConfigMap
 from profile_spawner.profiles.selection import Rejection
+from profile_spawner.profiles.snapshot import make_snapshot
 
 
 class Plain(BaseAppProfile):

@@ -7,7 +7,6 @@ import os
 import random
 from typing import Any
 
-import jupyterhub
 import pytest
 
 from profile_spawner.kube.identity import labels_of
@@ -17,10 +16,9 @@ from .stress import CANARY, COLLECTIONS, World, until
 
 pytestmark = [pytest.mark.hub]
 
-LARGE = bool(os.environ.get("CI")) and jupyterhub.version_info[0] >= 6
-AT_ONCE = 100 if LARGE else 30
-STEPS = 150 if LARGE else 25
-ROUNDS = int(os.environ.get("RELOAD_ROUNDS", "5" if LARGE else "2"))
+AT_ONCE = 40
+STEPS = 50
+ROUNDS = 2
 
 VERSIONED = """
 from profile_spawner import BaseAppProfile, ConfigMap, profile_registry

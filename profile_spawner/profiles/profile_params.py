@@ -1,0 +1,217 @@
+"""The params of profiles: the resolver of all sources, and the options that profiles make of params."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Collection_
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from profile_spawner.errors import Origin, ParamError, ProfileSpawnerError
+from profile_spawner.params.constraint import Constraint
+from profile_spawner.params.definition import MISSING, Param, ParamRef
+from profile_spawner.params.evaluator import Resolved
+from profile_spawner.params.layers import GLOBAL, Collection, Resolver
+from profile_spawner.params.templates import references_in
+
+from .attributes import ATTRIBUTES
+from .base import BaseAppProfile, line_of, origin_of
+from .options import NumberOption, Option
+from .param_options import choice_name, param_option
+from .plain_entries import RawProfile
+from .registry import Collector, key_lines
+
+__all__ = [
+    "make_resolver",
+    "param_options",
+    "param_problems",
+    "refuse_judged",
+    "refuse_sensitive",
+    "within_constraint",
+]
+
+
+def _fed(cls: type[BaseAppProfile]) -> Mapping[str, set[str]]:
+    """Return the attributes that take their values from params, with the names of the params."""
+    fed: dict[str, set[str]] = {}
+    for name, value in ((n, getattr(cls, n)) for n in ATTRIBUTES):
+        if isinstance(value, ParamRef):
+            fed.setdefault(value.name, set()).add(name)
+    return fed
+
+
+def _sensitive(cls: type[BaseAppProfile], resolver: Resolver) -> set[str]:
+    """Return the params of a profile that decide on its security: marked so, or given to a sensitive attribute."""
+    marked = {name for name, param in resolver.definitions.items() if param.sensitive}
+    return marked | {n for n, attributes in _fed(cls).items() if any(ATTRIBUTES[a].sensitive for a in attributes)}
+
+
+_NOT_FROM_DOCUMENTS = ("service_account", "bash_login_path", "bashrc_path", "init_script_path", "kubespawner_override")
+"""Attributes whose params documents must not set. A Python class may take them from params of its own hub only."""
+
+
+def refuse_judged(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
+    """Refuse a service account, a file of the hub or another restricted trait that a document sets through a param.
+
+    Raises:
+        ParamError: names the param and the place of the value.
+    """
+    for attribute in _NOT_FROM_DOCUMENTS:
+        ref = getattr(cls, attribute)
+        if not isinstance(ref, ParamRef):
+            continue
+        for name in sorted({ref.name, *resolved.inserted(ref.name)}):
+            for origin in resolver.judged(resolved.explain(name)) if name in resolved else ():
+                raise ParamError(
+                    f"decides on {attribute}, and a document sets it",
+                    profile=cls.slug,
+                    origin=origin or origin_of(cls),
+                    field=f"param {name}",
+                    hint="Set it in Python or in the hub's configuration (param_values)",
+                )
+
+
+def refuse_sensitive(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
+    """Refuse a user's choice that reaches a sensitive param, directly or inserted into its value.
+
+    Raises:
+        ParamError: names the params.
+    """
+    for name in _sensitive(cls, resolver):
+        chosen = sorted(resolved.chosen(name) - set(cls.user_settable))
+        if chosen:
+            raise ParamError(
+                f"is sensitive, and a user chose {' and '.join(chosen)}",
+                profile=cls.slug,
+                origin=origin_of(cls),
+                field=f"param {name}",
+                hint="To allow it, name what may be chosen in the profile's user_settable",
+            )
+
+
+def param_options(cls: type[BaseAppProfile], resolver: Resolver, params: Resolved, taken: set[str]) -> Iterator[Option]:
+    """Return the fields for the params that users may choose with this profile.
+
+    These are the `user_settable` params that the profile uses: in an attribute, in a text, or because it sets or
+    inherits a value. A param that sets a sensitive attribute (the image, a service account, ...) must be named in the
+    profile's `user_settable`.
+    """
+    attributes = {name: getattr(cls, name) for name in ATTRIBUTES if name != "params"}
+    used = {*_fed(cls), *references_in(attributes), *cls.user_settable}
+    for name in resolver.inherited(cls.slug):
+        used.update(resolver.collections[name].params)
+    used.update(*[params.inserted(name) for name in used])
+    sensitive = _sensitive(cls, resolver)
+    sensitive.update(*[params.inserted(name) for name in sensitive])
+    sensitive -= set(cls.user_settable)
+    settable = [resolver.definitions[n] for n in used if n in resolver.definitions]
+    for param in sorted(settable, key=lambda p: (int(p.meta.get("order") or 0), p.name)):
+        if param.user_settable and not (param.name in sensitive or param.name in taken or param.name in params.failed):
+            yield param_option(param, params.get(param.name, MISSING))
+
+
+def within_constraint(option: Option, enforced: Any) -> Option:
+    """Return an option limited by the administrator's constraint. A fixed value becomes read-only."""
+    constraint = Constraint.of(enforced)
+    if constraint is None:
+        return option.model_copy(update={"read_only": True})
+    if isinstance(option, NumberOption):
+        upper = [m for m in (option.maximum, constraint.maximum) if isinstance(m, int | float)]
+        lower = [m for m in (option.minimum, constraint.minimum) if isinstance(m, int | float)]
+        bounds = {"maximum": min(upper, default=None), "minimum": max(lower, default=None)}
+        return option.model_copy(update=bounds)
+    if constraint.allowed is not None and option.listed():
+        allowed = {choice_name(a) for a in constraint.allowed}
+        return option.model_copy(update={"choices": tuple(c for c in option.listed() if c.name in allowed)})
+    return option
+
+
+def make_resolver(
+    collectors: Sequence[Collector], *, strict: bool = True, before: Resolver | None = None
+) -> Resolver | None:
+    """Combine the params and collections of all sources; return `None` if there are none.
+
+    If two have the same name, the first one is used, and the second one is reported as a conflict.
+
+    Args:
+        collectors: The results of the loads.
+        strict: Whether a value of an undefined param is an error.
+        before: The previous resolver. If one of its collections was removed but is still inherited, it is kept,
+            and a conflict names all that inherit it.
+    """
+    definitions: dict[str, Param] = {}
+    collections: dict[str, Collection] = {}
+    conflicts: list[ParamError] = []
+    for collector in collectors:
+        for name, param in collector.params.items():
+            if definitions.setdefault(name, param) != param:
+                conflicts.append(_taken("param", name, definitions[name].origin, param.origin))
+        for name, collection in collector.collections.items():
+            if collections.setdefault(name, collection) != collection:
+                conflicts.append(_taken("collection", name, collections[name].origin, collection.origin))
+    classes = {
+        slug: registered
+        for collector in collectors
+        for slug, registered in collector.profiles.items()
+        if not isinstance(registered, RawProfile)
+    }
+    own = {slug: _params_of(cls) for slug, cls in classes.items() if cls.params or cls.profiles}
+    # A profile without params can also be inherited. It adds nothing.
+    taken_on = {name for c in (*collections.values(), *own.values()) for name in c.profiles}
+    own.update({slug: _params_of(classes[slug]) for slug in taken_on & classes.keys() - own.keys()})
+    for slug, collection in own.items():
+        if slug in collections:
+            conflicts.append(_taken("collection", slug, collections[slug].origin, collection.origin))
+        if slug != GLOBAL:
+            collections[slug] = collection
+    kept = _still_in_use(collections, before) if before is not None else []
+    collections.update({c.name: c for c in kept})
+    if not definitions and not collections:
+        return None
+    resolver = Resolver(definitions, collections, strict=strict, conflicts=conflicts)
+    for collection in kept:
+        try:
+            resolver.require_unused(collection.name)
+        except ParamError as e:
+            e.message = f"is gone, but {e.message}; it stays as it was until they do without it"
+            e.origin = collection.origin
+            resolver.conflicts = (*resolver.conflicts, e)
+    return resolver
+
+
+def _still_in_use(collections: Mapping[str, Collection], before: Resolver) -> list[Collection]:
+    kept: dict[str, Collection] = {}
+    waiting = [name for c in collections.values() for name in c.profiles]
+    while waiting:
+        name = waiting.pop()
+        if name not in collections and name not in kept and name in before.collections and name != GLOBAL:
+            kept[name] = before.collections[name]
+            waiting += kept[name].profiles
+    return list(kept.values())
+
+
+def _taken(what: str, name: str, first: Origin | None, second: Origin | None) -> ParamError:
+    return ParamError(
+        f"the name is used twice: first at {first}, again at {second}",
+        origin=second,
+        field=f"{what} {name}",
+        hint="Give one of the two another name",
+    )
+
+
+def _params_of(cls: type[BaseAppProfile]) -> Collection:
+    place = line_of(cls, "params")
+    return Collection(
+        name=cls.slug,
+        params=dict(cls.params),
+        profiles=tuple(cls.profiles),
+        origin=line_of(cls, "profiles") if cls.profiles else origin_of(cls),
+        origins={**dict.fromkeys(cls.params, place), **key_lines(place, cls.params)},
+        judged=getattr(cls, "__profile_judged__", False),
+    )
+
+
+def param_problems(resolver: Resolver | None, slugs: Collection_[str]) -> list[ProfileSpawnerError]:
+    """Return the errors of params and collections that are not already errors of the profiles `slugs`."""
+    if resolver is None:
+        return []
+    return [*resolver.conflicts, *(e for n, es in resolver.unavailable.items() if n not in slugs for e in es)]

@@ -1,0 +1,294 @@
+"""`Snapshot`, an immutable set of profiles: finds, offers, checks and builds them.
+
+A page or a spawn uses one snapshot from beginning to end.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.params.evaluator import Resolved
+from profile_spawner.params.layers import Resolver
+
+from .access import UserInfo
+from .base import BaseAppProfile, ProfileBuild
+from .context import ServerContext
+from .entry import Entry, build_profile, effective_values, make_entry, specimen_facts, with_availability
+from .guarding import guard
+from .param_options import value_of_choice
+from .profile_params import (
+    make_resolver,
+    param_options,
+    param_problems,
+    refuse_judged,
+    refuse_sensitive,
+    within_constraint,
+)
+from .registry import Collector, duplicate, registered_origin
+from .selection import Offer, Problem, Rejection, Selection, default_selection, form_field, select
+
+__all__ = [
+    "Offers",
+    "Snapshot",
+    "make_snapshot",
+]
+
+
+class Offers(Mapping[str, Offer]):
+    """The profiles that one user may use, by slug and alias. A lookup takes constant time."""
+
+    def __init__(self, snapshot: Snapshot, user: UserInfo) -> None:
+        self._snapshot = snapshot
+        self._user = user
+
+    def __getitem__(self, slug: str) -> Offer:
+        entry = self._snapshot.find(slug)
+        if entry is None or not entry.offer.access.allows(self._user):
+            raise KeyError(slug)
+        if entry.offer.unavailable and entry.offer.replaced_by:
+            other = self._snapshot.entries.get(entry.offer.replaced_by)
+            if other is not None and other.offer.access.allows(self._user):
+                return other.offer
+        return entry.offer
+
+    def __iter__(self) -> Iterator[str]:
+        return (e.slug for e in self._snapshot.visible_to(self._user))
+
+    def __len__(self) -> int:
+        return len(self._snapshot.visible_to(self._user))
+
+    def __bool__(self) -> bool:
+        return bool(self._snapshot.visible_to(self._user))
+
+
+class Snapshot:
+    """An immutable set of profiles, used until the next reload.
+
+    Args:
+        entries: In the order in which they are shown.
+        generation: A number that increases with every reload.
+        resolver: Resolves params; `None` without any.
+        problems: The errors of profiles that could not be loaded.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Entry] = (),
+        *,
+        generation: int = 0,
+        resolver: Resolver | None = None,
+        problems: Sequence[ProfileSpawnerError] = (),
+    ) -> None:
+        self.entries: Mapping[str, Entry] = MappingProxyType({e.slug: e for e in entries})
+        self.generation = generation
+        self.resolver = resolver
+        self.problems = tuple(problems)
+        aliases: dict[str, str] = {}
+        for entry in self.entries.values():
+            for alias in entry.offer.aliases:
+                aliases.setdefault(alias, entry.slug)
+        self._aliases: Mapping[str, str] = MappingProxyType(aliases)
+        self._all_open = all(e.offer.access.is_open for e in self.entries.values())
+        self._groups = frozenset().union(*(e.offer.access.groups or () for e in self.entries.values()))
+        self._users = frozenset().union(*(e.offer.access.users or () for e in self.entries.values()))
+        self._hooks = any(e.offer.access.hook for e in self.entries.values())
+        self._visible: OrderedDict[Any, tuple[Entry, ...]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def find(self, slug: str) -> Entry | None:
+        """Return the profile with this slug or alias."""
+        entry = self.entries.get(slug)
+        if entry is None and slug in self._aliases:
+            entry = self.entries.get(self._aliases[slug])
+        return entry
+
+    def audience(self, user: UserInfo) -> Any:
+        """Return a key that is equal for users who see the same profiles, or `None` if every user must be checked."""
+        if self._all_open:
+            return ()
+        if self._hooks:
+            return None
+        groups = frozenset(g for g in (g.casefold() for g in user.groups) if g in self._groups)
+        name = user.name.casefold()
+        return (groups, name if name in self._users else "")
+
+    def visible_to(self, user: UserInfo) -> tuple[Entry, ...]:
+        """Return the profiles that `user` may use, in order."""
+        key = self.audience(user)
+        if key is not None and key in self._visible:
+            return self._visible[key]
+        if self._all_open:
+            visible = self._visible[()] = tuple(self.entries.values())
+            return visible
+        visible = tuple(e for e in self.entries.values() if e.offer.access.allows(user))
+        if key is not None:
+            self._visible[key] = visible
+            while len(self._visible) > 256:
+                self._visible.popitem(last=False)
+        return visible
+
+    def default_for(self, user: UserInfo) -> str | None:
+        """Return the default slug for `user`."""
+        visible = self.visible_to(user)
+        usable = [e for e in visible if not e.offer.unavailable] or visible
+        return next((e.slug for e in usable if e.offer.default), usable[0].slug if usable else None)
+
+    def offers_for(self, user: UserInfo) -> Offers:
+        """Return the profiles that `user` may choose."""
+        return Offers(self, user)
+
+    def select(self, request: Any, user: UserInfo) -> Selection | Rejection:
+        """Turn a request of `user` into a valid choice, or return the errors. Never raises."""
+        default = None
+        if not isinstance(request, Mapping) or not request.get("profile"):
+            default = self.default_for(user)
+        result = select(request, user, self.offers_for(user), default)
+        if isinstance(result, Selection) and self.resolver is not None:
+            return self._check_params(result)
+        return result
+
+    def _check_params(self, selection: Selection) -> Selection | Rejection:
+        """Check the user's values of params with the schemas of the params."""
+        problems = []
+        for option in self.entries[selection.slug].offer.options:
+            if option.param is None or option.name not in selection.user_options or self.resolver is None:
+                continue
+            param = self.resolver.definitions[option.param]
+            for problem in param.problems(value_of_choice(param, selection.values[option.name])):
+                text = f"“{option.display_name}”: {problem}."
+                problems.append(Problem(form_field(selection.slug, option.name), text))
+        return Rejection(tuple(problems), selection.slug) if problems else selection
+
+    async def build(self, selection: Selection, context: ServerContext, **layers: Any) -> ProfileBuild:
+        """Build everything that a server needs. Only for profiles that are classes.
+
+        Args:
+            selection: A choice that `select()` returned for this snapshot.
+            context: The context of the server.
+            layers: Further layers of params, in the format of `Resolver.resolve`.
+
+        Raises:
+            BuildError: when a hook fails.
+            ConflictError: when two parts use the same name.
+        """
+        entry = self.entries[selection.slug]
+        if entry.profile is None:
+            raise TypeError(f"profile {selection.slug!r} is a plain profile_list entry; it has no build()")
+        params = self.resolve(entry.profile, selection, **{**layers, "facts": context.facts(selection.slug)})
+        context, known, selection = guard(context, params, selection)
+        return await build_profile(entry.profile, context, known, selection)
+
+    def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
+        """Return the resolved params of a server as plain JSON, with sources and without secrets."""
+        profile = self.entries[selection.slug].profile
+        if self.resolver is None or profile is None:
+            return {}
+        return self.resolve(profile, selection, **layers).record()
+
+    async def personal(self, entry: Entry, **layers: Any) -> Entry:
+        """Return a profile with the defaults, bounds and effective values of a server with further layers of params.
+
+        If the params cannot be resolved with these layers, the profile is returned as unavailable, with the reason.
+
+        Args:
+            entry: An entry of this snapshot.
+            layers: In the format of `Resolver.resolve`.
+        """
+        cls, resolver = entry.profile, self.resolver
+        if cls is None or resolver is None or entry.offer.unavailable:
+            return entry
+        own = tuple(o for o in entry.offer.options if o.param is None)
+        try:
+            params = self.resolve(cls, None, **layers)
+            enforced = layers.get("enforced") or {}
+            # Only what everybody may choose: the choice is checked against the profile itself.
+            known = {o.param for o in entry.offer.options}
+            chosen = (o for o in param_options(cls, resolver, params, {o.name for o in own}) if o.param in known)
+            options = (*own, *(within_constraint(o, enforced[o.param]) if o.param in enforced else o for o in chosen))
+            offer = replace(entry.offer, options=options)
+            build = await build_profile(cls, ServerContext.specimen(), params, default_selection(offer))
+        except ProfileSpawnerError as e:
+            return with_availability(entry, str(e))
+        return replace(entry, offer=offer, effective=effective_values(build))
+
+    def resolve(self, profile: type[BaseAppProfile], selection: Selection | None, **layers: Any) -> Resolved:
+        """Return the values of the params for one server."""
+        if self.resolver is None:
+            return Resolver().resolve()
+        spawn = {}
+        if selection is not None:
+            for option in self.entries[selection.slug].offer.options:
+                # A default that the user did not change is not a choice: a stronger layer may set another value.
+                if option.param is not None and option.name in selection.user_options:
+                    param = self.resolver.definitions[option.param]
+                    spawn[option.param] = value_of_choice(param, selection.values[option.name])
+        facts = {**(layers.pop("facts", None) or specimen_facts(profile.slug)), "profile": profile.slug}
+        resolved = self.resolver.resolve(profile=profile.slug, spawn=spawn, facts=facts, **layers)
+        refuse_judged(profile, self.resolver, resolved)
+        if spawn:
+            refuse_sensitive(profile, self.resolver, resolved)
+        return resolved
+
+    def check_choice(self, selection: Selection, **layers: Any) -> Selection | Rejection:
+        """Check the user's values of params against further layers, such as the constraints of the administrator.
+
+        Args:
+            selection: A choice that `select()` returned for this snapshot.
+            layers: As `Resolver.resolve` takes them.
+
+        Raises:
+            ParamError: when something else is wrong with the layers.
+        """
+        entry = self.entries[selection.slug]
+        if entry.profile is None or self.resolver is None:
+            return selection
+        chosen = {o.param: o for o in entry.offer.options if o.param is not None and o.name in selection.user_options}
+        if not chosen:
+            return selection
+        failed = self.resolve(entry.profile, selection, **layers).failed
+        problems = []
+        for name, option in chosen.items():
+            if name in failed:
+                expected = f"; expected {failed[name].expected}" if failed[name].expected else ""
+                text = f"“{option.display_name}”: {failed[name].message}{expected}."
+                problems.append(Problem(form_field(selection.slug, option.name), text))
+        return Rejection(tuple(problems), selection.slug) if problems else selection
+
+
+async def make_snapshot(
+    collectors: Sequence[Collector],
+    *,
+    generation: int,
+    problems: Sequence[ProfileSpawnerError] = (),
+    strict: bool = True,
+) -> Snapshot:
+    """Validate all collected profiles and create a snapshot.
+
+    If a profile cannot be built, it is left out, and the reason is added to the snapshot's `problems`. The other
+    profiles are not affected. If two profiles have the same slug, the later one is left out in the same way.
+    """
+    found: list[ProfileSpawnerError] = list(problems)
+    entries: dict[str, Entry] = {}
+    resolver = make_resolver(collectors, strict=strict)
+    for collector in collectors:
+        for slug, registered in collector.profiles.items():
+            if slug in entries:
+                found.append(duplicate(slug, entries[slug].origin, registered_origin(registered)))
+                continue
+            try:
+                entries[slug] = await make_entry(registered, collector.source, resolver)
+            except ProfileSpawnerError as e:
+                e.profile = e.profile or slug
+                found.append(e)
+    found += param_problems(resolver, entries.keys())
+    numbered = zip(itertools.count(), entries.values(), strict=False)
+    ordered = [entry for _, entry in sorted(numbered, key=lambda pair: (pair[1].order, pair[0]))]
+    return Snapshot(ordered, generation=generation, resolver=resolver, problems=found)
