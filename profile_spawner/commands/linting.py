@@ -150,7 +150,7 @@ class _Linter:
                 continue
             here = (*path, key)
             if key == "allowed_teams":
-                message = "keeps nobody out, unless the hub filters its list by it: write the teams into allowed_groups"
+                message = "excludes no user, unless the hub filters its list by it: write the teams into allowed_groups"
                 yield self._found("warning", "open-to-everybody", message, here)
             elif key in self._traits and "kubespawner_override" in known:
                 message = "has no effect here; it belongs into kubespawner_override"
@@ -178,7 +178,7 @@ class _Linter:
             elif key not in self._traits:
                 mistaken = f"; did you mean {_MISTAKEN[key]!r}?" if key in _MISTAKEN else ""
                 hint = mistaken or did_you_mean(key, self._traits, 0.7)
-                yield self._found("error", "unknown-trait", f"is no setting of KubeSpawner{hint}", here)
+                yield self._found("error", "unknown-trait", f"is not a setting of KubeSpawner{hint}", here)
             else:
                 yield from self._value(key, value, here)
         yield from self._pairs(override, path)
@@ -195,7 +195,7 @@ class _Linter:
                     message = f"is the truth value {item}, and becomes the text '{item}': put it into quotes"
                     yield self._found("warning", "unquoted-text", message, (*here, name))
         if key == "image" and isinstance(value, str) and (" " in value or not value):
-            yield self._found("error", "image", f"{value!r} is no name of an image", here)
+            yield self._found("error", "image", f"{value!r} is not the name of an image", here)
 
     def _pairs(self, override: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Finding]:
         for low, high in _PAIRS:
@@ -207,7 +207,7 @@ class _Linter:
     def _groups(self, found: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Finding]:
         for key in ("allowed_groups", "allowed_users"):
             if key in found and found[key] is not None and not found[key]:
-                yield self._found("warning", "nobody", "is empty: nobody may use it", (*path, key))
+                yield self._found("warning", "nobody", "is empty: no user may use it", (*path, key))
 
     def _found(self, level: Level, rule: str, message: str, path: tuple[Any, ...]) -> Finding:
         origin = self._where(path)

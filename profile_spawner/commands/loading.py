@@ -292,7 +292,7 @@ def _values(path: Path) -> list[ChartValues]:
     found = chart_values(path)
     if not found:
         raise SourceError(
-            "these are no values of Zero to JupyterHub",
+            "these are not values of Zero to JupyterHub",
             origin=Origin(str(path)),
             expected="singleuser, hub.config or hub.extraConfig, at any depth",
             hint="Documents with profiles are named with --documents",
