@@ -6,12 +6,13 @@ key is compared with the traits of the installed KubeSpawner and with the keys o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, did_you_mean
 
 from .findings import Finding, Level
+from .places import Where, setting_origin
 
 if TYPE_CHECKING:
     from .loading import LoadedProfiles
@@ -38,8 +39,6 @@ _MISTAKEN = {
 _PAIRS = (("cpu_guarantee", "cpu_limit"), ("mem_guarantee", "mem_limit"))
 _SMALL_MEMORY = 1024**2
 
-Where = Callable[[tuple[Any, ...]], Origin]
-
 
 def lint_entry(entry: Any, traits: Iterable[str], where: Where) -> Iterator[Finding]:
     """Yield the errors and warnings of one entry.
@@ -57,8 +56,6 @@ def lint_entry(entry: Any, traits: Iterable[str], where: Where) -> Iterator[Find
 def unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
     """Yield settings of the hub's configuration that neither JupyterHub nor the spawner has."""
     from profile_spawner.hub.settings import jupyterhub_settings
-
-    from .places import setting_origin
 
     spawner = found.spawner_class
     names = frozenset(spawner.class_trait_names(config=True))  # type: ignore[attr-defined]
