@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from .apiclient import MERGE_PATCH, ApiError, Json
-from .containers import PodHost, container_folder, log_file, start_container
+from .containers import Container, PodHost, start_container
 from .environment import MissingError, PodFacts
-from .processes import Container, StartError
+from .processes import StartError
 from .scheduler import is_terminal
 from .status import ContainerStatus, PodStatus
 
@@ -44,6 +43,7 @@ class PodWorker:
         self.key: tuple[str, str] = (metadata["namespace"], metadata["name"])
         self.status = PodStatus(pod)
         self.running: dict[str, Container] = {}
+        self._folder = host.volumes.pod_folder(self.uid)
         self._folders: dict[str, Path] = {}
         self._path = f"/api/v1/namespaces/{self.key[0]}/pods/{self.key[1]}"
         self._stopping = asyncio.Event()
@@ -74,7 +74,7 @@ class PodWorker:
 
     def log_path(self, container: str) -> Path | None:
         """Return the file with the output of a container, None when there is none."""
-        path = log_file(self.host, self.pod, container)
+        path = self._folder / "logs" / container
         return path if path.exists() else None
 
     # Its life
@@ -205,8 +205,7 @@ class PodWorker:
         code = await running.wait()
         del self.running[name]
         status.end(code)
-        folder = container_folder(self.host, self.pod, name)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await self.host.volumes.remove("pods", self.uid, "containers", name)
         if self.running or name in self.status.init:
             await self._publish()
         return code
@@ -239,7 +238,7 @@ class PodWorker:
             if running:
                 await self._publish()
             await self._delete()
-        await self.host.volumes.remove_pod(self.uid)
+        await self.host.volumes.remove("pods", self.uid)
 
     async def _delete(self) -> None:
         body = {

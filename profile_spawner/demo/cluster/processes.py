@@ -12,13 +12,12 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from .failures import LocalClusterError
 from .sandbox import MODES, ContainerPlan, Mode, Sandbox
 from .volumes import Mount
 
-__all__ = ["KILLED", "Container", "ProcessContainer", "StartError", "choose_mode", "why_not_mode"]
+__all__ = ["KILLED", "ProcessContainer", "StartError", "choose_mode", "why_not_mode"]
 
 KILLED = 137
 
@@ -30,19 +29,6 @@ log = logging.getLogger(__name__)
 
 class StartError(LocalClusterError):
     """A container's program could not be started; the message is in the container runtime's words."""
-
-
-class Container(Protocol):
-    """One running container."""
-
-    async def wait(self) -> int:
-        """Wait for its end and return the exit code; 128 and the signal's number when one ended it."""
-
-    async def stop(self, grace: float) -> None:
-        """End it: ask first (SIGTERM), and kill it when it still runs after `grace` seconds."""
-
-    def kill(self) -> None:
-        """Begin to end it at once, with everything that it started."""
 
 
 @dataclass
@@ -84,7 +70,7 @@ class ProcessContainer:
         return container
 
     async def wait(self) -> int:
-        """Wait for the end and return the exit code."""
+        """Wait for the end and return the exit code; 128 and the signal's number when one ended it."""
         code = await self.process.wait()
         return 128 - code if code < 0 else code
 

@@ -10,7 +10,8 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from .apiclient import MERGE_PATCH, ApiClient, ApiError, Json, ObjectCache
-from .events import EventRecorder, timestamp
+from .defaults import now
+from .events import EventRecorder
 from .quantities import parse_quantity
 
 __all__ = ["Amounts", "Scheduler", "is_terminal", "pod_requests", "why_not"]
@@ -175,7 +176,7 @@ class Scheduler:
     async def _report(self, pod: Json, message: str) -> None:
         self._recorder.record(pod, "FailedScheduling", message, warning=True, component="default-scheduler")
         condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-        status = {"conditions": [{**condition, "lastTransitionTime": timestamp()}]}
+        status = {"conditions": [{**condition, "lastTransitionTime": now()}]}
         body = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status}
         with contextlib.suppress(ApiError):  # The pod is gone: the watch will say so.
             await self._client.call("PATCH", f"{_path(pod)}/status", body, content_type=MERGE_PATCH)

@@ -9,11 +9,11 @@ import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
+from .defaults import now
 from .failures import LocalClusterError
 from .kinds import EVENTS, KINDS, NAMESPACES, NODES, PODS, ResourceType, by_kind
 from .selectors import Object
@@ -167,9 +167,7 @@ class Store:
                 return item
         elif item.kind is not PODS and not metadata.get("finalizers"):
             return self.remove(item)
-        due = datetime.now(timezone.utc) + timedelta(seconds=grace)
-        moment = due.strftime("%Y-%m-%dT%H:%M:%SZ")
-        metadata = {**metadata, "deletionTimestamp": moment, "deletionGracePeriodSeconds": grace}
+        metadata = {**metadata, "deletionTimestamp": now(grace), "deletionGracePeriodSeconds": grace}
         # A pod is always seen to be on its way out before it is gone.
         return self.put(item.kind, {**document, "metadata": metadata})
 
