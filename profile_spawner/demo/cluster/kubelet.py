@@ -113,7 +113,8 @@ class Kubelet:
                 mode = await choose_mode(self.state_dir, self._wanted_sandbox)
                 self._host.sandbox = Sandbox(mode, self.state_dir)
             await self._host.client.start()
-            await self._register()
+            if await self._host.client.get(f"/api/v1/nodes/{self.node.name}") is None:
+                await self._host.client.call("POST", "/api/v1/nodes", _node_object(self.node))
             await self._follow()
         except BaseException:
             await self.stop()
@@ -150,13 +151,6 @@ class Kubelet:
         return next((w for w in reversed(self._workers.values()) if w.key == (namespace, pod)), None)
 
     # Starting up
-
-    async def _register(self) -> None:
-        try:
-            await self._host.client.call("POST", "/api/v1/nodes", _node_object(self.node))
-        except ApiError as error:
-            if error.status != 409:  # It is there from an earlier run.
-                raise
 
     async def _follow(self) -> None:
         """Begin to follow the server; what pods refer to is known before the first pod is."""

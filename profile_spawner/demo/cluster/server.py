@@ -23,7 +23,7 @@ from .failures import StatusError, bad_request
 from .kinds import NAMESPACES
 from .requests import ResourceRequest, read_request
 from .selectors import Object
-from .store import Item, ObjectChange, Store
+from .store import KEPT, Item, ObjectChange, Store
 from .watches import Watches
 
 __all__ = ["ApiServer", "LogProvider"]
@@ -126,7 +126,7 @@ class ApiServer:
         self.url = self.secure_url = ""
 
     def _notice(self, change: ObjectChange) -> None:
-        if self._state_file is not None and change.kept and self._saving is None:
+        if self._state_file is not None and change.item.kind in KEPT and self._saving is None:
             self._saving = asyncio.get_running_loop().call_later(_SAVE_SECONDS, self._save)
 
     def _save(self) -> None:

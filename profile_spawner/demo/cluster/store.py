@@ -18,11 +18,11 @@ from .failures import LocalClusterError
 from .kinds import EVENTS, KINDS, NAMESPACES, NODES, PODS, ResourceType, by_kind
 from .selectors import Object
 
-__all__ = ["Item", "ObjectChange", "Store"]
+__all__ = ["KEPT", "Item", "ObjectChange", "Store"]
 
 _EVENT_LIMIT = 10_000
 _FORMAT = 2
-_KEPT = frozenset(kind for kind in KINDS if kind not in (EVENTS, NODES, PODS))
+KEPT = frozenset(kind for kind in KINDS if kind not in (EVENTS, NODES, PODS))
 """The resources whose objects are kept between runs."""
 
 Place: TypeAlias = tuple[str | None, str]
@@ -72,11 +72,6 @@ class ObjectChange:
     type: str
     item: Item
     old: Item | None
-
-    @property
-    def kept(self) -> bool:
-        """Whether the object is kept between runs."""
-        return self.item.kind in _KEPT
 
 
 class Store:
@@ -213,7 +208,7 @@ class Store:
         Raises:
             OSError: It cannot be written.
         """
-        objects = [item.document for kind in KINDS if kind in _KEPT for item in self.select(kind)]
+        objects = [item.document for kind in KINDS if kind in KEPT for item in self.select(kind)]
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump({"form": _FORMAT, "version": self.version, "objects": objects}, file)
