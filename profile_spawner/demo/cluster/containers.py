@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from .addresses import AddressPool
-from .apiclient import ApiClient, Json, ObjectCache
+from .apiclient import ApiClient, Json, KnownObjects
 from .environment import PodFacts, command_of, environment_of
 from .events import EventRecorder
 from .processes import ProcessContainer
@@ -59,7 +59,7 @@ class PodHost:
 
     def __post_init__(self) -> None:
         self.recorder = EventRecorder(self.client, self.node)
-        self.cache = ObjectCache(self.client)
+        self.cache = KnownObjects(self.client)
         self.volumes = VolumeStore(self.state_dir, self.cache.read)
         self.addresses = AddressPool()
 

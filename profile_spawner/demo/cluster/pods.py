@@ -19,7 +19,7 @@ from .status import ContainerStatus, PodStatus
 
 __all__ = ["PodWorker"]
 
-_RETRY = 2.0
+_FIRST_RETRY, _LAST_RETRY = 0.2, 2.0
 """Seconds after which it is tried again what waits for something, if nothing has happened."""
 
 _T = TypeVar("_T")
@@ -124,6 +124,7 @@ class PodWorker:
     async def _until_there(self, work: Callable[[], Awaitable[_T]], report: Callable[[str], None]) -> _T:
         """Do `work` as soon as all is there that it needs; each new reason to wait is reported."""
         reported = ""
+        delay = _FIRST_RETRY
         while True:
             try:
                 return await work()
@@ -132,10 +133,11 @@ class PodWorker:
                     reported = str(error)
                     report(reported)
                     await self._publish()
-                await self.host.cache.changed(error.kind, (self.key[0], error.name), _RETRY)
+                await self.host.cache.changed(error.kind, (self.key[0], error.name), delay)
             except ApiError as error:
                 log.warning("Pod %s/%s has to wait: %s", *self.key, error)
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(delay)
+            delay = min(delay * 2, _LAST_RETRY)
 
     @property
     def _facts(self) -> PodFacts:

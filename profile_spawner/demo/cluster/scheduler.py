@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TypeAlias
 
-from .apiclient import MERGE_PATCH, ApiClient, ApiError, Json, ObjectCache
+from .apiclient import MERGE_PATCH, ApiClient, ApiError, Json, KnownObjects
 from .defaults import now
 from .events import EventRecorder
 
@@ -102,7 +102,7 @@ class Scheduler:
         node: The node's name.
     """
 
-    def __init__(self, client: ApiClient, recorder: EventRecorder, cache: ObjectCache, node: str) -> None:
+    def __init__(self, client: ApiClient, recorder: EventRecorder, cache: KnownObjects, node: str) -> None:
         self._client = client
         self._recorder = recorder
         self._cache = cache
