@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import tracemalloc
 from typing import Any
 
 from kubespawner import KubeSpawner
 from traitlets.config import Config
 
-from profile_spawner.profiles.registry import Collector, profile_registry
-from profile_spawner.profiles.snapshot import Snapshot, make_snapshot
+from profile_spawner.profiles.registry import profile_registry
+from profile_spawner.profiles.snapshot import Snapshot
+from profile_spawner.sources.reloader import ProfileService
+from profile_spawner.sources.settings import SourceSettings
 from profile_spawner.spawner import ProfileSpawner
 
 from .making import profile_classes, profile_list
@@ -24,6 +27,14 @@ async def _manifest(cls: type, config: Config, options: dict[str, Any]) -> Any:
     spawner = cls(_mock=True, config=config, user_options=options)
     await spawner.load_user_options()
     return await spawner.get_pod_manifest()
+
+
+async def _registered_profiles() -> Snapshot:
+    service = ProfileService(SourceSettings(), log=logging.getLogger("benchmark"))
+    try:
+        return await service.ready()
+    finally:
+        await service.stop()
 
 
 def _text(pod: Any) -> str:
@@ -131,10 +142,12 @@ async def memory(quick: bool) -> Table:
     classes = profile_classes(count)
 
     def snapshot() -> Snapshot:
-        collector = Collector("bench")
         for cls in classes:
-            collector.add(cls)
-        return asyncio.run(make_snapshot([collector], generation=1))
+            profile_registry.register(cls)
+        try:
+            return asyncio.run(_registered_profiles())
+        finally:
+            profile_registry.clear()
 
     size, kept = await asyncio.to_thread(_size_of, snapshot)
     per_profile = size / count / 1024

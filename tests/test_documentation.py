@@ -20,8 +20,8 @@ from profile_spawner.hub.settings import HubTraits
 from profile_spawner.kube.rbac import required_rules
 from profile_spawner.policy.object_policy import DEFAULT_KINDS
 from profile_spawner.profiles.registry import Collector, collecting
-from profile_spawner.profiles.snapshot import make_snapshot
 from tests.documentation import PAGES, ROOT, code_blocks, readme_profile, tables
+from tests.snapshots import snapshot_of
 
 AUTHORS, ADMINS = ROOT / "docs" / "authors.md", ROOT / "docs" / "admins.md"
 OWN_PAGES = ["README.md", "docs/authors.md", "docs/admins.md", "docs/operators.md", "docs/moving.md"]
@@ -41,7 +41,7 @@ async def test_every_python_snippet_works(page, number, block):
     namespace = {"c": Config(), "__name__": "snippet"}
     with collecting(Collector(page)) as collector:
         exec(compile(block, page, "exec"), namespace)
-    snapshot = await make_snapshot([collector], generation=1)
+    snapshot = await snapshot_of(collector)
     assert snapshot.problems == ()
     assert len(snapshot) == block.count("@profile_registry.register")
     for section, values in namespace["c"].items():

@@ -16,20 +16,21 @@ from profile_spawner.hub.settings import HubTraits
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.registry import Collector, collecting, profile_registry
-from profile_spawner.profiles.snapshot import Snapshot, make_snapshot
+from profile_spawner.profiles.snapshot import Snapshot
 from tests.documentation import ROOT, code_blocks
+from tests.snapshots import snapshot_of
 
 PAGE = ROOT / "docs" / "params.md"
 PROFILE, VALUES, STAGING, HOOK = code_blocks(PAGE, "python")
 ADA = UserInfo("ada", frozenset({"research"}))
 
 
-async def snapshot_of(text: str, **more: Any) -> Snapshot:
+async def snapshot_of_text(text: str, **more: Any) -> Snapshot:
     """Load the text as a module of profiles."""
     collector = Collector("page")
     with collecting(collector):
         exec(compile(text, "page.py", "exec"), {"BaseAppProfile": BaseAppProfile, "Param": Param, **more})
-    return await make_snapshot([collector], generation=1)
+    return await snapshot_of(collector)
 
 
 def configured(text: str) -> HubTraits:
@@ -41,7 +42,7 @@ def configured(text: str) -> HubTraits:
 
 async def test_the_profile_of_the_page_makes_servers() -> None:
     """With the params, the collections, and the layers of the page."""
-    snapshot = await snapshot_of(PROFILE)
+    snapshot = await snapshot_of_text(PROFILE)
     assert snapshot.problems == ()
     selection = snapshot.select({"profile": "gpu-lab", "gpu/count": 4}, ADA)
     layers = layers_for(ADA, "", configured(VALUES).param_values, {}, None, "default")
@@ -183,15 +184,15 @@ VOLUME = {"name": "data", "claim_name": "data", "size": "1Gi", "volume_mount": {
 
 async def test_what_is_sensitive_is_chosen_only_where_the_profile_says_so() -> None:
     """Neither directly, nor through what is inserted into its value, nor a param that is marked."""
-    snapshot = await snapshot_of(LAB)
+    snapshot = await snapshot_of_text(LAB)
     assert snapshot.problems == ()
     assert [o.param for o in snapshot.entries["lab"].offer.options] == []
-    open_ = await snapshot_of(LAB.replace("user_settable = []", 'user_settable = ["image/tag", "lab/secret"]'))
+    open_ = await snapshot_of_text(LAB.replace("user_settable = []", 'user_settable = ["image/tag", "lab/secret"]'))
     assert [o.param for o in open_.entries["lab"].offer.options] == ["image/tag", "lab/secret"]
     built = await open_.build(open_.select({"profile": "lab", "image/tag": "2"}, ADA), ServerContext(ADA))
     assert built.kubespawner_override["image"] == "lab:2"
     # Even when a field is there because another layer, later, puts the user's choice into a sensitive value.
-    later = await snapshot_of(
+    later = await snapshot_of_text(
         LAB.replace('default="lab:{{ image/tag }}"', 'default="lab:1"').replace('"y"}', '"y", "image/tag": "1"}')
     )
     selection = later.select({"profile": "lab", "image/tag": "2"}, ADA)
@@ -201,7 +202,7 @@ async def test_what_is_sensitive_is_chosen_only_where_the_profile_says_so() -> N
 
 async def test_attributes_and_hooks_take_whole_values_of_params() -> None:
     """Environment, node selector and volumes; they are expanded once."""
-    snapshot = await snapshot_of(LAB)
+    snapshot = await snapshot_of_text(LAB)
     layers = {"hub": {"lab/volumes": [VOLUME], "lab/nodes": {"pool": "{{ username }}"}}}
     built = await snapshot.build(snapshot.select({"profile": "lab"}, ADA), ServerContext(ADA), **layers)
     override = built.kubespawner_override
@@ -216,7 +217,7 @@ async def test_attributes_and_hooks_take_whole_values_of_params() -> None:
 )
 async def test_a_value_is_checked_like_an_attribute_that_the_author_wrote(hub: Any, words: str) -> None:
     """Not first by Kubernetes."""
-    snapshot = await snapshot_of(LAB)
+    snapshot = await snapshot_of_text(LAB)
     with pytest.raises(Exception, match=words):
         await snapshot.build(snapshot.select({"profile": "lab"}, ADA), ServerContext(ADA), hub=hub)
 
@@ -224,12 +225,12 @@ async def test_a_value_is_checked_like_an_attribute_that_the_author_wrote(hub: A
 async def test_a_secure_param_is_no_attribute_and_reaches_the_environment_by_a_hook_too() -> None:
     """As a reference."""
     text = LAB.replace('Param.ref("image/lab")', 'Param.ref("db/token")')
-    snapshot = await snapshot_of(text.replace('"y"}', '"y", "db/token": {"secret": "canary", "key": "k"}}'))
+    snapshot = await snapshot_of_text(text.replace('"y"}', '"y", "db/token": {"secret": "canary", "key": "k"}}'))
     assert "secure param 'db/token'" in str(snapshot.problems[0])
     assert "canary" not in str(snapshot.problems[0])
     hook = '    def get_pod_env_vars(self):\n        return {"T": self.params["db/token"]}\n'
     hooked = LAB + hook
-    snapshot = await snapshot_of(hooked.replace('"y"}', '"y", "db/token": {"secret": "s", "key": "k"}}'))
+    snapshot = await snapshot_of_text(hooked.replace('"y"}', '"y", "db/token": {"secret": "s", "key": "k"}}'))
     built = await snapshot.build(snapshot.select({"profile": "lab"}, ADA), ServerContext(ADA))
     assert built.kubespawner_override["environment"]["T"] == {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
 
@@ -238,7 +239,7 @@ async def test_a_secure_param_is_no_attribute_and_reaches_the_environment_by_a_h
 async def test_what_the_page_must_know_before_is_given_by_no_param(attribute: str) -> None:
     """The class is refused where it is registered, with its line."""
     with pytest.raises(Exception, match="must be known before any param is"):
-        await snapshot_of(
+        await snapshot_of_text(
             f"class L(BaseAppProfile):\n    slug = display_name = image = 'x'\n    {attribute} = Param.ref('a')\n"
             "registry.register(L)",
             registry=profile_registry,
@@ -249,23 +250,23 @@ async def test_a_profile_without_params_can_be_taken_on_and_names_are_not_shared
     """Nothing comes from it; a collection of its name is a conflict, and `global` is no slug."""
     head = "from profile_spawner import profile_registry as r\nclass P(BaseAppProfile):\n    slug = 'p'\n"
     head += "    display_name = image = 'p'\nclass Q(P):\n    slug = 'q'\n    profiles = ['p']\n"
-    snapshot = await snapshot_of(head + "r.register(P); r.register(Q)")
+    snapshot = await snapshot_of_text(head + "r.register(P); r.register(Q)")
     assert not any(e.offer.unavailable for e in snapshot.entries.values())
-    snapshot = await snapshot_of(head + "r.register(P); r.register(Q); r.register_collection('q', {})")
+    snapshot = await snapshot_of_text(head + "r.register(P); r.register(Q); r.register_collection('q', {})")
     assert "the name is used twice" in str(snapshot.problems[0])
     with pytest.raises(Exception, match="taken by the collection"):
-        await snapshot_of(head.replace("'p'\n", "'global'\n", 1) + "r.register(P)")
+        await snapshot_of_text(head.replace("'p'\n", "'global'\n", 1) + "r.register(P)")
 
 
 async def test_values_know_their_own_lines() -> None:
     """In classes and in collections that span several lines."""
     path = ROOT / "profile_spawner" / "demo" / "profiles" / "params.py"
     text = path.read_text()
-    snapshot = await snapshot_of(text)
+    snapshot = await snapshot_of_text(text)
     collector = Collector("demo")
     with collecting(collector):
         exec(compile(text, str(path), "exec"), {})
-    snapshot = await make_snapshot([collector], generation=1)
+    snapshot = await snapshot_of(collector)
     assert snapshot.resolver is not None
     for name in ("course/name", "lab/threads"):
         origin = snapshot.resolver.resolve().explain(name).origin
