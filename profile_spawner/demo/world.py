@@ -17,6 +17,7 @@ from profile_spawner.policy.object_policy import DEFAULT_KINDS
 
 from .cluster.cluster import LocalCluster
 from .cluster.failures import LocalClusterError
+from .cluster.nodes import NodeSpec
 from .settings import NAMESPACE
 
 __all__ = ["ForeignCluster", "OwnCluster", "World"]
@@ -100,7 +101,7 @@ class OwnCluster:
         self.user_kubeconfig = state_dir / "kubeconfig"
         self.cluster = LocalCluster(
             state_dir / "cluster",
-            gpus=gpus,
+            node=NodeSpec(gpus=gpus),
             # Whatever the image, it is a JupyterLab that runs: there is no VS Code and no desktop to be opened.
             environment={"JUPYTERHUB_DEFAULT_URL": "/lab"},
         )

@@ -14,12 +14,12 @@ from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy
 
-from .conftest import identity, kept_claim, owned, pod, shared_map
+from .conftest import identity, owned, persistent_claim, pod, shared_map
 
 COLLECTIONS = ("configmaps", "secrets", "persistentvolumeclaims", "services", "pods")
 OBJECTS = [
     shared_map(),
-    kept_claim(),
+    persistent_claim(),
     owned(),
     owned("Service", "svc-unal", spec={"ports": [{"port": 80}], "selector": {"a": "b"}}),
 ]

@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import yaml
 from aiohttp import web
 
 from . import kubectl, protobuf
-from .access import ADMINS, Authorizer, User, bootstrap_roles
+from .access import ADMINS, Authorizer, User
 from .certificates import make_certificate
 from .defaults import complete, new_object, now
 from .failures import StatusError, bad_request, conflict, invalid, not_found
-from .kinds import NAMESPACES, PODS, RBAC, ResourceType, find, plural
+from .kinds import NAMESPACES, PODS, ResourceType, find
 from .patches import apply_patch
 from .selectors import Object, Predicate, compile_selectors
-from .store import Change, Item, Store
+from .store import Item, ObjectChange, Store
 
 __all__ = ["ApiServer", "LogProvider"]
 
@@ -36,14 +35,14 @@ _SAVE_SECONDS = 2.0
 """How long after a change the state is written. A crash loses no more than this."""
 _FROZEN = ("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "name", "namespace", "uid")
 _NAMED = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
-_UNNAMED = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
+_UNNAMED = {"GET": "list", "POST": "create"}
 
 LogProvider: TypeAlias = Callable[[str, str, str, dict[str, str]], AsyncIterator[bytes]]
-"""Given namespace, pod, container (may be empty) and the query, yields the log."""
+"""Given namespace, pod, container and the query, yields the log."""
 
 
 @dataclass(frozen=True)
-class _Request:
+class ResourceRequest:
     """A request for a resource: what is to be done, to what, and who asks."""
 
     verb: str
@@ -102,8 +101,7 @@ class ApiServer:
         self._users: dict[str, User] = {}
         self._log_provider = log_provider
         self._state_file = Path(state_file) if state_file is not None else None
-        self._changed = asyncio.Event()
-        self._saver: asyncio.Task[None] | None = None
+        self._saving: asyncio.TimerHandle | None = None
         self._stopping = False
         self._wakes: set[asyncio.Event] = set()
         self._runner: web.AppRunner | None = None
@@ -132,85 +130,56 @@ class ApiServer:
             "current-context": "local",
         }
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Start to serve and return the URL for plain HTTP.
-
-        Args:
-            host: The address to listen on.
-            port: The port for plain HTTP; 0 takes a free one. HTTPS always takes a free one.
+    async def start(self) -> str:
+        """Start to serve on free ports of 127.0.0.1 and return the URL for plain HTTP.
 
         Raises:
             LocalClusterError: The state file cannot be read.
-            OSError: The port is taken.
         """
         if self._state_file is not None:
             self.store.load(self._state_file)
         for name in ("default", "kube-public", "kube-system"):
-            self._create_missing(NAMESPACES, {"metadata": {"name": name}})
-        for role in bootstrap_roles():
-            self._create_missing(plural("clusterroles"), role)
-        admins = {"apiGroup": RBAC, "kind": "Group", "name": ADMINS}
-        reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"}
-        binding = {"metadata": {"name": "cluster-admin"}, "roleRef": reference, "subjects": [admins]}
-        self._create_missing(plural("clusterrolebindings"), binding)
+            if self.store.get(NAMESPACES, None, name) is None:
+                self.store.put(NAMESPACES, new_object(NAMESPACES, None, {"metadata": {"name": name}}))
         self._stopping = False
         app = web.Application(client_max_size=_BODY_LIMIT)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        self.certificate, context = make_certificate(host)
-        try:
-            await web.TCPSite(self._runner, host, port).start()
-            await web.TCPSite(self._runner, host, 0, ssl_context=context).start()
-        except OSError:
-            await self.stop()
-            raise
+        self.certificate, context = make_certificate()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context).start()
         (_, plain, *_), (_, secure, *_) = self._runner.addresses
-        self.url, self.secure_url = f"http://{host}:{plain}", f"https://{host}:{secure}"
-        if self._state_file is not None:
-            self._saver = asyncio.create_task(self._keep_saving(), name="local cluster: state file")
+        self.url, self.secure_url = f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{secure}"
         return self.url
 
     async def stop(self) -> None:
         """Stop to serve: end all watches, close all connections, write the state file. Safe to call twice."""
         self._stopping = True
         self._wake()
-        saver, self._saver = self._saver, None
-        if saver is not None:
-            saver.cancel()
-            await asyncio.gather(saver, return_exceptions=True)
-            self._save()
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        self._save()
+        if self._runner is not None:
+            await self._runner.cleanup()
         self.url = self.secure_url = ""
-
-    def _create_missing(self, kind: ResourceType, document: Object) -> None:
-        if self.store.get(kind, None, document["metadata"]["name"]) is None:
-            self.store.put(kind, new_object(kind, None, document))
 
     def _wake(self) -> None:
         for wake in self._wakes:
             wake.set()
 
-    def _notice(self, change: Change) -> None:
+    def _notice(self, change: ObjectChange) -> None:
         self._wake()
-        if self.store.is_kept(change):
-            self._changed.set()
+        if self._state_file is not None and change.kept and self._saving is None:
+            self._saving = asyncio.get_running_loop().call_later(_SAVE_SECONDS, self._save)
 
     def _save(self) -> None:
-        if self._state_file is not None and self._changed.is_set():
-            self._changed.clear()
+        if self._state_file is None or self._saving is None:
+            return
+        self._saving.cancel()
+        self._saving = None
+        try:
             self.store.save(self._state_file)
-
-    async def _keep_saving(self) -> None:
-        while True:
-            await self._changed.wait()
-            await asyncio.sleep(_SAVE_SECONDS)
-            try:
-                self._save()
-            except OSError as error:
-                log.warning("The state of the local cluster cannot be written to %s: %s", self._state_file, error)
+        except OSError as error:
+            log.warning("The state of the local cluster cannot be written to %s: %s", self._state_file, error)
 
     # ------------------------------------------------------------------------------------------------------ HTTP
 
@@ -255,7 +224,7 @@ class ApiServer:
             if request.verb != "watch":
                 self._count(request)
 
-    def _count(self, request: _Request) -> None:
+    def _count(self, request: ResourceRequest) -> None:
         self.calls[request.namespace or ""][request.user.name, request.verb, request.resource] += 1
 
     async def _body(self, http: web.Request) -> Any:
@@ -263,11 +232,11 @@ class ApiServer:
         if http.content_type == protobuf.CONTENT_TYPE:
             return protobuf.read(raw)
         try:
-            return (yaml.safe_load(raw) if "yaml" in http.content_type else json.loads(raw)) if raw else None
-        except (ValueError, yaml.YAMLError) as error:
+            return json.loads(raw) if raw else None
+        except ValueError as error:
             raise bad_request(f"the body cannot be read: {error}") from None
 
-    async def _dispatch(self, http: web.Request, request: _Request) -> web.StreamResponse:
+    async def _dispatch(self, http: web.Request, request: ResourceRequest) -> web.StreamResponse:
         as_table = "as=Table" in http.headers.get("Accept", "")
         kind = request.kind
         if request.verb == "watch":
@@ -275,18 +244,16 @@ class ApiServer:
         if request.verb == "list":
             matches = request.selector()
             items = [item for item in self.store.select(kind, request.namespace) if matches(item.document)]
-            return self._list(kind, items, as_table=as_table)
-        if request.verb == "deletecollection":
-            options = await self._body(http) or {}
-            matches = request.selector()
-            items = [item for item in self.store.select(kind, request.namespace) if matches(item.document)]
-            for item in items if not request.dry_run else ():
-                self.store.delete(item, options.get("gracePeriodSeconds"))
-            return self._list(kind, items, as_table=False)
+            if as_table:
+                return web.json_response(kubectl.table(kind, items, self.store.version))
+            head = json.dumps({"kind": f"{kind.kind}List", "apiVersion": kind.api_version})[:-1]
+            start = f'{head},"metadata":{{"resourceVersion":"{self.store.version}"}},"items":['
+            raw = start.encode() + b",".join(item.raw_item for item in items) + b"]}"
+            return web.Response(body=raw, content_type="application/json")
         if request.verb == "get":
             item = self._item(request)
             if request.subresource == "log":
-                return await self._log(http, request)
+                return await self._log(http, request, item)
             if as_table:
                 return web.json_response(kubectl.table(kind, [item], item.version))
             return web.Response(body=item.raw, content_type="application/json")
@@ -298,22 +265,13 @@ class ApiServer:
             return web.json_response(create(request, body), status=201)
         return web.json_response(self._change(request, body, http.content_type))
 
-    def _list(self, kind: ResourceType, items: list[Item], *, as_table: bool) -> web.Response:
-        version = self.store.version
-        if as_table:
-            return web.json_response(kubectl.table(kind, items, version))
-        head = json.dumps({"kind": f"{kind.kind}List", "apiVersion": kind.api_version})[:-1]
-        start = f'{head},"metadata":{{"resourceVersion":"{version}"}},"items":['
-        body = start.encode() + b",".join(item.raw_item for item in items) + b"]}"
-        return web.Response(body=body, content_type="application/json")
-
-    async def _log(self, http: web.Request, request: _Request) -> web.StreamResponse:
+    async def _log(self, http: web.Request, request: ResourceRequest, pod: Item) -> web.StreamResponse:
         if self._log_provider is None:
             raise StatusError(501, "NotImplemented", "this cluster keeps no logs")
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(http)
-        query = request.query
-        parts = self._log_provider(request.namespace or "", request.name, query.get("container", ""), query)
+        container = request.query.get("container") or pod.document["spec"]["containers"][0]["name"]
+        parts = self._log_provider(request.namespace or "", request.name, container, request.query)
         with contextlib.suppress(ConnectionError):
             async for chunk in parts:
                 await response.write(chunk)
@@ -321,30 +279,24 @@ class ApiServer:
 
     # ----------------------------------------------------------------------------------------------------- verbs
 
-    def _item(self, request: _Request) -> Item:
+    def _item(self, request: ResourceRequest) -> Item:
         item = self.store.get(request.kind, request.namespace, request.name)
         if item is None:
             raise not_found(request.kind.plural, request.name, request.kind.group)
         return item
 
-    def _create(self, request: _Request, body: Object) -> Object:
+    def _create(self, request: ResourceRequest, body: Object) -> Object:
         kind, namespace = request.kind, request.namespace
         document = new_object(kind, namespace, body)
         name = document["metadata"]["name"]
-        if namespace is not None:
-            home = self.store.get(NAMESPACES, None, namespace)
-            if home is None:
-                raise not_found("namespaces", namespace)
-            if home.metadata.get("deletionTimestamp"):
-                why = f'{kind.qualified} "{name}" is forbidden: namespace {namespace} is being terminated'
-                cause = {"reason": "NamespaceTerminating", "message": why, "field": "metadata.namespace"}
-                raise StatusError(403, "Forbidden", why, name=name, kind=kind.plural, causes=[cause])
+        if namespace is not None and self.store.get(NAMESPACES, None, namespace) is None:
+            raise not_found("namespaces", namespace)
         if self.store.get(kind, namespace, name) is not None:
             message = f'{kind.qualified} "{name}" already exists'
             raise StatusError(409, "AlreadyExists", message, name=name, kind=kind.plural)
         return document if request.dry_run else self.store.put(kind, document).document
 
-    def _bind(self, request: _Request, body: Object) -> Object:
+    def _bind(self, request: ResourceRequest, body: Object) -> Object:
         """Assign a pod to a node."""
         pod = self._item(request)
         wanted = (body.get("metadata") or {}).get("uid")
@@ -358,7 +310,7 @@ class ApiServer:
         self.store.put(PODS, {**pod.document, "spec": spec, "status": {**old, "conditions": [*others, scheduled]}})
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
-    def _change(self, request: _Request, body: Any, content_type: str) -> Object:
+    def _change(self, request: ResourceRequest, body: Any, content_type: str) -> Object:
         """Replace or patch an object or its status."""
         old, kind = self._item(request), request.kind
         if request.verb == "patch":
@@ -390,7 +342,7 @@ class ApiServer:
             return document
         return self.store.put(kind, document).document
 
-    def _delete(self, request: _Request, options: Object) -> Object:
+    def _delete(self, request: ResourceRequest, options: Object) -> Object:
         item = self._item(request)
         wanted = options.get("preconditions") or {}
         for key, found in (("uid", item.metadata["uid"]), ("resourceVersion", str(item.version))):
@@ -403,12 +355,12 @@ class ApiServer:
         if "gracePeriodSeconds" in request.query:
             grace = request.number("gracePeriodSeconds")
         deleted = self.store.delete(item, grace)
-        if item.kind in (PODS, NAMESPACES) or deleted.metadata.get("finalizers"):
+        if item.kind is PODS or deleted.metadata.get("finalizers"):
             return deleted.document
         details = {"name": item.name, "kind": item.kind.plural, "uid": item.metadata["uid"]}
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
-    async def _watch(self, http: web.Request, request: _Request, *, as_table: bool) -> web.StreamResponse:
+    async def _watch(self, http: web.Request, request: ResourceRequest, *, as_table: bool) -> web.StreamResponse:
         """Stream the changes of a resource after the version asked for; without one, what is there comes first."""
         matches, kind = request.selector(), request.kind
         version = request.number("resourceVersion")
@@ -461,7 +413,7 @@ class ApiServer:
         return response
 
 
-def _seen_as(change: Change, matches: Predicate) -> str:
+def _seen_as(change: ObjectChange, matches: Predicate) -> str:
     """Return what a change is to a watch with a selector, empty for nothing."""
     fits = matches(change.item.document)
     fitted = change.old is not None and matches(change.old.document)
@@ -470,7 +422,7 @@ def _seen_as(change: Change, matches: Predicate) -> str:
     return "MODIFIED" if fitted else "ADDED"
 
 
-def _shown(change: Change, what: str) -> Item:
+def _shown(change: ObjectChange, what: str) -> Item:
     """Return the object that the event shows: one that left the selection as it was, with the new version."""
     if what != "DELETED" or change.old is None:
         return change.item
@@ -484,7 +436,7 @@ def _named(query: dict[str, str]) -> str:
     return selector.removeprefix("metadata.name=") if selector.startswith("metadata.name=") else ""
 
 
-def _parse(http: web.Request, user: User) -> _Request:
+def _parse(http: web.Request, user: User) -> ResourceRequest:
     """Read a request for a resource; `StatusError` 404 or 405 where there is none."""
     root, *parts = [part for part in http.path.split("/") if part] or [""]
     group = parts.pop(0) if root == "apis" and parts else ""
@@ -508,4 +460,4 @@ def _parse(http: web.Request, user: User) -> _Request:
     whole = kind.namespaced and namespace is None and verb not in ("list", "watch")
     if not verb or whole or (verb == "create" and name_of_object and subresource in ("", "status")):
         raise StatusError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-    return _Request(verb, kind, namespace, name_of_object, subresource, user, query)
+    return ResourceRequest(verb, kind, namespace, name_of_object, subresource, user, query)
