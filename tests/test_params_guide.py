@@ -1,4 +1,4 @@
-"""The page about params, tried."""
+"""The examples and promises of docs/params.md."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def test_the_page_names_all_fields_of_a_param_and_all_facts() -> None:
 # ------------------------------------------------------------------------------------------------ layers
 
 
-def test_groups_stand_in_their_declared_order_and_properties_add_to_them() -> None:
-    """Value by value; groups that only have properties follow by name."""
+def test_groups_have_their_declared_order_and_values_of_properties() -> None:
+    """The configuration wins value by value; groups that only have properties follow, sorted by name."""
     values = {"groups": {"z": {"a": 1}, "b": {"params": {"a": 2}, "profiles": ["mix"]}, "other": {"a": 0}}}
     properties = {"b": {"params": {"a": 3, "x": 3}, "profiles": ["site"]}, "y": {"q": 1}, "c": {"profiles": ["gpu"]}}
     user = UserInfo("ada", frozenset({"z", "b", "y", "c"}))
@@ -110,8 +110,8 @@ def test_a_hook_wins_value_by_value() -> None:
     assert [g[0] for g in found["groups"]] == ["cloud", "research"]
 
 
-def test_nobody_gets_what_is_a_groups_by_taking_its_name() -> None:
-    """Users and groups stand apart in `assigned`."""
+def test_a_user_with_the_name_of_a_group_does_not_get_its_collections() -> None:
+    """Users and groups are separate in `assigned`."""
     values = {"assigned": {"groups": {"research": ["gpu"]}}}
     assert layers_for(UserInfo("research"), "", values, {}, None, "default")["assigned"] == []
     assert layers_for(ADA, "", values, {}, None, "default")["assigned"] == ["gpu"]
@@ -134,14 +134,14 @@ def test_nobody_gets_what_is_a_groups_by_taking_its_name() -> None:
 def test_a_layer_of_the_wrong_shape_is_an_error_with_its_place(
     values: Any, properties: Any, hooked: Any, words: str
 ) -> None:
-    """Whoever wrote it, and never something else than a ParamError."""
+    """From configuration, properties and hook, always a ParamError."""
     with pytest.raises(ParamError) as error:
         layers_for(ADA, "", values, properties, hooked, "default")
     assert words in str(error.value)
 
 
-def test_pages_are_shared_only_by_those_who_see_the_same() -> None:
-    """As soon as a value refers to a fact, everybody has an own page."""
+def test_pages_are_shared_only_by_users_who_see_the_same() -> None:
+    """If a value refers to a fact, each user has a page of their own."""
     facts = {"facts": {"username": "ada"}}
     plain = layers_for(ADA, "", {"hub": {"a": 1}}, {}, None, "default")
     referring = layers_for(ADA, "", {"hub": {"a": "{{ username }}"}}, {}, None, "default")
@@ -182,8 +182,8 @@ class Lab(BaseAppProfile):
 VOLUME = {"name": "data", "claim_name": "data", "size": "1Gi", "volume_mount": {"mount_path": "/data"}}
 
 
-async def test_what_is_sensitive_is_chosen_only_where_the_profile_says_so() -> None:
-    """Neither directly, nor through what is inserted into its value, nor a param that is marked."""
+async def test_sensitive_params_are_chosen_only_if_the_profile_allows_it() -> None:
+    """Not directly, not through params that are inserted into their values, and not params with `sensitive`."""
     snapshot = await snapshot_of_text(LAB)
     assert snapshot.problems == ()
     assert [o.param for o in snapshot.entries["lab"].offer.options] == []
@@ -191,7 +191,7 @@ async def test_what_is_sensitive_is_chosen_only_where_the_profile_says_so() -> N
     assert [o.param for o in open_.entries["lab"].offer.options] == ["image/tag", "lab/secret"]
     built = await open_.build(open_.select({"profile": "lab", "image/tag": "2"}, ADA), ServerContext(ADA))
     assert built.kubespawner_override["image"] == "lab:2"
-    # Even when a field is there because another layer, later, puts the user's choice into a sensitive value.
+    # The field exists, and another layer inserts the user's choice into a sensitive value later.
     later = await snapshot_of_text(
         LAB.replace('default="lab:{{ image/tag }}"', 'default="lab:1"').replace('"y"}', '"y", "image/tag": "1"}')
     )
@@ -215,15 +215,15 @@ async def test_attributes_and_hooks_take_whole_values_of_params() -> None:
     ("hub", "words"),
     [({"image/lab": "two words"}, "must be an image"), ({"lab/nodes": {"pool": [1]}}, "must be a text")],
 )
-async def test_a_value_is_checked_like_an_attribute_that_the_author_wrote(hub: Any, words: str) -> None:
-    """Not first by Kubernetes."""
+async def test_a_value_of_a_param_is_checked_like_an_attribute(hub: Any, words: str) -> None:
+    """Before Kubernetes gets it."""
     snapshot = await snapshot_of_text(LAB)
     with pytest.raises(Exception, match=words):
         await snapshot.build(snapshot.select({"profile": "lab"}, ADA), ServerContext(ADA), hub=hub)
 
 
-async def test_a_secure_param_is_no_attribute_and_reaches_the_environment_by_a_hook_too() -> None:
-    """As a reference."""
+async def test_a_secure_param_cannot_set_an_attribute_and_a_hook_can_return_it() -> None:
+    """The environment contains a reference to the Secret."""
     text = LAB.replace('Param.ref("image/lab")', 'Param.ref("db/token")')
     snapshot = await snapshot_of_text(text.replace('"y"}', '"y", "db/token": {"secret": "canary", "key": "k"}}'))
     assert "secure param 'db/token'" in str(snapshot.problems[0])
@@ -236,8 +236,8 @@ async def test_a_secure_param_is_no_attribute_and_reaches_the_environment_by_a_h
 
 
 @pytest.mark.parametrize("attribute", ["slug", "display_name", "allowed_groups", "profile_options", "default"])
-async def test_what_the_page_must_know_before_is_given_by_no_param(attribute: str) -> None:
-    """The class is refused where it is registered, with its line."""
+async def test_attributes_of_the_page_cannot_be_set_by_params(attribute: str) -> None:
+    """Registering the class is an error."""
     with pytest.raises(Exception, match="must be known before any param is"):
         await snapshot_of_text(
             f"class L(BaseAppProfile):\n    slug = display_name = image = 'x'\n    {attribute} = Param.ref('a')\n"
@@ -246,8 +246,8 @@ async def test_what_the_page_must_know_before_is_given_by_no_param(attribute: st
         )
 
 
-async def test_a_profile_without_params_can_be_taken_on_and_names_are_not_shared() -> None:
-    """Nothing comes from it; a collection of its name is a conflict, and `global` is no slug."""
+async def test_a_profile_without_params_can_be_inherited_and_names_are_unique() -> None:
+    """It adds no values. A collection with its name is a conflict, and a profile cannot have the slug `global`."""
     head = "from profile_spawner import profile_registry as r\nclass P(BaseAppProfile):\n    slug = 'p'\n"
     head += "    display_name = image = 'p'\nclass Q(P):\n    slug = 'q'\n    profiles = ['p']\n"
     snapshot = await snapshot_of_text(head + "r.register(P); r.register(Q)")
@@ -258,7 +258,7 @@ async def test_a_profile_without_params_can_be_taken_on_and_names_are_not_shared
         await snapshot_of_text(head.replace("'p'\n", "'global'\n", 1) + "r.register(P)")
 
 
-async def test_values_know_their_own_lines() -> None:
+async def test_values_have_the_origin_of_their_own_line() -> None:
     """In classes and in collections that span several lines."""
     path = ROOT / "profile_spawner" / "demo" / "profiles" / "params.py"
     text = path.read_text()
