@@ -20,7 +20,7 @@ class HubTraits(SourceSettings):
         config=True,
         help="""
         Kinds of Kubernetes objects that profiles may create besides ConfigMap, Secret, PersistentVolumeClaim and
-        Service: some of Role, RoleBinding, Deployment, StatefulSet, Job, NetworkPolicy, ServiceAccount.
+        Service, such as Deployment. The error for an unknown kind lists the possible kinds.
         """,
     )
     pod_security = Enum(
