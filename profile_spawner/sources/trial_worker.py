@@ -124,7 +124,7 @@ def _channel(fd: int, nonce: str) -> Tell:
 
 
 def _move_high(fd: int) -> int:
-    """Return a copy of a file descriptor that programs do not inherit and that nobody finds by counting."""
+    """Return a copy of a file descriptor that programs do not inherit, high enough not to be found by counting."""
     high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_CHANNEL)
     os.close(fd)
     return high

@@ -90,7 +90,7 @@ class FileWatcher:
             if changes or not begun:
                 tell()
             begun = True
-            # What is made anew where something was removed may get the same number.
+            # A new file in the place of a removed one may get the same number.
             removed = any(kind is watchfiles.Change.deleted and path in meant for kind, path in changes)
             if removed or {path: _identity(path) for path in self._paths()} != meant:
                 return
