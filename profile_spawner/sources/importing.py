@@ -88,7 +88,7 @@ class FolderLoad:
         spec.submodule_search_locations = [str(folder)]
         sys.modules[self.package] = importlib.util.module_from_spec(spec)
         _loads[self.package] = self
-        weakref.finalize(self, _forget, self.package)
+        weakref.finalize(self, _forget, self.package).atexit = False
         if _find not in sys.path_hooks:
             sys.path_hooks.insert(0, _find)
         if str(folder) not in _folders:
