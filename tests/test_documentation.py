@@ -197,4 +197,4 @@ def test_the_architecture_has_all_packages() -> None:
 
 def test_the_registry_is_untouched():
     """Trying the snippets has registered nothing in the configuration."""
-    assert "data-science" not in profile_registry.all()
+    assert "data-science" not in profile_registry.collector.profiles

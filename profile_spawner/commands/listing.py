@@ -17,6 +17,7 @@ from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_reade
 from .output import Format, OutputOption, make_table, place, plain, print_data, progress, report_problems
 
 if TYPE_CHECKING:
+    from profile_spawner.profiles.base import BaseAppProfile
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.options import Option
 
@@ -79,7 +80,7 @@ def _summary(found: Loaded, entry: Entry) -> dict[str, Any]:
         "tags": list(entry.tags),
         "default": offer.default,
         "options": [o.name for o in offer.options],
-        "origin": place(found.places.of(entry)(()) if entry.raw is not None else entry.origin),
+        "origin": place(found.places.of(entry)(())),
     }
     if offer.unavailable:
         result["unavailable"] = offer.unavailable
@@ -130,20 +131,20 @@ async def describe_profile(found: Loaded, entry: Entry) -> dict[str, Any]:
 
     The keys are those of `list`, and `values`: rows of `field`, `value` and `origin`.
     """
-    if entry.profile is None:
-        rows = list(_raw_rows(entry, found.places.of(entry)))
-    elif entry.offer.unavailable:
-        rows = []
+    from profile_spawner.profiles.class_profile import ClassProfile
+
+    if not isinstance(entry.profile, ClassProfile):
+        rows = list(_entry_rows(entry, found.places.of(entry)))
     else:
-        rows = await _class_rows(found, entry)
+        rows = [] if entry.offer.unavailable else await _class_rows(found, entry, entry.profile.cls)
     return {
         **_summary(found, entry),
         "values": [{"field": f, "value": plain(v), "origin": place(o)} for f, v, o in rows],
     }
 
 
-def _raw_rows(entry: Entry, where: Where) -> Iterator[tuple[str, Any, Any]]:
-    for key, value in (entry.raw or {}).items():
+def _entry_rows(entry: Entry, where: Where) -> Iterator[tuple[str, Any, Any]]:
+    for key, value in entry.profile.list_entry().items():
         inner = value if key == "kubespawner_override" and isinstance(value, Mapping) else None
         if inner is None:
             yield key, value, where((key,))
@@ -160,17 +161,15 @@ def _environment_value(value: Any) -> Any:
     return "computed at the start" if callable(value) else value
 
 
-async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]:
+async def _class_rows(found: Loaded, entry: Entry, cls: type[BaseAppProfile]) -> list[tuple[str, Any, Any]]:
     from profile_spawner.params.definition import ParamRef
     from profile_spawner.profiles.attributes import ATTRIBUTES
     from profile_spawner.profiles.base import line_of, make_profile
     from profile_spawner.profiles.context import ServerContext
     from profile_spawner.profiles.selection import default_selection
 
-    cls = entry.profile
-    assert cls is not None
     selection = default_selection(entry.offer)
-    params = found.snapshot.resolve(cls, None)
+    params = found.snapshot.resolve(entry.profile, None)
     profile = make_profile(cls, ServerContext.specimen(), params=params, selection=selection)
     build = await profile.build()
     rows: list[tuple[str, Any, Any]] = []

@@ -92,7 +92,7 @@ async def rules_of(found: Loaded) -> list[dict[str, Any]]:
     kinds: set[str] = set()
     granted: list[Mapping[str, Any]] = []
     for entry in progress(found.snapshot.entries.values(), "Building the pods"):
-        if entry.profile is None or entry.offer.unavailable:
+        if entry.offer.unavailable:
             continue
         for options in every_choice(entry):
             try:

@@ -19,7 +19,7 @@ from profile_spawner.profiles.registry import direct_collector, duplicate
 from profile_spawner.profiles.snapshot import Snapshot
 
 from .changes import Change, changes_between
-from .entries import EntryMaker, param_signature, place_of
+from .entries import EntryMaker, param_signature
 from .settings import SourceSettings
 from .units import Loaded, Source, Unit
 
@@ -312,7 +312,7 @@ class Builder:
                     continue
                 owners[slug] = first
                 if not self._may_override(first, second):
-                    places = [place_of(versions[k].collector.profiles[slug]) for k in (first, second)]
+                    places = [versions[k].collector.profiles[slug].origin for k in (first, second)]
                     conflicts.setdefault(second, []).append(duplicate(slug, *places))
         return owners, conflicts
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.policy.data_policy import DataPolicy
 from profile_spawner.profiles.base import BaseAppProfile
+from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.yaml_text import MAX_BYTES
 
 from .data_profiles import DocumentReader
@@ -184,8 +185,8 @@ def finder_of(loaded: Mapping[str, Loaded]) -> Callable[[str], type[BaseAppProfi
         for one in loaded.values():
             if one.unit.kind in ("documents", "config_maps"):
                 registered = one.collector.profiles.get(slug)
-                if isinstance(registered, type):
-                    return registered
+                if isinstance(registered, ClassProfile):
+                    return registered.cls
         return None
 
     return find

@@ -13,7 +13,7 @@ from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError
 from profile_spawner.profiles.base import line_pattern
-from profile_spawner.profiles.plain_entries import RawProfile
+from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.registry import Collector, collecting
 
 from .importing import RESERVED, Finder, FolderNamespace, ModuleFiles
@@ -197,16 +197,17 @@ def import_unit(unit: Unit, module: str, collector: Collector) -> Loaded:
 
 def note_places(collector: Collector, files: ModuleFiles) -> None:
     """Store file and line of each class on the class."""
-    for cls in collector.profiles.values():
-        if isinstance(cls, RawProfile) or "__profile_origin__" in vars(cls):
+    for profile in collector.profiles.values():
+        if not isinstance(profile, ClassProfile) or "__profile_origin__" in vars(profile.cls):
             continue
+        cls: Any = profile.cls
         name, *parts = cls.__module__.split(".")[1:] or [""]
         found = files.find(parts) if name == files.name else None
         if found is not None:
             filename, source, _ = found
             line = _line_of_class(source, cls.__name__.encode())
-            cls.__profile_origin__ = Origin(filename, line)  # type: ignore[attr-defined]
-            cls.__profile_lines__ = partial(_line_in_class, source, line)  # type: ignore[attr-defined]
+            cls.__profile_origin__ = Origin(filename, line)
+            cls.__profile_lines__ = partial(_line_in_class, source, line)
 
 
 def _line_of_class(source: bytes, name: bytes) -> int:

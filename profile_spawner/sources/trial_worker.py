@@ -211,8 +211,7 @@ class _Trial:
         return import_unit(unit, f"{_PREFIX}.{unit.short_name}", collector)
 
     def _build(self, loaded: Loaded, maker: EntryMaker, collectors: list[Collector]) -> list[ProfileSpawnerError]:
-        classes = [p for c in collectors for p in c.profiles.values() if isinstance(p, type)]
-        needed = any(c.params or c.collections for c in collectors) or any(p.params for p in classes)
+        needed = any(c.params or c.collections or any(p.get("params") for p in c.profiles.values()) for c in collectors)
         entries, problems = maker.make(loaded, make_resolver(collectors) if needed else None)
         for entry in entries.values():
             try:

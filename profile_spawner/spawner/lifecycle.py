@@ -217,7 +217,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
     def _trust(self: Any, objects: Sequence[KubeObject]) -> dict[str, Any]:
         """Return what of the pod the hub's own configuration answers for, as `Cluster.create_pod` takes it."""
         chosen = self._chosen
-        trusted = chosen is None or chosen.entry.trusted
+        trusted = chosen is None or chosen.entry.profile.contributor == "hub"
         accounts = [self._expand_all(self._traits_before.original("service_account") or "")]
         accounts += [item.name for item in objects if item.kind == "ServiceAccount"]
         parts = () if trusted else self._hub_parts()

@@ -38,7 +38,7 @@ from profile_spawner.profiles.selection import Offer, Rejection, Selection, from
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
 
-from .applying import TraitKeeper, apply_build, apply_raw
+from .applying import TraitKeeper, apply_build
 from .form import FormMixin, search_profiles
 from .lifecycle import LifecycleMixin
 from .progress import step_text, translated
@@ -324,22 +324,18 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     async def _apply(self, chosen: _Chosen) -> None:
         entry = chosen.entry
         try:
-            if entry.raw is not None:
-                apply_raw(self, self._traits_before, entry, chosen.selection)
-            else:
-                context = self.server_context(chosen.spawn_id)
-                layers = await self.param_layers() if chosen.snapshot.resolver is not None else {}
-                chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
-                chosen.params = chosen.snapshot.record(chosen.selection, **layers)
-                self._warn_of_params(chosen.params)
-                apply_build(self, self._traits_before, entry, chosen.build)
+            layers = await self.param_layers() if chosen.snapshot.takes_params(entry) else {}
+            context = self.server_context(chosen.spawn_id)
+            chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
+            chosen.params = chosen.snapshot.record(chosen.selection, **layers)
+            self._warn_of_params(chosen.params)
+            apply_build(self, self._traits_before, entry, chosen.build)
             self._look_for_claim()
         except web.HTTPError:
             raise
         except Exception as e:  # an author's code may raise anything
             self._traits_before.restore()
-            trips = "KubeSpawner cannot make a pod of it: " if entry.raw is not None else ""
-            text = f"{trips}{type(e).__name__}: {shorten(str(e), 300)}"
+            text = f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {shorten(str(e), 300)}"
             known = e if isinstance(e, ProfileSpawnerError) else None
             error = known or BuildError(text, profile=entry.slug, origin=entry.origin)
             self.log.error("%s cannot be started: %s", self._log_name, error, exc_info=known is None)
