@@ -21,7 +21,6 @@ from .selection import Offer, default_selection
 from .trait_merge import as_list
 
 __all__ = [
-    "NO_PARAMS",
     "Entry",
     "effective_values",
     "make_entry",
@@ -71,9 +70,6 @@ class Entry:
         return self.profile.origin
 
 
-NO_PARAMS = Resolver().resolve()
-
-
 async def make_entry(profile: Profile, source: str, resolver: Resolver | None = None) -> Entry:
     """Create the entry of a registered profile: build it for an example server and collect the data for the page.
 
@@ -81,7 +77,7 @@ async def make_entry(profile: Profile, source: str, resolver: Resolver | None = 
         ProfileSpawnerError: when the profile cannot be built.
     """
     options = profile.options()
-    params = NO_PARAMS
+    params = Resolver().resolve()
     broken: Any = ()
     if resolver is not None and profile.takes_params:
         broken = resolver.unavailable.get(profile.slug, ())

@@ -19,13 +19,13 @@ from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.trait_merge import merge_trait
 
-__all__ = ["TraitKeeper", "apply_build"]
+__all__ = ["TraitSnapshot", "apply_build"]
 
 _ABSENT = object()
 _HUB = "the hub's configuration"
 
 
-class TraitKeeper:
+class TraitSnapshot:
     """Remembers the values that a profile is about to change.
 
     Args:
@@ -85,7 +85,7 @@ class TraitKeeper:
                 setattr(self._spawner, name, copy.deepcopy(value))
 
 
-def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileBuild) -> None:
+def apply_build(spawner: Any, before: TraitSnapshot, entry: Entry, build: ProfileBuild) -> None:
     """Apply what a profile needs to the spawner's traits: as KubeSpawner does it, or merged by type.
 
     Raises:
@@ -93,16 +93,16 @@ def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileB
         ConflictError: If the hub's configuration has a different object with the same name.
     """
     if not build.as_kubespawner:
-        _merge(spawner, keeper, entry, build.kubespawner_override)
+        _merge(spawner, before, entry, build.kubespawner_override)
         return
     for override in (build.kubespawner_override, *build.chosen):
-        _apply_overrides(spawner, keeper, copy.deepcopy(dict(override)), entry)
+        _apply_overrides(spawner, before, copy.deepcopy(dict(override)), entry)
 
 
-def _apply_overrides(spawner: Any, keeper: TraitKeeper, override: Mapping[str, Any], entry: Entry) -> None:
+def _apply_overrides(spawner: Any, before: TraitSnapshot, override: Mapping[str, Any], entry: Entry) -> None:
     """Do what `KubeSpawner._apply_overrides` does; the values are never logged, as they may hold secrets."""
     for name, value in override.items():
-        keeper.save(name)
+        before.save(name)
         try:
             if callable(value):
                 value = value(spawner)
@@ -119,7 +119,7 @@ def _apply_overrides(spawner: Any, keeper: TraitKeeper, override: Mapping[str, A
     spawner.log.debug("profile %r overrides %s", entry.slug, ", ".join(override) or "nothing")
 
 
-def _merge(spawner: Any, keeper: TraitKeeper, entry: Entry, override: Mapping[str, Any]) -> None:
+def _merge(spawner: Any, before: TraitSnapshot, entry: Entry, override: Mapping[str, Any]) -> None:
     merged = {}
     for name, value in override.items():
         if not spawner.has_trait(name):
@@ -134,7 +134,7 @@ def _merge(spawner: Any, keeper: TraitKeeper, entry: Entry, override: Mapping[st
             e.profile, e.origin = entry.slug, entry.origin
             raise
     for name, value in merged.items():
-        keeper.save(name)
+        before.save(name)
         try:
             setattr(spawner, name, value)
         except TraitError as e:
