@@ -236,7 +236,9 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             raise
         except Exception as e:  # an author's code may raise anything
             self.trait_snapshot.restore()
-            text = f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {shorten(str(e), 300)}"
+            plain = chosen.build is not None and chosen.build.as_kubespawner
+            trips = "KubeSpawner cannot make a pod of it: " if plain else ""
+            text = f"{trips}{type(e).__name__}: {shorten(str(e), 300)}"
             known = e if isinstance(e, ProfileSpawnerError) else None
             error = known or BuildError(text, profile=entry.slug, origin=entry.origin)
             self.log.error("%s cannot be started: %s", self.log_name, error, exc_info=known is None)
@@ -307,7 +309,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         except (TypeError, ValueError, KeyError, AttributeError) as e:
             if chosen is None:
                 raise
-            text = f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {shorten(str(e), 300)}"
+            text = f"{type(e).__name__}: {shorten(str(e), 300)}"
             error = BuildError(text, profile=chosen.entry.slug, origin=chosen.entry.origin)
             raise self.answer_to(error) from error
         if chosen is not None and chosen.selection.typed:
