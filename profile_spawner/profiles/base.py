@@ -74,12 +74,18 @@ class ProfileBuild:
             some of them, so braces in the profile's own texts are doubled there.
         objects: The Kubernetes objects to create for the server, besides the pod.
         steps: Short texts for the progress bar that describe the steps of the start.
+        chosen: Overrides of the user's choices that KubeSpawner applies afterwards. Only for plain entries: the choices
+            of a class are part of `kubespawner_override`.
+        as_kubespawner: Whether the values are applied as KubeSpawner applies an entry of a `profile_list` (functions
+            are called, dictionaries are updated in place). Otherwise they are merged with the hub's values by type.
     """
 
     slug: str
     kubespawner_override: Mapping[str, Any]
     objects: tuple[KubeObject, ...] = ()
     steps: tuple[str, ...] = ()
+    chosen: tuple[Mapping[str, Any], ...] = ()
+    as_kubespawner: bool = False
 
 
 class BaseAppProfile(ProfileAttributes):

@@ -100,7 +100,7 @@ async def test_a_profile_as_data_is_a_profile(documents: Path, make_service: Cal
     claims = {o.name: o.body for o in built.objects if o.kind == "PersistentVolumeClaim"}
     assert any("scratch" in name for name in claims)
     assert snapshot.entries["lab"].origin.line == 8
-    assert snapshot.entries["plain-entry"].raw == {
+    assert snapshot.entries["plain-entry"].profile.list_entry() == {
         "display_name": "Plain Entry",
         "kubespawner_override": {"image": "example/plain:1"},
     }
@@ -259,7 +259,7 @@ async def test_values_of_the_chart_are_taken_as_they_are(
     assert not service.problems
     entries = list(snapshot.entries.values())
     listed = yaml.safe_load(path.read_text())["singleuser"]["profileList"]
-    assert [e.raw for e in entries] == listed
+    assert [e.profile.list_entry() for e in entries] == listed
     assert [e.origin.line for e in entries] == [6, 9]
 
 
@@ -589,7 +589,6 @@ async def test_documents_do_not_decide_on_what_python_asks_for(
     await service.reload()
     snapshot = service.snapshot
     profile = snapshot.entries["lab"].profile
-    assert profile is not None
     assert snapshot.resolve(profile, None, hub={"lab/what": "robot"})["lab/what"] == "robot"
 
 
