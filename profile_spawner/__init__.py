@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Volume,
         VolumeMount,
     )
+    from .profiles.template import Template
 
 __all__ = [
     "BaseAppProfile",
@@ -53,6 +54,7 @@ __all__ = [
     "RoleBinding",
     "SecretMount",
     "Subject",
+    "Template",
     "UserInfo",
     "Volume",
     "VolumeMount",
@@ -71,6 +73,7 @@ _HOME = {
     "ProfileBuild": "profiles.base",
     "ProfileDefinitionError": "errors",
     "ProfileSpawnerError": "errors",
+    "Template": "profiles.template",
     "UserInfo": "profiles.access",
     "load_config_map": "apps.assets",
     "load_manifests": "apps.assets",
