@@ -2,7 +2,7 @@
 
 A class is written down by its attributes and by what its hooks return for a server whose facts are references: a hook
 that puts the user's name into a text gives `{{ username }}`, which means the same in a document. What a document cannot
-say is told: a hook that decides by the user, a Secret's value, a callable.
+express is reported: a hook that decides by the user, a Secret's value, a callable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,17 @@ from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.template import Template
 from profile_spawner.sources.schema import VolumeSpec
 
-__all__ = ["Dump", "TemplateContext", "class_of", "dump_snapshot", "hook_values", "plain_model", "text_of"]
+__all__ = [
+    "Dump",
+    "TemplateContext",
+    "class_of",
+    "dump_snapshot",
+    "functions_in",
+    "hook_values",
+    "plain_model",
+    "text_of",
+    "with_texts",
+]
 
 
 @dataclass
@@ -96,16 +106,13 @@ async def dump_snapshot(snapshot: Snapshot, slugs: Sequence[str] | None = None) 
             if value:
                 dump.document[key] = value
         if shared.profiles:
-            dump.warnings.append(f"global takes on {', '.join(shared.profiles)}: a document cannot say that")
+            dump.warnings.append(f"global inherits {', '.join(shared.profiles)}: a document cannot say that")
     entries = [snapshot.entries[s] for s in slugs] if slugs is not None else list(snapshot.entries.values())
     profiles = []
     for entry in entries:
         try:
-            written = (
-                _plain_entry(entry, dump)
-                if isinstance(entry.profile, PlainEntry)
-                else await _class(snapshot, entry, dump)
-            )
+            plain = isinstance(entry.profile, PlainEntry)
+            written = _plain_entry(entry, dump) if plain else await _class(snapshot, entry, dump)
         except ProfileSpawnerError as e:
             dump.warnings.append(f"{entry.slug} is left out: {e}")
             continue
@@ -124,7 +131,7 @@ def _collection(collection: Collection) -> dict[str, Any]:
 
 def _plain_entry(entry: Entry, dump: Dump) -> dict[str, Any] | None:
     definition = entry.profile.list_entry()
-    place = next(_callables(definition, ""), None)
+    place = next(functions_in(definition), None)
     if place is not None:
         dump.warnings.append(f"{entry.slug} is left out: {place} is a function, which a document cannot hold")
         return None
@@ -134,15 +141,16 @@ def _plain_entry(entry: Entry, dump: Dump) -> dict[str, Any] | None:
     return result
 
 
-def _callables(value: Any, path: str) -> Iterator[str]:
+def functions_in(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of functions in plain data."""
     if callable(value):
         yield path
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _callables(item, f"{path}.{key}" if path else str(key))
+            yield from functions_in(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
-            yield from _callables(item, f"{path}[{number}]")
+            yield from functions_in(item, f"{path}[{number}]")
 
 
 async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]:
@@ -174,11 +182,11 @@ async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]
 
 def _without_functions(values: Any, where: str, dump: Dump) -> Any:
     """Return values of a hook without those that a document cannot hold."""
-    place = next(_callables(values, where), None)
+    place = next(functions_in(values, where), None)
     if place is None:
         return values
     dump.warnings.append(f"{place} is a function; it is left out")
-    return {k: v for k, v in values.items() if next(_callables(v, ""), None) is None}
+    return {k: v for k, v in values.items() if next(functions_in(v), None) is None}
 
 
 def _in_our_names(value: Any, fact_names: Mapping[str, str]) -> Any:
@@ -237,11 +245,7 @@ def with_templates(value: Any) -> Any:
         return match.group() if match.group(2) in FACTS else "{{{{" + (match.group(1) or match.group()[2:])
 
     def written(text: str) -> str:
-        if isinstance(text, Template):
-            return str(text)
-        return REFERENCE.sub(
-            lambda m: m.group() if m.group(2) in FACTS else "{{{{" + (m.group(1) or m.group()[2:]), text
-        )
+        return str(text) if isinstance(text, Template) else REFERENCE.sub(escaped, text)
 
     return with_texts(value, written)
 

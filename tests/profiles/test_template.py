@@ -14,8 +14,8 @@ from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.registry import profile_registry
 from profile_spawner.profiles.resources import ConfigMap, InitContainer, Manifest
 from profile_spawner.profiles.selection import Rejection
-from profile_spawner.profiles.snapshot import make_snapshot
 from profile_spawner.profiles.template import Template, as_templates
+from tests.snapshots import snapshot_of
 
 
 class Quoting(BaseAppProfile):
@@ -88,7 +88,7 @@ REFERENCES = ("{{ username }}", "{{ area/typed }}", "{{ namespace }}", "{{{{ use
 @pytest.mark.parametrize("server", ["", "{{ servername }}"])
 async def test_hooks_may_quote_the_user(title: str, typed: str, user: str, server: str) -> None:
     """No reference in a user's text is replaced, and none of the author's is left."""
-    snapshot = await make_snapshot([profile_registry.collector], generation=1)
+    snapshot = await snapshot_of(profile_registry.collector)
     assert not snapshot.problems
     request = {"profile": "quoting", "title": title, "area/typed": typed}
     who = UserInfo(user)
