@@ -23,7 +23,7 @@ from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.base import BaseAppProfile, make_profile, options_of
 from profile_spawner.profiles.class_profile import ClassProfile
-from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.context import FACTS, ServerContext
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.hooks import HOOKS
 from profile_spawner.profiles.options import Option
@@ -31,6 +31,7 @@ from profile_spawner.profiles.plain_entries import PlainEntry
 from profile_spawner.profiles.resources import InlineText, Volume
 from profile_spawner.profiles.selection import default_selection
 from profile_spawner.profiles.snapshot import Snapshot
+from profile_spawner.profiles.template import Template
 from profile_spawner.sources.schema import VolumeSpec
 
 __all__ = [
@@ -110,11 +111,8 @@ async def dump_snapshot(snapshot: Snapshot, slugs: Sequence[str] | None = None) 
     profiles = []
     for entry in entries:
         try:
-            written = (
-                _plain_entry(entry, dump)
-                if isinstance(entry.profile, PlainEntry)
-                else await _class(snapshot, entry, dump)
-            )
+            plain = isinstance(entry.profile, PlainEntry)
+            written = _plain_entry(entry, dump) if plain else await _class(snapshot, entry, dump)
         except ProfileSpawnerError as e:
             dump.warnings.append(f"{entry.slug} is left out: {e}")
             continue
@@ -240,6 +238,18 @@ def _attribute(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def with_templates(value: Any) -> Any:
+    """Return texts of a hook as a document writes them: braces of literal texts are escaped, facts are references."""
+
+    def escaped(match: re.Match[str]) -> str:
+        return match.group() if match.group(2) in FACTS else "{{{{" + (match.group(1) or match.group()[2:])
+
+    def written(text: str) -> str:
+        return str(text) if isinstance(text, Template) else REFERENCE.sub(escaped, text)
+
+    return with_texts(value, written)
+
+
 def plain_model(model: Any) -> Any:
     """Return a resource as plain data without defaults; the values of Secrets become `***` or are left out."""
     if not isinstance(model, BaseModel):
@@ -253,7 +263,7 @@ def plain_model(model: Any) -> Any:
             continue
         if isinstance(value, SecretStr):
             continue
-        result[name] = _plain(value)
+        result[name] = _plain(with_templates(value) if name in getattr(known, "TEMPLATES", ()) else value)
     return result
 
 
@@ -298,5 +308,9 @@ async def hook_values(snapshot: Snapshot, entry: Entry) -> dict[str, Any]:
             continue
         value = getattr(profile, hook.name)()
         value = await value if isinstance(value, Awaitable) else value
+        if hook.key == "pod_env_vars":
+            value = with_templates(value)
+        elif isinstance(value, Mapping):
+            value = with_texts(value, str)
         result[hook.key] = dict(value) if isinstance(value, Mapping) else list(value)
     return result

@@ -22,7 +22,6 @@ from .base import (
     origin_of,
 )
 from .context import ServerContext
-from .guarding import guard, unguard
 from .options import Option
 from .profile import Contributor
 from .selection import Selection
@@ -110,13 +109,12 @@ class ClassProfile:
             BuildError: whatever an author's code raises.
             ConflictError: when two parts use the same name.
         """
-        context, params, selection = guard(context, params, selection)
         try:
             return await make_profile(self.cls, context, params=params, selection=selection).build()
         except ProfileSpawnerError:
             raise
         except Exception as e:
-            text = f"{type(e).__name__}: {shorten(unguard(str(e)), 300)}"
+            text = f"{type(e).__name__}: {shorten(str(e), 300)}"
             raise BuildError(text, profile=self.slug, origin=self.origin) from e
 
     def changed(self, attributes: Mapping[str, Any]) -> ClassProfile:

@@ -450,7 +450,7 @@ class _Reading:
                 origin = Origin(self._place, line_at(item, ("files", number)))
                 _, message = next(problems_of(e))
                 raise ProfileDefinitionError(message, origin=origin, field=f"files[{number}]") from None
-        parts = {hook.key: getattr(spec, hook.key) for hook in LIST_HOOKS}
+        parts = {hook.key: hook.as_templates(getattr(spec, hook.key)) for hook in LIST_HOOKS}
         parts["config_maps"] = (*parts["config_maps"], *files)
         parts["volumes"] = [v.volume() for v in spec.volumes]
         return {hook.key: tuple(hook.joined(base.get(hook.key, ()), parts[hook.key])) for hook in LIST_HOOKS}
