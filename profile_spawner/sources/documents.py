@@ -19,15 +19,12 @@ from profile_spawner.profiles.yaml_text import MAX_BYTES
 
 from .data_profiles import DocumentReader
 from .files import Fingerprint, UnsettledError, fingerprint, is_temporary, read_file, read_files
-from .source_items import Load, LoadedItem, LoadSession, Source, SourceItem
+from .source_items import EVERY_CHANGE, Load, LoadedItem, LoadSession, Source, SourceItem
 
-__all__ = ["EVERY_CHANGE", "SUFFIXES", "Documents", "finder_of"]
+__all__ = ["SUFFIXES", "Documents", "finder_of"]
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """How the names of documents end."""
-
-EVERY_CHANGE = frozenset({"*"})
-"""The need of a document that is based on others: it is read again with every change of its source."""
 
 
 class DocumentSettings(HasTraits):
@@ -129,11 +126,6 @@ class Documents(Source):
         digest = hashlib.sha256(f"{read.digest} {used.digest}".encode()).hexdigest()
         payload = _Document(read.contents[path], {**read.states, **used.states})
         return SourceItem(key, self.kind, self.name, path, digest, payload, None, path.rpartition("/")[2])
-
-    def needs_of(self, item: SourceItem) -> frozenset[str]:
-        """Return that it may be based on any other document."""
-        del item
-        return EVERY_CHANGE
 
     def loader(self, items: Sequence[SourceItem], session: LoadSession) -> Load:
         """Return the function that reads one document."""

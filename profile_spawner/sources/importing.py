@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from profile_spawner.errors import Origin
+from profile_spawner.profiles.base import attribute_lines
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.registry import Collector, collecting
 
@@ -122,7 +123,7 @@ class FolderLoad:
         changed = False
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
-                self._classes[module, node.name] = (node.lineno, {n: s.lineno for s in node.body for n in _names(s)})
+                self._classes[module, node.name] = (node.lineno, attribute_lines(node))
             for field in ("body", "orelse", "finalbody"):
                 statements = getattr(node, field, None)
                 if isinstance(statements, list):
@@ -177,15 +178,6 @@ class FolderLoad:
 def _like(old: ast.AST, new: _Node) -> _Node:
     """Return `new` with the line of `old`."""
     return ast.copy_location(new, old)
-
-
-def _names(statement: ast.stmt) -> Iterator[str]:
-    """Yield the names that a statement of a class defines."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-        yield statement.name
-    elif isinstance(statement, ast.Assign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
 
 
 def _line_of(lines: Mapping[str, int], name: str) -> int:

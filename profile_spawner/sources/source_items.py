@@ -17,7 +17,7 @@ from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.profiles.profile import Profile
 from profile_spawner.profiles.registry import Collector
 
-__all__ = ["LoadSession", "LoadedItem", "Source", "SourceItem"]
+__all__ = ["EVERY_CHANGE", "LoadSession", "LoadedItem", "Source", "SourceItem"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class LoadedItem:
     signature: Any = None
 
 
+EVERY_CHANGE = frozenset({"*"})
+"""The `needs` of a document that is based on another one: it is loaded again with every change of its source."""
 Load = Callable[[SourceItem], LoadedItem]
 
 
@@ -166,7 +168,7 @@ class Source(abc.ABC):
     def needs_of(self, item: SourceItem) -> frozenset[str]:
         """Return the `needs` of an item that was refused without being loaded."""
         del item
-        return frozenset()
+        return frozenset() if self.runs_code else EVERY_CHANGE
 
     def watched(self) -> Sequence[str]:
         """Return the paths to watch. They may change after a load. Called from any thread."""
