@@ -171,6 +171,7 @@ def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool =
             own_class = _own_spawner_class(config)
             sections = SPAWNER_SECTIONS if own_class is None else tuple(own_class.section_names())
             hub = HubProfiles(config, sections, log)
+            hub.service.trust_data()
         listed = setting(config, "profile_list", sections) or None
         found = LoadedProfiles(config, files, Snapshot(), loop, per_user=callable(listed))
 

@@ -10,7 +10,7 @@ from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 
 __all__ = ["describe"]
 
-_OUR_NAMES = re.compile(r"_profile_spawner_g\d+_\w+\.")
+_OUR_NAMES = re.compile(r"_profile_spawner_\d+\.")
 
 
 def describe(error: BaseException, path: Path) -> ProfileSpawnerError:
@@ -43,7 +43,7 @@ def describe(error: BaseException, path: Path) -> ProfileSpawnerError:
 
 
 def _failing_line(error: BaseException, path: Path) -> Origin:
-    """Return the innermost line of the unit's own files."""
+    """Return the innermost line of the own files of a module or package."""
     own = str(path)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == own or frame.filename.startswith(own + "/"):

@@ -56,24 +56,15 @@ def shared_map(text: str = "hello") -> KubeObject:
     return KubeObject("v1", "ConfigMap", name, Lifetime.shared, "config_maps", {"data": data})
 
 
-def kept_claim(name: str = "home-unal") -> KubeObject:
+def persistent_claim(name: str = "home-unal") -> KubeObject:
     """Return a user's claim."""
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    return KubeObject("v1", "PersistentVolumeClaim", name, Lifetime.kept, "volumes", {"spec": spec})
+    return KubeObject("v1", "PersistentVolumeClaim", name, Lifetime.persistent, "volumes", {"spec": spec})
 
 
 def owned(kind: str = "Secret", name: str = "token-unal", api_version: str = "v1", **body: Any) -> KubeObject:
     """Return an object that goes with the pod."""
     return KubeObject(api_version, kind, name, Lifetime.owned, "manifests", body or {"stringData": {"a": "b"}})
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def proxy(control_plane: ControlPlane) -> AsyncIterator[FaultProxy]:
-    """A proxy in front of the control plane, without any fault at first."""
-    started = FaultProxy(control_plane.url, control_plane.ca_path)
-    await started.start()
-    yield started
-    await started.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
