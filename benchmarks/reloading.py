@@ -53,7 +53,8 @@ async def reloading(quick: bool) -> Table:
     with tempfile.TemporaryDirectory(prefix="profile-spawner-bench-") as folder:
         modules = Path(folder) / "profiles"
         write_modules(modules, count)
-        service = ProfileService(SourceSettings(profiles_dirs=(modules,), watch=False, settle=0.0), log=log)
+        settings = SourceSettings(profiles_dirs=[str(modules)], watch_profiles=False)
+        service = ProfileService(settings, log=log, settle=0.0)
         async with LoopProbe() as first:
             snapshot = await service.ready()
             gc.collect()
@@ -66,7 +67,7 @@ async def reloading(quick: bool) -> Table:
                 path = modules / "m7.py"
                 path.write_text(MODULE.format(n=7).replace("Number", f"Change {number}, number"))
                 start = time.perf_counter()
-                await service.reload(hints=[str(path)])
+                await service.reload(full=False)
                 changed.values.append(time.perf_counter() - start)
                 if f"Change {number}" not in service.snapshot.entries["p7"].offer.description:
                     raise AssertionError("the change is not visible")
@@ -97,7 +98,7 @@ async def _growth(table: Table, service: ProfileService, modules: Path, reloads:
     sizes = []
     for number in range(reloads):
         path.write_text(MODULE.format(n=3).replace("Number", f"Change {number}, number"))
-        await service.reload(hints=[str(path)])
+        await service.reload(full=False)
         if number % (reloads // 2) == reloads // 2 - 1:
             sizes.append(_resident())
     grown = (sizes[-1] - sizes[0]) / 2**20

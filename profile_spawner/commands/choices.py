@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from .arguments import UserOptions
 
-__all__ = ["every_choice", "somebody"]
+__all__ = ["every_choice", "user_for"]
 
 
-def somebody(entry: Entry, user: UserOptions, options: Mapping[str, Any] | None = None) -> UserOptions:
+def user_for(entry: Entry, user: UserOptions, options: Mapping[str, Any] | None = None) -> UserOptions:
     """Return a user who may use the profile and all of its choices: `user` with the groups that this needs.
 
     Args:

@@ -20,7 +20,7 @@ from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .building import masked_for_kubectl, preview
-from .choices import somebody
+from .choices import user_for
 from .cluster import Kubeconfig, Namespace, read_object
 from .loading import loaded
 from .output import Format, OutputOption, make_table, print_data, report_problems
@@ -87,7 +87,7 @@ def _path_of(spec: str, kubeconfig: Path | None, namespace: str | None, stack: c
 def _from_git(revision: str, path: str, folder: Path) -> Path:
     """Unpack a path of a revision of the repository here."""
     if revision.startswith("-"):
-        raise SourceError("this is no revision", value=revision)
+        raise SourceError("this is not a revision", value=revision)
     archive = subprocess.run(["git", "archive", "--format=tar", revision, "--", path], capture_output=True, check=False)
     if archive.returncode:
         text = archive.stderr.decode(errors="replace").strip()
@@ -111,7 +111,7 @@ def _state(path: Path, user: UserOptions) -> dict[str, dict[str, Any]]:
             }
             objects: dict[str, Any] = {"page": offered}
             try:
-                made = preview(found, entry.slug, somebody(entry, user, user.chosen))
+                made = preview(found, entry.slug, user_for(entry, user, user.chosen))
             except ProfileSpawnerError as e:
                 objects["error"] = {"message": e.message}
             else:

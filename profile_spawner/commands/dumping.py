@@ -84,7 +84,7 @@ def dump(
     """Write the profiles as one document that gives the same profiles when it is loaded.
 
     --profiles chooses among all profiles, built-in or not. What a document cannot say (code in hooks, the values of
-    Secrets) is told on standard error. When profiles could not be loaded or written, the exit code is 1, and
+    Secrets) is reported on standard error. When profiles could not be loaded or written, the exit code is 1, and
     --output-file is left as it is.
     """
     changes = Changes(groups, storage_class_rwo, storage_class_rwx, node_selector or (), override or ())
@@ -96,7 +96,7 @@ def dump(
         raise SourceError(
             "not written, because the dump would not be complete",
             origin=Origin(str(output_file)),
-            hint="Mend what is told above, or write it nevertheless with --incomplete",
+            hint="Correct what is reported above, or write it nevertheless with --incomplete",
         )
     else:
         _write(output_file, text)

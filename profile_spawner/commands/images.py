@@ -15,7 +15,7 @@ from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .building import preview
-from .choices import every_choice, somebody
+from .choices import every_choice, user_for
 from .loading import LoadedProfiles, loaded
 from .output import Format, print_data, progress, report_problems, tell_per_user
 
@@ -90,7 +90,7 @@ def _all_images(found: LoadedProfiles, user: UserOptions) -> tuple[list[str], li
     for entry in progress(found.snapshot.entries.values(), "Building the pods"):
         for options in every_choice(entry) if not entry.offer.unavailable else ():
             try:
-                made = preview(found, entry.slug, somebody(entry, user, options))
+                made = preview(found, entry.slug, user_for(entry, user, options))
             except ProfileSpawnerError as e:
                 failures.setdefault(str(e), e)
                 continue

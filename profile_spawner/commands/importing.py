@@ -69,19 +69,19 @@ def profile_list(
     """Import a plain profile_list.
 
     FILE holds values of Zero to JupyterHub (singleuser.profileList, at any depth), a ConfigMap with such values, a
-    list of its own, or is a jupyterhub_config.py. What looks wrong is told on standard error with its line, and kept
-    as it is; so is what the hub's data_policy has to allow. An entry that cannot be kept is refused, and the exit code
-    is 1.
+    list of its own, or is a jupyterhub_config.py. What looks wrong is kept, and reported on standard error with its
+    line; so is what the hub's data_policy has to allow. An entry that cannot be kept is refused, and the exit code is
+    1.
     """
     found, config = _lists(file)
     before = []
     entries: list[dict[str, Any]] = []
     warnings: list[Finding] = []
     for one in found:
-        kept, written, told = _converted(one)
+        kept, written, changes = _converted(one)
         before += kept
         entries += written
-        warnings += [*_suspicious(one), *told]
+        warnings += [*_suspicious(one), *changes]
     restricted = list(_restricted(found, config)) if target is Target.yaml else []
     for finding in (*warnings, *restricted):
         typer.secho(str(finding), fg=typer.colors.YELLOW, err=True)
@@ -94,7 +94,7 @@ def profile_list(
     typer.secho(f"{len(entries)} profiles imported from {where}, {len(refused)} refused", err=True)
     if restricted:
         slugs = len({f.profile for f in restricted})
-        message = f"{slugs} of them are loaded only when the hub's data_policy allows what is told above"
+        message = f"{slugs} of them are loaded only when the hub's data_policy allows what is reported above"
         typer.secho(message, fg=typer.colors.YELLOW, err=True)
     different = 0
     if verify:
@@ -115,8 +115,8 @@ def configurator(file: _File, output_file: _Output = None) -> None:
     """Import the configuration of the EOEPCA ApplicationHub (config.yml).
 
     Everything in it is taken over: groups, volumes, files, init containers, role bindings, pull secrets, environment,
-    secret mounts, manifests. Its templates become references; what has no counterpart is told on standard error. The
-    result is loaded once: what is wrong with it is told too, and the exit code is 1.
+    secret mounts, manifests. Its templates become references; what has no counterpart is reported on standard error.
+    The result is loaded once, and its problems are reported; then the exit code is 1.
     """
     from profile_spawner.migrate.applicationhub import read_config as read
     from profile_spawner.profiles.yaml_text import parse_yaml
@@ -182,7 +182,7 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
         raise SourceError("it has no profile_list", origin=Origin(str(file)))
     if not isinstance(listed, list | tuple | Mapping):
         raise SourceError(
-            "its profile_list is no list",
+            "its profile_list is not a list",
             origin=Origin(str(file)),
             field="profile_list",
             value=listed,
@@ -220,7 +220,7 @@ def _converted(found: FoundList) -> tuple[list[Mapping[str, Any]], list[dict[str
 
     kept: list[Mapping[str, Any]] = []
     written: list[dict[str, Any]] = []
-    told = [_told(found, number, path, message, "default-choice") for number, path, message in found.reordered]
+    findings = [_finding(found, number, path, message, "default-choice") for number, path, message in found.reordered]
     for number, entry in enumerate(found.entries):
         try:
             made, changes = converted(entry)
@@ -231,11 +231,11 @@ def _converted(found: FoundList) -> tuple[list[Mapping[str, Any]], list[dict[str
             continue
         kept.append(entry)
         written.append(made)
-        told += [_told(found, number, path, message, "converted") for path, message in changes]
-    return kept, written, told
+        findings += [_finding(found, number, path, message, "converted") for path, message in changes]
+    return kept, written, findings
 
 
-def _told(found: FoundList, number: int, path: tuple[Any, ...], message: str, rule: str) -> Finding:
+def _finding(found: FoundList, number: int, path: tuple[Any, ...], message: str, rule: str) -> Finding:
     entry = found.entries[number]
     line = found.line_of(number, path)
     return Finding("warning", rule, message, _name(entry), found.place, line, ".".join(map(str, path)))
@@ -311,7 +311,7 @@ def _compare(
             theirs.KubeSpawner.profile_list = [dict(e) for e in entries]
             for raw in raw_profiles(list(entries), Origin("imported")):
                 if raw.definition.get("allowed_groups") == [] or raw.definition.get("allowed_users") == []:
-                    missed.append(f"{raw.slug}: nobody may start it")
+                    missed.append(f"{raw.slug}: no user may start it")
                     continue
                 chosen, left_out = _combinations(raw.definition)
                 missed += [f"{raw.slug}: {what}" for what in left_out]

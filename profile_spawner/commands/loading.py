@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from profile_spawner.errors import NotAvailableError, Origin, ProfileSpawnerError, SourceError
+from profile_spawner.errors import NotAvailableError, Origin, ProfileSpawnerError, SourceError, did_you_mean
 
 from .arguments import Sources, UserOptions
 from .output import working
@@ -171,6 +171,7 @@ def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool =
             own_class = _own_spawner_class(config)
             sections = SPAWNER_SECTIONS if own_class is None else tuple(own_class.section_names())
             hub = HubProfiles(config, sections, log)
+            hub.service.trust_data()
         listed = setting(config, "profile_list", sections) or None
         found = LoadedProfiles(config, files, Snapshot(), loop, per_user=callable(listed))
 
@@ -292,7 +293,7 @@ def _values(path: Path) -> list[ChartValues]:
     found = chart_values(path)
     if not found:
         raise SourceError(
-            "these are no values of Zero to JupyterHub",
+            "these are not values of Zero to JupyterHub",
             origin=Origin(str(path)),
             expected="singleuser, hub.config or hub.extraConfig, at any depth",
             hint="Documents with profiles are named with --documents",
@@ -337,21 +338,17 @@ def find_entry(snapshot: Snapshot, slug: str) -> Entry:
     """Return a profile by its slug or alias.
 
     Raises:
-        NotAvailableError: naming the nearest slugs, and why the profile could not be loaded if it could not.
+        NotAvailableError: naming the most similar slug, or why the profile could not be loaded if it could not.
     """
-    import difflib
-
     entry = snapshot.find(slug)
     if entry is not None:
         return entry
     broken = [p for p in snapshot.problems if p.profile == slug]
     if broken:
         raise broken[0]
-    near = difflib.get_close_matches(slug, list(snapshot.entries), 3, 0.5) or list(snapshot.entries)[:10]
     raise NotAvailableError(
-        "there is no such profile",
+        f"there is no such profile{did_you_mean(slug, snapshot.entries)}",
         field="SLUG",
         value=slug,
-        expected=f"one of {', '.join(near)}" if near else "profiles, but none could be loaded",
         hint="`profile-spawner list` shows all of them",
     )

@@ -15,7 +15,7 @@ from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .building import preview
-from .choices import every_choice, somebody
+from .choices import every_choice, user_for
 from .cluster import Kubeconfig, Namespace, client
 from .loading import SPAWNER_SECTIONS, LoadedProfiles, loaded
 from .output import Format, make_table, print_data, print_documents, progress, report_problems
@@ -47,7 +47,7 @@ def rbac(
     """Print the smallest Role with which the hub can start the servers of these profiles, and its RoleBinding.
 
     With --check, run it with the hub's credentials (in the hub's pod, for example): the exit code is 1 when a right is
-    missing, or a profile could not be loaded and so was not looked at.
+    missing, or a profile could not be loaded and so was not considered.
     """
     from profile_spawner.kube.rbac import role_binding_manifest, role_manifest
 
@@ -93,7 +93,7 @@ def _rules_of(found: LoadedProfiles) -> tuple[list[dict[str, Any]], str | None]:
             continue
         for options in every_choice(entry):
             try:
-                seen = preview(found, entry.slug, somebody(entry, UserOptions(), options))
+                seen = preview(found, entry.slug, user_for(entry, UserOptions(), options))
             except ProfileSpawnerError:
                 continue  # it cannot be started, even with all rights
             for item in seen.objects:

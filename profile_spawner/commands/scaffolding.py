@@ -121,7 +121,7 @@ def new(
 
     if not is_slug(slug):
         raise ProfileDefinitionError(
-            "this is no slug", field="SLUG", value=slug, expected="1 to 63 of a-z 0-9 _ -, such as gpu-lab"
+            "this is not a slug", field="SLUG", value=slug, expected="1 to 63 of a-z 0-9 _ -, such as gpu-lab"
         )
     module = slug.replace("-", "_")
     if module[0].isdigit():

@@ -19,7 +19,7 @@ from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .building import preview
-from .choices import every_choice, somebody
+from .choices import every_choice, user_for
 from .cluster import Kubeconfig, Namespace, client
 from .findings import Finding, Level, finding_of, print_findings
 from .linting import lint_entry, unknown_settings
@@ -244,7 +244,7 @@ def _built(found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun |
     for options in every_choice(entry):
         field = ", ".join(f"{k} = {v}" for k, v in options.items())
         try:
-            made = preview(found, entry.slug, somebody(entry, user, options))
+            made = preview(found, entry.slug, user_for(entry, user, options))
         except ProfileSpawnerError as e:
             if str(e) not in seen:
                 seen.add(str(e))

@@ -2,7 +2,7 @@
 
 A class is written down by its attributes and by what its hooks return for a server whose facts are references: a hook
 that puts the user's name into a text gives `{{ username }}`, which means the same in a document. What a document cannot
-say is told: a hook that decides by the user, a Secret's value, a callable.
+express is reported: a hook that decides by the user, a Secret's value, a callable.
 """
 
 from __future__ import annotations

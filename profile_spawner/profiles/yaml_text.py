@@ -97,9 +97,9 @@ def parse_yaml(text: str | bytes, source: str) -> list[Any]:
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         problem = " ".join(str(p) for p in (e.context, e.problem) if p)
-        raise SourceError(f"this is no YAML: {problem}", origin=Origin(source, mark.line + 1 if mark else 0)) from None
+        raise SourceError(f"this is not YAML: {problem}", origin=Origin(source, mark.line + 1 if mark else 0)) from None
     except (yaml.YAMLError, UnicodeError) as e:
-        raise SourceError(f"this is no YAML: {str(e)[:200]}", origin=Origin(source)) from None
+        raise SourceError(f"this is not YAML: {str(e)[:200]}", origin=Origin(source)) from None
 
 
 class _Composer:

@@ -80,7 +80,7 @@ def test_every_mistake_in_a_profile_list_is_found_at_its_line(run, write):
     assert "did you mean 'cpu_limit'" in misspelt["message"]
     assert "did you mean 'environment'" in next(f["message"] for f in findings if f["field"].endswith(".env"))
     text = run("validate", path, code=1)
-    assert f"{path}:9: error: profile 'small': kubespawner_override.cpu_limt: is no setting of KubeSpawner" in text
+    assert f"{path}:9: error: profile 'small': kubespawner_override.cpu_limt: is not a setting of KubeSpawner" in text
 
 
 def test_a_static_list_in_a_configuration_is_checked_too(run, write):
