@@ -75,7 +75,7 @@ def is_persistent_for(found: Mapping[str, Any], identity: ServerIdentity, adopt_
     """Return whether an existing object may be used as this user's persistent data."""
     labels = labels_of(found)
     if labels.get(LABEL_MANAGED_BY) == MANAGED_BY:
-        return labels.get(LABEL_LIFETIME) == Lifetime.kept.value and identity.owns_persistent(labels)
+        return labels.get(LABEL_LIFETIME) == Lifetime.persistent.value and identity.owns_persistent(labels)
     if not adopt_unlabelled or found.get("kind", "PersistentVolumeClaim") != "PersistentVolumeClaim":
         return False
     # KubeSpawner writes the full name of the claim's user into an annotation.

@@ -278,7 +278,7 @@ class Cluster:
         """Return the manifest of an object. For an owned object it has no owner yet, because the pod does not exist."""
         labels = {
             Lifetime.shared: identity.shared_labels,
-            Lifetime.kept: identity.persistent_labels,
+            Lifetime.persistent: identity.persistent_labels,
             Lifetime.owned: identity.owned_labels,
         }[item.lifetime]()
         return bodies.assemble(item, identity.namespace, labels)
@@ -397,13 +397,13 @@ class Cluster:
 
 def _taken(kind: str, identity: ServerIdentity, name: str, field: str | None = None) -> ClusterError:
     return ClusterError(
-        f"{kind} {identity.namespace}/{name} exists and does not belong to this server; it was left alone",
+        f"{kind} {identity.namespace}/{name} exists and does not belong to this server; it was not changed",
         reason="conflict",
         blame="admin",
         user_message="Something else already has the name of your server. Please tell your administrator.",
         profile=identity.profile or None,
         field=field,
-        hint="Its labels do not name this hub and server. Delete or rename it, if nobody needs it.",
+        hint="Its labels do not name this hub and server. Delete or rename it if it is not needed.",
     )
 
 

@@ -119,12 +119,12 @@ class ServerIdentity:
         }
 
     def persistent_labels(self) -> dict[str, str]:
-        """Return the labels of the user's persistent objects, which are kept when the server stops."""
+        """Return the labels of the user's persistent objects, which remain when the server stops."""
         return {
             LABEL_MANAGED_BY: MANAGED_BY,
             LABEL_HUB: label_value(self.hub),
             LABEL_USER: self._user_label(),
-            LABEL_LIFETIME: Lifetime.kept.value,
+            LABEL_LIFETIME: Lifetime.persistent.value,
         }
 
     def owns(self, labels: Mapping[str, str] | None) -> Ownership:

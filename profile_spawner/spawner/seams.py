@@ -164,12 +164,11 @@ class UpstreamSpawner(KubeSpawner):
     async def _make_create_resource_request(self, kind: str, manifest: Any) -> bool:
         """Create the Secret or the Service of `internal_ssl` or `services_enabled`, owned by the pod of this start."""
         body = self.as_json(manifest)
-        metadata = body["metadata"]
-        owners = metadata.pop("ownerReferences", None) or ()
-        item = KubeObject(
-            "v1", kind.capitalize(), metadata.pop("name"), Lifetime.owned, "the hub's configuration", body
-        )
-        await self.current_start.create_owned(item, next((owner["uid"] for owner in owners), ""))
+        # KubeSpawner takes the UID of the pod that its reflector shows, which may be an earlier one.
+        body["metadata"].pop("ownerReferences", None)
+        name = body["metadata"].pop("name")
+        item = KubeObject("v1", kind.capitalize(), name, Lifetime.owned, "the hub's configuration", body)
+        await self.current_start.create_owned(item)
         return True
 
     @default("after_pod_created_hook")
@@ -193,7 +192,7 @@ class UpstreamSpawner(KubeSpawner):
             return True
         owner = (found["metadata"].get("annotations") or {}).get(_USER)
         if owner != self.user.name:
-            self.log.warning("%s is not known to be of %s; it is left alone", what, self._log_name)
+            self.log.warning("%s is not known to be of %s; it is not deleted", what, self._log_name)
             return True
         self.log.info("Deleting %s", what)
         await self.cluster.transport.delete(path, what=what, uid=found["metadata"]["uid"])

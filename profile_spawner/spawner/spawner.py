@@ -513,7 +513,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         identity = self.identity(self._record.get("spawn_id", ""))
         pod = self.pod_reflector.pods.get(self.pod_key)
         if pod is not None and identity.owns_pod(pod) == "foreign" and not identity.started(pod):
-            self.log.warning("Pod %s belongs to another server or program; it is left alone", self.pod_key)
+            self.log.warning("Pod %s belongs to another server or program; it is not deleted", self.pod_key)
             return
         grace = 0 if now else self.delete_grace_period
         uid = pod["metadata"]["uid"] if pod is not None else None

@@ -171,18 +171,14 @@ class ServerStart:
         self._created = created
         spawner.pod_reflector.show(created)
 
-    async def create_owned(self, item: KubeObject, pod_uid: str) -> None:
-        """Create an object of the hub's own that the pod owns.
-
-        Args:
-            item: The object.
-            pod_uid: The UID of the pod if this start has not created it.
+    async def create_owned(self, item: KubeObject) -> None:
+        """Create an object of the hub's own that the pod of this start owns.
 
         Raises:
             tornado.web.HTTPError: If the cluster refuses it.
         """
-        # KubeSpawner takes the UID of the pod that its reflector shows, which may be an earlier one.
-        uid = self._created["metadata"]["uid"] if self._created is not None else pod_uid
+        assert self._created is not None
+        uid = self._created["metadata"]["uid"]
         try:
             await self._spawner.cluster.attach(self.identity, [item], self.identity.pod_name, uid)
         except ProfileSpawnerError as e:

@@ -63,7 +63,7 @@ def test_the_home_is_the_workspace_claim(profile):
     built = build(profile)
     override = built.kubespawner_override
     claims = [o for o in built.objects if o.kind == "PersistentVolumeClaim"]
-    assert [c.lifetime for c in claims] == [Lifetime.kept]
+    assert [c.lifetime for c in claims] == [Lifetime.persistent]
     assert claims[0].body["spec"]["resources"]["requests"]["storage"] == profile.workspace_volume_size
     assert mounted(override)["/workspace"]["name"] == "workspace-volume"
     assert override["working_dir"] == override["environment"]["HOME"] == "/workspace"

@@ -174,7 +174,7 @@ async def test_an_older_pod_of_this_server_is_replaced(cluster: Cluster, proxy: 
 async def test_a_foreign_pod_is_refused(
     cluster: Cluster, control_plane: ControlPlane, proxy: FaultProxy, namespace: str, other: dict[str, str] | None
 ) -> None:
-    """A pod of another hub, user or server, or of nobody, is left alone whatever its name."""
+    """A pod of another hub, user or server, or without labels, is not changed, whatever its name."""
     labels = identity(namespace, **other).labels() if other is not None else {}
     body = pod()
     body["metadata"] = {"name": "jupyter-unal", "labels": labels}

@@ -52,7 +52,7 @@ def orphans(found: Mapping[str, list[Mapping[str, Any]]]) -> list[str]:
         for item in items if plural != "pods" else ():
             lifetime = labels_of(item)[LABEL_LIFETIME]
             owners = {reference["uid"] for reference in item["metadata"].get("ownerReferences", ())}
-            if lifetime not in ("shared", "kept") and not owners & uids:
+            if lifetime not in ("shared", "persistent") and not owners & uids:
                 lost.append(f"{plural}/{item['metadata']['name']}")
     return lost
 

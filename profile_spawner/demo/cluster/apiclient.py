@@ -19,7 +19,7 @@ import aiohttp
 
 from .failures import LocalClusterError
 
-__all__ = ["MERGE_PATCH", "ApiClient", "ApiError", "Informer", "Json", "Key", "ObjectCache", "key_of"]
+__all__ = ["MERGE_PATCH", "ApiClient", "ApiError", "Informer", "Json", "Key", "KnownObjects", "key_of"]
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
@@ -240,7 +240,7 @@ class Informer:
             log.exception("Handling %s of %s failed", change, key)
 
 
-class ObjectCache:
+class KnownObjects:
     """Objects that pods refer to, as informers have seen them.
 
     Args:

@@ -54,11 +54,6 @@ class LocalCluster:
         self._runtime: Runtime = runtime
         self._environment = environment
 
-    @property
-    def url(self) -> str:
-        """The address of the API server; empty while it does not run."""
-        return self.api.url
-
     async def start(self) -> None:
         """Start the API server and the node.
 
@@ -69,7 +64,7 @@ class LocalCluster:
         await self.api.start()
         token = self.api.add_admin("kubelet")
         self.kubelet = Kubelet(
-            self.url, token, self.state_dir, node=self._node, runtime=self._runtime, environment=self._environment
+            self.api.url, token, self.state_dir, node=self._node, runtime=self._runtime, environment=self._environment
         )
         try:
             await self.kubelet.start()
@@ -79,7 +74,7 @@ class LocalCluster:
 
     async def stop(self) -> None:
         """Stop every pod, the node and the API server. Safe to call twice."""
-        if self.url:
+        if self.api.url:
             await self.kubelet.stop()
         await self.api.stop()
 

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from .addresses import AddressPool
-from .apiclient import ApiClient, Json, ObjectCache
+from .apiclient import ApiClient, Json, KnownObjects
 from .environment import PodFacts, command_of, environment_of
 from .events import EventRecorder
-from .processes import Container, ProcessContainer
+from .processes import ProcessContainer
 from .sandbox import ContainerPlan, Sandbox
 from .stubs import StubContainer
 from .volumes import VolumeStore
 
-__all__ = ["PodHost", "Runtime", "container_folder", "log_file", "start_container"]
+__all__ = ["Container", "PodHost", "Runtime", "start_container"]
 
 Runtime: TypeAlias = Literal["process", "stub"]
+Container: TypeAlias = ProcessContainer | StubContainer
 
 _HOME = "/home/jovyan"
 """The home of a container that names none, as in Jupyter's images."""
@@ -40,27 +41,27 @@ class PodHost:
 
     Attributes:
         client: The client of the API server.
-        recorder: Where events go.
-        cache: Has the objects that pods refer to.
-        volumes: Makes volumes.
+        state_dir: Where their files are.
         node: The node's name.
         backoff: Seconds before the second restart of a container; doubled each time, up to 30 times as long.
         environment: Variables that win over those of the pod.
         sandbox: How processes see the machine; None in the `stub` runtime.
-        addresses: Gives out pod addresses.
         images: Images that have been "pulled".
     """
 
     client: ApiClient
-    recorder: EventRecorder
-    cache: ObjectCache
-    volumes: VolumeStore
+    state_dir: Path
     node: str
     backoff: float
     environment: Mapping[str, str]
     sandbox: Sandbox | None = None
-    addresses: AddressPool = field(default_factory=AddressPool)
     images: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.recorder = EventRecorder(self.client, self.node)
+        self.cache = KnownObjects(self.client)
+        self.volumes = VolumeStore(self.state_dir, self.cache.read)
+        self.addresses = AddressPool()
 
 
 async def start_container(host: PodHost, facts: PodFacts, container: Json, folders: Mapping[str, Path]) -> Container:
@@ -81,6 +82,7 @@ async def start_container(host: PodHost, facts: PodFacts, container: Json, folde
         init = container in (facts.pod["spec"].get("initContainers") or [])
         ports = [port["containerPort"] for port in container.get("ports") or []]
         return await StubContainer.create(facts.ip, [] if init else ports, code=0 if init else None)
+    folder = host.volumes.pod_folder(facts.pod["metadata"]["uid"])
     hostname = facts.pod["spec"].get("hostname") or facts.pod["metadata"]["name"]
     image = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -94,7 +96,7 @@ async def start_container(host: PodHost, facts: PodFacts, container: Json, folde
     if os.geteuid() == 0:
         env["JUPYTER_CONFIG_PATH"] = ":".join(filter(None, (env.get("JUPYTER_CONFIG_PATH"), str(_JUPYTER_CONFIG))))
     plan = ContainerPlan(
-        folder=container_folder(host, facts.pod, container["name"]),
+        folder=folder / "containers" / container["name"],
         argv=command_of(container, own, facts.ip, _COMMAND),
         env=env,
         cwd=container.get("workingDir") or env["HOME"],
@@ -102,16 +104,6 @@ async def start_container(host: PodHost, facts: PodFacts, container: Json, folde
         mounts=host.volumes.mounts_of(container, folders, facts.pod),
         hosts=f"{facts.ip}\t{hostname}\n",
     )
-    log_path = log_file(host, facts.pod, container["name"])
+    log_path = folder / "logs" / container["name"]
     log_path.parent.mkdir(parents=True, exist_ok=True)
     return await ProcessContainer.create(host.sandbox, plan, log_path)
-
-
-def log_file(host: PodHost, pod: Json, container: str) -> Path:
-    """Return where the output of a container goes."""
-    return host.volumes.pod_folder(pod["metadata"]["uid"]) / "logs" / container
-
-
-def container_folder(host: PodHost, pod: Json, container: str) -> Path:
-    """Return where what a container writes outside of its volumes is kept, until it ends."""
-    return host.volumes.pod_folder(pod["metadata"]["uid"]) / "containers" / container

@@ -6,7 +6,7 @@ import base64
 import copy
 import secrets
 import uuid
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from .failures import bad_request, invalid
 from .kinds import ResourceType
@@ -15,9 +15,9 @@ from .selectors import Object
 __all__ = ["complete", "new_object", "now"]
 
 
-def now() -> str:
-    """Return the present time as Kubernetes writes it."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now(later: float = 0) -> str:
+    """Return the present time, or that of some seconds `later`, as Kubernetes writes it."""
+    return (datetime.now(timezone.utc) + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def new_object(kind: ResourceType, namespace: str | None, body: Object) -> Object:

@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from datetime import datetime, timezone
 
 from .apiclient import ApiClient, ApiError, Json
+from .defaults import now
 
-__all__ = ["EventRecorder", "timestamp"]
+__all__ = ["EventRecorder"]
 
 log = logging.getLogger(__name__)
-
-
-def timestamp() -> str:
-    """Return the present time as Kubernetes writes it."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class EventRecorder:
@@ -49,19 +44,17 @@ class EventRecorder:
         if container:
             init = container in [c["name"] for c in pod["spec"].get("initContainers") or []]
             involved["fieldPath"] = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
-        now = timestamp()
+        time = now()
         body = {
             "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": metadata["namespace"]},
             "involvedObject": {"apiVersion": "v1", "kind": "Pod", **involved},
             "reason": reason,
             "message": message[:1024],
             "type": "Warning" if warning else "Normal",
-            "firstTimestamp": now,
-            "lastTimestamp": now,
+            "firstTimestamp": time,
+            "lastTimestamp": time,
             "count": 1,
             "source": {"component": component, "host": self._host},
-            "reportingComponent": component,
-            "reportingInstance": self._host,
         }
         task = asyncio.create_task(self._write(self._last.get(uid), body))
         self._last[uid] = task

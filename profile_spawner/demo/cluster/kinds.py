@@ -51,7 +51,7 @@ KINDS: tuple[ResourceType, ...] = (
     ResourceType("", "namespaces", "Namespace", False, ("ns",), True, fields=("status.phase",)),
     ResourceType("", "nodes", "Node", False, ("no",), True, fields=("spec.unschedulable",)),
     ResourceType("", "pods", "Pod", True, ("po",), True, ("binding", "log"), _POD_FIELDS),
-    ResourceType("", "events", "Event", True, ("ev",), fields=(*_ABOUT, "reason", "reportingComponent", "type")),
+    ResourceType("", "events", "Event", True, ("ev",), fields=(*_ABOUT, "reason", "type")),
     ResourceType("", "persistentvolumeclaims", "PersistentVolumeClaim", True, ("pvc",), True),
     ResourceType("", "persistentvolumes", "PersistentVolume", False, ("pv",), True),
     ResourceType("", "secrets", "Secret", fields=("type",)),

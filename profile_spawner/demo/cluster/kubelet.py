@@ -8,19 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .apiclient import MERGE_PATCH, ApiClient, ApiError, Informer, Json, ObjectCache, key_of
-from .containers import PodHost, Runtime
-from .events import EventRecorder
-from .nodes import NodeSpec, node_object
+from .apiclient import MERGE_PATCH, ApiClient, ApiError, Informer, Json, key_of
+from .containers import Container, PodHost, Runtime
+from .defaults import now
 from .pods import PodWorker
-from .processes import Container, choose_mode
+from .processes import choose_mode
 from .sandbox import Mode, Sandbox
 from .scheduler import Scheduler
 from .stubs import raise_file_limit
-from .volumes import VolumeStore
 
 __all__ = ["Kubelet", "NodeSpec"]
 
@@ -28,6 +27,27 @@ _STOP_GRACE = 5.0
 """Seconds that pods get when the node stops."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """What the one node of a local cluster pretends to have.
+
+    Attributes:
+        name: The node's name.
+        cpu: CPU cores, as a quantity.
+        memory: Memory, as a quantity.
+        gpus: How many GPUs.
+        labels: Labels beside the well-known ones, for node selectors.
+        pods: How many pods fit.
+    """
+
+    name: str = "local"
+    cpu: str | float = 8
+    memory: str = "32Gi"
+    gpus: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    pods: int = 10_000
 
 
 class Kubelet:
@@ -65,20 +85,9 @@ class Kubelet:
         self.runtime: Runtime = runtime
         self._wanted_sandbox = sandbox
         self._namespaces = namespaces
-        self._client = ApiClient(url, token, ca=ca)
-        self._recorder = EventRecorder(self._client, self.node.name)
-        self._cache = ObjectCache(self._client)
-        self._volumes = VolumeStore(self.state_dir, self._cache.read)
-        self._host = PodHost(
-            client=self._client,
-            recorder=self._recorder,
-            cache=self._cache,
-            volumes=self._volumes,
-            node=self.node.name,
-            backoff=backoff,
-            environment=dict(environment or {}),
-        )
-        self._scheduler = Scheduler(self._client, self._recorder, self._cache, self.node.name)
+        client = ApiClient(url, token, ca=ca)
+        self._host = PodHost(client, self.state_dir, self.node.name, backoff, dict(environment or {}))
+        self._scheduler = Scheduler(client, self._host.recorder, self._host.cache, self.node.name)
         self._informers: list[Informer] = []
         self._workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,14 +106,15 @@ class Kubelet:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         self.state_dir.chmod(0o700)  # Secrets of pods lie in it.
         try:
-            await self._volumes.clear()
+            await self._host.volumes.remove("pods")
             if self.runtime == "stub":
                 raise_file_limit()
             else:
                 mode = await choose_mode(self.state_dir, self._wanted_sandbox)
                 self._host.sandbox = Sandbox(mode, self.state_dir)
-            await self._client.start()
-            await self._register()
+            await self._host.client.start()
+            if await self._host.client.get(f"/api/v1/nodes/{self.node.name}") is None:
+                await self._host.client.call("POST", "/api/v1/nodes", _node_object(self.node))
             await self._follow()
         except BaseException:
             await self.stop()
@@ -121,9 +131,9 @@ class Kubelet:
         for worker in self._workers.values():
             worker.shut_down(_STOP_GRACE)
         # A call to a server that does not answer must not hold this up.
-        await self._client.close()
+        await self._host.client.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._recorder.stop()
+        await self._host.recorder.stop()
         self._host.addresses.close()
 
     def log_path(self, namespace: str, pod: str, container: str) -> Path | None:
@@ -142,13 +152,6 @@ class Kubelet:
 
     # Starting up
 
-    async def _register(self) -> None:
-        try:
-            await self._client.call("POST", "/api/v1/nodes", node_object(self.node))
-        except ApiError as error:
-            if error.status != 409:  # It is there from an earlier run.
-                raise
-
     async def _follow(self) -> None:
         """Begin to follow the server; what pods refer to is known before the first pod is."""
         everywhere = [f"namespaces/{name}/" for name in self._namespaces] or [""]
@@ -165,12 +168,12 @@ class Kubelet:
         self, plural: str, scopes: Sequence[str], handler: Callable[[str, Json], None], fields: str = ""
     ) -> None:
         def handle(change: str, obj: Json) -> None:
-            self._cache.notify(plural, key_of(obj))
+            self._host.cache.notify(plural, key_of(obj))
             handler(change, obj)
 
         for scope in scopes:
             path, query = f"/api/v1/{scope}{plural}", {"fieldSelector": fields}
-            informer = Informer(self._client, path, self._cache.objects[plural], handle, query)
+            informer = Informer(self._host.client, path, self._host.cache.objects[plural], handle, query)
             self._informers.append(informer)
             await informer.start()
 
@@ -206,7 +209,7 @@ class Kubelet:
     def _claim_changed(self, change: str, claim: Json) -> None:
         self._scheduler.wake()
         if change == "DELETED":
-            self._do(self._volumes.remove_claim(*key_of(claim)))
+            self._do(self._host.volumes.remove("volumes", *key_of(claim)))
         elif claim.get("status", {}).get("phase") != "Bound":
             self._do(self._bind(claim))
 
@@ -219,7 +222,25 @@ class Kubelet:
         body = {"metadata": {"uid": claim["metadata"]["uid"]}, "status": status}
         path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}/status"
         try:
-            await self._client.call("PATCH", path, body, content_type=MERGE_PATCH)
+            await self._host.client.call("PATCH", path, body, content_type=MERGE_PATCH)
         except ApiError as error:
             if error.status not in (404, 409):
                 log.warning("The claim %s/%s was not bound: %s", namespace, name, error)
+
+
+def _node_object(node: NodeSpec) -> Json:
+    """Return the Node object for `node`, with its status."""
+    labels = {"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux", **node.labels}
+    amounts = {"cpu": str(node.cpu), "memory": node.memory, "ephemeral-storage": "100Gi", "pods": str(node.pods)}
+    if node.gpus:
+        amounts["nvidia.com/gpu"] = str(node.gpus)
+    times = {"lastHeartbeatTime": now(), "lastTransitionTime": now()}
+    return {
+        "metadata": {"name": node.name, "labels": labels},
+        "status": {
+            "capacity": amounts,
+            "allocatable": amounts,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "", **times}],
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": node.name}],
+        },
+    }

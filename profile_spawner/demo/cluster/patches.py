@@ -64,8 +64,6 @@ def _merge(old: Any, patch: Any, *, strategic: bool) -> Any:
 
 
 def _merge_list(field: str, old: list[Any], patch: list[Any]) -> list[Any]:
-    if field == "finalizers":
-        return [*old, *(item for item in patch if item not in old)]
     key = _MERGE_KEYS.get(field, "")
     if field == "ports":
         key = "containerPort" if any("containerPort" in item for item in (*old, *patch)) else "port"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -12,15 +11,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from .apiclient import MERGE_PATCH, ApiError, Json
-from .containers import PodHost, container_folder, log_file, start_container
+from .containers import Container, PodHost, start_container
 from .environment import MissingError, PodFacts
-from .processes import Container, StartError
+from .processes import StartError
 from .scheduler import is_terminal
 from .status import ContainerStatus, PodStatus
 
 __all__ = ["PodWorker"]
 
-_RETRY = 2.0
+_FIRST_RETRY, _LAST_RETRY = 0.2, 2.0
 """Seconds after which it is tried again what waits for something, if nothing has happened."""
 
 _T = TypeVar("_T")
@@ -44,6 +43,7 @@ class PodWorker:
         self.key: tuple[str, str] = (metadata["namespace"], metadata["name"])
         self.status = PodStatus(pod)
         self.running: dict[str, Container] = {}
+        self._folder = host.volumes.pod_folder(self.uid)
         self._folders: dict[str, Path] = {}
         self._path = f"/api/v1/namespaces/{self.key[0]}/pods/{self.key[1]}"
         self._stopping = asyncio.Event()
@@ -74,7 +74,7 @@ class PodWorker:
 
     def log_path(self, container: str) -> Path | None:
         """Return the file with the output of a container, None when there is none."""
-        path = log_file(self.host, self.pod, container)
+        path = self._folder / "logs" / container
         return path if path.exists() else None
 
     # Its life
@@ -124,6 +124,7 @@ class PodWorker:
     async def _until_there(self, work: Callable[[], Awaitable[_T]], report: Callable[[str], None]) -> _T:
         """Do `work` as soon as all is there that it needs; each new reason to wait is reported."""
         reported = ""
+        delay = _FIRST_RETRY
         while True:
             try:
                 return await work()
@@ -132,10 +133,11 @@ class PodWorker:
                     reported = str(error)
                     report(reported)
                     await self._publish()
-                await self.host.cache.changed(error.kind, (self.key[0], error.name), _RETRY)
+                await self.host.cache.changed(error.kind, (self.key[0], error.name), delay)
             except ApiError as error:
                 log.warning("Pod %s/%s has to wait: %s", *self.key, error)
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(delay)
+            delay = min(delay * 2, _LAST_RETRY)
 
     @property
     def _facts(self) -> PodFacts:
@@ -205,8 +207,7 @@ class PodWorker:
         code = await running.wait()
         del self.running[name]
         status.end(code)
-        folder = container_folder(self.host, self.pod, name)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await self.host.volumes.remove("pods", self.uid, "containers", name)
         if self.running or name in self.status.init:
             await self._publish()
         return code
@@ -239,7 +240,7 @@ class PodWorker:
             if running:
                 await self._publish()
             await self._delete()
-        await self.host.volumes.remove_pod(self.uid)
+        await self.host.volumes.remove("pods", self.uid)
 
     async def _delete(self) -> None:
         body = {

@@ -12,13 +12,12 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from .failures import LocalClusterError
 from .sandbox import MODES, ContainerPlan, Mode, Sandbox
 from .volumes import Mount
 
-__all__ = ["KILLED", "Container", "ProcessContainer", "StartError", "choose_mode", "why_not_mode"]
+__all__ = ["KILLED", "ProcessContainer", "StartError", "choose_mode", "why_not_mode"]
 
 KILLED = 137
 
@@ -30,19 +29,6 @@ log = logging.getLogger(__name__)
 
 class StartError(LocalClusterError):
     """A container's program could not be started; the message is in the container runtime's words."""
-
-
-class Container(Protocol):
-    """One running container."""
-
-    async def wait(self) -> int:
-        """Wait for its end and return the exit code; 128 and the signal's number when one ended it."""
-
-    async def stop(self, grace: float) -> None:
-        """End it: ask first (SIGTERM), and kill it when it still runs after `grace` seconds."""
-
-    def kill(self) -> None:
-        """Begin to end it at once, with everything that it started."""
 
 
 @dataclass
@@ -84,7 +70,7 @@ class ProcessContainer:
         return container
 
     async def wait(self) -> int:
-        """Wait for the end and return the exit code."""
+        """Wait for the end and return the exit code; 128 and the signal's number when one ended it."""
         code = await self.process.wait()
         return 128 - code if code < 0 else code
 
@@ -149,12 +135,11 @@ async def choose_mode(state_dir: Path, wanted: Mode | None = None) -> Mode:
     Raises:
         LocalClusterError: `wanted` does not work here; the message says why.
     """
-    reasons = ""
-    for mode in MODES if wanted is None else (wanted,):
-        reason = await why_not_mode(mode, state_dir)
-        if not reason:
-            if mode == "plain" and wanted is None:
-                log.warning("Pods have no file system of their own (%s): volumes lie below their homes", reasons)
-            return mode
-        reasons = reason
-    raise LocalClusterError(f"containers cannot run in the sandbox mode {wanted!r} here: {reasons}")
+    best = wanted or MODES[0]
+    reason = await why_not_mode(best, state_dir)
+    if not reason:
+        return best
+    if wanted is not None:
+        raise LocalClusterError(f"containers cannot run in the sandbox mode {wanted!r} here: {reason}")
+    log.warning("Pods have no file system of their own (%s): their volumes are links below their homes", reason)
+    return "plain"

@@ -20,21 +20,10 @@ _MAGIC = b"k8s\x00"
 
 # By message and number: name and type of a field. `{}` is a map from text.
 _FIELDS: dict[str, dict[int, tuple[str, str]]] = {
-    "ConfigMap": {
-        1: ("metadata", "Meta"),
-        2: ("data", "{}text"),
-        3: ("binaryData", "{}bytes"),
-        4: ("immutable", "bool"),
-    },
-    "Meta": {
-        1: ("name", "text"),
-        2: ("generateName", "text"),
-        3: ("namespace", "text"),
-        11: ("labels", "{}text"),
-        12: ("annotations", "{}text"),
-    },
+    "ConfigMap": {1: ("metadata", "Meta"), 2: ("data", "{}text"), 3: ("binaryData", "{}bytes")},
+    "Meta": {1: ("name", "text"), 3: ("namespace", "text"), 11: ("labels", "{}text"), 12: ("annotations", "{}text")},
     "Namespace": {1: ("metadata", "Meta")},
-    "Secret": {1: ("metadata", "Meta"), 2: ("data", "{}bytes"), 3: ("type", "text"), 5: ("immutable", "bool")},
+    "Secret": {1: ("metadata", "Meta"), 2: ("data", "{}bytes"), 3: ("type", "text")},
     "SelfSubjectAccessReview": {1: ("metadata", "Meta"), 2: ("spec", "ReviewSpec")},
     "ReviewSpec": {1: ("resourceAttributes", "Attributes"), 2: ("nonResourceAttributes", "Attributes")},
     "Attributes": {
@@ -111,8 +100,6 @@ def _message(name: str, data: bytes) -> Object:
 
 
 def _value(type_: str, value: Any) -> Any:
-    if type_ == "bool":
-        return bool(value)
     if type_ == "text":
         return bytes(value).decode()
     if type_ == "bytes":

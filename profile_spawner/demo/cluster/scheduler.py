@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import TypeAlias
 
-from .apiclient import MERGE_PATCH, ApiClient, ApiError, Json, ObjectCache
-from .events import EventRecorder, timestamp
-from .quantities import parse_quantity
+from .apiclient import MERGE_PATCH, ApiClient, ApiError, Json, KnownObjects
+from .defaults import now
+from .events import EventRecorder
 
 __all__ = ["Amounts", "Scheduler", "is_terminal", "pod_requests", "why_not"]
 
@@ -19,6 +21,22 @@ Amounts: TypeAlias = dict[str, Fraction]
 """Resource name to amount."""
 
 log = logging.getLogger(__name__)
+
+_QUANTITY = re.compile(r"([+-]?[\d.]{1,40}(?:[eE][+-]?\d{1,2})?)([KMGTPE]i|[numkMGTPE])?", re.ASCII)
+_FACTORS = {
+    "": Fraction(1),
+    **{unit: Fraction(10) ** power for unit, power in zip("numkMGTPE", (-9, -6, -3, 3, 6, 9, 12, 15, 18), strict=True)},
+    **{f"{unit}i": Fraction(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+}
+
+
+@lru_cache(maxsize=4096)
+def _parse_quantity(text: str | float) -> Fraction:
+    """Return the value of a quantity (`500m`, `4Gi`) as an exact number; `ValueError` when it is not one."""
+    match = _QUANTITY.fullmatch(str(text))
+    if match is None:
+        raise ValueError(f"{str(text)[:64]!r} is not a quantity such as 500m, 2, 1.5G or 4Gi")
+    return Fraction(match[1]) * _FACTORS[match[2] or ""]
 
 
 def is_terminal(pod: Json) -> bool:
@@ -44,7 +62,7 @@ def pod_requests(pod: Json) -> Amounts:
 def _requests(container: Json) -> Amounts:
     resources = container.get("resources") or {}
     amounts = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-    return {name: parse_quantity(amount) for name, amount in amounts.items()}
+    return {name: _parse_quantity(amount) for name, amount in amounts.items()}
 
 
 def _add(total: Amounts, amounts: Mapping[str, Fraction], sign: int = 1) -> None:
@@ -68,7 +86,7 @@ def why_not(pod: Json, requests: Amounts, node: Json, used: Amounts) -> str:
     return ", ".join(
         "1 Too many pods" if name == "pods" else f"1 Insufficient {name}"
         for name, amount in sorted(requests.items())
-        if amount and used.get(name, Fraction(0)) + amount > parse_quantity(have.get(name, 0))
+        if amount and used.get(name, Fraction(0)) + amount > _parse_quantity(have.get(name, 0))
     )
 
 
@@ -84,7 +102,7 @@ class Scheduler:
         node: The node's name.
     """
 
-    def __init__(self, client: ApiClient, recorder: EventRecorder, cache: ObjectCache, node: str) -> None:
+    def __init__(self, client: ApiClient, recorder: EventRecorder, cache: KnownObjects, node: str) -> None:
         self._client = client
         self._recorder = recorder
         self._cache = cache
@@ -175,7 +193,7 @@ class Scheduler:
     async def _report(self, pod: Json, message: str) -> None:
         self._recorder.record(pod, "FailedScheduling", message, warning=True, component="default-scheduler")
         condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-        status = {"conditions": [{**condition, "lastTransitionTime": timestamp()}]}
+        status = {"conditions": [{**condition, "lastTransitionTime": now()}]}
         body = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status}
         with contextlib.suppress(ApiError):  # The pod is gone: the watch will say so.
             await self._client.call("PATCH", f"{_path(pod)}/status", body, content_type=MERGE_PATCH)

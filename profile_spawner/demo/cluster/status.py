@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .apiclient import Json
-from .events import timestamp
+from .defaults import now
 
 __all__ = ["ContainerStatus", "PodStatus"]
 
@@ -37,7 +37,7 @@ class ContainerStatus:
     def run(self, container_id: str) -> None:
         """Report that it runs."""
         self.container_id = container_id
-        self._set({"running": {"startedAt": timestamp()}})
+        self._set({"running": {"startedAt": now()}})
 
     def _set(self, state: Json) -> None:
         if "terminated" in self.state:
@@ -46,13 +46,13 @@ class ContainerStatus:
 
     def end(self, code: int, reason: str = "", message: str = "") -> None:
         """Report that it ended, with `Completed` or `Error` unless there is a better reason."""
-        now = timestamp()
+        time = now()
         ended = {
             "exitCode": code,
             "reason": reason or ("Error" if code else "Completed"),
             "message": message,
-            "startedAt": self.state.get("running", {}).get("startedAt", now),
-            "finishedAt": now,
+            "startedAt": self.state.get("running", {}).get("startedAt", time),
+            "finishedAt": time,
             "containerID": self.container_id,
         }
         self.state = {"terminated": ended}
@@ -97,7 +97,7 @@ class PodStatus:
         self.main = {c["name"]: ContainerStatus(c["name"], c.get("image", "")) for c in pod["spec"]["containers"]}
         for status in (*self.init.values(), *self.main.values()):
             status.wait_for("PodInitializing" if init else "ContainerCreating")
-        self._started = timestamp()
+        self._started = now()
         self._conditions: dict[str, Json] = {}
 
     def of(self, name: str) -> ContainerStatus:
@@ -109,25 +109,17 @@ class PodStatus:
         # A pod runs as soon as each of its containers has been started once.
         if self.phase == "Pending" and all("waiting" not in s.state or s.last_state for s in self.main.values()):
             self.phase = "Running"
-        done = self.phase == "Succeeded"
         unready = [name for name, status in self.main.items() if not status.running]
         not_ready = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
-        if done:
+        if self.phase == "Succeeded":
             not_ready = ("PodCompleted", "")
-        waiting = [name for name, status in self.init.items() if not status.completed]
-        not_initialized = ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(waiting)}]")
         address = {"podIP": self.ip, "podIPs": [{"ip": self.ip}]} if self.ip else {}
         return {
             "phase": self.phase,
             "hostIP": "127.0.0.1",
             **address,
             "startTime": self._started,
-            "conditions": [
-                self._condition("PodScheduled", True),
-                self._condition("Initialized", done or not waiting, *not_initialized),
-                self._condition("ContainersReady", not unready, *not_ready),
-                self._condition("Ready", not unready, *not_ready),
-            ],
+            "conditions": [self._condition("PodScheduled", True), self._condition("Ready", not unready, *not_ready)],
             "initContainerStatuses": [status.body(ready=status.completed) for status in self.init.values()],
             "containerStatuses": [status.body(ready=status.running) for status in self.main.values()],
         }
@@ -138,6 +130,6 @@ class PodStatus:
             condition |= {"reason": reason, "message": message}
         old = self._conditions.get(kind)
         same = old is not None and old["status"] == condition["status"]
-        condition["lastTransitionTime"] = old["lastTransitionTime"] if old is not None and same else timestamp()
+        condition["lastTransitionTime"] = old["lastTransitionTime"] if old is not None and same else now()
         self._conditions[kind] = condition
         return condition

@@ -9,20 +9,20 @@ import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
+from .defaults import now
 from .failures import LocalClusterError
 from .kinds import EVENTS, KINDS, NAMESPACES, NODES, PODS, ResourceType, by_kind
 from .selectors import Object
 
-__all__ = ["Item", "ObjectChange", "Store"]
+__all__ = ["KEPT", "Item", "ObjectChange", "Store"]
 
 _EVENT_LIMIT = 10_000
 _FORMAT = 2
-_KEPT = frozenset(kind for kind in KINDS if kind not in (EVENTS, NODES, PODS))
+KEPT = frozenset(kind for kind in KINDS if kind not in (EVENTS, NODES, PODS))
 """The resources whose objects are kept between runs."""
 
 Place: TypeAlias = tuple[str | None, str]
@@ -72,11 +72,6 @@ class ObjectChange:
     type: str
     item: Item
     old: Item | None
-
-    @property
-    def kept(self) -> bool:
-        """Whether the object is kept between runs."""
-        return self.item.kind in _KEPT
 
 
 class Store:
@@ -167,9 +162,7 @@ class Store:
                 return item
         elif item.kind is not PODS and not metadata.get("finalizers"):
             return self.remove(item)
-        due = datetime.now(timezone.utc) + timedelta(seconds=grace)
-        moment = due.strftime("%Y-%m-%dT%H:%M:%SZ")
-        metadata = {**metadata, "deletionTimestamp": moment, "deletionGracePeriodSeconds": grace}
+        metadata = {**metadata, "deletionTimestamp": now(grace), "deletionGracePeriodSeconds": grace}
         # A pod is always seen to be on its way out before it is gone.
         return self.put(item.kind, {**document, "metadata": metadata})
 
@@ -215,7 +208,7 @@ class Store:
         Raises:
             OSError: It cannot be written.
         """
-        objects = [item.document for kind in KINDS if kind in _KEPT for item in self.select(kind)]
+        objects = [item.document for kind in KINDS if kind in KEPT for item in self.select(kind)]
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump({"form": _FORMAT, "version": self.version, "objects": objects}, file)

@@ -12,14 +12,12 @@ from .processes import KILLED
 
 __all__ = ["StubContainer", "raise_file_limit"]
 
-_WANTED_FILES = 65_536
-
 
 def raise_file_limit() -> None:
     """Allow this process as many open files as it may have: each stub has a socket of its own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if 0 <= soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 

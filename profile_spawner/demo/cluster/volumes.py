@@ -50,9 +50,6 @@ class VolumeStore:
         """Return the folder of everything that goes with the pod of this UID."""
         return self._state / "pods" / uid
 
-    def _claim_folder(self, namespace: str, name: str) -> Path:
-        return self._state / "volumes" / namespace / name
-
     async def set_up(self, facts: PodFacts, volume: Json) -> Path:
         """Make `volume` of the pod and return its folder. A claim's folder outlives pods and restarts.
 
@@ -61,7 +58,7 @@ class VolumeStore:
         """
         files = await self.check(facts, volume)
         if claim := volume.get("persistentVolumeClaim"):
-            folder = self._claim_folder(facts.namespace, _checked(claim["claimName"]))
+            folder = self._state / "volumes" / facts.namespace / _checked(claim["claimName"])
         else:
             folder = self.pod_folder(facts.pod["metadata"]["uid"]) / "volumes" / _checked(volume["name"])
         await asyncio.to_thread(_make_shared, folder)
@@ -119,17 +116,9 @@ class VolumeStore:
             mounts.append(Mount(source, target, read_only=bool(mount.get("readOnly") or files)))
         return sorted(mounts, key=lambda m: m.target.count("/"))
 
-    async def clear(self) -> None:
-        """Remove what pods of an earlier run have left; the data of claims stays."""
-        await asyncio.to_thread(_remove, self._state / "pods")
-
-    async def remove_pod(self, uid: str) -> None:
-        """Remove everything that went with a pod."""
-        await asyncio.to_thread(_remove, self.pod_folder(uid))
-
-    async def remove_claim(self, namespace: str, name: str) -> None:
-        """Remove the data of a PersistentVolumeClaim that has been deleted."""
-        await asyncio.to_thread(_remove, self._claim_folder(namespace, name))
+    async def remove(self, *place: str) -> None:
+        """Remove a folder below the state folder: `"pods"`, `"pods", UID` or `"volumes", NAMESPACE, CLAIM`."""
+        await asyncio.to_thread(_remove, self._state.joinpath(*place))
 
 
 def _checked(path: str) -> str:

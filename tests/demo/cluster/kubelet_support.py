@@ -28,10 +28,12 @@ class Cluster:
         client: An open client of an administrator.
         namespace: The namespace.
         ca: The file with the control plane's certificate authority; `None` where it has none.
+        token: The administrator's token.
     """
 
-    def __init__(self, client: ApiClient, namespace: str, ca: Any = None) -> None:
+    def __init__(self, client: ApiClient, namespace: str, ca: Any = None, token: str = "") -> None:
         self.client = client
+        self.token = token
         self.namespace = namespace
         self.ca = ca
         self.base = f"/api/v1/namespaces/{namespace}"
@@ -41,7 +43,7 @@ class Cluster:
         """Connect to `plane` as its administrator."""
         client = ApiClient(plane.url, plane.admin_token, ca=plane.ca_path)
         await client.start()
-        return cls(client, namespace, plane.ca_path)
+        return cls(client, namespace, plane.ca_path, plane.admin_token)
 
     async def create(self, resource: str, name: str, **content: Any) -> Json:
         """Create an object; `metadata` beside its name may be part of `content`."""

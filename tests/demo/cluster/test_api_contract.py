@@ -8,7 +8,7 @@ import base64
 import pytest
 import pytest_asyncio
 
-from tests.control_plane import ControlPlane
+from tests.control_plane import ControlPlane, real_only
 from tests.demo.cluster.api_support import (
     PATIENCE,
     STRATEGIC,
@@ -532,3 +532,44 @@ async def test_one_may_ask_what_one_may_do(api: Api) -> None:
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
         answer = await user.call("POST", reviews, {**body, "spec": {"resourceAttributes": attributes}})
         assert (answer.status, answer.body["status"]["allowed"]) == (201, allowed)
+
+
+# --------------------------------------------------------- rules of a real one, by whose words the hub tells failures
+
+
+@real_only
+async def test_a_quota_refuses_with_its_name_and_amounts(collecting: Api) -> None:
+    """What the hub tells users about an exceeded quota, and authors about a missing limit."""
+    api = collecting
+    await api.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "0"}}})
+    await _counted(api, {"pods": "0"})
+    refused = await api.try_create("pods", pod())
+    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
+    assert "exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0" in refused.body["message"]
+    await api.put("resourcequotas", "q", {"metadata": {"name": "q"}, "spec": {"hard": {"limits.cpu": "9"}}})
+    await _counted(api, {"limits.cpu": "0"})
+    refused = await api.try_create("pods", pod())
+    assert "failed quota: q: must specify limits.cpu" in refused.body["message"]
+
+
+async def _counted(api: Api, amounts: dict[str, str]) -> None:
+    """Wait until the quota `q` is in force."""
+
+    async def wait() -> None:
+        while (await api.get("resourcequotas", "q")).body.get("status", {}).get("used") != amounts:
+            await asyncio.sleep(0.05)
+
+    await asyncio.wait_for(wait(), PATIENCE)
+
+
+@real_only
+async def test_a_namespace_that_is_going_away_takes_nothing(collecting: Api) -> None:
+    """It stays until its last object has gone, and refuses new ones."""
+    api = collecting
+    await api.create("configmaps", config_map("held", metadata={"finalizers": ["example.com/hold"]}))
+    await api.call("DELETE", f"/api/v1/namespaces/{api.namespace}")
+    refused = await api.try_create("configmaps", config_map("late"))
+    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
+    assert "NamespaceTerminating" in {reason for reason, _ in causes(refused)}
+    await api.patch("configmaps", "held", {"metadata": {"finalizers": None}})
+    await _answers(api, 404, f"/api/v1/namespaces/{api.namespace}")

@@ -16,13 +16,13 @@ import pytest_asyncio
 
 from profile_spawner.demo.cluster.apiclient import ApiClient
 from profile_spawner.demo.cluster.cluster import LocalCluster
-from profile_spawner.demo.cluster.nodes import NodeSpec
+from profile_spawner.demo.cluster.kubelet import NodeSpec
 from tests.demo.cluster.kubelet_support import Cluster, needs_view
 
 
 async def connect(local: LocalCluster) -> Cluster:
     """Open a client for the default namespace."""
-    client = ApiClient(local.url, local.admin_token)
+    client = ApiClient(local.api.url, local.admin_token)
     await client.start()
     return Cluster(client, "default")
 
@@ -44,7 +44,7 @@ async def cluster(local: LocalCluster) -> AsyncIterator[Cluster]:
 
 async def read_log(local: LocalCluster, pod: str, **query: Any) -> str:
     """Return a pod's log as `kubectl logs` gets it."""
-    url = f"{local.url}/api/v1/namespaces/default/pods/{pod}/log"
+    url = f"{local.api.url}/api/v1/namespaces/default/pods/{pod}/log"
     headers = {"Authorization": f"Bearer {local.admin_token}"}
     async with aiohttp.ClientSession(headers=headers) as session, session.get(url, params=query) as answer:
         assert answer.status == 200, await answer.text()

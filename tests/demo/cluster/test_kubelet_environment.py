@@ -191,7 +191,7 @@ async def test_missing_secret_appears(cluster: Cluster, start_kubelet: StartKube
     kubelet = await start_kubelet(runtime="process")
     env = [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "late", "key": "KEY"}}}]
     await cluster.pod("one", "echo $KEY", env=env)
-    waiting = await cluster.wait_waiting("one", "CreateContainerMissingError")
+    waiting = await cluster.wait_waiting("one", "CreateContainerConfigError")
     assert waiting["message"] == 'secret "late" not found'
     await cluster.wait_event("one", "Failed", 'Error: secret "late" not found')
     await cluster.create("secrets", "late", stringData={"KEY": "s3cret"})

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from profile_spawner.demo.cluster.apiclient import ApiError, Json
-from profile_spawner.demo.cluster.kubelet import Kubelet
+from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 from tests.control_plane import ControlPlane
 from tests.demo.cluster.kubelet_support import Cluster, needs_view
+from tests.fault_proxy import Fault, FaultProxy
 
 CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 StartKubelet = Callable[..., Awaitable[Kubelet]]
@@ -51,7 +52,7 @@ async def test_running_pod(cluster: Cluster, start_kubelet: StartKubelet) -> Non
     assert status["hostIP"] == "127.0.0.1"
     assert status["startTime"]
     conditions = {c["type"]: c["status"] for c in status["conditions"]}
-    wanted = {"PodScheduled": "True", "Initialized": "True", "ContainersReady": "True", "Ready": "True"}
+    wanted = {"PodScheduled": "True", "Ready": "True"}
     assert wanted.items() <= conditions.items()
     assert container(pod)["ready"] is True
     assert container(pod)["image"] == "example/image:1"
@@ -363,6 +364,23 @@ async def test_stop_of_the_kubelet(cluster: Cluster, start_kubelet: StartKubelet
     await kubelet.stop()
     assert await running.wait() in (137, 143)
     assert not list((kubelet.state_dir / "pods").iterdir())
+
+
+async def test_stop_while_the_server_fails(cluster: Cluster, tmp_path: Path) -> None:
+    """A kubelet ends its pods' programs when its API server answers nothing but errors."""
+    proxy = FaultProxy(cluster.client.url, cluster.ca)
+    await proxy.start()
+    node = NodeSpec(name=f"node-{cluster.namespace}")
+    kubelet = Kubelet(proxy.url, cluster.token, tmp_path / "state", node=node, namespaces=[cluster.namespace])
+    await kubelet.start()
+    await cluster.pod("one")
+    await cluster.wait_phase("one", "Running")
+    running = kubelet.running(cluster.namespace, "one")["main"]
+    proxy.faults.append(Fault(methods=("GET", "POST", "PATCH", "DELETE"), times=-1))
+    await kubelet.stop()
+    assert await running.wait() in (137, 143)
+    await proxy.stop()
+    await cluster.client.call("DELETE", f"/api/v1/nodes/{node.name}")
 
 
 async def test_node_object(cluster: Cluster, start_kubelet: StartKubelet) -> None:
