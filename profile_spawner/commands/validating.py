@@ -194,7 +194,7 @@ def _unreachable(found: Loaded) -> Iterator[Finding]:
     known = found.config.JupyterHub.get("load_groups")
     if not isinstance(known, Mapping) or not known:
         return
-    names = {str(g).casefold() for g in known}
+    names = {str(g).lower() for g in known}
     for entry in found.snapshot.entries.values():
         where = _where(found, entry)
         rules: list[tuple[tuple[str, ...], Any]] = [(("allowed_groups",), entry.offer.access)]

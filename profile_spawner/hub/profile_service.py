@@ -15,8 +15,7 @@ from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
 from profile_spawner.errors import Origin, ProfileSpawnerError
 from profile_spawner.kube.cluster import Cluster
-from profile_spawner.policy.data_policy import DataPolicy
-from profile_spawner.policy.object_policy import DEFAULT_KINDS, Policy
+from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.plain_entries import RawProfile, raw_profiles
 from profile_spawner.profiles.registry import profile_registry
@@ -103,12 +102,12 @@ class HubProfiles:
         )
 
     def data_rights(self, entry: Entry) -> DataPolicy | None:
-        """Return what the hub allows to the source of a profile that is data; `None` for all other profiles."""
-        judged = getattr(entry.profile, "__profile_judged__", False) if entry.profile else not entry.trusted
-        if not judged:
+        """Return what the hub allows to the source of a profile that is data; `None` if it is not restricted."""
+        untrusted = getattr(entry.profile, "__profile_untrusted__", False) if entry.profile else not entry.trusted
+        if not untrusted:
             return None
         of_config_maps = entry.source == source_name(self.sources.config_map_namespace)
-        return self._data_rights["config_maps" if of_config_maps else "documents"]
+        return self._data_rights["config_maps" if of_config_maps else "documents"].restricting
 
     def cluster(self, api_client: Any, request_timeout: float, retry_budget: float) -> Cluster:
         """Return the hub's shared `Cluster` for `api_client`."""

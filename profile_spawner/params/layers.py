@@ -73,7 +73,7 @@ class Collection:
         profiles: The collections that it inherits from, strongest first.
         origin: Where the collection is defined.
         origins: Where single values are defined, if known.
-        judged: Whether it comes from an untrusted document, which the data policy restricts.
+        untrusted: Whether it comes from an untrusted document, which the data policy restricts.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Collection:
     profiles: tuple[str, ...] = ()
     origin: Origin | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    judged: bool = False
+    untrusted: bool = False
 
     def origin_of(self, param: str) -> Origin | None:
         """Return where the value of `param` was written."""
@@ -231,7 +231,7 @@ class Resolver:
         if users:
             raise ParamError(f"is in use by {', '.join(users)}", field=name, hint="Remove it from their profiles first")
 
-    def judged(self, found: Resolution) -> list[Shadowed]:
+    def untrusted_in(self, found: Resolution) -> list[Shadowed]:
         """Return the values in `found` that come from untrusted documents."""
         first = Shadowed(found.layer, found.source, found.value, found.origin)
         result = []
@@ -240,7 +240,7 @@ class Resolver:
             written: Param | Collection | None = (
                 self.definitions.get(found.name) if default else self.collections.get(one.source)
             )
-            if written is not None and written.judged and (default or one.layer in _COLLECTED):
+            if written is not None and written.untrusted and (default or one.layer in _COLLECTED):
                 result.append(one)
         return result
 

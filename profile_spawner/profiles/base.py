@@ -74,12 +74,14 @@ class ProfileBuild:
             some of them, so braces in the profile's own texts are doubled there.
         objects: The Kubernetes objects to create for the server, besides the pod.
         steps: Short texts for the progress bar that describe the steps of the start.
+        secrets: The names of the Secrets that secure params refer to.
     """
 
     slug: str
     kubespawner_override: Mapping[str, Any]
     objects: tuple[KubeObject, ...] = ()
     steps: tuple[str, ...] = ()
+    secrets: frozenset[str] = frozenset()
 
 
 class BaseAppProfile(ProfileAttributes):
@@ -262,7 +264,8 @@ class BaseAppProfile(ProfileAttributes):
             override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
         if guarded:
             override = unguard(override)
-        return ProfileBuild(self.slug, override, builder.objects(), builder.steps())
+        secrets = frozenset(value.name for value in self.params.values() if isinstance(value, SecretRef))
+        return ProfileBuild(self.slug, override, builder.objects(), builder.steps(), secrets)
 
     def _attributes_override(self) -> dict[str, Any]:
         override: dict[str, Any] = {}

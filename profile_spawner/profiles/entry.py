@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,7 @@ from .context import ServerContext
 from .guarding import unguard
 from .options import parse_options
 from .plain_entries import CONFIGURATION, RawProfile, access_of_plain
-from .profile_params import param_options, refuse_judged
+from .profile_params import param_options, refuse_untrusted
 from .selection import Offer, Selection, default_selection
 from .trait_merge import as_list
 
@@ -79,22 +79,34 @@ NO_PARAMS = Resolver().resolve()
 
 
 async def make_entry(
-    registered: type[BaseAppProfile] | RawProfile, source: str, resolver: Resolver | None = None
+    registered: type[BaseAppProfile] | RawProfile,
+    source: str,
+    resolver: Resolver | None = None,
+    judge: Callable[[Entry, ProfileBuild | None], None] | None = None,
 ) -> Entry:
     """Create the entry of a registered profile: build it for an example server and collect the data for the page.
+
+    Args:
+        registered: The profile.
+        source: The name of its source.
+        resolver: Resolves params; `None` without any.
+        judge: Called with the entry and the build, which is `None` for a plain entry.
 
     Raises:
         ProfileSpawnerError: when the profile cannot be built.
     """
     if isinstance(registered, RawProfile):
-        return _raw_entry(registered, source)
+        plain = _raw_entry(registered, source)
+        if judge is not None:
+            judge(plain, None)
+        return plain
     cls = registered
     options = options_of(cls)
     params: Resolved = NO_PARAMS
     broken = resolver.unavailable.get(cls.slug) if resolver is not None else None
     if resolver is not None and not broken:
         params = resolver.resolve(profile=cls.slug, facts=specimen_facts(cls.slug))
-        refuse_judged(cls, resolver, params)
+        refuse_untrusted(cls, resolver, params)
         options = (*options, *param_options(cls, resolver, params, {o.name for o in options}))
     offer = Offer(
         slug=cls.slug,
@@ -127,7 +139,10 @@ async def make_entry(
         effective=effective_values(build),
         kinds=frozenset(o.kind for o in build.objects),
     )
-    return _described(entry, cls)
+    entry = _described(entry, cls)
+    if judge is not None:
+        judge(entry, build)
+    return entry
 
 
 async def build_profile(
@@ -198,7 +213,7 @@ def _raw_entry(raw: RawProfile, source: str) -> Entry:
     return Entry(
         offer=offer,
         raw=definition,
-        trusted=not raw.judged,
+        trusted=not raw.untrusted,
         source=source,
         origin=raw.origin,
         digest=content_hash(repr(definition)),

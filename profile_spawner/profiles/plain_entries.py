@@ -32,16 +32,16 @@ class RawProfile:
         slug: The slug from the entry, or made from the display name as KubeSpawner does.
         definition: The dictionary. It is not changed.
         origin: The file and line of the entry.
-        judged: Whether the entry comes from a document that the data policy restricts.
+        untrusted: Whether the entry comes from a document that the data policy restricts.
     """
 
     slug: str
     definition: Mapping[str, Any] = field(repr=False)
     origin: Origin = CONFIGURATION
-    judged: bool = False
+    untrusted: bool = False
 
 
-def raw_profiles(profile_list: Any, origin: Origin, *, judged: bool = False) -> list[RawProfile]:
+def raw_profiles(profile_list: Any, origin: Origin, *, untrusted: bool = False) -> list[RawProfile]:
     """Read a `profile_list` as KubeSpawner does: a list, or a mapping that is sorted by key.
 
     Raises:
@@ -71,7 +71,7 @@ def raw_profiles(profile_list: Any, origin: Origin, *, judged: bool = False) -> 
                 "no slug can be made of the display name", origin=origin, field=where, value=name, hint="Add a slug"
             )
         parse_options(definition.get("profile_options"), profile=slug)
-        result.append(RawProfile(slug, definition, origin, judged))
+        result.append(RawProfile(slug, definition, origin, untrusted))
     return result
 
 

@@ -21,8 +21,8 @@ __all__ = [
     "make_resolver",
     "param_options",
     "param_problems",
-    "refuse_judged",
     "refuse_sensitive",
+    "refuse_untrusted",
     "within_constraint",
 ]
 
@@ -46,18 +46,20 @@ _NOT_FROM_DOCUMENTS = ("service_account", "bash_login_path", "bashrc_path", "ini
 """Attributes whose params documents must not set. A Python class may take them from params of its own hub only."""
 
 
-def refuse_judged(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
+def refuse_untrusted(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
     """Refuse a service account, a file of the hub or another restricted trait that a document sets through a param.
+
+    Only classes in Python are checked here. What a document's own profile takes from a param is judged with it.
 
     Raises:
         ParamError: names the param and the place of the value.
     """
-    for attribute in _NOT_FROM_DOCUMENTS:
+    for attribute in () if getattr(cls, "__profile_untrusted__", False) else _NOT_FROM_DOCUMENTS:
         ref = getattr(cls, attribute)
         if not isinstance(ref, ParamRef):
             continue
         for name in sorted({ref.name, *resolved.inserted(ref.name)}):
-            for found in resolver.judged(resolved.explain(name)) if name in resolved else ():
+            for found in resolver.untrusted_in(resolved.explain(name)) if name in resolved else ():
                 raise ParamError(
                     f"decides on {attribute}, and a document sets it",
                     profile=cls.slug,
@@ -226,7 +228,7 @@ def _params_of(cls: type[BaseAppProfile]) -> Collection:
         profiles=tuple(cls.profiles),
         origin=line_of(cls, "profiles") if cls.profiles else origin_of(cls),
         origins={**dict.fromkeys(cls.params, place), **key_lines(place, cls.params)},
-        judged=getattr(cls, "__profile_judged__", False),
+        untrusted=getattr(cls, "__profile_untrusted__", False),
     )
 
 

@@ -24,8 +24,8 @@ from .profile_params import (
     make_resolver,
     param_options,
     param_problems,
-    refuse_judged,
     refuse_sensitive,
+    refuse_untrusted,
     within_constraint,
 )
 from .registry import Collector, duplicate, registered_origin
@@ -114,8 +114,8 @@ class Snapshot:
             return ()
         if self._hooks:
             return None
-        groups = frozenset(g for g in (g.casefold() for g in user.groups) if g in self._groups)
-        name = user.name.casefold()
+        groups = frozenset(g for g in (g.lower() for g in user.groups) if g in self._groups)
+        name = user.name.lower()
         return (groups, name if name in self._users else "")
 
     def visible_to(self, user: UserInfo) -> tuple[Entry, ...]:
@@ -230,7 +230,7 @@ class Snapshot:
                     spawn[option.param] = param.from_choice(selection.values[option.name])
         facts = {**(layers.pop("facts", None) or specimen_facts(profile.slug)), "profile": profile.slug}
         resolved = self.resolver.resolve(profile=profile.slug, spawn=spawn, facts=facts, **layers)
-        refuse_judged(profile, self.resolver, resolved)
+        refuse_untrusted(profile, self.resolver, resolved)
         if spawn:
             refuse_sensitive(profile, self.resolver, resolved)
         return resolved

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
-from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.registry import Collector
 
 from .data_profiles import DocumentReader
@@ -88,7 +88,8 @@ class ConfigMapDocuments:
                     problems += result.problems
                     needs_others |= result.needs_others
                     problems += _add_all(collector, result.collector)
-            yield Loaded(unit, collector, problems, needs=EVERY_CHANGE if needs_others else frozenset())
+            needs = EVERY_CHANGE if needs_others else frozenset()
+            yield Loaded(unit, collector, problems, needs=needs, rights=self._policy.restricting)
 
 
 def _asset_of(unit: Unit) -> Callable[[str, Origin], str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
-from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.yaml_text import MAX_BYTES
 
@@ -167,7 +167,7 @@ class Documents:
         if unit.name == self.name:  # a single file: no folder is watched
             self._beside = tuple(sorted(document.assets))
         needs = EVERY_CHANGE if result.needs_others else frozenset()
-        return Loaded(unit, result.collector, result.problems, needs=needs)
+        return Loaded(unit, result.collector, result.problems, needs=needs, rights=self._policy.restricting)
 
 
 def _seems_unchanged(unit: Unit) -> bool:

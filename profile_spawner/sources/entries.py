@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from profile_spawner.errors import BuildError, Origin, ProfileSpawnerError
+from profile_spawner.errors import BuildError, Origin, PolicyError, ProfileSpawnerError
 from profile_spawner.params.layers import Resolver
-from profile_spawner.profiles.base import BaseAppProfile, origin_of
+from profile_spawner.policy.judge import dotted, judge_objects, judge_profile, own_names, place_in
+from profile_spawner.policy.rules import Case
+from profile_spawner.policy.settings import DataPolicy
+from profile_spawner.profiles.attributes import ATTRIBUTES
+from profile_spawner.profiles.base import BaseAppProfile, ProfileBuild, origin_of
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.plain_entries import RawProfile
 from profile_spawner.profiles.registry import Collector
+from profile_spawner.profiles.yaml_text import line_at
 
 from .units import Loaded
 
@@ -54,8 +60,10 @@ async def _make(loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, En
     entries: dict[str, Entry] = {}
     problems: list[ProfileSpawnerError] = []
     for slug, registered in loaded.collector.profiles.items():
+        refused: list[PolicyError] = []
+        judge = None if loaded.rights is None else _judge_of(loaded.rights, refused)
         try:
-            entry = await make_entry(registered, loaded.unit.source, resolver)
+            entry = await make_entry(registered, loaded.unit.source, resolver, judge)
         except ProfileSpawnerError as e:
             e.profile = e.profile or slug
             e.origin = e.origin or place_of(registered)
@@ -66,5 +74,24 @@ async def _make(loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, En
         except BaseException as e:  # noqa: BLE001 - an author's property may raise anything, SystemExit included
             problems.append(BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=place_of(registered)))
         else:
-            entries[slug] = replace(entry, keep=loaded.hold)
+            problems += refused
+            if not refused:
+                entries[slug] = replace(entry, keep=loaded.hold)
     return entries, problems
+
+
+def _judge_of(rights: DataPolicy, refused: list[PolicyError]) -> Callable[[Entry, ProfileBuild | None], None]:
+    """Return a function that adds to `refused` what a profile of a document may not ask for, with its line."""
+
+    def judge(entry: Entry, build: ProfileBuild | None) -> None:
+        written: Any = entry.raw if build is None else vars(entry.profile).get("_written", (None,))[0]
+        build = build or ProfileBuild(entry.slug, written.get("kubespawner_override") or {})
+        case = Case(rights=rights, own=own_names(build.objects, build.secrets))
+        attributes = {name: getattr(entry.profile, name, None) for name in ATTRIBUTES} | {"icon": entry.icon}
+        refusals = judge_profile(build.kubespawner_override, entry.offer.options, attributes, case)
+        for refusal in (*refusals, *judge_objects(build.objects, case)):
+            path = place_in(written, refusal)
+            origin = Origin(entry.origin.source, line_at(written, path) or entry.origin.line)
+            refused.append(refusal.problem(entry.slug, origin, dotted(path)))
+
+    return judge

@@ -237,7 +237,7 @@ def _plain(collector: Collector) -> dict[str, Any]:
 
 
 def _fields(item: Any) -> dict[str, Any]:
-    return {f.name: _value(getattr(item, f.name)) for f in dataclasses.fields(item) if f.name != "judged"}
+    return {f.name: _value(getattr(item, f.name)) for f in dataclasses.fields(item) if f.name != "untrusted"}
 
 
 def _value(value: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.registry import Collector
 
 __all__ = ["Hold", "Loaded", "Source", "Unit"]
@@ -57,6 +58,7 @@ class Loaded:
         hold: See `Hold`.
         module: The full name of the imported module.
         needs: Names of sibling units whose change concerns this one too.
+        rights: What the hub allows to documents of this source; `None` for what is not restricted.
         signature: What the resolver of params needs of it; `None` when that is nothing.
     """
 
@@ -66,6 +68,7 @@ class Loaded:
     hold: Hold | None = None
     module: str = ""
     needs: frozenset[str] = frozenset()
+    rights: DataPolicy | None = None
     signature: Any = None
 
 

@@ -21,13 +21,15 @@ from profile_spawner.kube.bodies import POD_PARTS
 from profile_spawner.kube.failures import classify
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
-from profile_spawner.policy.changes import HubFacts, judge_objects, judge_pod
-from profile_spawner.policy.data_policy import dotted
+from profile_spawner.policy.judge import check_objects, dotted, judge_objects, judge_server, own_names
 from profile_spawner.policy.kinds import plain
+from profile_spawner.policy.rules import Case
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 from profile_spawner.profiles.user_text import escape_dollars
 from profile_spawner.texts import Text, joined
 
+from .applying import evaluated_once
 from .env_order import in_order
 from .progress import OTHER_IMAGE, TELL_ADMIN, explain
 from .refusals import from_error, refusal, uncounted
@@ -152,7 +154,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
             if first and not self.modify_pod_hook and not self._trust(objects)["trusted"]:
                 # Hooks may still change the pod, so it is checked after them.
                 pod = await self.get_pod_manifest()
-            self.profiles.policy.check_objects(identity.profile, objects, self.namespace)
+            check_objects(self.profiles.policy, identity.profile, objects, self.namespace)
             if pod is not None:
                 self._cluster.checked_pod(identity, pod, **self._trust(objects))
         except ProfileSpawnerError as e:
@@ -242,7 +244,7 @@ class LifecycleMixin(UpstreamObjectsMixin):
                 text = f"modify_pod_hook fails outside of the hub, so what it does is missing: {type(e).__name__}: {e}"
                 missing = (ProfileSpawnerError(text),)
         body = self._cluster.checked_pod(identity, pod, **self._trust(objects))
-        self.profiles.policy.check_objects(identity.profile, objects, self.namespace)
+        check_objects(self.profiles.policy, identity.profile, objects, self.namespace)
         manifests = [self._cluster.manifest(identity, item) for item in objects]
         if self.storage_pvc_ensure:
             manifests.insert(0, plain(self.api.api_client.sanitize_for_serialization(self.get_pvc_manifest())))
@@ -263,37 +265,46 @@ class LifecycleMixin(UpstreamObjectsMixin):
         Raises:
             tornado.web.HTTPError: when the profile has something that KubeSpawner cannot make a pod of.
         """
+        chosen = self._chosen
+        rights = self.profiles.data_rights(chosen.entry) if chosen is not None else None
+        own = None
         try:
-            pod = await super().get_pod_manifest()  # type: ignore[misc]
+            with evaluated_once(self) as again:
+                pod = await super().get_pod_manifest()  # type: ignore[misc]
+                if rights is not None:
+                    with self._traits_before.undone(), again():
+                        own = await super().get_pod_manifest()  # type: ignore[misc]
         except (TypeError, ValueError, KeyError, AttributeError) as e:
-            entry = self._chosen.entry if self._chosen is not None else None
-            if entry is None:
+            if chosen is None:
                 raise
+            entry = chosen.entry
             text = f"{type(e).__name__}: {shorten(str(e), 300)}"
             error = BuildError(f"KubeSpawner cannot make a pod of it: {text}", profile=entry.slug, origin=entry.origin)
             raise self._answer_to(error) from error
-        if self._chosen is not None and self._chosen.selection.typed:
+        if chosen is not None and chosen.selection.typed:
             container = pod.spec.containers[0]
             container.env = in_order(container.env or ())
-        await self._judge(pod)
+        if rights is not None:
+            self._judge(own, pod, rights)
         return pod
 
-    async def _judge(self: Any, pod: Any) -> None:
+    def _judge(self: Any, own: Any, pod: Any, rights: DataPolicy) -> None:
         """Compare the pod of a profile that is data with the hub's own pod, and refuse what its source may not change.
 
         Raises:
             tornado.web.HTTPError: naming everything that is refused.
         """
         chosen = self._chosen
-        rights = self.profiles.data_rights(chosen.entry) if chosen is not None else None
-        if rights is None or rights.unrestricted:
-            return
-        with self._traits_before.undone():
-            own = await super().get_pod_manifest()  # type: ignore[misc]
-            facts = HubFacts(claim_prefix=self.pvc_name_template.partition("{")[0])
         own, after = (plain(self.api.api_client.sanitize_for_serialization(one)) for one in (own, pod))
         _, objects = self._planned()
-        refusals = (*judge_pod(own, after, facts, rights, objects), *judge_objects(objects, facts, rights))
+        case = Case(
+            rights=rights,
+            namespace=self.namespace,
+            own=own_names(objects, chosen.build.secrets if chosen.build is not None else ()),
+            claim_prefix=self._traits_before.original("pvc_name_template").partition("{")[0],
+        )
+        settings = self._traits_before.changed()
+        refusals = (*judge_server(own, after, settings, case), *judge_objects(objects, case))
         if refusals:
             first, *others = refusals
             error = first.problem(chosen.entry.slug, chosen.entry.origin, dotted(first.path))

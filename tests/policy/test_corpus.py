@@ -20,7 +20,6 @@ from profile_spawner.commands.loading import loaded
 from profile_spawner.errors import ProfileSpawnerError
 
 CORPUS = Path(__file__).parent / "corpus"
-WRONG_TODAY = frozenset((CORPUS / "wrong_today.txt").read_text().split("\n")) - {""}
 BASE = {"slug": "x", "display_name": "X", "image": "example/x:1"}
 
 
@@ -101,14 +100,7 @@ async def refusals(case: Case, folder: Path) -> list[ProfileSpawnerError]:
     return []
 
 
-def parameters() -> Iterator[Any]:
-    """Yield the cases; those that are judged wrongly today are expected to fail."""
-    for case in CASES:
-        marks = [pytest.mark.xfail(strict=True, reason="judged wrongly today")] if case.name in WRONG_TODAY else []
-        yield pytest.param(case, id=case.name, marks=marks)
-
-
-@pytest.mark.parametrize("case", list(parameters()))
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 async def test_verdict(case: Case, tmp_path: Path) -> None:
     """A document that asks for too much is refused, and the refusal names the part; its neighbours start."""
     found = "\n".join(map(str, await refusals(case, tmp_path)))
@@ -117,9 +109,8 @@ async def test_verdict(case: Case, tmp_path: Path) -> None:
 
 
 def test_the_corpus_is_large_and_its_names_are_unique() -> None:
-    """At least 150 documents, of which at least 50 are allowed; the list of wrong verdicts names existing cases."""
+    """At least 150 documents, of which at least 50 are allowed."""
     names = [case.name for case in CASES]
     assert len(names) == len(set(names))
     assert len(names) >= 150
     assert sum(not case.names for case in CASES) >= 50
-    assert set(names) >= WRONG_TODAY
