@@ -51,7 +51,7 @@ async def test_the_profile_of_the_page_makes_servers() -> None:
     assert override["extra_resource_limits"] == {"nvidia.com/gpu": "2"}
     assert override["image"].startswith("quay.io/jupyter/base-notebook:")
     record = snapshot.record(selection, **layers)["gpu/count"]
-    assert [record["layer"], *[s["layer"] for s in record["shadowed"]]] == [
+    assert [record["layer"], *[s["layer"] for s in record["overridden"]]] == [
         "enforced", "spawn", "user", "profile", "assigned", "groups", "groups", "global", "default",
     ]  # fmt: skip
 

@@ -8,7 +8,7 @@ import typer
 
 from profile_spawner.errors import BuildError, NotAvailableError, ProfileSpawnerError
 
-from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_sources, with_user
+from .loading import LoadedProfiles, Sources, Whose, find_entry, loaded, run, with_sources, with_user
 from .output import Format, masked, print_documents, progress, report_problems
 
 __all__ = ["manifests", "pod", "preview"]
@@ -16,7 +16,7 @@ __all__ = ["manifests", "pod", "preview"]
 _Output = Annotated[Format, typer.Option("--output", help="yaml (documents) or json (one list).")]
 
 
-async def preview(found: Loaded, slug: str, whose: Whose) -> Any:
+async def preview(found: LoadedProfiles, slug: str, whose: Whose) -> Any:
     """Return what a start of this profile by this user would create, as `ProfileSpawner.preview` does.
 
     Raises:

@@ -85,7 +85,7 @@ async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, An
         record = found.snapshot.record(selection, **await spawner.param_layers())
     written = {k: str(v) for path in found.config_files for k, v in literal_keys(path, "param_values").items()}
     for name, one in record.items():
-        for value in (one, *one["shadowed"]):
+        for value in (one, *one["overridden"]):
             origin = value["origin"]
             if origin and origin.startswith("param_values"):  # what a spawner can tell; here the files are known
                 origin = _configured_at(written, whose, name, value["layer"], value["source"]) or origin
@@ -128,7 +128,7 @@ def record_of(server: Any, where: str) -> dict[str, Any]:
         text = _within(server, "metadata", "annotations", ANNOTATION_PARAMS)
         with contextlib.suppress(ValueError, TypeError):
             found = json.loads(text or "null")
-    if not isinstance(found, Mapping) or not all(map(_is_resolution, found.values())):
+    if not isinstance(found, Mapping) or not all(map(_is_explanation, found.values())):
         raise SourceError(
             f"{where} has no record of params",
             field=ANNOTATION_PARAMS,
@@ -137,9 +137,9 @@ def record_of(server: Any, where: str) -> dict[str, Any]:
     return dict(found)
 
 
-def _is_resolution(value: Any) -> bool:
+def _is_explanation(value: Any) -> bool:
     keys = {"value", "layer", "source", "origin"}
-    hidden = value.get("shadowed") if isinstance(value, Mapping) else None
+    hidden = value.get("overridden") if isinstance(value, Mapping) else None
     return isinstance(hidden, list) and all(isinstance(v, Mapping) and keys <= v.keys() for v in (value, *hidden))
 
 
@@ -158,7 +158,7 @@ def _read(path: Path) -> Any:
 def _rows(found: Mapping[str, Any]) -> list[list[Any]]:
     rows = []
     for name, one in found.items():
-        hidden = [f"{_where(s)} = {_cell(s['value'])}" for s in one["shadowed"]]
+        hidden = [f"{_where(s)} = {_cell(s['value'])}" for s in one["overridden"]]
         joined = "joined with " if one.get("merged") and hidden else ""
         value = f"Error: {one['error']}" if one.get("error") else _cell(one["value"])
         rows.append([name, value, one["layer"], _where(one), joined + "\n".join(hidden)])

@@ -18,7 +18,7 @@ from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 
 from .findings import Finding, finding_of
 from .linting import lint_entry
-from .loading import Sources, Whose, loaded, make_spawner, plain_setting, read_config, run
+from .loading import Sources, Whose, loaded, make_spawner, read_config, run, setting
 from .output import as_yaml
 
 if TYPE_CHECKING:
@@ -166,11 +166,7 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
     if file.suffix != ".py":
         return find_lists(file.read_bytes(), str(file)), Config()
     config = read_config(Sources(config=(file,)))
-    listed = plain_setting(
-        next(
-            (config[s]["profile_list"] for s in ("ProfileSpawner", "KubeSpawner") if "profile_list" in config[s]), None
-        )
-    )
+    listed = setting(config, "profile_list")
     if callable(listed):
         raise SourceError(
             "its profile_list is a function: only a static list can be imported",

@@ -14,7 +14,7 @@ from profile_spawner.errors import Origin, did_you_mean
 from .findings import Finding, Level
 
 if TYPE_CHECKING:
-    from .loading import Loaded
+    from .loading import LoadedProfiles
 
 __all__ = ["lint_entry", "unknown_settings"]
 
@@ -54,7 +54,7 @@ def lint_entry(entry: Any, traits: Iterable[str], where: Where) -> Iterator[Find
     yield from _Linter(entry, frozenset(traits), where).all()
 
 
-def unknown_settings(found: Loaded) -> Iterator[Finding]:
+def unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
     """Yield settings of the hub's configuration that neither JupyterHub nor the spawner has."""
     from profile_spawner.hub.settings import jupyterhub_settings
 

@@ -13,7 +13,7 @@ from profile_spawner.errors import ProfileSpawnerError
 
 from .building import preview
 from .choices import every_choice, somebody
-from .loading import Loaded, Sources, Whose, find_entry, loaded, run, with_reader, with_sources
+from .loading import LoadedProfiles, Sources, Whose, find_entry, loaded, run, with_reader, with_sources
 from .output import Format, OutputOption, make_table, place, plain, print_data, progress, report_problems
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def tell_per_user(whose: Whose) -> None:
     )
 
 
-def _summary(found: Loaded, entry: Entry) -> dict[str, Any]:
+def _summary(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
     offer, effective = entry.offer, entry.effective
     result = {
         "slug": offer.slug,
@@ -125,7 +125,7 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
 
 
-async def describe_profile(found: Loaded, entry: Entry) -> dict[str, Any]:
+async def describe_profile(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
     """Return all data of a profile as plain data.
 
     The keys are those of `list`, and `values`: rows of `field`, `value` and `origin`.
@@ -160,7 +160,7 @@ def _environment_value(value: Any) -> Any:
     return "computed at the start" if callable(value) else value
 
 
-async def _class_rows(found: Loaded, entry: Entry) -> list[tuple[str, Any, Any]]:
+async def _class_rows(found: LoadedProfiles, entry: Entry) -> list[tuple[str, Any, Any]]:
     from profile_spawner.params.definition import ParamRef
     from profile_spawner.profiles.attributes import ATTRIBUTES
     from profile_spawner.profiles.base import line_of, make_profile
@@ -291,7 +291,7 @@ def _chart_key(image: str, number: int) -> str:
     return f"profile-{number}-{slugify(image.rpartition('/')[2])[:40]}".rstrip("-")
 
 
-async def all_images(found: Loaded, whose: Whose) -> tuple[list[str], list[ProfileSpawnerError]]:
+async def all_images(found: LoadedProfiles, whose: Whose) -> tuple[list[str], list[ProfileSpawnerError]]:
     """Return the images of everything that a start of any profile with any choice would create, and what went wrong."""
     seen: dict[str, None] = {}
     failures: dict[str, ProfileSpawnerError] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 import logging
 import re
 import traceback
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
     from .places import Places
 
 __all__ = [
-    "Loaded",
+    "LoadedProfiles",
     "Sources",
     "Whose",
     "config_files",
     "find_entry",
     "loaded",
     "make_spawner",
-    "plain_setting",
     "read_config",
     "run",
+    "setting",
     "with_reader",
     "with_sources",
     "with_user",
@@ -56,8 +57,11 @@ CONFIG_NAMES = tuple(
 )
 """The default configuration files. The second is the one of Zero to JupyterHub."""
 
+SPAWNER_SECTIONS = ("Spawner", "KubeSpawner", "ProfileSpawner")
+"""The sections of the configuration that `ProfileSpawner` reads, the least specific first."""
 
-class Loaded:
+
+class LoadedProfiles:
     """The profiles of a hub with this configuration.
 
     Attributes:
@@ -67,14 +71,11 @@ class Loaded:
         per_user: Whether `profile_list` is a function, so that these are the profiles of one user.
     """
 
-    def __init__(
-        self, config: Config, config_files: Sequence[Path], spawner_class: type, snapshot: Snapshot, *, per_user: bool
-    ) -> None:
+    def __init__(self, config: Config, config_files: Sequence[Path], snapshot: Snapshot, *, per_user: bool) -> None:
         self.config = config
         self.config_files = tuple(config_files)
         self.snapshot = snapshot
         self.per_user = per_user
-        self._spawner_class = spawner_class
 
     @functools.cached_property
     def places(self) -> Places:
@@ -86,14 +87,16 @@ class Loaded:
         snippets = [(text, v.file, before) for v in values for _, text, before in v.snippets]
         return Places([path for path in self.config_files if _is_python(path)], listed, snippets)
 
-    @property
+    @functools.cached_property
     def spawner_class(self) -> type:
         """The configured class, or `ProfileSpawner`."""
-        return self._spawner_class
+        from profile_spawner.spawner import ProfileSpawner
+
+        return _own_spawner_class(self.config) or ProfileSpawner
 
     def spawner(self, whose: Whose, slug: str | None = None) -> Any:
         """Return a spawner for this user, as the hub would make it; `slug` is the profile that is chosen."""
-        return make_spawner(self._spawner_class, self.config, whose, slug)
+        return make_spawner(self.spawner_class, self.config, whose, slug)
 
 
 def make_spawner(spawner_class: type, config: Config, whose: Whose, slug: str | None = None) -> Any:
@@ -128,7 +131,9 @@ def _hub() -> SimpleNamespace:
 
 
 @contextlib.asynccontextmanager
-async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool = False) -> AsyncIterator[Loaded]:
+async def loaded(
+    sources: Sources, *, whose: Whose | None = None, trusted: bool = False
+) -> AsyncIterator[LoadedProfiles]:
     """Load the profiles. All resources are released at the end of the block.
 
     Args:
@@ -139,6 +144,7 @@ async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool 
     Raises:
         SourceError: when a configuration file cannot be read, or has a value that its setting does not take.
     """
+    from profile_spawner.hub.profile_service import HubProfiles
     from profile_spawner.kube.connection import without_cluster
     from profile_spawner.profiles.registry import profile_registry
     from profile_spawner.profiles.snapshot import Snapshot
@@ -147,25 +153,27 @@ async def loaded(sources: Sources, *, whose: Whose | None = None, trusted: bool 
     config = read_config(sources)
     if trusted:
         config.ProfileSpawner.data_policy = {"unrestricted": True}
-    spawner_class = _spawner_class(config)
     log = logging.getLogger("profile_spawner.commands")
     log.addHandler(logging.NullHandler())
     log.propagate = False
     files = config_files(sources)
-    with without_cluster(), _blamed_on(files):
-        spawner = make_spawner(spawner_class, config, whose or Whose())
-        spawner.log = log
-        hub = spawner.profiles
-    listed, _ = spawner._own_profile_list()  # noqa: SLF001 - the trait's value may be the registry's stand-in
-    per_user = callable(listed)
-    hub.log = hub.service.log = log
     with without_cluster():
+        with _blamed_on(files):
+            own_class = _own_spawner_class(config)
+            sections = SPAWNER_SECTIONS if own_class is None else tuple(own_class.section_names())
+            hub = HubProfiles(config, sections, log)
+        listed = setting(config, "profile_list", sections) or None
+        per_user = callable(listed)
+        found = LoadedProfiles(config, files, Snapshot(), per_user=per_user)
         try:
             with working("Loading the profiles"), _blamed_on(files, anything=per_user):
-                snapshot = await spawner.catalogue()
-            if snapshot is None:
-                snapshot = Snapshot()
-            yield Loaded(config, files, spawner_class, snapshot, per_user=per_user)
+                if callable(listed):
+                    listed = listed(found.spawner(whose or Whose()))
+                    listed = (await listed if inspect.isawaitable(listed) else listed) or []
+                snapshot = await hub.catalogue(listed, shared=False)
+            if snapshot is not None:
+                found.snapshot = snapshot
+            yield found
         finally:
             await hub.service.stop()
             profile_registry.clear()
@@ -214,7 +222,7 @@ def read_config(sources: Sources) -> Config:
     ours = config.ProfileSpawner
     for name, given in (("profiles_dirs", sources.profiles_dirs), ("profile_documents", sources.documents)):
         if given:
-            ours[name] = [*_listed(config, name), *(str(p.absolute()) for p in given)]
+            ours[name] = [*(setting(config, name) or ()), *(str(p.absolute()) for p in given)]
     if sources.profiles is not None:
         ours.builtin_profiles = list(sources.profiles)
     if sources.configurator:
@@ -222,7 +230,7 @@ def read_config(sources: Sources) -> Config:
     if sources.entry_points:
         ours.profile_entry_points = True
     # ConfigMaps are not read: commands work without a cluster.
-    for section in ("ProfileSpawner", "KubeSpawner", "Spawner"):
+    for section in SPAWNER_SECTIONS:
         config[section].pop("profile_config_maps", None)
     return config
 
@@ -234,17 +242,12 @@ def config_files(sources: Sources) -> list[Path]:
     return [path for given in sources.config for path in _files(given)]
 
 
-def _listed(config: Config, name: str) -> list[str]:
-    for section in ("ProfileSpawner", "KubeSpawner", "Spawner"):
-        if name in config[section]:
-            return list(plain_setting(config[section][name]))
-    return []
-
-
-def plain_setting(value: Any) -> Any:
-    """Return the value of a setting that is a list; of one that was only appended to, what was appended."""
+def setting(config: Config, name: str, sections: Sequence[str] = SPAWNER_SECTIONS) -> Any:
+    """Return the configured value of a spawner's setting; `None` where there is none."""
     from traitlets.config.loader import LazyConfigValue
 
+    value = next((config[section][name] for section in reversed(sections) if name in config[section]), None)
+    # `c.KubeSpawner.profile_list.append(...)`
     return value.get_value([]) if isinstance(value, LazyConfigValue) else value
 
 
@@ -294,18 +297,19 @@ def _read_file(path: Path) -> Config:
         raise describe(e, path) from None
 
 
-def _spawner_class(config: Config) -> type:
+def _own_spawner_class(config: Config) -> Any:
+    """Return the configured subclass of `ProfileSpawner`; `None` for `ProfileSpawner` itself and for other spawners."""
+    configured: Any = config.JupyterHub.get("spawner_class")
+    if configured is None or configured in ("profile-spawner", "profile_spawner.spawner.ProfileSpawner"):
+        return None
     from profile_spawner.spawner import ProfileSpawner
 
-    configured = config.JupyterHub.get("spawner_class")
-    if isinstance(configured, str) and configured.count("."):
+    if isinstance(configured, str) and "." in configured:
         from traitlets.utils.importstring import import_item
 
         with contextlib.suppress(ImportError):
             configured = import_item(configured)
-    if isinstance(configured, type) and issubclass(configured, ProfileSpawner):
-        return configured
-    return ProfileSpawner
+    return configured if isinstance(configured, type) and issubclass(configured, ProfileSpawner) else None
 
 
 def find_entry(snapshot: Snapshot, slug: str) -> Entry:

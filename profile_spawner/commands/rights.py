@@ -13,7 +13,7 @@ from profile_spawner.errors import ProfileSpawnerError
 from .building import preview
 from .choices import every_choice, somebody
 from .cluster import Kubeconfig, Namespace, client
-from .loading import Loaded, Sources, Whose, loaded, run, with_sources
+from .loading import LoadedProfiles, Sources, Whose, loaded, run, with_sources
 from .output import Format, make_table, print_data, print_documents, progress, report_problems
 
 __all__ = ["rbac"]
@@ -84,7 +84,7 @@ def _rows(rules: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     return [[", ".join(rule["apiGroups"]), ", ".join(rule["resources"]), ", ".join(rule["verbs"])] for rule in rules]
 
 
-async def rules_of(found: Loaded) -> list[dict[str, Any]]:
+async def rules_of(found: LoadedProfiles) -> list[dict[str, Any]]:
     """Return the rules for the loaded profiles, with what the hub's configuration adds."""
     from profile_spawner.kube.rbac import required_rules
 

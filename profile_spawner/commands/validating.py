@@ -21,7 +21,7 @@ from .cluster import Kubeconfig, Namespace, client
 from .findings import Finding, Level, finding_of, print_findings
 from .linting import lint_entry, unknown_settings
 from .listing import tell_per_user
-from .loading import Loaded, Sources, Whose, loaded, run, with_reader, with_sources
+from .loading import LoadedProfiles, Sources, Whose, loaded, run, with_reader, with_sources
 from .output import progress
 
 if TYPE_CHECKING:
@@ -135,13 +135,13 @@ async def _validate(
         return [finding_of(e, "configuration" if isinstance(e, SourceError) else _rule_of(e))], 0
 
 
-def _problems(found: Loaded) -> Iterator[Finding]:
+def _problems(found: LoadedProfiles) -> Iterator[Finding]:
     """Yield the errors of profiles that could not be loaded."""
     for problem in found.snapshot.problems:
         yield finding_of(problem, _rule_of(problem), origin=found.places.of_slug(problem.profile or ""))
 
 
-def _linted(sources: Sources, found: Loaded) -> Iterator[Finding]:
+def _linted(sources: Sources, found: LoadedProfiles) -> Iterator[Finding]:
     """Yield the errors and warnings of plain entries."""
     traits = found.spawner_class.class_trait_names(config=True)  # type: ignore[attr-defined]
     for entry in found.snapshot.entries.values():
@@ -189,7 +189,7 @@ def _rule_of(problem: ProfileSpawnerError) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", type(problem).__name__.removesuffix("Error")).lower()
 
 
-def _unreachable(found: Loaded) -> Iterator[Finding]:
+def _unreachable(found: LoadedProfiles) -> Iterator[Finding]:
     """Yield groups that the hub's own configuration does not have, where it has any."""
     known = found.config.JupyterHub.get("load_groups")
     if not isinstance(known, Mapping) or not known:
@@ -216,12 +216,12 @@ def _unreachable(found: Loaded) -> Iterator[Finding]:
                 )
 
 
-def _where(found: Loaded, entry: Entry) -> Where:
+def _where(found: LoadedProfiles, entry: Entry) -> Where:
     """Return a function from a path in the entry to file and line; for a class it is the class's line."""
     return found.places.of(entry) if entry.raw is not None else lambda path: entry.origin
 
 
-async def _built(found: Loaded, entry: Entry, whose: Whose, ask: DryRun | None) -> AsyncIterator[Finding]:
+async def _built(found: LoadedProfiles, entry: Entry, whose: Whose, ask: DryRun | None) -> AsyncIterator[Finding]:
     """Build the profile for every choice, and check what comes out; `ask` also asks an API server."""
     from profile_spawner.kube.rules import problems_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from profile_spawner.errors import Origin, ParamError, did_you_mean
 from profile_spawner.names import content_hash
-from profile_spawner.params.layers import Values
+from profile_spawner.params.layers import LayerValues
 from profile_spawner.params.templates import references_in
 from profile_spawner.profiles.access import UserInfo
 
@@ -157,13 +157,13 @@ def _assigned(value: Any, user: UserInfo) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _values(value: Any, place: str) -> Values:
+def _values(value: Any, place: str) -> LayerValues:
     values = _mapping(value, place)
-    return Values(values, dict.fromkeys(values, Origin(place)))
+    return LayerValues(values, dict.fromkeys(values, Origin(place)))
 
 
-def _over(weaker: Values, stronger: Values) -> Values:
-    return Values({**weaker, **stronger}, {**weaker.origins, **stronger.origins})
+def _over(weaker: LayerValues, stronger: LayerValues) -> LayerValues:
+    return LayerValues({**weaker, **stronger}, {**weaker.origins, **stronger.origins})
 
 
 def _as_group(value: Any, place: str) -> Mapping[str, Any]:
@@ -171,6 +171,6 @@ def _as_group(value: Any, place: str) -> Mapping[str, Any]:
     return group if set(group) <= {"params", "profiles"} else {"params": group}
 
 
-def _group(name: str, value: Any, place: str) -> tuple[str, Values, list[str]]:
+def _group(name: str, value: Any, place: str) -> tuple[str, LayerValues, list[str]]:
     group = _as_group(value, place)
     return name, _values(group.get("params"), place), _names(group.get("profiles"), f"{place}['profiles']")

@@ -223,6 +223,14 @@ class Cluster:
             uid = str(found["metadata"]["uid"])
         return await self.transport.delete(path, what=what, uid=uid, grace_seconds=grace_seconds, budget=budget)
 
+    async def find_pod(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """Return a pod; `None` if it does not exist.
+
+        Raises:
+            ClusterError: If the API server refuses or does not answer.
+        """
+        return await self.transport.get_or_none(resource_path(_POD, namespace, name), what=f"Pod {namespace}/{name}")
+
     async def delete_kept(self, identity: ServerIdentity) -> int:
         """Delete the persistent claims of a user, because the user is deleted from the hub.
 

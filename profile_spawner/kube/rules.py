@@ -25,7 +25,6 @@ _QUALIFIED_NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _SERVICE_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9]))*")
 _DATA_KEY = re.compile(r"(?!\.$|\.\.)[-._a-zA-Z0-9]{1,253}")
-_MAX_ID = 2**31 - 1
 _MAX_DATA = 2**20
 _STANDARD_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _CHOICES = {
@@ -38,7 +37,6 @@ _CHOICES = {
     "whenUnsatisfiable": ("DoNotSchedule", "ScheduleAnyway"),
 }
 _MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
-_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _NAME = "must be lower-case letters, digits and '-', at most 63 characters, and begin and end with a letter or digit"
 
 
@@ -134,33 +132,6 @@ def _annotations(document: Json) -> Iterator[Problem]:
         for key in found if isinstance(found, Mapping) else ():
             if not _is_qualified(key.lower()):
                 yield Problem(f"{path}.annotations", f"{key[:80]!r} is not a key of an annotation")
-
-
-def _expressions(document: Json) -> Iterator[Problem]:
-    for path, item in _mappings(document, ""):
-        for where, expression in _listed(item, "matchExpressions", path) if "matchExpressions" in item else ():
-            operator, values = expression["operator"], expression.get("values") or ()
-            operators = ("In", "NotIn", "Exists", "DoesNotExist", *(("Gt", "Lt") if "nodeAffinity" in path else ()))
-            if operator not in operators:
-                yield Problem(f"{where}.operator", f"{operator!r} must be one of {', '.join(operators)}")
-            elif operator in ("In", "NotIn") and not values:
-                yield Problem(f"{where}.values", f"is required with operator {operator}")
-            elif operator in ("Exists", "DoesNotExist") and values:
-                yield Problem(f"{where}.values", f"must be empty with operator {operator}")
-            elif operator in ("Gt", "Lt") and len(values) != 1:
-                yield Problem(f"{where}.values", f"must be one number with operator {operator}")
-
-
-def _selector_matches_template(document: Json) -> Iterator[Problem]:
-    if document["kind"] not in ("Deployment", "StatefulSet"):
-        return
-    wanted = document["spec"]["selector"].get("matchLabels") or {}
-    template = (document["spec"]["template"].get("metadata") or {}).get("labels") or {}
-    if not wanted and not document["spec"]["selector"].get("matchExpressions"):
-        yield Problem("spec.selector", "must not be empty")
-    for key in wanted:
-        if template.get(key) != wanted[key]:
-            yield Problem("spec.template.metadata.labels", f"lacks the label {key!r} of the selector")
 
 
 def _data(document: Json) -> Iterator[Problem]:
@@ -347,40 +318,10 @@ def _tolerations(spec: Json, path: str) -> Iterator[Problem]:
             yield Problem(f"{where}.value", f"{toleration['value'][:80]!r} is not a value of a taint")
 
 
-def _weights(spec: Json, path: str) -> Iterator[Problem]:
-    for where, item in _mappings(spec.get("affinity") or {}, f"{path}.affinity"):
-        if "weight" in item and not 1 <= item["weight"] <= 100:
-            yield Problem(f"{where}.weight", f"{item['weight']} must be between 1 and 100")
-
-
-def _security(spec: Json, path: str) -> Iterator[Problem]:
-    for where, owner in ((path, spec), *_containers(spec, path)):
-        context = owner.get("securityContext") or {}
-        for field in ("runAsUser", "runAsGroup", "fsGroup"):
-            if not 0 <= (context.get(field) or 0) <= _MAX_ID:
-                yield Problem(f"{where}.securityContext.{field}", f"must be between 0 and {_MAX_ID}")
-        if context.get("allowPrivilegeEscalation") is False and context.get("privileged"):
-            yield Problem(f"{where}.securityContext", "privileged needs allowPrivilegeEscalation")
-
-
-def _handlers(spec: Json, path: str) -> Iterator[Problem]:
-    for where, container in _containers(spec, path):
-        lifecycle = container.get("lifecycle") or {}
-        found = {f"lifecycle.{key}": lifecycle[key] for key in ("postStart", "preStop") if lifecycle.get(key)}
-        found |= {
-            key: container[key] for key in ("livenessProbe", "readinessProbe", "startupProbe") if key in container
-        }
-        for key, handler in found.items():
-            if len([name for name in _HANDLERS if (handler or {}).get(name) is not None]) != 1:
-                yield Problem(f"{where}.{key}", f"must have exactly one of {', '.join(_HANDLERS)}")
-
-
 _OBJECT_RULES: tuple[Callable[[Json], Iterator[Problem]], ...] = (
     _object_name,
     _labels,
     _annotations,
-    _expressions,
-    _selector_matches_template,
     _data,
     _claim,
     _choices,
@@ -397,7 +338,4 @@ _POD_RULES: tuple[Callable[[Json, str], Iterator[Problem]], ...] = (
     _mounts,
     _relative_paths,
     _tolerations,
-    _weights,
-    _security,
-    _handlers,
 )

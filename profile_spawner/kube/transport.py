@@ -288,11 +288,27 @@ class Transport:
         metadata_only: bool = False,
         page: int = 500,
     ) -> list[dict[str, Any]]:
-        """Return all objects of a collection, page by page.
+        """Return all objects of a collection; see `list_with_version`."""
+        items, _ = await self.list_with_version(
+            path, what=what, selector=selector, field_selector=field_selector, metadata_only=metadata_only, page=page
+        )
+        return items
+
+    async def list_with_version(
+        self,
+        path: str,
+        *,
+        what: str,
+        selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
+        page: int = 500,
+    ) -> tuple[list[dict[str, Any]], str]:
+        """Return all objects of a collection, read page by page, and its resource version.
 
         Args:
             path: The path of the collection.
-            what: The action, for messages.
+            what: The objects, for messages.
             selector: A label selector.
             field_selector: A field selector.
             metadata_only: Request only metadata, so that the contents of Secrets are not transferred.
@@ -313,6 +329,7 @@ class Transport:
                 query.append(("continue", token))
             answer = await self.call("GET", path, what=f"listing {what}", query=query, accept=accept)
             items += answer.get("items") or []
-            token = (answer.get("metadata") or {}).get("continue") or ""
+            metadata = answer.get("metadata") or {}
+            token = metadata.get("continue") or ""
             if not token:
-                return items
+                return items, metadata.get("resourceVersion") or ""

@@ -1,12 +1,13 @@
-"""Watches ConfigMaps with a label, and creates Events on ConfigMaps whose content is refused.
+"""Watches Kubernetes objects, and creates Events on ConfigMaps whose content is refused.
 
-The ConfigMaps are listed once, then watched from that resource version. If the API server no longer has the version
-(410) or the connection is lost, they are listed again after a growing pause. Until then, the last state is used.
+The objects are listed once, then watched from that resource version. If the API server no longer has the version (410)
+or the connection is lost, they are listed again after a growing pause. Until then, the last state is used.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import logging
@@ -15,7 +16,6 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
-import aiohttp
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from profile_spawner.errors import ClusterError
@@ -23,67 +23,94 @@ from profile_spawner.errors import ClusterError
 from .failures import classify
 from .transport import Backoff, Transport
 
-__all__ = ["ConfigMapWatch"]
+__all__ = ["ConfigMapWatch", "ObjectWatch"]
 
 _WATCH_SECONDS = 290
 _LONGEST_LINE = 16 * 1024 * 1024
 _LARGE = 64 * 1024
 _MAX_MESSAGE = 1000  # Kubernetes allows 1024 characters in an Event's message
 
-ConfigMaps = Mapping[str, Mapping[str, Any]]
 
-
-class ConfigMapWatch:
-    """The ConfigMaps of one namespace that a label selector matches.
+class ObjectWatch:
+    """The objects of one collection, kept up to date.
 
     Args:
         api_client: A `kubernetes_asyncio.client.ApiClient`.
-        namespace: The namespace.
+        path: The path of the collection, such as `/api/v1/pods`.
+        what: The objects, for messages.
         selector: A label selector.
+        field_selector: A field selector.
         log: A logger.
         first_pause: The maximum of the first pause after a failure, in seconds.
+        seconds: The duration of one request to watch, in seconds. A lost connection is noticed soon after that time.
+
+    Attributes:
+        found: The last known objects, by `namespace/name`. Always the same dictionary.
     """
 
     def __init__(
         self,
         api_client: Any,
-        namespace: str,
-        selector: str,
+        path: str,
         *,
+        what: str,
+        selector: str = "",
+        field_selector: str = "",
         log: logging.Logger | logging.LoggerAdapter[Any],
         first_pause: float = 0.5,
+        seconds: int = _WATCH_SECONDS,
     ) -> None:
         self._client = api_client
-        self._namespace = namespace
-        self._selector = selector
+        self._path = path
+        self._what = what
+        self._selectors = {"labelSelector": selector, "fieldSelector": field_selector}
         self._log = log
         self._first_pause = first_pause
+        self._seconds = seconds
         self._transport = Transport(api_client, log=log, retry_budget=5.0)
-        self._path = f"/api/v1/namespaces/{namespace}/configmaps"
         self._version = ""
-        self._may_tell = True
-        self.objects: ConfigMaps = MappingProxyType({})
-        """The last known ConfigMaps, by name."""
+        self._listed = False
+        self._waiting: list[asyncio.Future[None]] = []
+        self._hurry = asyncio.Event()
+        self.found: dict[str, Mapping[str, Any]] = {}
 
     async def list(self) -> None:
-        """Read all ConfigMaps.
+        """Read all objects.
 
         Raises:
             ClusterError: If the API server refuses or does not answer.
         """
-        query = [("labelSelector", self._selector)]
-        answer = await self._transport.call("GET", self._path, what="listing ConfigMaps of profiles", query=query)
-        self.objects = MappingProxyType({o["metadata"]["name"]: o for o in answer.get("items") or ()})
-        self._version = (answer.get("metadata") or {}).get("resourceVersion") or ""
+        items, version = await self._transport.list_with_version(
+            self._path,
+            what=self._what,
+            selector=self._selectors["labelSelector"],
+            field_selector=self._selectors["fieldSelector"],
+        )
+        self.found.clear()
+        self.found.update({_key(item): item for item in items})
+        self._version, self._listed = version, True
+
+    async def ready(self) -> None:
+        """Wait until the objects have been listed once. Something else must run `follow`.
+
+        Raises:
+            ClusterError: If the API server refuses or does not answer.
+        """
+        self._hurry.set()
+        if not self._listed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
 
     async def follow(
-        self, changed: Callable[[], Any], failed: Callable[[ClusterError | None], Any] = lambda error: None
+        self, changed: Callable[[str | None], Any], failed: Callable[[ClusterError | None], Any] = lambda error: None
     ) -> None:
         """Watch until cancelled.
 
         Args:
-            changed: Called after each change of `objects`.
-            failed: Called with the error when watching fails, and with `None` when it works again.
+            changed: Called after each change of `found`, with the key of the object; with `None` if several objects
+                may have changed.
+            failed: Called with the error when listing fails, and with `None` when it works again.
         """
         backoff = Backoff(self._first_pause, 30.0)
         broken: bool | None = None  # not known yet
@@ -92,59 +119,71 @@ class ConfigMapWatch:
                 if not self._version:
                     before = self._versions()
                     await self.list()
+                    self._wake(None)
                     if broken is not False:
                         broken = False
                         failed(None)
                     if self._versions() != before:
-                        changed()
+                        changed(None)
                 async for event in self._events():
                     backoff = Backoff(self._first_pause, 30.0)
-                    if self._take(event):
-                        changed()
+                    key = self._take(event)
+                    if key is not None:
+                        changed(key)
             except ClusterError as e:
                 self._version = ""
+                self._wake(e)
                 if broken is not True:
                     broken = True
                     failed(e)
-                await asyncio.sleep(backoff.pause())
+                await self._pause(backoff)
             except _Gone:
                 self._version = ""
-            except (ApiException, aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as e:
-                self._log.debug("The watch of ConfigMaps ended: %s", e)
+            except Exception as e:  # noqa: BLE001 - a watch must not end, whatever happens
+                self._log.debug("The watch of %s ended: %s", self._what, e)
                 self._version = ""
-                await asyncio.sleep(backoff.pause())
+                await self._pause(backoff)
+
+    def _wake(self, error: ClusterError | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_exception(error) if error is not None else waiter.set_result(None)
+
+    async def _pause(self, backoff: Backoff) -> None:
+        """Wait before the next attempt, but not while something else waits for the objects."""
+        self._hurry.clear()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), backoff.pause())
 
     def _versions(self) -> dict[str, Any]:
-        return {name: o["metadata"].get("resourceVersion") for name, o in self.objects.items()}
+        return {key: item["metadata"].get("resourceVersion") for key, item in self.found.items()}
 
-    def _take(self, event: Mapping[str, Any]) -> bool:
-        """Apply one event of the watch; return whether `objects` has changed."""
-        found = event.get("object") or {}
+    def _take(self, event: Mapping[str, Any]) -> str | None:
+        """Apply one event of the watch; return the key of the changed object."""
+        item = event.get("object") or {}
         if event.get("type") == "ERROR":
-            if found.get("code") == 410:
+            if item.get("code") == 410:
                 raise _Gone
-            raise ValueError(str(found.get("message"))[:200])
-        metadata = found.get("metadata") or {}
-        self._version = metadata.get("resourceVersion") or self._version
+            raise ValueError(str(item.get("message"))[:200])
+        self._version = (item.get("metadata") or {}).get("resourceVersion") or self._version
         if event.get("type") == "BOOKMARK":
-            return False
-        objects = dict(self.objects)
-        name = str(metadata.get("name"))
+            return None
+        key = _key(item)
         if event.get("type") == "DELETED":
-            objects.pop(name, None)
+            self.found.pop(key, None)
         else:
-            objects[name] = found
-        self.objects = MappingProxyType(objects)
-        return True
+            self.found[key] = item
+        return key
 
     async def _events(self) -> AsyncIterator[Mapping[str, Any]]:
         """Yield the events of one watch, until the API server ends it."""
         query = {
-            "labelSelector": self._selector,
+            **{name: value for name, value in self._selectors.items() if value},
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
-            "timeoutSeconds": str(_WATCH_SECONDS),
+            "timeoutSeconds": str(self._seconds),
         }
         response = await self._client.call_api(
             f"{self._path}?{urlencode(query)}",
@@ -152,7 +191,7 @@ class ConfigMapWatch:
             header_params={"Accept": "application/json"},
             auth_settings=["BearerToken"],
             _preload_content=False,
-            _request_timeout=_WATCH_SECONDS + 20,
+            _request_timeout=self._seconds + 20,
         )
         response = response[0] if isinstance(response, tuple) else response
         response = getattr(response, "aiohttp_response", response)
@@ -162,11 +201,35 @@ class ConfigMapWatch:
             if not 200 <= response.status <= 299:
                 failure = ApiException(status=response.status, reason=response.reason)
                 failure.body, failure.headers = await response.read(), response.headers
-                raise classify(failure, what="watching ConfigMaps of profiles")
+                raise classify(failure, what=f"watching {self._what}")
             async for line in _lines(response.content):
                 yield await _parsed(line)
         finally:
             response.close()
+
+
+class ConfigMapWatch(ObjectWatch):
+    """The ConfigMaps of one namespace that a label selector matches.
+
+    Args:
+        api_client: A `kubernetes_asyncio.client.ApiClient`.
+        namespace: The namespace.
+        selector: A label selector.
+        log: A logger.
+    """
+
+    def __init__(
+        self, api_client: Any, namespace: str, selector: str, *, log: logging.Logger | logging.LoggerAdapter[Any]
+    ) -> None:
+        path = f"/api/v1/namespaces/{namespace}/configmaps"
+        super().__init__(api_client, path, what="ConfigMaps of profiles", selector=selector, log=log)
+        self._namespace = namespace
+        self._may_tell = True
+
+    @property
+    def objects(self) -> Mapping[str, Mapping[str, Any]]:
+        """The last known ConfigMaps, by name. A copy."""
+        return MappingProxyType({item["metadata"]["name"]: item for item in self.found.values()})
 
     async def tell(self, name: str, reason: str, message: str, *, warning: bool) -> None:
         """Create an Event on a ConfigMap; `kubectl describe` shows it. Without the right to do so, do nothing.
@@ -177,7 +240,7 @@ class ConfigMapWatch:
             message: What happened; shortened to the maximum length.
             warning: Whether the Event is a warning.
         """
-        metadata = (self.objects.get(name) or {}).get("metadata") or {}
+        metadata = (self.found.get(f"{self._namespace}/{name}") or {}).get("metadata") or {}
         if not self._may_tell or not metadata:
             return
         now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -214,6 +277,10 @@ class _Gone(Exception):  # noqa: N818 - the name of the HTTP status
     """The API server no longer has the requested resource version."""
 
 
+def _key(item: Mapping[str, Any]) -> str:
+    return f"{item['metadata'].get('namespace')}/{item['metadata']['name']}"
+
+
 async def _lines(content: Any) -> AsyncIterator[bytes]:
     buffer = b""
     async for chunk in content.iter_any():
@@ -229,5 +296,5 @@ async def _parsed(line: bytes) -> Mapping[str, Any]:
     # A large document is parsed in a thread, so that the event loop is not blocked.
     event = await asyncio.to_thread(json.loads, line) if len(line) > _LARGE else json.loads(line)
     if not isinstance(event, dict):
-        raise ValueError("an event of the watch is no mapping")
+        raise ValueError("an event of the watch is not a mapping")
     return event

@@ -9,18 +9,16 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from markupsafe import Markup
-
 from profile_spawner.errors import ClusterError
 from profile_spawner.kube.nodes import Availability, Capacity, CapacityReader
-from profile_spawner.texts import Gettext, Text, said
+from profile_spawner.texts import Text
 
-from .cards import Wants
+from .cards import GpuDemand
 
 __all__ = ["CapacityView"]
 
-MOST_WANTS = 500
-"""The maximum number of different needs that are counted."""
+MOST_DEMANDS = 500
+"""The maximum number of different demands that are counted."""
 
 STALE_AFTER = 5
 """After this number of missed readings, the page shows no numbers."""
@@ -35,15 +33,15 @@ class CapacityView:
     Args:
         interval: Seconds between two readings.
         log: The hub's logger.
-        wanted: Returns what the profiles on offer need.
+        demands: Returns the demands of the profiles on offer.
     """
 
-    def __init__(self, interval: float, log: Any, wanted: Callable[[], Iterable[Wants]]) -> None:
+    def __init__(self, interval: float, log: Any, demands: Callable[[], Iterable[GpuDemand]]) -> None:
         self.interval = interval
         self._log = log
-        self._wanted = wanted
-        self._asked: set[Wants] = set()
-        self._known: Mapping[Wants, Availability] = {}
+        self._demands = demands
+        self._requested: set[GpuDemand] = set()
+        self._known: Mapping[GpuDemand, Availability] = {}
         self._reading: Capacity | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -63,33 +61,31 @@ class CapacityView:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def __call__(self, wants: Wants, gettext: Gettext) -> Markup:
-        """Return how many there are of what a profile wants, as a paragraph; empty when it is not known."""
+    def __call__(self, demand: GpuDemand) -> tuple[str, Text] | None:
+        """Return what is free of what a server takes, as `describe` does; `None` if it is not known."""
         reading = self._reading
-        if wants not in self._known:
-            if len(self._asked) < MOST_WANTS:
-                self._asked.add(wants)
-            return Markup()
+        if demand not in self._known:
+            if len(self._requested) < MOST_DEMANDS:
+                self._requested.add(demand)
+            return None
         if reading is None or reading.age() > STALE_AFTER * self.interval:
-            return Markup()
-        state, text = describe(self._known[wants], wants, reading.age())
-        paragraph = Markup('<p class="ps-availability" data-state="{}">{}</p>')
-        return paragraph.format(state, said(text, gettext))
+            return None
+        return describe(self._known[demand], demand, reading.age())
 
     async def read(self, reader: CapacityReader) -> None:
-        """Take one reading, and count what the profiles want.
+        """Take one reading, and count what is free of what the profiles need.
 
         Raises:
             ClusterError: If the API server refuses the request or does not answer.
         """
-        wanted = {*self._wanted(), *self._asked}
-        if not wanted:
+        demands = {*self._demands(), *self._requested}
+        if not demands:
             return
-        reader.resources = frozenset(wants.resource for wants in wanted)
+        reader.resources = frozenset(demand.resource for demand in demands)
         reading = await reader.read()
         known = {}
-        for number, wants in enumerate(list(wanted)[:MOST_WANTS]):
-            known[wants] = reading.of(wants.resource, wants.amount, dict(wants.selector))
+        for number, demand in enumerate(list(demands)[:MOST_DEMANDS]):
+            known[demand] = reading.of(demand.resource, demand.amount, dict(demand.selector))
             if number % 10 == 9:
                 await asyncio.sleep(0)
         self._known, self._reading = known, reading
@@ -114,12 +110,12 @@ class CapacityView:
             await asyncio.sleep(pause)
 
 
-def describe(there: Availability, wants: Wants, age: float) -> tuple[str, Text]:
+def describe(there: Availability, demand: GpuDemand, age: float) -> tuple[str, Text]:
     """Return the state (`free`, `full` or `none`) and the words for what there is.
 
     Args:
         there: What there is.
-        wants: What one server takes.
+        demand: What one server takes.
         age: Of the reading, in seconds.
     """
     when = Text("%(n)s s ago", n=round(age)) if age < 90 else Text("%(n)s min ago", n=round(age / 60))
@@ -128,12 +124,12 @@ def describe(there: Availability, wants: Wants, age: float) -> tuple[str, Text]:
         return "none", Text("GPUs: none in the cluster, %(when)s. A server would wait until there is one.", when=when)
     if there.fits:
         return "free", Text("GPUs: %(free)s of %(total)s free, %(when)s.", free=free, total=total, when=when)
-    if free >= wants.amount:
+    if free >= demand.amount:
         text = Text(
             "GPUs: %(free)s of %(total)s free, but no %(amount)s on one node, %(when)s. A server would wait.",
             free=free,
             total=total,
-            amount=wants.amount,
+            amount=demand.amount,
             when=when,
         )
         return "full", text

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from profile_spawner.profiles.entry import Entry
@@ -12,7 +12,7 @@ from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.selection import Offer
 from profile_spawner.texts import Gettext, Text, marked, said
 
-__all__ = ["ICONS", "Badge", "Card", "Wants", "badges_for", "card_of", "icon_url", "in_language", "option_badges"]
+__all__ = ["ICONS", "Badge", "Card", "GpuDemand", "badges_for", "card_of", "icon_url", "option_badges", "search_text"]
 
 BadgeKind = Literal["cpu", "memory", "gpu", "image", "volume"]
 
@@ -59,12 +59,12 @@ class Badge:
 
 
 @dataclass(frozen=True)
-class Wants:
-    """A scarce resource that a profile needs, such as a GPU.
+class GpuDemand:
+    """The GPUs, or similar devices, that a server takes.
 
     Attributes:
-        resource: Such as `nvidia.com/gpu`.
-        amount: How many a server takes.
+        resource: For example `nvidia.com/gpu`.
+        amount: How many one server takes.
         selector: Labels that the node must have, sorted.
     """
 
@@ -73,8 +73,8 @@ class Wants:
     selector: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, effective: Mapping[str, Any]) -> Wants | None:
-        """Return what a profile with these effective values needs; `None` if it needs no scarce resource."""
+    def of(cls, effective: Mapping[str, Any]) -> GpuDemand | None:
+        """Return the demand of a profile with these effective values; `None` if it needs no GPU."""
         for name, amount in _gpus(effective):
             if amount.isdigit() and int(amount) > 0:
                 return cls(name, int(amount), _selector(effective))
@@ -93,7 +93,7 @@ class Card:
         badges: Facts about the server with default options.
         audience: Who may use the profile; shown to administrators.
         availability: Known facts about its availability; empty if there are none.
-        wants: What it needs that may be used up, so that the page can say how many there are; `None` when nothing.
+        demand: The GPUs of one server, so that the page can show how many are free; `None` without GPUs.
         changes: Which badges a choice changes, by option: see `option_badges`.
     """
 
@@ -104,7 +104,7 @@ class Card:
     badges: tuple[Badge, ...] = ()
     audience: str = ""
     availability: str = ""
-    wants: Wants | None = None
+    demand: GpuDemand | None = None
     changes: Mapping[str, Mapping[str, list[list[str]]]] = field(default_factory=dict)
 
 
@@ -127,22 +127,17 @@ def card_of(entry: Entry, offer: Offer | None = None, *, audience: str = "", ava
         badges=badges_for(entry.effective),
         audience=audience,
         availability=availability,
-        wants=Wants.of(entry.effective),
+        demand=GpuDemand.of(entry.effective),
         changes={name: change for name, change in changes.items() if change},
     )
 
 
-def in_language(card: Card, gettext: Gettext) -> Card:
-    """Return the card with all texts that are not the author's in the language of `gettext`."""
-    badges = tuple(Badge(b.kind, said(b.label, gettext), said(b.title, gettext)) for b in card.badges)
-    changes = {
-        option: {choice: [[kind, said(label, gettext)] for kind, label in badges] for choice, badges in change.items()}
-        for option, change in card.changes.items()
-    }
-    offer = card.offer
-    if isinstance(offer.unavailable, Text):
-        offer = replace(offer, unavailable=said(offer.unavailable, gettext))
-    return replace(card, offer=offer, badges=badges, changes=changes, availability=said(card.availability, gettext))
+def search_text(
+    offer: Offer, category: str, tags: Sequence[str], badges: Sequence[Badge], gettext: Gettext = str
+) -> str:
+    """Return the searchable text of a profile, in lower case and in the language of `gettext`."""
+    labels = [said(badge.label, gettext) for badge in badges]
+    return " ".join([offer.display_name, offer.description, category, *tags, *labels]).lower()[:600]
 
 
 def icon_url(icon: str, static: str) -> str:

@@ -2,72 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from jupyterhub.handlers import default_handlers
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
+from .hub_pages import SearchRequest
+from .static_files import STATIC, static_version
 from .translations import language_of
 
-__all__ = ["Asked", "SearchHandler", "routes", "static_url"]
+__all__ = ["SearchHandler", "add_handlers"]
 
-STATIC = Path(__file__).resolve().parent / "static"
-SEARCH_LIMIT = 50
-"""How many cards one answer to a search holds."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A search.
-
-    Attributes:
-        user: Whose page it is (JupyterHub's user).
-        admin: Whether an administrator looks at it.
-        server: The name of the server that is to be started.
-        words: What is searched for.
-        fragment: Whether the script asks, which wants cards; otherwise a page of links.
-        language: One of the page's languages.
-    """
-
-    user: Any
-    admin: bool
-    server: str
-    words: str
-    fragment: bool
-    language: str
-
-
-Search = Callable[[Asked], Awaitable[tuple[str, int]]]
+Search = Callable[[SearchRequest], Awaitable[tuple[str, int]]]
 """Returns markup and the number of matches."""
 
 _PAGE = """\
 {%- extends "page.html" -%}
 {%- block main -%}<div class="container">{{ markup | safe }}</div>{%- endblock -%}
 """
-
-
-@functools.cache
-def _version() -> str:
-    """Return a hash of all static files: it is part of their URLs, so that browsers can cache the files permanently."""
-    digest = hashlib.sha256()
-    for path in sorted(STATIC.rglob("*")):
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def static_url(base_url: str) -> str:
-    """Return the URL below which the static files are.
-
-    Args:
-        base_url: The hub's own prefix, such as `/hub/`.
-    """
-    return f"{base_url}profile-spawner/static/{_version()}"
 
 
 class _StaticHandler(web.StaticFileHandler):
@@ -90,7 +44,7 @@ class SearchHandler(BaseHandler):
     @web.authenticated
     async def get(self) -> None:
         """Answer `?q=WORDS&server=NAME&user=NAME`, with `fragment=1` for the script."""
-        asked = Asked(
+        request = SearchRequest(
             user=self._user(self.get_argument("user", "")[:255]),
             admin=bool(self.current_user.admin),
             server=self.get_argument("server", "")[:100],
@@ -98,10 +52,10 @@ class SearchHandler(BaseHandler):
             fragment=self.get_argument("fragment", "") == "1",
             language=language_of(self.request.headers.get("Accept-Language", "")),
         )
-        markup, total = await self._search(asked)
+        markup, total = await self._search(request)
         self.set_header("X-Total-Count", str(total))
         self.set_header("Cache-Control", "no-store")
-        if asked.fragment:
+        if request.fragment:
             self.finish(markup)
             return
         template = self.settings["jinja2_env"].from_string(_PAGE)
@@ -118,13 +72,17 @@ class SearchHandler(BaseHandler):
         return user
 
 
-def routes(search: Search) -> list[tuple[Any, ...]]:
-    """Return the page's routes below the hub's prefix, as JupyterHub's `default_handlers` hold them.
+def add_handlers(search: Search) -> None:
+    """Add the page's routes to those that JupyterHub serves below the hub's prefix.
+
+    JupyterHub reads its list when it has imported the spawner's class and read its configuration.
 
     Args:
         search: Answers searches.
     """
-    return [
-        (rf"/profile-spawner/static/{_version()}/(.*)", _StaticHandler, {"path": str(STATIC)}),
-        (r"/profile-spawner/profiles", SearchHandler, {"search": search}),
-    ]
+    default_handlers.extend(
+        [
+            (rf"/profile-spawner/static/{static_version()}/(.*)", _StaticHandler, {"path": str(STATIC)}),
+            (r"/profile-spawner/profiles", SearchHandler, {"search": search}),
+        ]
+    )

@@ -1,4 +1,4 @@
-"""The spawn page data that one hub keeps: decks by snapshot, recent viewers, and free capacity."""
+"""The spawn page data that one hub keeps: cards by snapshot, and free capacity."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
 
 from .capacity import CapacityView
-from .cards import Wants
-from .decks import Deck, Decks, Personalise
-from .render import FIRST_CARDS, PageRenderer
+from .card_list import CardList, CardLists, Personalise
+from .cards import GpuDemand
+from .render import PageRenderer
 from .translations import LANGUAGES
 
-__all__ = ["HubPages", "Viewer", "problem_notices"]
+__all__ = ["SEARCH_LIMIT", "HubPages", "SearchRequest", "Viewer", "problem_notices"]
 
 PROBLEMS_SHOWN = 10
 """The maximum number of source problems that the page shows to an administrator."""
+
+SEARCH_LIMIT = 50
+"""The maximum number of cards in one answer to the script's search."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,37 @@ class Viewer:
     """The user and the language for which a page is made.
 
     Attributes:
-        user: Whose page it is.
+        user: The user whose page it is.
         admin: Whether an administrator looks at it.
         layers: The layers of params for the user's server.
-        language: In which language.
+        language: One of the page's languages.
     """
 
     user: UserInfo
     admin: bool = False
     layers: Mapping[str, Any] = field(default_factory=dict)
     language: str = LANGUAGES[0]
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """A search for profiles.
+
+    Attributes:
+        user: The user whose page it is (JupyterHub's user).
+        admin: Whether an administrator looks at it.
+        server: The name of the server that is to be started.
+        words: The search words.
+        fragment: Whether the request comes from the script, which needs cards; otherwise the answer is a page of links.
+        language: One of the page's languages.
+    """
+
+    user: Any
+    admin: bool
+    server: str
+    words: str
+    fragment: bool
+    language: str
 
 
 class HubPages:
@@ -57,33 +81,30 @@ class HubPages:
     def __init__(self, settings: Any, log: Any) -> None:
         self.renderer = PageRenderer(settings.page_template_paths, log)
         interval = settings.capacity_interval
-        self.capacity = CapacityView(interval, log, self._wanted) if interval > 0 else None
+        self.capacity = CapacityView(interval, log, self._demands) if interval > 0 else None
         self._category_order = tuple(settings.category_order)
-        self._log = log
-        self._decks: WeakKeyDictionary[Snapshot, Decks] = WeakKeyDictionary()
+        self._lists: WeakKeyDictionary[Snapshot, CardLists] = WeakKeyDictionary()
 
-    def _wanted(self) -> set[Wants]:
-        return {wants for decks in self._decks.values() for wants in decks.wants}
+    def _demands(self) -> set[GpuDemand]:
+        return {demand for lists in self._lists.values() for demand in lists.demands}
 
-    def decks(self, snapshot: Snapshot) -> Decks:
-        """Return the decks of a snapshot; they are discarded together with it."""
-        if snapshot not in self._decks:
-            self._decks[snapshot] = Decks(snapshot, self._category_order)
-        return self._decks[snapshot]
+    def card_lists(self, snapshot: Snapshot) -> CardLists:
+        """Return the lists of cards of a snapshot; they are discarded together with it."""
+        if snapshot not in self._lists:
+            self._lists[snapshot] = CardLists(self._category_order)
+        return self._lists[snapshot]
 
-    async def deck(self, snapshot: Snapshot, viewer: Viewer) -> Deck:
-        """Return the deck of a user, with its first cards made."""
+    async def card_list(self, snapshot: Snapshot, viewer: Viewer) -> CardList:
+        """Return the cards of a user."""
         resolver = snapshot.resolver
         key = layers_key(viewer.layers, uses_facts=resolver.uses_facts) if resolver is not None else ""
-        deck = await self.decks(snapshot).deck(
+        return await self.card_lists(snapshot).of(
             snapshot,
             viewer.user,
             admin=viewer.admin,
             personalise=_personaliser(snapshot, viewer.layers) if key else None,
             personal_key=key,
         )
-        await deck.prepare(range(min(len(deck), FIRST_CARDS)))
-        return deck
 
 
 def problem_notices(snapshot: Snapshot) -> tuple[str, ...]:
@@ -96,7 +117,7 @@ def problem_notices(snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _personaliser(snapshot: Snapshot, layers: Mapping[str, Any]) -> Personalise:
-    # The decks must not hold a reference to their snapshot.
+    # The lists must not hold a reference to their snapshot.
     reference = ref(snapshot)
 
     async def personal(entry: Entry) -> Entry:

@@ -7,10 +7,12 @@ renderer creates only a fixed set of elements, so the output needs no sanitising
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from markdown_it import MarkdownIt
 from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
 
 __all__ = ["render_description"]
 
@@ -19,6 +21,8 @@ _SCHEMES = ("http://", "https://", "mailto:")
 
 @functools.cache
 def _renderer() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # not needed before the first description is shown
+
     markdown = MarkdownIt("zero", {"html": False, "linkify": False, "breaks": True})
     markdown.enable(["emphasis", "backticks", "list", "link", "newline", "escape"])
     markdown.validateLink = lambda url: url.lower().startswith(_SCHEMES)  # type: ignore[method-assign]
@@ -33,7 +37,7 @@ def _renderer() -> MarkdownIt:
     return markdown
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
 def render_description(text: str) -> Markup:
     """Return the HTML of a description; at most 4,000 characters of it."""
     return Markup(_renderer().render(text[:4000]))  # noqa: S704 - made by a renderer that escapes everything

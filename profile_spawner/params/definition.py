@@ -15,17 +15,13 @@ from typing import Any, Literal
 
 import jsonschema_rs
 
-from profile_spawner.errors import Origin, ParamError, did_you_mean, shorten
-
-from .form_fields import FieldSpec, field_of, value_of
+from profile_spawner.errors import Origin, ParamError, shorten
 
 __all__ = [
     "LAYERS",
     "MISSING",
     "REFERENCE",
-    "FieldSpec",
     "Param",
-    "ParamDefinitions",
     "ParamRef",
     "SecretRef",
     "freeze",
@@ -194,7 +190,7 @@ class Param:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or len(self.name) > 253 or not PARAM_NAME.fullmatch(self.name):
-            raise self._error("is no name for a param", expected="'name' or 'area/name'")
+            raise self._error("is not a valid name", expected="'name' or 'area/name'")
         if not isinstance(self.schema, Mapping):
             raise self._error("the schema must be a mapping", value=type(self.schema).__name__)
         if self.merge not in ("first", "append", "merge"):
@@ -210,7 +206,7 @@ class Param:
         object.__setattr__(self, "meta", freeze(dict(self.meta)))
         object.__setattr__(self, "_validator", self._compile(plain))
         if self.secure and (self.user_settable or self.merge != "first"):
-            raise self._error("a secure param can be neither chosen by users nor joined")
+            raise self._error("users cannot choose a secure param, and its values cannot be merged")
         if self.secure and default is not MISSING:
             raise self._error("a secure param has no default", hint="Set it in a layer, as {secret: NAME, key: KEY}")
         if default is not MISSING:
@@ -291,19 +287,6 @@ class Param:
             )
         return SecretRef.of(value) if self.secure else freeze(value)
 
-    @property
-    def form(self) -> FieldSpec:
-        """The field of this param on the spawn page."""
-        default = thaw(self.default) if self.has_default else None
-        return field_of(self.name, self.schema, self.meta, self.description, default)
-
-    def from_choice(self, value: Any) -> Any:
-        """Convert a choice from the spawn page to a typed value.
-
-        Browsers send choices as texts; the schema's list of values gives their types.
-        """
-        return thaw(value_of(self.schema, value))
-
     def definition(self) -> dict[str, Any]:
         """Return the definition as plain data, without default values: `Param(name, **definition)` is equal to it."""
         result = {}
@@ -315,39 +298,6 @@ class Param:
         if "default" in self.schema:
             del result["default"]
         return result
-
-
-class ParamDefinitions(Mapping[str, Param]):
-    """All param definitions of a snapshot, by name. Immutable."""
-
-    def __init__(self, params: Mapping[str, Param] | None = None) -> None:
-        self._params = dict(params or {})
-
-    def __getitem__(self, name: str) -> Param:
-        return self._params[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._params)
-
-    def __len__(self) -> int:
-        return len(self._params)
-
-    def require(self, name: str, *, profile: str | None = None, origin: Origin | None = None) -> Param:
-        """Return a definition.
-
-        Raises:
-            ParamError: If the param is not defined. The message suggests the most similar name.
-        """
-        param = self._params.get(name)
-        if param is None:
-            raise ParamError(
-                f"nobody defines this param{did_you_mean(name, self._params)}",
-                profile=profile,
-                origin=origin,
-                field=f"param {shorten(name)}",
-                hint="Define it, or correct the name",
-            )
-        return param
 
 
 def _described(error: jsonschema_rs.ValidationError) -> str:

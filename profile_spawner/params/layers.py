@@ -6,29 +6,24 @@ are merged only if the param declares `merge`. Resolving is a pure function of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
-from profile_spawner.errors import Origin, ParamError, did_you_mean
+from profile_spawner.errors import Origin, ParamError, did_you_mean, shorten
 
-from .definition import MISSING, Param, ParamDefinitions, freeze, is_template
-from .evaluator import Broken, Candidate, Deciding, Resolution, Resolved, Shadowed, candidate
-from .param_merge import Ceiling
+from .constraint import Constraint
+from .definition import Param, freeze, is_template
+from .evaluator import Evaluator, Explanation, ParamValue, Resolved
 from .templates import references_in
 
 __all__ = [
     "DRP_ORDER",
     "GLOBAL",
     "PRECEDENCE",
-    "Ceiling",
     "Collection",
-    "Resolution",
-    "Resolved",
+    "LayerValues",
     "Resolver",
-    "Shadowed",
-    "Values",
-    "walk",
 ]
 
 PRECEDENCE = ("enforced", "spawn", "server", "user", "profile", "assigned", "groups", "hub", "global", "default")
@@ -46,7 +41,11 @@ GLOBAL = "global"
 """The collection that always exists and is the weakest."""
 
 
-class Values(dict[str, Any]):
+_Flat: TypeAlias = dict[str, list[ParamValue]]
+"""Values by param, strongest first."""
+
+
+class LayerValues(dict[str, Any]):
     """Values of one layer, with their origins.
 
     Args:
@@ -112,68 +111,72 @@ class Resolver:
         strict: bool = True,
         conflicts: Sequence[ParamError] = (),
     ) -> None:
-        self.definitions = ParamDefinitions(definitions)
+        self.definitions: Mapping[str, Param] = dict(definitions or {})
         self.collections: Mapping[str, Collection] = {GLOBAL: Collection(GLOBAL), **(collections or {})}
         self.strict = strict
         self.conflicts = tuple(conflicts)
-        self._walks: dict[str, tuple[str, ...]] = {}
-        self._values: dict[str, dict[str, Any]] = {}
+        self._inherited: dict[str, tuple[str, ...]] = {}
+        self._values: dict[str, dict[str, ParamValue]] = {}
+        self._flat: dict[tuple[str, str], _Flat] = {}
+        self.unavailable = self._check_collections()
+        self._defaults = {
+            n: ParamValue.of("default", n, p.default, p.origin) for n, p in self.definitions.items() if p.has_default
+        }
+        self._global = self._global_values()
+        values = [*self._defaults.values(), *(v for flat in self._values.values() for v in flat.values())]
+        named = references_in([v.value for v in values if v.is_template])
+        self.uses_facts = bool(named - set(self.definitions))
+
+    def _check_collections(self) -> Mapping[str, tuple[ParamError, ...]]:
+        """Check all collections; return the errors of those that cannot be used."""
         problems: dict[str, list[ParamError]] = {}
         for name, collection in self.collections.items():
             layer = GLOBAL if name == GLOBAL else "profile"
-            self._values[name], wrong = self._look_at(collection.params, layer, name, collection.origin_of)
+            self._values[name], errors = self._checked(collection.params, layer, name, collection.origin_of)
             try:
-                self._walks[name] = walk(name, self.collections)
+                self._inherited[name] = _inherited(name, self.collections)
             except ParamError as e:
-                wrong.append(e)
-            if wrong:
-                problems[name] = wrong
-        for name, order in self._walks.items():
-            broken = [other for other in order if other in problems and other != name]
+                errors.append(e)
+            if errors:
+                problems[name] = errors
+        for name, inherited in self._inherited.items():
+            broken = [other for other in inherited if other in problems and other != name]
             if broken:
                 problems.setdefault(name, []).extend(problems[broken[0]])
-        self.unavailable: Mapping[str, tuple[ParamError, ...]] = {n: tuple(es) for n, es in problems.items()}
-        self._defaults = {
-            n: candidate("default", n, p.default, p.origin) for n, p in self.definitions.items() if p.has_default
-        }
-        self._flat: dict[str, dict[str, list[Candidate]]] = {}
-        self._global = self._global_values()
-        named = references_in([list(self._values.values()), [c.value for c in self._defaults.values()]])
-        self.uses_facts = bool(named - set(self.definitions))
+        return {name: tuple(errors) for name, errors in problems.items()}
 
-    def _global_values(self) -> dict[str, list[Candidate]]:
-        flat = dict(self._candidates_of(GLOBAL, GLOBAL))
-        if GLOBAL not in self._walks:
+    def _global_values(self) -> _Flat:
+        flat = dict(self._values_of_collection(GLOBAL, GLOBAL))
+        if GLOBAL not in self._inherited:
             # Do not use only a part of `global`: each param that it sets has no value.
-            broken = Broken(self.unavailable[GLOBAL][-1])
-            lost = Candidate(GLOBAL, GLOBAL, broken, self.collections[GLOBAL].origin)
+            error = self.unavailable[GLOBAL][-1]
+            lost = ParamValue(GLOBAL, GLOBAL, None, self.collections[GLOBAL].origin, error)
             flat = {n: [*flat.get(n, ()), lost] for n in {*self.definitions, *flat}}
         return flat
 
-    # ---------------------------------------------------------------------------------------------- definition
+    # ---------------------------------------------------------------------------------------------- checks
 
-    def _look_at(
+    def _checked(
         self, values: Mapping[str, Any], layer: str, source: str, origin_of: Callable[[str], Origin | None]
-    ) -> tuple[dict[str, Any], list[ParamError]]:
-        """Return the frozen values of one layer, with `Broken` for invalid ones, and the errors."""
-        result: dict[str, Any] = {}
-        wrong: list[ParamError] = []
+    ) -> tuple[dict[str, ParamValue], list[ParamError]]:
+        """Return the values of one layer and the errors of invalid ones. Undefined params are only errors."""
+        result: dict[str, ParamValue] = {}
+        errors: list[ParamError] = []
         for name, value in values.items():
             origin = origin_of(name)
             try:
-                result[name] = self._look_at_one(name, value, layer, source, origin)
+                found = self._checked_value(name, value, layer, source, origin)
+                result[name] = ParamValue.of(layer, source, found, origin)
             except ParamError as e:
-                wrong.append(e)
+                errors.append(e)
                 if name in self.definitions:
-                    result[name] = Broken(e, freeze(value))
-        return result, wrong
+                    result[name] = ParamValue(layer, source, freeze(value), origin, e)
+        return result, errors
 
-    def _look_at_one(self, name: str, value: Any, layer: str, source: str, origin: Origin | None) -> Any:
-        param = self.definitions.get(name)
-        if param is None:
-            if self.strict:
-                self.definitions.require(name, profile=source, origin=origin)
+    def _checked_value(self, name: str, value: Any, layer: str, source: str, origin: Origin | None) -> Any:
+        if not self.strict and name not in self.definitions:
             return freeze(value)
+        param = self._definition(name, source, origin)
         if param.layers is not None and layer not in param.layers:
             raise ParamError(
                 f"may not be set in layer {layer!r}",
@@ -184,40 +187,35 @@ class Resolver:
             )
         if layer == "enforced":
             try:
-                ceiling = Ceiling.of(value)
+                constraint = Constraint.of(value)
             except ParamError as e:
                 e.origin, e.field = origin, f"param {name}: {e.field}"
                 raise
-            if ceiling is not None:
-                return ceiling
+            if constraint is not None:
+                return constraint
         if layer != "spawn" and not param.secure and is_template(value):
             return freeze(value)  # checked after the references are replaced
         return param.check(value, profile=source, origin=origin)
 
-    def check_values(
-        self,
-        values: Mapping[str, Any],
-        layer: str,
-        source: str,
-        origin_of: Callable[[str], Origin | None] = lambda name: None,
-    ) -> dict[str, Any]:
-        """Check the values of one layer and return them frozen.
+    def _definition(self, name: str, source: str | None = None, origin: Origin | None = None) -> Param:
+        """Return a definition.
 
         Raises:
-            ParamError: If a param is undefined, a value is invalid, or a param may not be set in this layer.
+            ParamError: If the param is not defined. The message suggests the most similar name.
         """
-        result, wrong = self._look_at(values, layer, source, origin_of)
-        if wrong:
-            raise wrong[0]
-        return result
+        if name not in self.definitions:
+            raise ParamError(
+                f"is not defined{did_you_mean(name, self.definitions)}",
+                profile=source,
+                origin=origin,
+                field=f"param {shorten(name)}",
+                hint="Define it, or correct the name",
+            )
+        return self.definitions[name]
 
-    def walk_of(self, name: str) -> tuple[str, ...]:
+    def inherited(self, name: str) -> tuple[str, ...]:
         """Return a profile or collection and everything it inherits from, strongest first; empty if it is unknown."""
-        return self._walks.get(name, ())
-
-    def used_by(self, name: str) -> list[str]:
-        """Return everything that inherits from collection `name`. If this is not empty, `name` must not be deleted."""
-        return [c.name for c in self.collections.values() if name in c.profiles]
+        return self._inherited.get(name, ())
 
     def require_unused(self, name: str) -> None:
         """Refuse the deletion of a collection that is in use.
@@ -227,37 +225,24 @@ class Resolver:
         """
         if name == GLOBAL:
             raise ParamError(f"{GLOBAL!r} always exists and cannot be deleted", field=name)
-        users = self.used_by(name)
+        users = [c.name for c in self.collections.values() if name in c.profiles]
         if users:
             raise ParamError(f"is in use by {', '.join(users)}", field=name, hint="Remove it from their profiles first")
 
-    def untrusted_in(self, found: Resolution) -> list[Shadowed]:
-        """Return the values in `found` that come from untrusted documents."""
-        first = Shadowed(found.layer, found.source, found.value, found.origin)
+    def untrusted_in(self, found: Explanation) -> list[Origin | None]:
+        """Return the origins of the values in `found` that come from untrusted documents."""
+        first = ParamValue(found.layer, found.source, found.value, found.origin)
         result = []
-        for one in (first, *(found.shadowed if found.merged else ())):
+        for one in (first, *(found.overridden if found.merged else ())):
             default = one.layer == "default"
             written: Param | Collection | None = (
                 self.definitions.get(found.name) if default else self.collections.get(one.source)
             )
             if written is not None and written.untrusted and (default or one.layer in _COLLECTED):
-                result.append(one)
+                result.append(one.origin)
         return result
 
-    # ---------------------------------------------------------------------------------------------- resolution
-
-    def _candidates_of(self, name: str, layer: str) -> dict[str, list[Candidate]]:
-        """Return the values of a collection and everything it inherits from, by param, strongest first."""
-        key = f"{layer}:{name}"
-        flat = self._flat.get(key)
-        if flat is None:
-            flat = {}
-            for other in self._walks.get(name, (name,)):
-                collection = self.collections[other]
-                for param, value in self._values[other].items():
-                    flat.setdefault(param, []).append(candidate(layer, other, value, collection.origin_of(param)))
-            self._flat[key] = flat
-        return flat
+    # ---------------------------------------------------------------------------------------------- values
 
     def resolve(
         self,
@@ -295,75 +280,88 @@ class Resolver:
         """
         if order not in _ORDERS:
             raise ParamError("unknown order", field="order", value=order, expected=" or ".join(_ORDERS))
-        by_layer: dict[str, list[dict[str, list[Candidate]]]] = {
-            "enforced": self._single("enforced", enforced),
-            "spawn": self._chosen(spawn),
-            "server": self._single("server", server),
-            "user": self._single("user", user),
+        fixed = self._single("enforced", enforced)
+        constraints = {name: value for name, value in fixed.items() if isinstance(value.value, Constraint)}
+        by_layer: dict[str, list[_Flat]] = {
+            "enforced": [_flat({name: value for name, value in fixed.items() if name not in constraints})],
+            "spawn": [_flat(self._chosen(spawn))],
+            "server": [_flat(self._single("server", server))],
+            "user": [_flat(self._single("user", user))],
             "profile": [self._named(profile, "profile")] if profile in self.collections else [],
             "assigned": [self._named(name, "assigned") for name in assigned],
-            "groups": [layer for group in groups for layer in self._group(*group)],
-            "hub": self._single("hub", hub),
+            "groups": [
+                flat
+                for group, values, profiles in groups
+                for flat in (
+                    _flat(self._single("groups", values, group)),
+                    *(self._named(name, "groups") for name in profiles),
+                )
+            ],
+            "hub": [_flat(self._single("hub", hub))],
             "global": [self._global],
+            "default": [_flat(self._defaults)],
         }
-        ordered = [flat for layer in _ORDERS[order] if layer != "default" for flat in by_layer[layer]]
+        ordered = [flat for layer in _ORDERS[order] for flat in by_layer[layer] if flat]
+        names = dict.fromkeys(name for flat in ordered for name in flat)
 
-        def candidates(name: str) -> list[Candidate]:
-            found = [c for flat in ordered for c in flat.get(name, ())]
-            if name in self._defaults:
-                found.append(self._defaults[name])
-            return found
+        def values_of(name: str) -> list[ParamValue]:
+            return [value for flat in ordered for value in flat.get(name, ())]
 
-        names = dict.fromkeys([*self._defaults, *(n for flat in ordered for n in flat)])
-        deciding = Deciding(self.definitions, candidates, facts or {}, names)
-        values, failed = {}, {}
-        for name in names:
-            try:
-                value = deciding.value(name)
-            except ParamError as e:
-                failed[name] = e
-                continue
-            if value is not MISSING:
-                values[name] = value
-        return Resolved(values, failed, deciding)
+        return Resolved(Evaluator(self.definitions, names, values_of, constraints, facts or {}))
 
-    def _single(
-        self, layer: str, values: Mapping[str, Any] | None, source: str = ""
-    ) -> list[dict[str, list[Candidate]]]:
-        if not values:
-            return []
-        origin_of = values.origin_of if isinstance(values, Values) else lambda name: None
-        looked, _ = self._look_at(values, layer, source or layer, origin_of)
+    def _single(self, layer: str, values: Mapping[str, Any] | None, group: str = "") -> dict[str, ParamValue]:
+        """Return the values that the administrator set in a layer, for one group if the layer is `groups`.
+
+        Raises:
+            ParamError: If a param is not defined.
+        """
+        values = values or {}
+        origin_of = values.origin_of if isinstance(values, LayerValues) else lambda name: None
+        result, _ = self._checked(values, layer, group or layer, origin_of)
         for name in values:
-            if name not in looked:  # an undefined param is probably a typing error
-                self.definitions.require(name, profile=source or None, origin=origin_of(name))
-        return [{name: [candidate(layer, source or layer, value, origin_of(name))] for name, value in looked.items()}]
+            if name not in result:
+                self._definition(name, group or None, origin_of(name))
+        return result
 
-    def _chosen(self, spawn: Mapping[str, Any] | None) -> list[dict[str, list[Candidate]]]:
+    def _chosen(self, spawn: Mapping[str, Any] | None) -> dict[str, ParamValue]:
         for name in spawn or ():
-            if not self.definitions.require(name).user_settable:
+            if not self._definition(name).user_settable:
                 raise ParamError("cannot be chosen by users", field=f"param {name}")
-        checked = self.check_values(spawn or {}, "spawn", "spawn")
-        return [{name: [candidate("spawn", "spawn", value, None)] for name, value in checked.items()}]
+        result, errors = self._checked(spawn or {}, "spawn", "spawn", lambda name: None)
+        if errors:
+            raise errors[0]
+        return result
 
-    def _named(self, name: str | None, layer: str) -> dict[str, list[Candidate]]:
+    def _named(self, name: str | None, layer: str) -> _Flat:
+        """Return the values of a collection in a layer.
+
+        Raises:
+            ParamError: If the collection does not exist or cannot be used.
+        """
         if name is None or name not in self.collections:
             raise ParamError(
                 f"there is no profile or collection {name!r}{did_you_mean(name, self.collections)}", field=layer
             )
         if name in self.unavailable:
             raise self.unavailable[name][0]
-        return self._candidates_of(name, layer)
+        return self._values_of_collection(name, layer)
 
-    def _group(
-        self, group: str, values: Mapping[str, Any], profiles: Sequence[str]
-    ) -> Iterator[dict[str, list[Candidate]]]:
-        yield from self._single("groups", values, group)
-        for name in profiles:
-            yield self._named(name, "groups")
+    def _values_of_collection(self, name: str, layer: str) -> _Flat:
+        """Return the values of a collection and everything it inherits from, by param, strongest first."""
+        if (name, layer) not in self._flat:
+            flat: _Flat = {}
+            for other in self._inherited.get(name, (name,)):
+                for param, value in self._values[other].items():
+                    flat.setdefault(param, []).append(replace(value, layer=layer))
+            self._flat[name, layer] = flat
+        return self._flat[name, layer]
 
 
-def walk(name: str, collections: Mapping[str, Collection]) -> tuple[str, ...]:
+def _flat(values: Mapping[str, ParamValue]) -> _Flat:
+    return {name: [value] for name, value in values.items()}
+
+
+def _inherited(name: str, collections: Mapping[str, Collection]) -> tuple[str, ...]:
     """Return `name` and everything it inherits from, strongest first: depth-first, in order, each once.
 
     Raises:
@@ -373,7 +371,7 @@ def walk(name: str, collections: Mapping[str, Collection]) -> tuple[str, ...]:
 
     def visit(current: str, path: tuple[str, ...]) -> None:
         if current in path:
-            raise ParamError(f"takes on itself: {' > '.join([*path, current])}", profile=name, field="profiles")
+            raise ParamError(f"inherits from itself: {' > '.join([*path, current])}", profile=name, field="profiles")
         if current not in collections:
             raise ParamError(
                 f"there is no profile or collection {current!r}{did_you_mean(current, collections)}",

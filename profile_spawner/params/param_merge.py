@@ -1,19 +1,15 @@
-"""Merges the values of several layers of a param, and applies the constraints of the administrator."""
+"""Merges the values of several layers of a param."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from profile_spawner.errors import ParamError, shorten
-from profile_spawner.params.quantities import quantity_value
+from profile_spawner.errors import ParamError
 
-from .definition import Param, freeze, thaw
+from .definition import Param
 
-__all__ = ["Ceiling", "Part", "join", "same"]
+__all__ = ["merge_values", "same"]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -27,172 +23,58 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-# ------------------------------------------------------------------------------------------------ bounds
+def merge_values(param: Param, values: Sequence[tuple[str, Any]]) -> Any:
+    """Merge values into one, as `param.merge` says.
 
-
-@dataclass(frozen=True)
-class Ceiling:
-    """A constraint that an administrator sets for the values of a param.
-
-    A number or quantity (such as `8Gi`) above the maximum is set to the maximum, and below the minimum to the minimum.
-    A value that is not allowed is an error. A value that cannot be compared with the bounds is an error too.
-
-    Attributes:
-        maximum: The largest value.
-        minimum: The smallest value.
-        allowed: The only values.
-    """
-
-    maximum: float | str | None = None
-    minimum: float | str | None = None
-    allowed: tuple[Any, ...] | None = None
-
-    @classmethod
-    def of(cls, value: Any) -> Ceiling | None:
-        """Convert `{"$maximum": 2}`, `{"$minimum": ...}` or `{"$allowed": [...]}`; return `None` for a plain value.
-
-        Raises:
-            ParamError: If a bound is neither a number nor a quantity, or `$allowed` is not a list.
-        """
-        if isinstance(value, Ceiling):
-            return value
-        if not (isinstance(value, Mapping) and value and set(value) <= {"$maximum", "$minimum", "$allowed"}):
-            return None
-        for key in ("$maximum", "$minimum"):
-            if key in value and _number(value[key]) is None:
-                raise ParamError(
-                    "is no bound", field=key, value=value[key], expected="a number, or a quantity such as '8Gi'"
-                )
-        allowed = value.get("$allowed")
-        if "$allowed" in value and not isinstance(allowed, list | tuple):
-            raise ParamError("must be a list of values", field="$allowed", value=allowed)
-        return cls(
-            value.get("$maximum"), value.get("$minimum"), None if allowed is None else tuple(freeze(a) for a in allowed)
-        )
-
-    def apply(self, name: str, value: Any, *, secure: bool = False) -> Any:
-        """Return `value` within the bounds.
-
-        Raises:
-            ParamError: If it is not an allowed value or cannot be compared with the bounds.
-        """
-        if self.allowed is not None and not any(same(thaw(value), thaw(a)) for a in self.allowed):
-            raise ParamError(
-                "is not allowed by the administrator",
-                field=f"param {name}",
-                value=None if secure else thaw(value),
-                expected=None if secure else ", ".join(shorten(thaw(a), 30) for a in self.allowed[:10]),
-            )
-        if self.maximum is None and self.minimum is None:
-            return value
-        found = _number(value)
-        if found is None:
-            raise ParamError(
-                "cannot be compared with the administrator's bound",
-                field=f"param {name}",
-                value=None if secure else thaw(value),
-                expected="a number, or a quantity such as '8Gi'",
-            )
-        upper, lower = _number(self.maximum), _number(self.minimum)
-        if upper is not None and found > upper:
-            return self.maximum
-        if lower is not None and found < lower:
-            return self.minimum
-        return value
-
-
-def _number(value: Any) -> Decimal | None:
-    if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if not isinstance(value, str):
-        return Decimal(str(value)) if math.isfinite(value) else None
-    # KubeSpawner's units K, M, G and T are powers of 1024.
-    text = f"{value}i" if value[-1:] in "KMGT" and value[:-1].replace(".", "", 1).isdigit() else value
-    try:
-        return quantity_value(text)
-    except ValueError:
-        return None
-
-
-# ------------------------------------------------------------------------------------------------ joins
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of the values that are merged.
-
-    Attributes:
-        value: The value as plain data.
-        where: The layer and source of the value, for messages.
-    """
-
-    value: Any
-    where: str
-
-
-def join(param: Param, parts: Sequence[Part]) -> Any:
-    """Merge the parts into one value, as `param.merge` says. The strongest part must come first.
+    Args:
+        param: The definition, with the merge `append` or `merge`.
+        values: For each value, strongest first: where it is set, for messages, and the frozen value.
 
     Raises:
-        ParamError: If values have different types. The message names both sources.
+        ParamError: If values have different types. The message names both places.
     """
-    expected = list if param.merge == "append" else dict
-    for part in parts:
-        if not isinstance(part.value, expected):
-            fits = next((p for p in parts if isinstance(p.value, expected)), None)
-            if fits is None:
-                raise ParamError(
-                    f"a param with merge {param.merge!r} holds {'lists' if expected is list else 'mappings'}; "
-                    f"{part.where} has something else",
-                    field=f"param {param.name}",
-                    value=part.value,
-                )
-            raise _mixed(param.name, "", fits, part)
+    expected, plural = (tuple, "lists") if param.merge == "append" else (Mapping, "mappings")
+    fitting = [where for where, value in values if isinstance(value, expected)]
+    for where, value in values:
+        if not isinstance(value, expected):
+            if fitting:
+                raise _mixed(param, "", fitting[0], where)
+            raise ParamError(
+                f"merge is {param.merge!r}, so values must be {plural}; the value of {where} is not",
+                field=f"param {param.name}",
+                value=value,
+            )
     if param.merge == "append":
-        return _append((p.value for p in parts), param.merge_key)
-    result: dict[str, Any] = {}
-    owners: dict[str, Part] = {}
-    for part in parts:
-        _fill(param.name, result, part.value, part, owners, "")
-    return result
+        return _append([value for _, value in values], param.merge_key)
+    return _merge(param, values, ())
 
 
-def _mixed(name: str, path: str, first: Part, second: Part) -> ParamError:
+def _mixed(param: Param, path: str, first: str, second: str) -> ParamError:
     at = f" at {path!r}" if path else ""
     return ParamError(
-        f"values of different types cannot be joined{at}: {first.where} and {second.where}", field=f"param {name}"
+        f"values of different types cannot be merged{at}: {first} and {second}", field=f"param {param.name}"
     )
 
 
-def _append(values: Iterable[list[Any]], key: str | None) -> list[Any]:
+def _append(values: Iterable[Sequence[Any]], key: str | None) -> list[Any]:
     result: list[Any] = []
     seen: list[Any] = []
     for item in (item for value in values for item in value):
-        identity = item.get(key, item) if key is not None and isinstance(item, dict) else item
+        identity = item.get(key, item) if key is not None and isinstance(item, Mapping) else item
         if not any(same(identity, s) for s in seen):
             seen.append(identity)
             result.append(item)
     return result
 
 
-def _fill(
-    name: str, target: dict[str, Any], weaker: Mapping[str, Any], part: Part, owners: dict[str, Part], path: str
-) -> None:
-    for key, value in weaker.items():
-        here = f"{path}/{key}" if path else str(key)
-        if key not in target:
-            # Copy the value, so that later merges do not change the original.
-            target[key] = thaw(value)
-            owners[here] = part
-            continue
-        present = target[key]
-        if isinstance(present, dict) and isinstance(value, Mapping):
-            _fill(name, present, value, part, owners, here)
-        elif isinstance(present, dict) != isinstance(value, Mapping) and present is not None and value is not None:
-            raise _mixed(name, here, owners.get(here) or _owner_above(owners, here), part)
-
-
-def _owner_above(owners: Mapping[str, Part], path: str) -> Part:
-    while path not in owners:
-        path = path.rpartition("/")[0]
-    return owners[path]
+def _merge(param: Param, values: Sequence[tuple[str, Mapping[str, Any]]], path: tuple[str, ...]) -> dict[str, Any]:
+    result = {}
+    for key in dict.fromkeys(key for _, value in values for key in value):
+        found = [(where, value[key]) for where, value in values if key in value]
+        mappings = [one for one in found if isinstance(one[1], Mapping)]
+        others = [where for where, value in found if not isinstance(value, Mapping) and value is not None]
+        if mappings and others:
+            raise _mixed(param, "/".join([*path, key]), mappings[0][0], others[0])
+        first = found[0][1]
+        result[key] = _merge(param, mappings, (*path, key)) if isinstance(first, Mapping) else first
+    return result

@@ -9,7 +9,7 @@ from typing import Any
 
 from profile_spawner.errors import BuildError, Origin, ProfileSpawnerError, shorten
 from profile_spawner.names import content_hash
-from profile_spawner.params.layers import Resolved, Resolver
+from profile_spawner.params.layers import Resolver
 
 from .attributes import ATTRIBUTES
 from .base import BaseAppProfile, ProfileBuild, access_of, make_profile, options_of, origin_of
@@ -22,7 +22,6 @@ from .selection import Offer, Selection, default_selection
 from .trait_merge import as_list
 
 __all__ = [
-    "NO_PARAMS",
     "Entry",
     "build_profile",
     "effective_values",
@@ -75,9 +74,6 @@ class Entry:
         return self.offer.slug
 
 
-NO_PARAMS = Resolver().resolve()
-
-
 async def make_entry(
     registered: type[BaseAppProfile] | RawProfile,
     source: str,
@@ -102,7 +98,7 @@ async def make_entry(
         return plain
     cls = registered
     options = options_of(cls)
-    params: Resolved = NO_PARAMS
+    params = Resolver().resolve()
     broken = resolver.unavailable.get(cls.slug) if resolver is not None else None
     if resolver is not None and not broken:
         params = resolver.resolve(profile=cls.slug, facts=specimen_facts(cls.slug))

@@ -98,7 +98,7 @@ def _override(default_key: str = "kubespawner_override") -> Any:
 class _Declared(BaseModel):
     """A declaration in an author's dictionary. It may be limited to certain users."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True, arbitrary_types_allowed=True, defer_build=True)
 
     keys: ClassVar[frozenset[str]] = frozenset()
     """The keys that a dictionary may have."""

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from profile_spawner.errors import Origin, ParamError, ProfileSpawnerError
-from profile_spawner.params.definition import Param, ParamRef, thaw
-from profile_spawner.params.layers import GLOBAL, Ceiling, Collection, Resolved, Resolver
-from profile_spawner.params.templates import references_in, to_text
+from profile_spawner.params.constraint import Constraint
+from profile_spawner.params.definition import MISSING, Param, ParamRef
+from profile_spawner.params.evaluator import Resolved
+from profile_spawner.params.layers import GLOBAL, Collection, Resolver
+from profile_spawner.params.templates import references_in
 
 from .attributes import ATTRIBUTES
 from .base import BaseAppProfile, line_of, origin_of
-from .options import OPTION_TYPES, Choice, NumberOption, Option
+from .options import NumberOption, Option
+from .param_options import choice_name, param_option
 from .plain_entries import RawProfile
 from .registry import Collector, key_lines
 
@@ -59,11 +62,11 @@ def refuse_untrusted(cls: type[BaseAppProfile], resolver: Resolver, resolved: Re
         if not isinstance(ref, ParamRef):
             continue
         for name in sorted({ref.name, *resolved.inserted(ref.name)}):
-            for found in resolver.untrusted_in(resolved.explain(name)) if name in resolved else ():
+            for origin in resolver.untrusted_in(resolved.explain(name)) if name in resolved else ():
                 raise ParamError(
                     f"decides on {attribute}, and a document sets it",
                     profile=cls.slug,
-                    origin=found.origin or origin_of(cls),
+                    origin=origin or origin_of(cls),
                     field=f"param {name}",
                     hint="Set it in Python or in the hub's configuration (param_values)",
                 )
@@ -90,59 +93,36 @@ def refuse_sensitive(cls: type[BaseAppProfile], resolver: Resolver, resolved: Re
 def param_options(cls: type[BaseAppProfile], resolver: Resolver, params: Resolved, taken: set[str]) -> Iterator[Option]:
     """Return the fields for the params that users may choose with this profile.
 
-    These are the `user_settable` params that the profile uses: in an attribute, in a text, or by setting or taking on a
-    value. One that decides on a sensitive attribute (the image, a service account, ...) must be named in the profile's
-    `user_settable`.
+    These are the `user_settable` params that the profile uses: in an attribute, in a text, or because it sets or
+    inherits a value. A param that sets a sensitive attribute (the image, a service account, ...) must be named in the
+    profile's `user_settable`.
     """
     attributes = {name: getattr(cls, name) for name in ATTRIBUTES if name != "params"}
     used = {*_fed(cls), *references_in(attributes), *cls.user_settable}
-    for name in resolver.walk_of(cls.slug):
+    for name in resolver.inherited(cls.slug):
         used.update(resolver.collections[name].params)
     used.update(*[params.inserted(name) for name in used])
     sensitive = _sensitive(cls, resolver)
     sensitive.update(*[params.inserted(name) for name in sensitive])
     sensitive -= set(cls.user_settable)
     settable = [resolver.definitions[n] for n in used if n in resolver.definitions]
-    for param in sorted(settable, key=lambda p: (p.form.order, p.name)):
-        if not param.user_settable or param.name in sensitive or param.name in taken or param.name in params.failed:
-            continue
-        form = param.form
-        default = params.get(param.name, form.default)
-        choices = tuple(Choice(name=v, display_name=title, default=v == to_text(default)) for v, title in form.choices)
-        fields = {
-            "choices": choices,
-            "default": tuple(to_text(d) for d in default or ()) if form.kind == "multi" else thaw(default),
-            "minimum": form.minimum,
-            "maximum": form.maximum,
-            "step": form.step,
-            "integer": form.integer,
-            "pattern": form.pattern,
-            "max_length": form.max_length,
-        }
-        option = OPTION_TYPES[form.kind]
-        yield option(
-            name=param.name,
-            kind=form.kind,
-            display_name=form.title,
-            description=form.help,
-            advanced=bool(param.meta.get("advanced")),
-            param=param.name,
-            **{name: value for name, value in fields.items() if name in option.model_fields},
-        )
+    for param in sorted(settable, key=lambda p: (int(p.meta.get("order") or 0), p.name)):
+        if param.user_settable and not (param.name in sensitive or param.name in taken or param.name in params.failed):
+            yield param_option(param, params.get(param.name, MISSING))
 
 
 def within_constraint(option: Option, enforced: Any) -> Option:
     """Return an option limited by the administrator's constraint. A fixed value becomes read-only."""
-    ceiling = Ceiling.of(enforced)
-    if ceiling is None:
+    constraint = Constraint.of(enforced)
+    if constraint is None:
         return option.model_copy(update={"read_only": True})
     if isinstance(option, NumberOption):
-        upper = [m for m in (option.maximum, ceiling.maximum) if isinstance(m, int | float)]
-        lower = [m for m in (option.minimum, ceiling.minimum) if isinstance(m, int | float)]
+        upper = [m for m in (option.maximum, constraint.maximum) if isinstance(m, int | float)]
+        lower = [m for m in (option.minimum, constraint.minimum) if isinstance(m, int | float)]
         bounds = {"maximum": min(upper, default=None), "minimum": max(lower, default=None)}
         return option.model_copy(update=bounds)
-    if ceiling.allowed is not None and option.listed():
-        allowed = {to_text(thaw(a)) for a in ceiling.allowed}
+    if constraint.allowed is not None and option.listed():
+        allowed = {choice_name(a) for a in constraint.allowed}
         return option.model_copy(update={"choices": tuple(c for c in option.listed() if c.name in allowed)})
     return option
 

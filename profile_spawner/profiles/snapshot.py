@@ -13,13 +13,15 @@ from types import MappingProxyType
 from typing import Any
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.params.layers import Resolved, Resolver
+from profile_spawner.params.evaluator import Resolved
+from profile_spawner.params.layers import Resolver
 
 from .access import UserInfo
 from .base import BaseAppProfile, ProfileBuild
 from .context import ServerContext
-from .entry import NO_PARAMS, Entry, build_profile, effective_values, make_entry, specimen_facts, with_availability
+from .entry import Entry, build_profile, effective_values, make_entry, specimen_facts, with_availability
 from .guarding import guard
+from .param_options import value_of_choice
 from .profile_params import (
     make_resolver,
     param_options,
@@ -160,7 +162,7 @@ class Snapshot:
             if option.param is None or option.name not in selection.user_options or self.resolver is None:
                 continue
             param = self.resolver.definitions[option.param]
-            for problem in param.problems(param.from_choice(selection.values[option.name])):
+            for problem in param.problems(value_of_choice(param, selection.values[option.name])):
                 text = f"“{option.display_name}”: {problem}."
                 problems.append(Problem(form_field(selection.slug, option.name), text))
         return Rejection(tuple(problems), selection.slug) if problems else selection
@@ -220,14 +222,14 @@ class Snapshot:
     def resolve(self, profile: type[BaseAppProfile], selection: Selection | None, **layers: Any) -> Resolved:
         """Return the values of the params for one server."""
         if self.resolver is None:
-            return NO_PARAMS
+            return Resolver().resolve()
         spawn = {}
         if selection is not None:
             for option in self.entries[selection.slug].offer.options:
                 # A default that the user did not change is not a choice: a stronger layer may set another value.
                 if option.param is not None and option.name in selection.user_options:
                     param = self.resolver.definitions[option.param]
-                    spawn[option.param] = param.from_choice(selection.values[option.name])
+                    spawn[option.param] = value_of_choice(param, selection.values[option.name])
         facts = {**(layers.pop("facts", None) or specimen_facts(profile.slug)), "profile": profile.slug}
         resolved = self.resolver.resolve(profile=profile.slug, spawn=spawn, facts=facts, **layers)
         refuse_untrusted(profile, self.resolver, resolved)

@@ -244,7 +244,7 @@ class ProfileService:
             self._files = FileWatcher(self._watched, self.settings.settle, self.log)
             self._files.start(lambda changed: self._in_background("files changed", changed))
         if self._maps is not None:
-            self._spawn(self._maps.follow(self._maps_changed, self._maps_failed))
+            self._spawn(self._maps.follow(lambda key: self._maps_changed(), self._maps_failed))
         if paths and self.settings.rehash_interval:
             self._spawn(self._look_regularly())
 

@@ -59,7 +59,7 @@ def _value(description: str, schema: Callable[[], dict[str, Any]]) -> Any:
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class FileSpec(_Spec):

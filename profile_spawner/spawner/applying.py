@@ -22,7 +22,7 @@ from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.selection import Selection
 from profile_spawner.profiles.trait_merge import merge_trait
 
-__all__ = ["TraitKeeper", "apply_build", "apply_raw", "evaluated_once"]
+__all__ = ["TraitSnapshot", "apply_build", "apply_raw", "evaluated_once"]
 
 _ABSENT = object()
 _CALLABLE_TRAITS = (
@@ -32,7 +32,7 @@ _CALLABLE_TRAITS = (
 _HUB = "the hub's configuration"
 
 
-class TraitKeeper:
+class TraitSnapshot:
     """Remembers the values that a profile is about to change.
 
     Args:
@@ -140,26 +140,26 @@ def evaluated_once(spawner: Any) -> Iterator[Callable[[], AbstractContextManager
         yield replaced
 
 
-def apply_raw(spawner: Any, keeper: TraitKeeper, entry: Entry, selection: Selection) -> None:
+def apply_raw(spawner: Any, before: TraitSnapshot, entry: Entry, selection: Selection) -> None:
     """Apply a plain `profile_list` entry as `KubeSpawner._load_profile` does.
 
     Raises:
         BuildError: If the entry does not fit KubeSpawner's traits. The error names the profile and the key.
     """
     definition = copy.deepcopy(dict(entry.raw or {}))
-    _apply_overrides(spawner, keeper, definition.get("kubespawner_override") or {}, entry)
+    _apply_overrides(spawner, before, definition.get("kubespawner_override") or {}, entry)
     for option in entry.offer.options:
         if option.name not in selection.values:
             continue
         chosen = option.overrides(selection.values[option.name], typed=option.name in selection.typed)
         for override in chosen:
-            _apply_overrides(spawner, keeper, copy.deepcopy(override), entry)
+            _apply_overrides(spawner, before, copy.deepcopy(override), entry)
 
 
-def _apply_overrides(spawner: Any, keeper: TraitKeeper, override: Mapping[str, Any], entry: Entry) -> None:
+def _apply_overrides(spawner: Any, before: TraitSnapshot, override: Mapping[str, Any], entry: Entry) -> None:
     """Do what `KubeSpawner._apply_overrides` does; the values are never logged, as they may hold secrets."""
     for name, value in override.items():
-        keeper.save(name)
+        before.save(name)
         try:
             if callable(value):
                 value = value(spawner)
@@ -176,7 +176,7 @@ def _apply_overrides(spawner: Any, keeper: TraitKeeper, override: Mapping[str, A
     spawner.log.debug("profile %r overrides %s", entry.slug, ", ".join(override) or "nothing")
 
 
-def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileBuild) -> None:
+def apply_build(spawner: Any, before: TraitSnapshot, entry: Entry, build: ProfileBuild) -> None:
     """Merge the result of a profile class into the spawner's traits, by type.
 
     Raises:
@@ -197,7 +197,7 @@ def apply_build(spawner: Any, keeper: TraitKeeper, entry: Entry, build: ProfileB
             e.profile, e.origin = entry.slug, entry.origin
             raise
     for name, value in merged.items():
-        keeper.save(name)
+        before.save(name)
         try:
             setattr(spawner, name, value)
         except TraitError as e:

@@ -6,26 +6,29 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import jupyterhub
 from jupyterhub.utils import url_escape_path
 from tornado import web
-from traitlets import default
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.page.handlers import SEARCH_LIMIT, Asked, static_url
-from profile_spawner.page.hub_pages import HubPages, Viewer, problem_notices
+from profile_spawner.page.hub_pages import SEARCH_LIMIT, HubPages, SearchRequest, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
+from profile_spawner.page.static_files import static_url
 from profile_spawner.profiles.selection import Rejection
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
 
-from .refusals import running_hub
+from .seams import running_hub
 from .upstream import display_entry
+from .viewing import viewer
 
-__all__ = ["FormMixin", "Rejected", "search_profiles", "spawn_url"]
+if TYPE_CHECKING:
+    from .spawner import ProfileSpawner
+
+__all__ = ["SpawnForm", "expect_rejected", "remember_rejected", "search_profiles", "spawn_url", "uses_own_template"]
 
 LINK_PREFIX = "opt-" if jupyterhub.version_info[0] >= 6 else ""
 """The prefix of option names in a link."""
@@ -57,83 +60,78 @@ _rejected: ContextVar[list[Rejected] | None] = ContextVar("profile_spawner_rejec
 
 def _taken() -> Rejected | None:
     """Return what was rejected in this request, once."""
-    kept = _rejected.get()
-    return kept.pop() if kept else None
+    expected = _rejected.get()
+    return expected.pop() if expected else None
 
 
-class FormMixin:
-    """The part of `ProfileSpawner` that makes the form."""
+def expect_rejected() -> None:
+    """Prepare to store a rejection in this request. Not `async`: it must run in the caller's task."""
+    _rejected.set([])
 
-    @default("options_form")
-    def _options_form_default(self) -> Any:
-        listed, _ = self._own_profile_list()  # type: ignore[attr-defined]
-        if not callable(listed) and not listed and not self.profiles.has_sources:  # type: ignore[attr-defined]
-            return ""
-        return self._render_form
 
-    def expect_rejected(self) -> None:
-        """Prepare to store a rejection in this request. Not `async`: it must run in the caller's task."""
-        _rejected.set([])
+def remember_rejected(request: Mapping[str, Any], rejection: Rejection | None, server: str) -> None:
+    """Keep the typed or linked values until the form is shown again in the same request."""
+    # After a mistake, JupyterHub shows the form of the user's default server, whichever was to be started. So the
+    # values belong to the request, and to no other request of the user.
+    expected = _rejected.get()
+    if expected is not None:
+        expected[:] = [Rejected(request, rejection, server)]
 
-    def remember_rejected(self, request: Mapping[str, Any], rejection: Rejection | None) -> None:
-        """Keep the typed or linked values until the form is shown again in the same request."""
-        # After a mistake JupyterHub shows the form of the user's default server, whichever was to be started: so it
-        # belongs to the request, and to none of the user's other ones.
-        kept = _rejected.get()
-        if kept is not None:
-            kept[:] = [Rejected(request, rejection, self.name)]  # type: ignore[attr-defined]
 
-    @property
-    def uses_own_template(self) -> bool:
-        """Whether the administrator has set a KubeSpawner template. If so, it is used with KubeSpawner's variables."""
-        paths = self.additional_profile_form_template_paths  # type: ignore[attr-defined]
-        return bool(self.profile_form_template) or any((Path(p) / "form.html").is_file() for p in paths)  # type: ignore[attr-defined]
+def uses_own_template(spawner: ProfileSpawner) -> bool:
+    """Return whether the administrator has set a KubeSpawner template. It gets KubeSpawner's variables."""
+    paths = spawner.additional_profile_form_template_paths
+    return bool(spawner.profile_form_template) or any((Path(p) / "form.html").is_file() for p in paths)
 
-    async def _render_form(self, spawner: Any) -> str:
-        """Return the form's HTML; called by JupyterHub for every view of the page."""
-        del spawner
-        snapshot: Snapshot | None = await self.catalogue()  # type: ignore[attr-defined]
+
+class SpawnForm:
+    """The form for one server.
+
+    Args:
+        spawner: The server's spawner.
+    """
+
+    def __init__(self, spawner: ProfileSpawner) -> None:
+        self._spawner = spawner
+        self._pages: HubPages = spawner.profiles.pages
+        self._for_admins: list[str] = []
+
+    async def render(self) -> str:
+        """Return the form's HTML; empty if no profiles are configured."""
+        snapshot = await self._spawner.catalogue()
         if snapshot is None:
             return ""
-        failed: list[str] = []
-        if self.uses_own_template:
-            form = self._own_form(snapshot, failed)
+        if uses_own_template(self._spawner):
+            form = self._own_form(snapshot)
             if form is not None:
                 return form
-        request = await self._page_request(snapshot, failed)
-        return self.pages.renderer.render(request)
+        return self._pages.renderer.render(await self._page_request(snapshot))
 
-    @property
-    def pages(self) -> HubPages:
-        """What the hub keeps for its pages."""
-        pages: HubPages = self.profiles.pages  # type: ignore[attr-defined]
-        return pages
-
-    def _own_form(self, snapshot: Snapshot, failed: list[str]) -> str | None:
-        """Return the form of the administrator's KubeSpawner template; `None` when that cannot be rendered."""
-        spawner: Any = self
-        user = spawner.user_info
+    def _own_form(self, snapshot: Snapshot) -> str | None:
+        """Return the form of the administrator's KubeSpawner template; `None` if it cannot be rendered."""
+        user = self._spawner.user_info
         listed = [display_entry(entry, user) for entry in snapshot.visible_to(user)]
         try:
-            form = str(spawner._render_options_form(listed))  # noqa: SLF001 - KubeSpawner's own way to its template
+            form = self._spawner.template_form(listed)
         except Exception as e:  # an administrator's template may raise anything; users get a page
-            spawner.log.exception("The configured template of the form fails; the shipped one is used instead")
+            self._spawner.log.exception("The configured template of the form fails; the shipped one is used instead")
             why = f"{type(e).__name__}: {e}"
-            failed.append(
+            self._for_admins.append(
                 Text("The configured template of the form fails, and this one is used instead: %(why)s", why=why)
             )
             return None
         _taken()
         return form
 
-    async def _page_request(self, snapshot: Snapshot, failed: list[str]) -> PageRequest:
-        spawner: Any = self
+    async def _page_request(self, snapshot: Snapshot) -> PageRequest:
+        spawner = self._spawner
         user = spawner.user_info
         rejected = _taken()
-        if self.pages.capacity is not None and spawner.api is not None:
-            self.pages.capacity.start(lambda: spawner.api.api_client)
-        viewer = Viewer(user, spawner.viewed_by_admin, await self.page_layers(snapshot, failed), spawner.language)
-        deck = await self.pages.deck(snapshot, viewer)
+        if self._pages.capacity is not None and spawner.api is not None:
+            self._pages.capacity.start(lambda: spawner.api.api_client)
+        layers = await page_layers(spawner, snapshot, self._for_admins)
+        seen_by = Viewer(user, bool(getattr(viewer(), "admin", False)), layers, spawner.language)
+        cards = await self._pages.card_list(snapshot, seen_by)
         notices: list[str] = []
         problems = rejected.rejection.problems if rejected is not None and rejected.rejection is not None else ()
         stored = dict(spawner.user_options or {})
@@ -143,46 +141,34 @@ class FormMixin:
         else:
             selected, values = self._still_valid(snapshot, stored, notices) if stored else (None, {})
         entry = snapshot.find(selected) if isinstance(selected, str) else None
-        position = deck.index_of(entry.slug if entry is not None else deck.default)
-        await deck.prepare([position] if position is not None else [])
+        shown = entry.slug if entry is not None else None
         server = rejected.server if rejected is not None else spawner.name
         served = running_hub() is not None
         return PageRequest(
-            cards=deck,
-            selected=entry.slug if entry is not None else None,
+            cards=await cards.first(shown or cards.default),
+            total=len(cards),
+            cache=cards.pages,
+            selected=shown,
+            default=cards.default,
             values=values,
             problems=problems,
             notices=tuple(notices),
-            admin_notices=self._admin_notices(snapshot, failed) if viewer.admin else (),
+            admin_notices=self._admin_notices(snapshot) if seen_by.admin else (),
             static=static_url(spawner.hub.base_url) if served else "",
             search=self._search_url(server) if served else "",
             link=spawn_url(spawner.hub.base_url, self._link_user(), server),
             link_prefix=LINK_PREFIX,
             groups=tuple(sorted(user.groups)),
-            language=viewer.language,
-            admin=viewer.admin,
-            capacity=self.pages.capacity,
+            language=seen_by.language,
+            admin=seen_by.admin,
+            capacity=self._pages.capacity,
         )
 
-    async def page_layers(self, snapshot: Snapshot, failed: list[str]) -> Mapping[str, Any]:
-        """Return the layers of params; none when the administrator's hook fails, so that users get a page."""
-        spawner: Any = self
-        if snapshot.resolver is None:
-            return {}
-        try:
-            layers: Mapping[str, Any] = await spawner.param_layers()
-        except ProfileSpawnerError as e:
-            spawner.log.error("The params of %s cannot be read: %s", spawner.user.name, e)
-            failed.append(Text("The params of this user cannot be read: %(why)s", why=str(e)))
-            return {}
-        return layers
-
-    def _admin_notices(self, snapshot: Snapshot, failed: list[str]) -> tuple[str, ...]:
+    def _admin_notices(self, snapshot: Snapshot) -> tuple[str, ...]:
         """Return what an administrator should know: what could not be loaded, and what this user does not see."""
-        spawner: Any = self
-        notices = [*failed, *problem_notices(snapshot)]
-        viewer, user = spawner.viewer, spawner.user_info
-        if viewer is None or viewer.name == user.name:
+        notices = [*self._for_admins, *problem_notices(snapshot)]
+        user = self._spawner.user_info
+        if self._is_own_page():
             return tuple(notices)
         groups = ", ".join(sorted(user.groups)) or Text("none")
         notices.append(
@@ -201,8 +187,7 @@ class FormMixin:
         self, snapshot: Snapshot, stored: dict[str, Any], notices: list[str]
     ) -> tuple[str | None, dict[str, Any]]:
         """Return the part of the last choice that still exists, and messages about the rest."""
-        user = self.user_info  # type: ignore[attr-defined]
-        result = snapshot.select(stored, user)
+        result = snapshot.select(stored, self._spawner.user_info)
         if not isinstance(result, Rejection):
             notices.extend(result.notices)
             return result.slug, dict(result.user_options)
@@ -214,29 +199,51 @@ class FormMixin:
         wrong = {p.field.rpartition("--")[2] for p in result.problems}
         return result.slug, {k: v for k, v in stored.items() if k.removesuffix("--unlisted-choice") not in wrong}
 
+    def _is_own_page(self) -> bool:
+        """Return whether users view their own page, or it is unknown who does."""
+        current = viewer()
+        return current is None or bool(current.name == self._spawner.user.name)
+
     def _link_user(self) -> str:
         """Return the user's name for the link; empty if the link is for the user who opens it."""
-        spawner: Any = self
-        own = spawner.viewer is not None and spawner.viewer.name == spawner.user.name
-        return "" if own else str(getattr(spawner.user, "escaped_name", spawner.user.name))
+        user = self._spawner.user
+        own = viewer() is not None and self._is_own_page()
+        return "" if own else str(getattr(user, "escaped_name", user.name))
 
     def _search_url(self, server: str) -> str:
-        spawner: Any = self
-        viewer = spawner.viewer
         query = {"server": server} if server else {}
-        if viewer is not None and viewer.name != spawner.user.name:
-            query["user"] = spawner.user.name
-        return f"{spawner.hub.base_url}profile-spawner/profiles" + (f"?{urlencode(query)}" if query else "")
+        if not self._is_own_page():
+            query["user"] = self._spawner.user.name
+        base = self._spawner.hub.base_url
+        return f"{base}profile-spawner/profiles" + (f"?{urlencode(query)}" if query else "")
+
+
+async def page_layers(spawner: ProfileSpawner, snapshot: Snapshot, failed: list[str]) -> Mapping[str, Any]:
+    """Return the layers of params for a page; none if the administrator's hook fails, so that users get a page.
+
+    Args:
+        spawner: The server's spawner.
+        snapshot: The profiles.
+        failed: Gets a text for administrators if the hook fails.
+    """
+    if snapshot.resolver is None:
+        return {}
+    try:
+        return await spawner.param_layers()
+    except ProfileSpawnerError as e:
+        spawner.log.error("The params of %s cannot be read: %s", spawner.user.name, e)
+        failed.append(Text("The params of this user cannot be read: %(why)s", why=str(e)))
+        return {}
 
 
 def spawn_url(base_url: str, user: str, server: str) -> str:
-    """Return the URL of a spawn page: for everybody's own default server where it can be, so that it can be shared."""
+    """Return the URL of a spawn page: for every user's own default server if possible, so that it can be shared."""
     if not user and not server:
         return f"{base_url}spawn"
     return f"{base_url}spawn/{user}" + (f"/{url_escape_path(server)}" if server else "")
 
 
-async def search_profiles(asked: Asked) -> tuple[str, int]:
+async def search_profiles(search: SearchRequest) -> tuple[str, int]:
     """Answer a search in the profiles of one server.
 
     Returns:
@@ -245,30 +252,28 @@ async def search_profiles(asked: Asked) -> tuple[str, int]:
     Raises:
         tornado.web.HTTPError: with status 404 on a hub whose servers have another spawner.
     """
-    spawner = asked.user.spawners[asked.server if asked.server in asked.user.spawners else ""]
+    spawner = search.user.spawners[search.server if search.server in search.user.spawners else ""]
     if not hasattr(spawner, "catalogue"):
         raise web.HTTPError(404)
     snapshot = await spawner.catalogue()
     if snapshot is None:
         return "", 0
-    pages: HubPages = spawner.pages
-    layers = await spawner.page_layers(snapshot, [])
-    viewer = Viewer(spawner.user_info, asked.admin, layers, asked.language)
-    deck = await pages.deck(snapshot, viewer)
-    found = await pages.decks(snapshot).search(deck, asked.words.lower().split())
-    shown = found[: SEARCH_LIMIT if asked.fragment else LINKS_LIMIT]
-    await deck.prepare(shown)
-    cards = [deck[n] for n in shown]
+    pages: HubPages = spawner.profiles.pages
+    layers = await page_layers(spawner, snapshot, [])
+    seen_by = Viewer(spawner.user_info, search.admin, layers, search.language)
+    cards = await pages.card_list(snapshot, seen_by)
+    found = await pages.card_lists(snapshot).search(cards, search.words.lower().split())
     base = spawner.hub.base_url
     request = PageRequest(
-        cards=(),
+        cards=await cards.cards(found[: SEARCH_LIMIT if search.fragment else LINKS_LIMIT]),
+        total=len(found),
         static=static_url(base),
-        language=asked.language,
-        link=spawn_url(base, asked.user.escaped_name, asked.server),
+        language=search.language,
+        link=spawn_url(base, search.user.escaped_name, search.server),
         link_prefix=LINK_PREFIX,
         capacity=pages.capacity,
     )
-    if asked.fragment:
-        return pages.renderer.render_cards(request, cards), len(found)
-    fields = {"server": asked.server, "user": asked.user.name}
-    return pages.renderer.render_all(request, cards, len(found), asked.words, fields), len(found)
+    if search.fragment:
+        return pages.renderer.render_cards(request), len(found)
+    fields = {"server": search.server, "user": search.user.name}
+    return pages.renderer.render_links(request, search.words, fields), len(found)

@@ -1,8 +1,7 @@
 """Makes the exception for an error, suitable for the installed JupyterHub.
 
 JupyterHub counts failed spawns and stops after `consecutive_failure_limit` of them. An error of a user or a profile, or
-a full quota, must not be counted. JupyterHub 6 has `SpawnException` for this. JupyterHub 5 counts every failure, so
-there the counter is decreased by one before JupyterHub increases it.
+a full quota, must not be counted: see also `seams.uncounted`.
 """
 
 from __future__ import annotations
@@ -15,38 +14,13 @@ from tornado import web
 from profile_spawner.errors import ClusterError, ProfileSpawnerError
 from profile_spawner.texts import Text
 
-try:
-    from jupyterhub.spawner import SpawnException
-except ImportError:  # JupyterHub 5
-    SpawnException = None
+from .seams import SpawnException
 
-__all__ = ["from_error", "refusal", "running_hub", "silent", "uncounted"]
+__all__ = ["from_error", "refusal", "silent"]
 
 
 class _RefusalError(SpawnException or web.HTTPError, ValueError):  # type: ignore[misc]
     """The error that JupyterHub reports. It is a `ValueError` for callers of KubeSpawner's `load_user_options`."""
-
-
-def uncounted(spawner: Any) -> None:
-    """Exclude the next raised failure from the hub's failure limit."""
-    if SpawnException is not None:
-        return
-    handler = getattr(spawner, "handler", None)
-    hub = running_hub()
-    # Those of the web application, of which the users have only a copy.
-    settings = (
-        handler.settings if handler is not None else hub.tornado_application.settings if hub is not None else None
-    )
-    if settings is not None:
-        settings["failure_count"] = settings.get("failure_count", 0) - 1
-
-
-def running_hub() -> Any:
-    """Return the `JupyterHub` application with its web application; `None` outside of a hub."""
-    from jupyterhub.app import JupyterHub
-
-    hub = JupyterHub.instance() if JupyterHub.initialized() else None
-    return hub if getattr(hub, "tornado_application", None) is not None else None
 
 
 def refusal(message: str, *, reason: str, status: int = 400, log_message: str = "") -> web.HTTPError:

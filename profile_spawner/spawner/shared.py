@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import sys
 import weakref
@@ -13,6 +12,8 @@ from traitlets.config import Config
 
 from profile_spawner.hub.profile_service import HubProfiles
 from profile_spawner.page.hub_pages import HubPages
+
+from .seams import call_when_initialized
 
 __all__ = ["SpawnerHub", "hub_profiles", "start_with_hub"]
 
@@ -32,70 +33,49 @@ class SpawnerHub(HubProfiles):
         self.pages = HubPages(self.settings, log)
 
 
-def hub_profiles(config: Config | None, sections: tuple[str, ...], log: Any = _log) -> SpawnerHub:
-    """Return the shared parts of the hub with this configuration object, made at the first call."""
+def hub_profiles(config: Config | None, spawner_class: Any, log: Any = _log) -> SpawnerHub:
+    """Return the shared parts of the hub with this configuration object, made at the first call.
+
+    Args:
+        config: The hub's configuration.
+        spawner_class: The class whose configuration sections are read.
+        log: The hub's logger.
+    """
     config = config if config is not None else Config()
     for reference, hub in _hubs:
         if reference() is config:
             return hub
     _hubs[:] = [(reference, hub) for reference, hub in _hubs if reference() is not None]
-    made = SpawnerHub(config, sections, log)
+    made = SpawnerHub(config, tuple(spawner_class.section_names()), log)
     _hubs.append((weakref.ref(config), made))
     return made
 
 
 def start_with_hub(spawner_class: Any) -> None:
-    """Load and watch the profiles from the hub's start on, when this module is imported by a starting hub.
+    """Load and watch the profiles from the hub's start on. Outside of a hub, the first page or spawn loads them."""
 
-    JupyterHub has no hook for this. It imports every installed spawner class while it makes its application object,
-    before there is an event loop, and otherwise while it reads its configuration inside the loop. Outside of a hub
-    nothing happens: the first page or spawn loads the profiles then.
-    """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        app_module = sys.modules.get("jupyterhub.app")
-        if hasattr(app_module, "JupyterHub"):
-            _start_after_initialize(app_module.JupyterHub, spawner_class)  # type: ignore[union-attr]
-        return
-    _start_in(loop, spawner_class)
+    def begin() -> None:
+        task = asyncio.get_running_loop().create_task(_start_when_configured(spawner_class))
+        _pending.add(task)
+        task.add_done_callback(_pending.discard)
 
-
-def _start_in(loop: asyncio.AbstractEventLoop, spawner_class: Any) -> None:
-    task = loop.create_task(_start_when_configured(spawner_class))
-    _pending.add(task)
-    task.add_done_callback(_pending.discard)
-
-
-def _start_after_initialize(app_class: Any, spawner_class: Any) -> None:
-    """Have the hub load the profiles as soon as it has read its configuration."""
-    initialize = app_class.initialize
-
-    @functools.wraps(initialize)
-    async def initialize_and_start(app: Any, *args: Any, **kwargs: Any) -> Any:
-        result = await initialize(app, *args, **kwargs)
-        _start_in(asyncio.get_running_loop(), spawner_class)
-        return result
-
-    app_class.initialize = initialize_and_start
+    call_when_initialized(begin)
 
 
 _pending: set[asyncio.Task[None]] = set()
 
 
 async def _start_when_configured(spawner_class: Any) -> None:
-    from jupyterhub.app import JupyterHub
-
     # The configuration is read synchronously, so one turn of the loop later it is complete.
     await asyncio.sleep(0)
-    if not JupyterHub.initialized():
+    hub_class = getattr(sys.modules.get("jupyterhub.app"), "JupyterHub", None)
+    if hub_class is None or not hub_class.initialized():
         return
-    app = JupyterHub.instance()
+    app = hub_class.instance()
     configured: Any = app.spawner_class
-    sections: Any = configured.section_names() if hasattr(configured, "section_names") else ()
     if not (isinstance(configured, type) and issubclass(configured, spawner_class)):
         return
-    hub = hub_profiles(app.config, tuple(sections), app.log)
+    hub = hub_profiles(app.config, configured, app.log)
     # Also without sources: SIGHUP requests a reload, and its default action would end the hub.
     hub.service.handle_sighup()
     if hub.has_sources:

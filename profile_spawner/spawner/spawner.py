@@ -2,8 +2,8 @@
 
 The order of a spawn: JupyterHub calls `clear_state` (resets the values of an earlier profile), the hooks,
 `apply_user_options` (the choice is validated and authorised), then `start`: `load_user_options` builds
-the profile and merges it into the traits, KubeSpawner makes the manifest, and `_make_create_pod_request` creates
-the pod and its objects.
+the profile and merges it into the traits, KubeSpawner makes the manifest, `create_pod` creates shared and persistent
+objects and the pod, and `finish_start` creates what the pod owns and waits for the server.
 """
 
 from __future__ import annotations
@@ -11,101 +11,79 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import functools
+import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from jupyterhub.handlers import default_handlers
 from jupyterhub.utils import maybe_future
-from kubespawner import KubeSpawner
-from sqlalchemy.orm import object_session
 from tornado import web
 from traitlets import default, observe
-from traitlets.config.loader import LazyConfigValue
 
-from profile_spawner.errors import BuildError, ParamError, ProfileSpawnerError, shorten
+from profile_spawner.errors import BuildError, ClusterError, ParamError, ProfileSpawnerError, shorten
 from profile_spawner.hub.layers import group_properties, layers_for
 from profile_spawner.hub.settings import HubTraits
-from profile_spawner.page.handlers import routes
+from profile_spawner.kube.cluster import Cluster
+from profile_spawner.kube.identity import ServerIdentity
+from profile_spawner.metrics import SpawnResult, hub_metrics
 from profile_spawner.page.translations import gettext_for
+from profile_spawner.policy.judge import dotted, judge_objects, judge_server, own_names
+from profile_spawner.policy.rules import Case
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.entry import Entry
-from profile_spawner.profiles.selection import Offer, Rejection, Selection, from_form
+from profile_spawner.profiles.resources import KubeObject
+from profile_spawner.profiles.selection import Offer, from_form
 from profile_spawner.profiles.snapshot import Snapshot
-from profile_spawner.texts import Text
+from profile_spawner.profiles.user_text import escape_dollars
+from profile_spawner.texts import Text, said
 
-from .applying import TraitKeeper, apply_build, apply_raw
-from .form import FormMixin, search_profiles
-from .lifecycle import LifecycleMixin
+from .applying import TraitSnapshot, apply_build, apply_raw, evaluated_once
+from .choosing import choose, form_options, is_outdated, link_options
+from .env_order import in_order
+from .form import SpawnForm, expect_rejected, search_profiles
 from .progress import step_text, translated
-from .refusals import from_error, refusal, silent, uncounted
+from .refusals import from_error
+from .seams import UpstreamSpawner, uncounted
 from .shared import SpawnerHub, hub_profiles, start_with_hub
+from .starting import ChosenProfile, Preview, ServerStart
 from .upstream import registry_profile_list
-from .viewing import ViewMixin
+from .viewing import language, remember_handler
+from .waiting import PodWatch
 
 __all__ = ["ProfileSpawner"]
 
-
-@functools.cache
-def _sections_of(cls: type) -> tuple[str, ...]:
-    return tuple(cls.section_names())  # type: ignore[attr-defined]
+_QUIET_SECONDS = 5.0
+"""How long a deleted pod may stay unchanged until the API server is asked for it, in seconds."""
 
 
-@dataclass
-class _Chosen:
-    """The profile and options of this spawn. They belong to one snapshot for the whole spawn."""
-
-    request: Mapping[str, Any]
-    listed: Any
-    snapshot: Snapshot
-    selection: Selection
-    entry: Entry
-    build: ProfileBuild | None = None
-    params: dict[str, Any] = field(default_factory=dict)
-    spawn_id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
-
-
-class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawner):
+class ProfileSpawner(HubTraits, UpstreamSpawner):
     """A KubeSpawner whose profiles come from classes, YAML documents, ConfigMaps and packages.
 
     Everything that works with KubeSpawner works unchanged: `c.KubeSpawner.*` applies, and a plain `profile_list` makes
     the same pods.
     """
 
-    _chosen: _Chosen | None = None
-    _configured_profile_list: Any = None
-    _offers: Mapping[str, Offer] | None = None
+    chosen: ChosenProfile | None = None
+    offers: Mapping[str, Offer] | None = None
     """The profiles of the form that is being parsed."""
+    start_began: float = 0.0
+    """When the current start began, by the clock of the event loop."""
+    _current_start: ServerStart | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._traits_before = TraitKeeper(self)
+        self.trait_snapshot = TraitSnapshot(self)
+        self.good_options: Mapping[str, Any] = dict(self.user_options or {})
         self._steps: list[str] = []
         self._step_known = asyncio.Event()
         self._record: dict[str, Any] = {}
-        self._good_options: Mapping[str, Any] = dict(self.user_options or {})
 
     # ---------------------------------------------------------------------------------------------- configuration
 
-    def _find_my_config(self, cfg: Any) -> Any:
-        """Exclude a long `profile_list` from the copies that traitlets makes of the configuration for every spawner."""
-        config = super()._find_my_config(cfg)
-        configured = config.get("profile_list")
-        if isinstance(configured, LazyConfigValue):
-            # `c.KubeSpawner.profile_list.append(...)`: to KubeSpawner's default, not to the function that is ours.
-            configured = configured.get_value([])
-        if isinstance(configured, list | dict):
-            self._configured_profile_list = configured
-            del config["profile_list"]
-        return config
-
     @observe("handler")
     def _handler_set(self, change: Any) -> None:
-        self.remember_handler(change["new"])
+        remember_handler(change["new"], self.user.name, self.profiles.languages)
 
     @default("profile_list")
     def _default_profile_list(self) -> Any:
@@ -116,25 +94,46 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
     @property
     def profiles(self) -> SpawnerHub:
         """The objects that all spawners of this hub share."""
-        return hub_profiles(self.config, _sections_of(type(self)), self.log)  # type: ignore[arg-type]
+        return hub_profiles(self.config, type(self), self.log)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The hub's view of the cluster."""
+        return self.profiles.cluster(
+            self.api.api_client, self.k8s_api_request_timeout, self.k8s_api_request_retry_timeout
+        )
 
     @property
     def user_info(self) -> UserInfo:
-        """The user, with the groups as they are now."""
+        """The user, with the current groups."""
         groups = getattr(self.user, "groups", None)
         names = frozenset(g.name for g in groups or ())
         return UserInfo(self.user.name, names, bool(getattr(self.user, "admin", False)))
 
-    def _own_profile_list(self) -> tuple[Any, bool]:
+    @property
+    def language(self) -> str:
+        """The language of the request that is being answered, else of the user's last view."""
+        return language(getattr(self.user, "name", ""), self.profiles.languages)
+
+    def say(self, text: str) -> str:
+        """Return a text in the user's language."""
+        return str(said(text, gettext_for(self.language)))
+
+    @property
+    def log_name(self) -> str:
+        """The server, for the log."""
+        return str(self._log_name)
+
+    def own_profile_list(self) -> tuple[Any, bool]:
         """Return the configured `profile_list` and whether it is the hub's one object; `None` without one."""
-        value = self._trait_values.get("profile_list", self._configured_profile_list)
+        value = self.profile_list if self.trait_has_value("profile_list") else self._configured_profile_list
         if value is registry_profile_list:
             return None, True
         return value, value is self._configured_profile_list
 
     async def catalogue(self) -> Snapshot | None:
         """Return the profiles on offer; `None` when this is used as a plain KubeSpawner without any."""
-        listed, shared = self._own_profile_list()
+        listed, shared = self.own_profile_list()
         if callable(listed):
             listed, shared = await maybe_future(listed(self)), False
             if listed is None:
@@ -143,84 +142,34 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             listed = None
         return await self.profiles.catalogue(listed, shared=shared)
 
-    # ---------------------------------------------------------------------------------------------- choosing
+    # ---------------------------------------------------------------------------------------------- form and choice
 
-    async def choose(self, request: Any) -> None:
+    @default("options_form")
+    def _options_form_default(self) -> Any:
+        listed, _ = self.own_profile_list()
+        if not callable(listed) and not listed and not self.profiles.has_sources:
+            return ""
+        return _render_form
+
+    async def apply_choice(self, user_options: Any) -> None:
         """Validate and authorise the user's choice, and keep it for the start.
 
         Raises:
             tornado.web.HTTPError: If the choice is not valid. It is not counted as a failure of the hub.
         """
-        self._chosen = None
-        snapshot = await self.catalogue()
-        if snapshot is None:
-            if isinstance(request, Mapping) and request.get("profile"):
-                self.log.warning("A profile was requested, but no profiles are configured")
-            return
-        result = snapshot.select(request, self.user_info)
-        if isinstance(result, Rejection):
-            raise self._refused(result)
-        result = await self._check_params(snapshot, result)
-        self._good_options = dict(result.user_options)
-        # A hook may change the very dictionary that was chosen from.
-        before, (listed, _) = copy.deepcopy(request), self._own_profile_list()
-        self._chosen = _Chosen(before, listed, snapshot, result, snapshot.entries[result.slug])
+        self.chosen = None
+        self.chosen = await choose(self, user_options)
 
-    def _is_outdated(self, chosen: _Chosen) -> bool:
-        """Tell whether a hook may have changed, since the choice, what KubeSpawner reads only at the start."""
-        listed, shared = self._own_profile_list()
-        # A list of this server's own can have been changed in place.
-        own = not (shared or callable(listed))
-        return own or chosen.listed is not listed or chosen.request != self.user_options
-
-    async def _check_params(self, snapshot: Snapshot, selection: Selection) -> Selection:
-        """Return the choice if the administrator allows what it sets.
-
-        Raises:
-            tornado.web.HTTPError: naming the field and what is allowed.
-        """
-        try:
-            result = snapshot.check_choice(selection, **await self.param_layers()) if snapshot.resolver else selection
-        except ProfileSpawnerError:
-            return selection  # not the user's mistake: the start says what is wrong
-        if isinstance(result, Rejection):
-            raise self._refused(result)
-        return result
-
-    def _refused(self, rejection: Rejection) -> Exception:
-        self._forget_bad_options()
-        self.log.info("Refused options of %s: %s", self._log_name, rejection.message)
-        uncounted(self)
-        return refusal(self.say(rejection.message), reason="invalid_options", log_message=rejection.message)
-
-    def _forget_bad_options(self) -> None:
+    def forget_bad_options(self) -> None:
         """Restore the last valid options: JupyterHub stores the sent options before they are validated."""
         orm_spawner = getattr(self, "orm_spawner", None)
-        if orm_spawner is not None and orm_spawner.user_options != self._good_options:
-            orm_spawner.user_options = dict(self._good_options)
-            self._commit()
+        if orm_spawner is not None and orm_spawner.user_options != self.good_options:
+            orm_spawner.user_options = dict(self.good_options)
+            self.commit()
 
-    def _commit(self) -> None:
-        """Write this spawner's row to the hub's database, without the deprecated `Spawner.db`."""
-        session = object_session(self.orm_spawner)
-        if session is not None:
-            session.commit()
-
-    async def _run_apply_user_options(self, user_options: Any) -> None:
-        if self.apply_user_options is None:
-            await self.choose(user_options)
-        else:
-            await super()._run_apply_user_options(user_options)
-
-    def _options_from_form(self, formdata: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the posted form as `user_options`, unchecked.
-
-        Within `run_options_from_form` and `options_from_query` the fields of all kinds of options are understood;
-        elsewhere, as in KubeSpawner, the lists of choices and their typed texts.
-        """
-        if self._offers is None:
-            return dict(super()._options_from_form(formdata))
-        return from_form(formdata, self._offers)
+    def parse_form(self, formdata: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the posted form as `user_options`, unchecked; `None` outside of the methods below."""
+        return None if self.offers is None else from_form(formdata, self.offers)
 
     def run_options_from_form(self, form_data: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
         """Return the posted form as `user_options`, validated and authorised.
@@ -228,35 +177,8 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         Raises:
             tornado.web.HTTPError: with status 400, which shows the form again, as filled in and with what is wrong.
         """
-        self.expect_rejected()
-        return self._checked_form(form_data)
-
-    async def _checked_form(self, form_data: Mapping[str, Any]) -> dict[str, Any]:
-        options, selection = await self._parse(form_data, super().run_options_from_form)
-        return options if selection is None else dict(selection.user_options)
-
-    async def _parse(
-        self, fields: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], Any]
-    ) -> tuple[dict[str, Any], Selection | None]:
-        """Return the fields as `user_options`, and what they select; nothing where no profiles are configured.
-
-        Args:
-            fields: A posted form, or the query of a link.
-            parse: JupyterHub's method for them, which calls the configured `options_from_form`.
-        """
-        snapshot = await self.catalogue()
-        user = self.user_info
-        self._offers = snapshot.offers_for(user) if snapshot is not None else None
-        try:
-            options = dict(await maybe_future(parse(fields)))
-        finally:
-            self._offers = None
-        if snapshot is None:
-            return options, None
-        result = snapshot.select(options, user)
-        if isinstance(result, Rejection):
-            raise self._back_to_form(options, result)
-        return options, result
+        expect_rejected()
+        return form_options(self, form_data, super().run_options_from_form)
 
     def options_from_query(self, query_data: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
         """Return a link's choice as `user_options`, validated and authorised, or show the form with it filled in.
@@ -267,27 +189,8 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         Raises:
             tornado.web.HTTPError: with status 200 to show the form; with 400 when the link is wrong.
         """
-        self.expect_rejected()
-        return self._checked_query(query_data)
-
-    async def _checked_query(self, query_data: Mapping[str, Any]) -> dict[str, Any]:
-        options, selection = await self._parse(query_data, super().options_from_query)
-        if selection is None:
-            return options
-        chosen = set(selection.user_options) - {"profile"}
-        listed = self.linked_start == "choices" and not selection.typed
-        if self.linked_start == "confirm" or (chosen and not listed) or "profile" not in options:
-            # JupyterHub shows the form when reading a link fails; here nothing is wrong.
-            self.remember_rejected(options, None)
-            raise silent(200, "the link's choice is shown and not started")
-        return dict(selection.user_options)
-
-    def _back_to_form(self, request: Mapping[str, Any], rejection: Rejection) -> web.HTTPError:
-        """Return the exception that shows the form again. The form shows the error of each field."""
-        if self.uses_own_template:
-            return refusal(self.say(rejection.message), reason="invalid_options", log_message=rejection.message)
-        self.remember_rejected(request, rejection)
-        return silent(400, rejection.message)
+        expect_rejected()
+        return link_options(self, query_data, super().options_from_query)
 
     # ---------------------------------------------------------------------------------------------- building
 
@@ -309,51 +212,50 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         Raises:
             tornado.web.HTTPError: If the user's choice or the profile is wrong. It is also a `ValueError`.
         """
-        self._begun = asyncio.get_running_loop().time()
-        self._traits_before.restore()
+        self.start_began = asyncio.get_running_loop().time()
+        self._current_start = None
+        self.trait_snapshot.restore()
         try:
-            chosen = self._chosen
-            if chosen is None or self._is_outdated(chosen):
-                await self.choose(self.user_options)
-                chosen = self._chosen
-            if chosen is not None:
-                await self._apply(chosen)
+            if self.chosen is None or is_outdated(self, self.chosen):
+                await self.apply_choice(self.user_options)
+            if self.chosen is not None:
+                await self._apply(self.chosen)
         finally:
             self._step_known.set()
 
-    async def _apply(self, chosen: _Chosen) -> None:
+    async def _apply(self, chosen: ChosenProfile) -> None:
         entry = chosen.entry
         try:
             if entry.raw is not None:
-                apply_raw(self, self._traits_before, entry, chosen.selection)
+                apply_raw(self, self.trait_snapshot, entry, chosen.selection)
             else:
                 context = self.server_context(chosen.spawn_id)
                 layers = await self.param_layers() if chosen.snapshot.resolver is not None else {}
                 chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
                 chosen.params = chosen.snapshot.record(chosen.selection, **layers)
                 self._warn_of_params(chosen.params)
-                apply_build(self, self._traits_before, entry, chosen.build)
+                apply_build(self, self.trait_snapshot, entry, chosen.build)
             self._look_for_claim()
         except web.HTTPError:
             raise
         except Exception as e:  # an author's code may raise anything
-            self._traits_before.restore()
+            self.trait_snapshot.restore()
             trips = "KubeSpawner cannot make a pod of it: " if entry.raw is not None else ""
             text = f"{trips}{type(e).__name__}: {shorten(str(e), 300)}"
             known = e if isinstance(e, ProfileSpawnerError) else None
             error = known or BuildError(text, profile=entry.slug, origin=entry.origin)
-            self.log.error("%s cannot be started: %s", self._log_name, error, exc_info=known is None)
+            self.log.error("%s cannot be started: %s", self.log_name, error, exc_info=known is None)
             uncounted(self)
             raise from_error(error, entry.offer.display_name, self.say) from error
         self._tell_steps(chosen)
 
     def _look_for_claim(self) -> None:
         """Make KubeSpawner create its claim if the profile changes the claim's namespace or name."""
-        before = self._traits_before
+        before = self.trait_snapshot
         if (self.namespace, self.pvc_name) != (before.original("namespace"), before.original("pvc_name")):
             before.save("pvc_name")
             before.save("_pvc_exists")
-            self._pvc_exists = False
+            self.forget_claim()
 
     async def param_layers(self) -> dict[str, Any]:
         """Return the layers of param values that apply to this server, and its facts, as the resolver takes them.
@@ -379,21 +281,206 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         """Log params without a usable value. The profile works without them."""
         for name, one in record.items():
             if one.get("error"):
-                self.log.warning("%s has no %s: %s", self._log_name, name, one["error"])
+                self.log.warning("%s has no %s: %s", self.log_name, name, one["error"])
 
-    def _tell_steps(self, chosen: _Chosen) -> None:
+    def _tell_steps(self, chosen: ChosenProfile) -> None:
         name = chosen.entry.offer.display_name
         steps = chosen.build.steps if chosen.build is not None else ()
         self._steps = [step_text(step, name) for step in steps] or [Text("Preparing %(name)s", name=name)]
 
+    # ---------------------------------------------------------------------------------------------- the pod
+
+    def get_env(self) -> dict[str, Any]:
+        """Return the server's environment. In a typed image, which KubeSpawner writes into it, nothing is replaced."""
+        env: dict[str, Any] = super().get_env()
+        if self.chosen is not None and self.chosen.selection.typed and "$(" in self.image:
+            for name in ("JUPYTER_IMAGE", "JUPYTER_IMAGE_SPEC"):
+                if env.get(name) == self.image:
+                    env[name] = escape_dollars(self.image)
+        return env
+
+    async def get_pod_manifest(self) -> Any:
+        """Return the pod as KubeSpawner makes it.
+
+        Raises:
+            tornado.web.HTTPError: If KubeSpawner cannot make a pod of the profile, or a profile that is data changes
+                what its source may not change.
+        """
+        chosen = self.chosen
+        rights = self.profiles.data_rights(chosen.entry) if chosen is not None else None
+        own = None
+        try:
+            if rights is None:
+                pod = await super().get_pod_manifest()
+            else:
+                with evaluated_once(self) as again:
+                    pod = await super().get_pod_manifest()
+                    with self.trait_snapshot.undone(), again():
+                        own = await super().get_pod_manifest()
+        except (TypeError, ValueError, KeyError, AttributeError) as e:
+            if chosen is None:
+                raise
+            text = f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {shorten(str(e), 300)}"
+            error = BuildError(text, profile=chosen.entry.slug, origin=chosen.entry.origin)
+            raise self.answer_to(error) from error
+        if chosen is not None and chosen.selection.typed:
+            container = pod.spec.containers[0]
+            container.env = in_order(container.env or ())
+        if chosen is not None and rights is not None:
+            self._judge(chosen, own, pod, rights)
+        return pod
+
+    def _judge(self, chosen: ChosenProfile, own: Any, pod: Any, rights: DataPolicy) -> None:
+        """Compare the pod of a profile that is data with the hub's own pod.
+
+        Raises:
+            tornado.web.HTTPError: naming everything that its source may not change.
+        """
+        objects, before = self.current_start.objects, self.trait_snapshot
+        case = Case(
+            rights=rights,
+            namespace=self.namespace,
+            own=own_names(objects, chosen.build.secrets if chosen.build is not None else ()),
+            claim_prefix=before.original("pvc_name_template").partition("{")[0],
+        )
+        changed = judge_server(self.as_json(own), self.as_json(pod), before.changed(), case)
+        refusals = (*changed, *judge_objects(objects, case))
+        if refusals:
+            first, *others = refusals
+            error = first.problem(chosen.entry.slug, chosen.entry.origin, dotted(first.path))
+            if others:
+                also = ", ".join(f"{dotted(r.path)} ({r.value})" if r.value else dotted(r.path) for r in others)
+                error.message += f"; refused as well: {shorten(also, 1000)}"
+            raise self.answer_to(error) from error
+
+    async def preview(self) -> Preview:
+        """Return what a start would create now, checked as at the start. Nothing is created and no API call is made.
+
+        Raises:
+            ProfileSpawnerError: If the policy does not allow what the profile asks for.
+            tornado.web.HTTPError: If the choice or the profile is wrong.
+        """
+        await self.load_user_options()
+        start = self.current_start
+        pod = await self.get_pod_manifest()
+        missing: tuple[ProfileSpawnerError, ...] = ()
+        if self.modify_pod_hook:
+            try:
+                pod = await maybe_future(self.modify_pod_hook(self, pod))
+            except Exception as e:  # noqa: BLE001 - it may need what only a running hub has
+                text = f"modify_pod_hook fails outside of the hub, so what it does is missing: {type(e).__name__}: {e}"
+                missing = (ProfileSpawnerError(text),)
+        body = start.check(pod)
+        manifests = [self.cluster.manifest(start.identity, item) for item in start.objects]
+        if self.storage_pvc_ensure:
+            manifests.insert(0, self.as_json(self.get_pvc_manifest()))
+        return Preview(body, tuple(manifests), tuple(start.objects), missing)
+
+    # ---------------------------------------------------------------------------------------------- starting
+
+    def identity(self, spawn_id: str = "") -> ServerIdentity:
+        """Return the server's identity for labels and names.
+
+        Args:
+            spawn_id: Identifies the start; that of the chosen profile by default.
+        """
+        chosen = self.chosen
+        return ServerIdentity(
+            hub=self.hub_id,
+            user=self.user.name,
+            server=self.name,
+            namespace=self.namespace,
+            pod_name=self.pod_name,
+            spawn_id=spawn_id or (chosen.spawn_id if chosen else uuid.uuid4().hex[:16]),
+            profile=chosen.entry.slug if chosen else "",
+            generation=str(chosen.snapshot.generation) if chosen else "",
+            digest=chosen.entry.digest if chosen else "",
+            params=chosen.params if chosen else {},
+        )
+
+    @property
+    def current_start(self) -> ServerStart:
+        """The start that has begun with the last `load_user_options`."""
+        if self._current_start is None:
+            self._current_start = ServerStart(self)
+        return self._current_start
+
+    def start(self) -> asyncio.Future[Any]:
+        """Start the server as KubeSpawner does, and count the result."""
+        return asyncio.ensure_future(self._counted(super().start()))
+
+    async def _counted(self, started: Awaitable[Any]) -> Any:
+        result: SpawnResult = "failure"
+        try:
+            address = await started
+            result = "success"
+        except Exception as e:  # noqa: BLE001 - raised again
+            # KubeSpawner stops the server after a failure. If that fails, too, the first failure is the reason.
+            why = self.current_start.failure or e
+            if isinstance(why, web.HTTPError) and why.status_code < 500:
+                result = "refused"
+            raise why from e.__cause__
+        else:
+            return address
+        finally:
+            hub_metrics().spawned(self.chosen.entry.slug if self.chosen is not None else "", result)
+
+    async def begin_writing(self) -> None:
+        """Check and record what this start will create, before its first object is created."""
+        await self.current_start.begin_writing()
+
+    async def create_pod(self, pod: Any) -> None:
+        """Create the pod of this start, and the objects that must exist before it."""
+        await self.current_start.create_pod(pod)
+
+    async def create_owned(self, item: KubeObject, pod_uid: str) -> None:
+        """Create an object that the pod of this start owns; `pod_uid` counts if the pod is not known."""
+        await self.current_start.create_owned(item, pod_uid)
+
+    async def finish_start(self, pod: Any, configured: Callable[[Any, Any], Any] | None) -> None:
+        """Create the rest, call the administrator's `after_pod_created_hook`, and wait until the server answers."""
+        await self.current_start.finish(pod, configured)
+
+    def keep_house(self) -> None:
+        """Remove unused objects in this server's namespace from now on."""
+        if self.cluster is not None:
+            self.profiles.housekeeping(self.api.api_client).watch(self.namespace)
+
+    def answer_to(self, error: ProfileSpawnerError) -> Exception:
+        """Log the error and return the exception for the user. Only cluster errors count as failures of the hub."""
+        self.log.error("%s could not be started: %s", self.log_name, error)
+        if not (isinstance(error, ClusterError) and error.blame == "cluster"):
+            uncounted(self)
+        chosen = self.chosen
+        name = chosen.entry.offer.display_name if chosen is not None else self.say(Text("The server"))
+        return from_error(error, name, self.say)
+
     # ---------------------------------------------------------------------------------------------- state
+
+    def record_start(self, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
+        """Write what a start will create to the hub's database, so that it is found after a restart of the hub."""
+        chosen = self.chosen
+        self._record = {
+            "hub": identity.hub,
+            "spawn_id": identity.spawn_id,
+            "profile": identity.profile,
+            "generation": chosen.snapshot.generation if chosen else 0,
+            "digest": identity.digest,
+            "objects": [[o.api_version, o.kind, o.name, o.lifetime.value] for o in objects],
+            "params": identity.params,
+            "before": self.trait_snapshot.saved("namespace", "pvc_name", "_pvc_exists"),
+        }
+        if getattr(self, "orm_spawner", None) is not None:
+            self.orm_spawner.state = self.get_state()
+            self.commit()
 
     def clear_state(self) -> None:
         """Forget the stopped server: its choice, and every value that its profile set."""
-        if hasattr(self, "_traits_before"):
-            self._traits_before.restore()
+        if hasattr(self, "trait_snapshot"):
+            self.trait_snapshot.restore()
         super().clear_state()
-        self._chosen = None
+        self.chosen = None
+        self._current_start = None
         self._record = {}
         self._steps = []
         self._step_known = asyncio.Event()
@@ -413,9 +500,7 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
         before = dict(self._record.get("before") or {})
         if not self.remember_pvc_name:
             before = {name: value for name, value in before.items() if name == "namespace"}
-        self._traits_before.load(before)
-
-    # ---------------------------------------------------------------------------------------------- progress
+        self.trait_snapshot.load(before)
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the steps of the profile, then the events of the pod in plain words."""
@@ -427,7 +512,76 @@ class ProfileSpawner(ViewMixin, FormMixin, LifecycleMixin, HubTraits, KubeSpawne
             async for event in translated(events, gettext_for(self.language)):
                 yield event
 
+    # ---------------------------------------------------------------------------------------------- running, stopping
 
-# JupyterHub reads its own list of handlers when it has imported the spawner's class and read its configuration.
-default_handlers.extend(routes(search_profiles))
+    async def poll(self) -> int | None:
+        """Return `None` if the server runs. An unavailable API server does not mean that the server has stopped.
+
+        JupyterHub calls this when it starts, and stops servers for which it gets no answer. So this waits.
+        """
+        pause = 0.5
+        while True:
+            try:
+                await self._start_watching_pods()
+            except web.HTTPError as e:
+                if e.status_code != 503 or not self.is_starting_hub:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 15.0)
+            else:
+                status: int | None = await super().poll()
+                return status
+
+    async def stop(self, now: bool = False) -> None:
+        """Delete the server's pod and wait until it is gone. Other pods with the same name are not deleted."""
+        await self._start_watching_pods()
+        identity = self.identity(self._record.get("spawn_id", ""))
+        pod = self.pod_reflector.pods.get(self.pod_key)
+        if pod is not None and identity.owns_pod(pod) == "foreign" and not identity.started(pod):
+            self.log.warning("Pod %s belongs to another server or program; it is left alone", self.pod_key)
+            return
+        grace = 0 if now else self.delete_grace_period
+        uid = pod["metadata"]["uid"] if pod is not None else None
+        await self.cluster.delete_pod(identity, self.namespace, grace, uid=uid)
+        if uid is not None:
+            await self._wait_until_gone(uid, quiet=0.5 if now else _QUIET_SECONDS)
+        self.chosen = None
+
+    async def _wait_until_gone(self, uid: str, quiet: float) -> None:
+        """Wait until the pod with this UID is gone; ask the API server if nothing is heard of it for a time.
+
+        Raises:
+            TimeoutError: If it is still there after `start_timeout` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.start_timeout
+        watch: PodWatch = self.pod_reflector
+        while (watch.pods.get(self.pod_key) or {"metadata": {}})["metadata"].get("uid") == uid:
+            left = deadline - loop.time()
+            if left <= 0:
+                raise TimeoutError(f"pod {self.pod_key} did not disappear in {self.start_timeout} seconds")
+            if not await watch.changed(self.pod_key, min(quiet, left)):
+                with contextlib.suppress(ClusterError):  # then the watch reports it later
+                    found = await self.cluster.find_pod(self.namespace, self.pod_name)
+                    if found is None or found["metadata"]["uid"] != uid:
+                        watch.hide(self.pod_key, uid)
+
+    async def delete_forever(self) -> None:
+        """Delete the user's persistent objects if the user (not only a server) is deleted and `delete_pvc` is on."""
+        await super().delete_forever()
+        if self.delete_pvc and not self.name and self.profiles.has_sources:
+            deleted = await self.cluster.delete_kept(self.identity())
+            if deleted:
+                self.log.info("Deleted %d volume claims of %s", deleted, self.log_name)
+
+
+async def _render_form(spawner: ProfileSpawner) -> str:
+    """Return the form's HTML; called by JupyterHub for every view of the page."""
+    return await SpawnForm(spawner).render()
+
+
+if "jupyterhub.handlers" in sys.modules:  # in a hub, which has imported its handlers before its spawner
+    from profile_spawner.page.handlers import add_handlers
+
+    add_handlers(search_profiles)
 start_with_hub(ProfileSpawner)

@@ -1,8 +1,7 @@
-"""Waits for events, instead of polling with growing, random pauses.
+"""Watches pods and events, and asks servers whether they answer.
 
-KubeSpawner and JupyterHub poll until a pod runs and its server answers. This polling delays users by a second or more.
-Here the existing pod reflector wakes the waiting tasks, and the server is asked directly. There are no additional calls
-to the API server.
+KubeSpawner and JupyterHub poll until a pod runs and its server answers, with pauses of a second and more. Here the
+watch of the pods wakes the tasks that wait for a pod, and the server is asked directly.
 """
 
 from __future__ import annotations
@@ -12,114 +11,137 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlparse
 
+from kubespawner.reflector import ResourceReflector
 from kubespawner.spawner import EventReflector, PodReflector
 
-__all__ = ["NotifyingPodReflector", "PodEventReflector", "server_answers"]
+from profile_spawner.errors import ClusterError
+from profile_spawner.kube.watching import ObjectWatch
+
+__all__ = ["EventWatch", "PodWatch", "server_answers"]
 
 
-class _Observed(dict[str, Any]):
-    """A dictionary that reports which of its keys change."""
+class _Watch(ResourceReflector):
+    """A reflector of KubeSpawner that never gives up and reports every change.
 
-    def __init__(self, values: Any, changed: Callable[[str], None]) -> None:
-        super().__init__(values)
-        self._changed = changed
+    KubeSpawner's own reflector ends when the API server is away for a minute, and with it the hub or every later start.
+    """
 
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        self._changed(key)
+    _watch: ObjectWatch
 
-    def pop(self, key: str, *default: Any) -> Any:
-        """Remove a key and report it."""
-        value = super().pop(key, *default)
-        self._changed(key)
-        return value
+    async def start(self) -> None:
+        """Begin to watch. Does not wait for the first list: `ready` does."""
+        namespace = "" if self.omit_namespace else f"/namespaces/{self.namespace}"
+        self._watch = ObjectWatch(
+            self.api.api_client,
+            f"/api/v1{namespace}/{self.kind}",
+            what=self.kind,
+            selector=self.label_selector,
+            field_selector=self.field_selector,
+            log=self.log,
+            seconds=min(self.timeout_seconds, self.restart_seconds),
+        )
+        self.resources = self._watch.found
+        self.watch_task = asyncio.create_task(self._watch.follow(self.take_note, self._report))
+        self.first_load_future.set_result(None)
 
+    async def ready(self) -> None:
+        """Wait until the objects have been listed once.
 
-class NotifyingPodReflector(PodReflector):
-    """KubeSpawner's pod reflector. It also wakes the tasks that wait for a change of one pod."""
-
-    _resources: _Observed | None = None
-    _waiting: dict[str, set[asyncio.Future[None]]] | None = None
-
-    @property
-    def resources(self) -> dict[str, Any]:
-        """The pods by `namespace/name`."""
-        if self._resources is None:
-            self._resources = _Observed({}, self._notify)
-        return self._resources
-
-    @resources.setter
-    def resources(self, value: dict[str, Any]) -> None:
-        self._resources = _Observed(value, self._notify)
-        for key in list(self._waiting or ()):
-            self._notify(key)
-
-    def _notify(self, key: str) -> None:
-        for waiter in (self._waiting or {}).pop(key, ()):
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def changed(self, key: str, timeout: float) -> None:
-        """Wait until a pod changes, or all are listed anew, at most `timeout` seconds.
-
-        Args:
-            key: The pod, as `namespace/name`. Tasks that wait for another pod are not woken. Otherwise, with a
-                thousand starting servers, each task would wake a thousand times.
-            timeout: In seconds.
+        Raises:
+            ClusterError: If the API server refuses or does not answer.
         """
-        if self._waiting is None:
-            self._waiting = {}
+        await self._watch.ready()
+
+    async def stop(self) -> None:
+        """End the watch."""
+        if self.watch_task is not None:
+            self.watch_task.cancel()
+            await asyncio.wait([self.watch_task])
+
+    def take_note(self, key: str | None) -> None:
+        """React to a change of one object (`namespace/name`), or with `None` of any number of objects."""
+        raise NotImplementedError
+
+    def _report(self, error: ClusterError | None) -> None:
+        if error is not None:
+            self.log.error("The %s cannot be watched; it is tried again: %s", self.kind, error)
+
+
+class PodWatch(_Watch, PodReflector):
+    """The pods. Wakes the tasks that wait for a change of one pod."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waiting: dict[str, set[asyncio.Future[bool]]] = {}
+
+    def take_note(self, key: str | None) -> None:
+        """Wake the tasks that wait for a pod, or with `None` all."""
+        for changed in list(self._waiting) if key is None else (key,):
+            for waiter in self._waiting.pop(changed, ()):
+                if not waiter.done():
+                    waiter.set_result(True)
+
+    def show(self, pod: Mapping[str, Any]) -> None:
+        """Show a pod as the API server has just returned it, until the watch reports it."""
+        metadata = pod["metadata"]
+        key = f"{metadata['namespace']}/{metadata['name']}"
+        if key not in self.resources or self.resources[key]["metadata"]["uid"] != metadata["uid"]:
+            self.resources[key] = pod
+            self.take_note(key)
+
+    def hide(self, key: str, uid: str) -> None:
+        """Remove a pod that the API server does not have any more, before the watch reports it."""
+        if key in self.resources and self.resources[key]["metadata"]["uid"] == uid:
+            del self.resources[key]
+            self.take_note(key)
+
+    async def changed(self, key: str, timeout: float) -> bool:
+        """Wait until a pod changes, or all are listed anew; return whether it did within `timeout` seconds.
+
+        Tasks that wait for another pod are not woken. Otherwise, with a thousand starting servers, each task would wake
+        a thousand times.
+        """
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, set()).add(waiter)
         try:
-            await asyncio.wait([waiter], timeout=timeout)
+            done, _ = await asyncio.wait([waiter], timeout=timeout)
         finally:
             others = self._waiting.get(key, set())
             others.discard(waiter)
             if not others:
                 self._waiting.pop(key, None)
+        return bool(done)
 
 
 _READ_BY_KUBESPAWNER = {"type": "", "message": "", "lastTimestamp": None, "eventTime": None}
 
 
-class PodEventReflector(EventReflector):
-    """KubeSpawner's event reflector, which finds the events of one pod without a look at all others.
+class EventWatch(_Watch, EventReflector):
+    """The events, sorted by pod, so that the events of one pod are found without a search in all others.
 
     It takes any event that the API server stores: neither a time, a type, a message nor the name of the object is
     required there, and one event without them would otherwise end starts.
     """
 
-    _resources: _Observed | None = None
-    _by_pod: dict[str, dict[str, Any]] | None = None
-    _pods: dict[str, str] | None = None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._by_pod: dict[str, dict[str, Any]] = {}
+        self._pods: dict[str, str] = {}
 
-    @property
-    def resources(self) -> dict[str, Any]:
-        """The events by `namespace/name`."""
-        if self._resources is None:
-            self.resources = {}
-        assert self._resources is not None
-        return self._resources
-
-    @resources.setter
-    def resources(self, value: dict[str, Any]) -> None:
-        self._resources = _Observed(value, self._sort_in)
-        self._by_pod, self._pods = {}, {}
-        for key in value:
-            self._sort_in(key)
-
-    def _sort_in(self, key: str) -> None:
-        assert self._resources is not None
-        assert self._by_pod is not None
-        assert self._pods is not None
+    def take_note(self, key: str | None) -> None:
+        """Sort in one event, or with `None` all."""
+        if key is None:
+            self._by_pod, self._pods = {}, {}
+            for one in self.resources:
+                self.take_note(one)
+            return
         before = self._pods.pop(key, None)
         if before is not None:
             known = self._by_pod[before]
             del known[key]
             if not known:
                 del self._by_pod[before]
-        event = self._resources.get(key)
+        event = self.resources.get(key)
         if event is not None:
             involved = event.get("involvedObject") or {}
             pod = f"{involved.get('namespace') or key.partition('/')[0]}/{involved.get('name')}"
@@ -133,7 +155,7 @@ class PodEventReflector(EventReflector):
 
     def of(self, pod: str) -> list[Any]:
         """Return the events of a pod, given as `namespace/name`, the latest one last."""
-        return sorted((self._by_pod or {}).get(pod, {}).values(), key=_time_of)
+        return sorted(self._by_pod.get(pod, {}).values(), key=_time_of)
 
 
 def _time_of(event: Mapping[str, Any]) -> str:

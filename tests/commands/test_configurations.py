@@ -465,7 +465,7 @@ async def _run(*command: object) -> str:
 def test_explain_reads_the_state_that_the_hub_keeps(run, write):
     """From the database or from JupyterHub's API."""
     record = {"lab/threads": {"name": "lab/threads", "value": 3, "layer": "user", "source": "ada", "origin": None,
-                              "merged": False, "shadowed": []}}  # fmt: skip
+                              "merged": False, "overridden": []}}  # fmt: skip
     state = {"pod_name": "jupyter-ada", "profile_spawner": {"params": record}}
     for content in (state, {"name": "", "state": state}):
         (found,) = run.json("explain", "--record", write("state.json", json.dumps(content)))

@@ -185,7 +185,7 @@ def test_explain_says_layer_file_and_line_and_what_is_hidden(run, write):
     threads = found["lab/threads"]
     assert (threads["value"], threads["layer"], threads["source"]) == (6, "groups", "gpu")
     assert threads["origin"] == f"{config}:7"
-    assert [(s["layer"], s["value"]) for s in threads["shadowed"]] == [("global", 2), ("default", 1)]
+    assert [(s["layer"], s["value"]) for s in threads["overridden"]] == [("global", 2), ("default", 1)]
     assert found["course/name"]["origin"] == f"{config}:8"
     (ceiled,) = run.json(*words, "-o", "lab/threads=8", "--param", "lab/threads")
     assert (ceiled["value"], ceiled["layer"], ceiled["origin"]) == (6, "enforced", f"{config}:5")

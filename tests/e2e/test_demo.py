@@ -347,7 +347,7 @@ async def test_a_number_on_the_page_is_a_param_of_the_server(page: Any, demo: De
     record = json.loads(pod["metadata"]["annotations"]["profile-spawner/params"])
     assert (record["lab/threads"]["value"], record["lab/threads"]["layer"]) == (3, "spawn")
     assert record["course/name"]["source"] == "global"
-    assert record["lab/threads"]["shadowed"][0]["source"] == "global"
+    assert record["lab/threads"]["overridden"][0]["source"] == "global"
     explained = await _explained(demo, pod["metadata"]["name"])
     assert {one["name"]: one["value"] for one in explained} == {name: one["value"] for name, one in record.items()}
     await stop_server(page, demo)

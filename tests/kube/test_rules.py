@@ -125,9 +125,6 @@ def test_a_right_pod_has_no_problems():
         (f"{CONTAINER}.resources.limits.gpu", 1, "limits.gpu: is not a resource"),
         (f"{CONTAINER}.resources.limits", {"nvidia.com/gpu": "0.5"}, "0.5 must be an integer"),
         (f"{CONTAINER}.resources.limits", {}, "requests.nvidia.com/gpu: must be equal to the limit"),
-        (f"{CONTAINER}.livenessProbe", {"periodSeconds": 5}, "livenessProbe: must have exactly one of exec"),
-        (f"{CONTAINER}.securityContext.runAsUser", -1, "must be between 0"),
-        (f"{CONTAINER}.securityContext.privileged", True, "privileged needs allowPrivilegeEscalation"),
         # Volumes and mounts.
         ("spec.volumes[2].name", "home", "spec.volumes[2].name: 'home' is used twice"),
         ("spec.volumes[2].name", "Home", "'Home' must be lower-case"),
@@ -148,16 +145,6 @@ def test_a_right_pod_has_no_problems():
         ("spec.tolerations[1].key", "", "must be Exists without a key"),
         ("spec.tolerations[0].effect", "NoStart", "'NoStart' must be one of"),
         ("spec.tolerations[1].operator", "Is", "'Is' must be one of Equal, Exists"),
-        (
-            "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight",
-            0,
-            "0 must be between 1 and 100",
-        ),
-        (
-            "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0]",
-            {"key": "a", "operator": "In"},
-            "values: is required with operator In",
-        ),
     ],
 )
 def test_each_mistake_is_found_with_its_path(path, value, found):
@@ -193,12 +180,10 @@ DEPLOYMENT = {
 
 
 def test_templates_of_pods_are_checked_as_pods():
-    """With their selector."""
+    """In the objects that have one."""
     assert problems_of(DEPLOYMENT) == []
     (problem,) = problems_of(changed(DEPLOYMENT, "spec.template.spec.containers[0].image", ""))
     assert problem.path == "spec.template.spec.containers[0].image"
-    (problem,) = problems_of(changed(DEPLOYMENT, "spec.selector.matchLabels.app", "web"))
-    assert "lacks the label 'app' of the selector" in problem.message
 
 
 def test_claims_of_a_stateful_set_are_volumes_of_its_pods():

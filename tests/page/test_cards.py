@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.page.cards import Wants, badges_for, card_of, option_badges
-from profile_spawner.page.decks import Decks
+from profile_spawner.page.card_list import CardLists
+from profile_spawner.page.cards import GpuDemand, badges_for, card_of, option_badges
 from profile_spawner.page.render import PageRenderer, PageRequest
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.entry import Entry
@@ -114,9 +114,9 @@ def test_strange_values_cost_no_page(value: Any) -> None:
 def test_what_is_scarce_is_known() -> None:
     """The page can ask how many there are of what a profile needs, on the nodes that it selects."""
     effective = {"extra_resource_limits": {GPU: "2"}, "node_selector": {"b": "1", "a": "2"}}
-    assert Wants.of(effective) == Wants(GPU, 2, (("a", "2"), ("b", "1")))
-    assert Wants.of({"extra_resource_limits": {"memory": "2"}}) is None
-    assert Wants.of({}) is None
+    assert GpuDemand.of(effective) == GpuDemand(GPU, 2, (("a", "2"), ("b", "1")))
+    assert GpuDemand.of({"extra_resource_limits": {"memory": "2"}}) is None
+    assert GpuDemand.of({}) is None
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ async def test_each_category_is_one_section(configured: tuple[str, ...], expecte
     categories = {"a": "", "b": "Lab", "c": "Desk", "d": "", "e": "Lab"}
     entries = [Entry(offer=Offer(slug, slug), category=category) for slug, category in categories.items()]
     snapshot = Snapshot(entries)
-    deck = await Decks(snapshot, configured).deck(snapshot, ADA)
-    markup = PageRenderer().render(PageRequest(cards=deck))
-    headings = [(name, "".join(c.offer.slug for c in deck if c.category == name)) for name, _ in expected]
+    cards = await (await CardLists(configured).of(snapshot, ADA)).first(None)
+    markup = PageRenderer().render(PageRequest(cards=cards))
+    headings = [(name, "".join(c.offer.slug for c in cards if c.category == name)) for name, _ in expected]
     assert headings == expected
-    assert "".join(c.offer.slug for c in deck) == "".join(slugs for _, slugs in expected)
+    assert "".join(c.offer.slug for c in cards) == "".join(slugs for _, slugs in expected)
     assert markup.count('class="ps-category"') == 2
 
 
@@ -145,15 +145,15 @@ async def test_searching_finds_what_is_not_on_the_page() -> None:
     entries = [Entry(offer=Offer(f"p{n}", f"Profile {n}"), tags=("even",) if n % 2 == 0 else ()) for n in range(600)]
     entries[77] = Entry(offer=Offer("gpu", "Big"), effective={"extra_resource_limits": {GPU: "2"}})
     snapshot = Snapshot(entries)
-    decks = Decks(snapshot)
-    deck = await decks.deck(snapshot, ADA)
-    assert len(await decks.search(deck, [])) == 600
-    assert await decks.search(deck, ["2", "gpus"]) == [77]
-    assert await decks.search(deck, ["598", "even"]) == [598]
-    assert await decks.search(deck, ["nothing"]) == []
+    lists = CardLists()
+    cards = await lists.of(snapshot, ADA)
+    assert len(await lists.search(cards, [])) == 600
+    assert await lists.search(cards, ["2", "gpus"]) == [77]
+    assert await lists.search(cards, ["598", "even"]) == [598]
+    assert await lists.search(cards, ["nothing"]) == []
 
 
-async def test_users_share_a_deck_only_when_every_rule_agrees() -> None:
+async def test_users_share_cards_only_when_every_rule_agrees() -> None:
     """Neither a group, nor a name, nor a hook, of profile, option or choice, lets two users share what differs."""
     rules: list[dict[str, Any]] = [
         {"allowed_groups": ["g"]},
@@ -168,9 +168,10 @@ async def test_users_share_a_deck_only_when_every_rule_agrees() -> None:
             {"o": {"choices": {"open": {}}, "unlisted_choice": {"enabled": True, **rule}}},
         ):
             snapshot = Snapshot([Entry(offer=Offer("p", "P", options=parse_options(options, profile="p")))])
-            decks = Decks(snapshot)
-            decks_of = [await decks.deck(snapshot, user) for user in (eve, ADA, bob)]
-            assert decks_of[0] is not decks_of[1], options
-            assert decks_of[1] is decks_of[2]
-            assert len(decks_of[1][0].offer.options) <= len(decks_of[0][0].offer.options)
-            assert decks_of[0][0].offer != decks_of[1][0].offer
+            lists = CardLists()
+            of_eve, of_ada, of_bob = [await lists.of(snapshot, user) for user in (eve, ADA, bob)]
+            assert of_eve is not of_ada, options
+            assert of_ada is of_bob
+            [hers], [others] = await of_eve.first(None), await of_ada.first(None)
+            assert len(others.offer.options) <= len(hers.offer.options)
+            assert hers.offer != others.offer

@@ -30,15 +30,16 @@ def snapshot(title: str, count: int = 30, **more: Any) -> Snapshot:
 
 
 async def test_nothing_outlives_its_snapshot() -> None:
-    """Decks, markup and the personal cards of a snapshot go with it."""
+    """Lists, markup and the personal cards of a snapshot go with it."""
     pages = HubPages(SETTINGS, logging.getLogger(__name__))
     resolver = Resolver({"a": Param("a", schema={"type": "string"})}, {})
     old = snapshot("Old", resolver=resolver)
     for name in ("ada", "bob"):
         viewer = Viewer(UserInfo(name), layers={"user": {"a": name}})
-        pages.renderer.render(PageRequest(cards=await pages.deck(old, viewer)))
+        cards = await pages.card_list(old, viewer)
+        pages.renderer.render(PageRequest(cards=await cards.first(None), cache=cards.pages))
     gone = weakref.ref(old)
-    del old
+    del old, cards
     gc.collect()
     assert gone() is None
 

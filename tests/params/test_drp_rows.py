@@ -9,7 +9,8 @@ import pytest
 
 from profile_spawner.errors import Origin, ParamError
 from profile_spawner.params.definition import MISSING, Param, SecretRef, thaw
-from profile_spawner.params.layers import Collection, Resolved, Resolver
+from profile_spawner.params.evaluator import Resolved
+from profile_spawner.params.layers import Collection, Resolver
 from tests.documentation import ROOT
 
 PAGE = (ROOT / "docs" / "params.md").read_text()
@@ -40,14 +41,14 @@ def test_profiles_of_the_machine_come_in_the_order_of_the_list() -> None:
     """The chosen one is the head of the list, those that the administrator assigned follow."""
     found = resolve(col("lab"), col("one", 1), col("two", 2), profile="lab", assigned=["two", "one"])
     assert found["a"] == 2
-    assert [s.value for s in found.explain("a").shadowed] == [1]
+    assert [s.value for s in found.explain("a").overridden] == [1]
 
 
 def test_a_profile_comes_with_its_nested_ones_before_the_next_in_the_list() -> None:
     """Own params, then nested ones, then the next profile."""
     collections = [col("first", MISSING, "nested"), col("nested", "nested"), col("second", "second")]
     found = resolve(*collections, profile="first", assigned=["second"])
-    assert (found["a"], found.explain("a").shadowed[0].value) == ("nested", "second")
+    assert (found["a"], found.explain("a").overridden[0].value) == ("nested", "second")
 
 
 def test_work_order_params_stand_below_profiles_and_above_stages() -> None:
@@ -61,7 +62,7 @@ def test_stage_params_come_before_stage_profiles() -> None:
     """A group's own values, then the collections that it takes on, in order."""
     collections = [col("one", 1), col("two", 2)]
     found = resolve(*collections, groups=[("stage", {"a": "own"}, ["one", "two"])])
-    assert [found["a"], *[s.value for s in found.explain("a").shadowed]] == ["own", 1, 2]
+    assert [found["a"], *[s.value for s in found.explain("a").overridden]] == ["own", 1, 2]
 
 
 def test_global_comes_after_everything_else() -> None:
@@ -151,13 +152,13 @@ def test_only_a_defined_param_is_composed() -> None:
 def test_the_aggregate_of_one_param_includes_the_default() -> None:
     """The full chain, as `explain` shows it."""
     found = resolve(col("global", "g"), params={"a": Param("a", default="d")})
-    assert [s.layer for s in found.explain("a").shadowed] == ["default"]
+    assert [s.layer for s in found.explain("a").overridden] == ["default"]
 
 
 def test_the_aggregate_of_a_profile_is_its_own_params_nested_ones_and_global() -> None:
     """In this order."""
     found = resolve(col("lab", 1, "mix"), col("mix", 2), col("global", 3), profile="lab")
-    assert [found["a"], *[s.value for s in found.explain("a").shadowed]] == [1, 2, 3]
+    assert [found["a"], *[s.value for s in found.explain("a").overridden]] == [1, 2, 3]
 
 
 # ------------------------------------------------------------------------------------------------ validation

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from profile_spawner.errors import Origin, ParamError
 from profile_spawner.params.definition import MISSING, Param, SecretRef, thaw
-from profile_spawner.params.layers import DRP_ORDER, PRECEDENCE, Collection, Resolver, walk
+from profile_spawner.params.layers import DRP_ORDER, PRECEDENCE, Collection, Resolver
 
 A = {"a": Param("a", default="default", user_settable=True)}
 
@@ -94,7 +94,7 @@ def test_own_params_come_before_nested_ones_and_a_diamond_counts_once() -> None:
         "right": col("right", "right", "base"),
         "base": col("base", "base"),
     }
-    assert walk("lab", collections) == ("lab", "left", "base", "right")
+    assert resolver(collections).inherited("lab") == ("lab", "left", "base", "right")
     assert resolver(collections).resolve(profile="lab")["a"] == "base"
 
 
@@ -173,7 +173,7 @@ def test_lists_are_appended_most_specific_first_defaults_last_and_once_by_key() 
     assert [(i["name"], i["from"]) for i in resolved["v"]] == [("own", "user"), ("data", "global"), ("home", "global")]
     explained = resolved.explain("v")
     assert explained.merged
-    assert [s.layer for s in explained.shadowed] == ["global", "default"]
+    assert [s.layer for s in explained.overridden] == ["global", "default"]
 
 
 def test_mappings_are_merged_recursively_the_specific_value_wins() -> None:
@@ -196,17 +196,17 @@ def test_values_of_different_types_are_not_joined() -> None:
 def test_the_joined_value_is_checked_again() -> None:
     """Every part may fit and the whole not."""
     params = {"v": Param("v", schema={"type": "array", "maxItems": 2}, merge="append")}
-    with pytest.raises(ParamError, match="joined value"):
+    with pytest.raises(ParamError, match="merged value"):
         resolver({"global": col("global", v=[1, 2])}, params).resolve(user={"v": [3]})["v"]
 
 
-def test_a_ceiling_bounds_every_layer_and_is_explained() -> None:
+def test_a_constraint_bounds_every_layer_and_is_explained() -> None:
     """Numbers are set to the bound; what is not allowed is refused."""
     params = {"n": Param("n", schema={"type": "integer"}, default=1, user_settable=True)}
     resolved = resolver(params=params).resolve(spawn={"n": 9}, enforced={"n": {"$maximum": 4}})
     assert resolved["n"] == 4
     assert resolved.explain("n").layer == "enforced"
-    assert resolved.explain("n").shadowed[0].value == 9
+    assert resolved.explain("n").overridden[0].value == 9
     assert resolver(params=params).resolve(spawn={"n": 3}, enforced={"n": {"$maximum": 4}})["n"] == 3
     with pytest.raises(ParamError, match="not allowed"):
         resolver(params=params).resolve(spawn={"n": 9}, enforced={"n": {"$allowed": [1, 2]}})["n"]
@@ -222,8 +222,8 @@ def test_explain_says_layer_source_line_and_what_is_hidden() -> None:
         "lab",
         "lab.py:1",
     )
-    assert [(s.layer, s.value) for s in explained.shadowed] == [("global", "g"), ("default", "default")]
-    assert explained.to_json()["shadowed"][0]["origin"] == "global.py:1"
+    assert [(s.layer, s.value) for s in explained.overridden] == [("global", "g"), ("default", "default")]
+    assert explained.to_json()["overridden"][0]["origin"] == "global.py:1"
 
 
 def test_records_and_explanations_hold_no_secrets() -> None:
@@ -373,7 +373,7 @@ def test_a_typing_mistake_in_any_layer_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "ceiling", "expected"),
+    ("value", "constraint", "expected"),
     [
         ("16Gi", {"$maximum": "8Gi"}, "8Gi"),
         ("16G", {"$maximum": "8Gi"}, "8Gi"),
@@ -384,9 +384,9 @@ def test_a_typing_mistake_in_any_layer_is_told() -> None:
         (None, {"$allowed": [None, 1]}, None),
     ],
 )
-def test_a_bound_holds_for_numbers_and_quantities(value: Any, ceiling: Any, expected: Any) -> None:
+def test_a_bound_holds_for_numbers_and_quantities(value: Any, constraint: Any, expected: Any) -> None:
     """Also where the units differ."""
-    assert resolver().resolve(user={"a": value}, enforced={"a": ceiling})["a"] == expected
+    assert resolver().resolve(user={"a": value}, enforced={"a": constraint})["a"] == expected
 
 
 @pytest.mark.parametrize("value", ["much", True, None, ["8Gi"], {"x": 1}, float("nan")])
@@ -396,17 +396,17 @@ def test_what_cannot_be_compared_with_a_bound_is_refused(value: Any) -> None:
         resolver().resolve(user={"a": value}, enforced={"a": {"$maximum": "8Gi"}})["a"]
 
 
-@pytest.mark.parametrize("ceiling", [{"$maximum": "much"}, {"$minimum": True}, {"$allowed": 5}])
-def test_a_bound_that_is_none_is_refused(ceiling: Any) -> None:
+@pytest.mark.parametrize("constraint", [{"$maximum": "much"}, {"$minimum": True}, {"$allowed": 5}])
+def test_a_bound_that_is_none_is_refused(constraint: Any) -> None:
     """The value counts for nothing, and the message names the bound."""
     with pytest.raises(ParamError, match=r"\$"):
-        resolver().resolve(enforced={"a": ceiling})["a"]
+        resolver().resolve(enforced={"a": constraint})["a"]
 
 
 def test_a_bounded_value_is_checked_again() -> None:
     """A bound between two whole numbers does not make a fraction of an integer."""
     params = {"n": Param("n", schema={"type": "integer"}, default=5)}
-    with pytest.raises(ParamError, match="bounded value does not fit"):
+    with pytest.raises(ParamError, match="constrained value does not fit"):
         resolver(params=params).resolve(enforced={"n": {"$maximum": 2.5}})["n"]
 
 

@@ -124,7 +124,7 @@ async def test_files_are_shared_unless_they_name_the_user(make_spawner: Any) -> 
     profile_registry.register(Lab)
     first, _ = await built(make_spawner, {"profile": "lab"})
     second, _ = await built(make_spawner, {"profile": "lab"})
-    objects = [s._chosen.build.objects for s in (first, second)]
+    objects = [s.chosen.build.objects for s in (first, second)]
     names = [{o.field: (o.lifetime.value, o.name) for o in found if o.kind == "ConfigMap"} for found in objects]
     shared = {f: n for f, (lifetime, n) in names[0].items() if lifetime == "shared"}
     assert shared == {f: n for f, (lifetime, n) in names[1].items() if lifetime == "shared"}
@@ -219,7 +219,7 @@ async def test_a_user_without_files_starts(make_spawner: Any) -> None:
     spawner, pod = await built(make_spawner, {"profile": "lab"})
     assert "/etc/keys" not in {m["mountPath"] for m in pod["spec"]["containers"][0]["volumeMounts"]}
     spawner.user.name = "ada"
-    await spawner.choose(spawner.user_options)
+    await spawner.apply_choice(spawner.user_options)
     await spawner.load_user_options()
     assert "/etc/keys" in {m["mountPath"] for m in spawner.volume_mounts}
 

@@ -30,7 +30,7 @@ async def test_appended_updated_and_given_on_the_command_line(spawner_first: boo
     config.merge(KVArgParseConfigLoader(line).load_config())
     if spawner_first:
         spawner = ProfileSpawner(_mock=True, config=config)
-    hub = hub_profiles(config, ("Spawner", "KubeSpawner", "ProfileSpawner"))
+    hub = hub_profiles(config, ProfileSpawner)
     if not spawner_first:
         spawner = ProfileSpawner(_mock=True, config=config)
     found = {name: getattr(hub.settings, name) for name in NAMES}

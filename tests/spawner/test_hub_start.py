@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.page.handlers import static_url
+from profile_spawner.page.static_files import static_url
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 

@@ -28,7 +28,7 @@ async def started(spawner: Any, profile: str) -> Any:
     spawner.user_options = {"profile": profile}
     await spawner.load_user_options()
     wanted = None if spawner._pvc_exists else (spawner.namespace, spawner.pvc_name)
-    spawner._remember(*spawner._planned())
+    spawner.record_start(spawner.identity(), ())
     spawner._pvc_exists = True
     return wanted
 
@@ -52,7 +52,6 @@ async def test_a_claim_is_known_where_it_is(make_spawner: Any, restarted: bool, 
         if restarted:
             spawner = make()
             spawner.load_state(state)
-        spawner._plan = None
         return spawner
 
     spawner = make()

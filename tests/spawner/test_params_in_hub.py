@@ -162,13 +162,13 @@ async def test_all_layers_reach_the_pod_and_are_explained(params_hub: Any) -> No
     threads = record["lab/threads"]
     assert (threads["value"], threads["layer"]) == (6, "enforced")
     assert threads["origin"] == "param_values['enforced']"
-    hidden = [(s["layer"], s["source"], s["value"]) for s in threads["shadowed"]]
+    hidden = [(s["layer"], s["source"], s["value"]) for s in threads["overridden"]]
     assert hidden[:3] == [("spawn", "spawn", 8), ("groups", "second", 5), ("global", "global", 2)]
     line = next(n for n, text in enumerate(PROFILES.splitlines(), 1) if '"lab/threads": 2' in text)
-    assert threads["shadowed"][2]["origin"].endswith(f"profiles.py:{line}")
+    assert threads["overridden"][2]["origin"].endswith(f"profiles.py:{line}")
     environment = record["lab/environment"]
     assert environment["merged"]
-    assert "properties of the group 'second'" in {s["origin"] for s in environment["shadowed"]}
+    assert "properties of the group 'second'" in {s["origin"] for s in environment["overridden"]}
     assert record["gpu/model"]["source"] == "gpu"
     await stop(hub, "ada")
 

@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.hub]
 # JupyterHub waits so long for a server that answers nowhere.
 BRISK = "c.Spawner.http_timeout = 3\n"
 
-# Pods and events are listed, listed again and watched; then come the shared file, the kept claim, the pod, and the
-# claim that belongs to it.
-REQUESTS_OF_A_START = 10
+# Pods and events are listed and watched; then come the shared file, the persistent claim, the pod, and the claim that
+# belongs to it.
+REQUESTS_OF_A_START = 8
 
 
 class AtRequest(list[Fault]):

@@ -144,14 +144,14 @@ async def made(spawner: Any, profile: str, option: str, text: str) -> dict[tuple
     spawner.user_options = {"profile": profile, option: text}
     spawner.clear_state()
     try:
-        await spawner.choose(spawner.user_options)
+        await spawner.apply_choice(spawner.user_options)
     except web.HTTPError as e:
         if e.status_code != 400:
             raise
         return None
     await spawner.load_user_options()
     pod = spawner.api.api_client.sanitize_for_serialization(await spawner.get_pod_manifest())
-    build = spawner._chosen.build
+    build = spawner.chosen.build
     objects = [[o.kind, dict(o.body)] for o in build.objects] if build is not None else []
     for volume in pod["spec"].get("volumes", ()):
         volume.get("configMap", {}).pop("name", None)  # made of the content

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tornado.web import HTTPError
 
 from profile_spawner.spawner import ProfileSpawner
-from profile_spawner.spawner.waiting import NotifyingPodReflector, PodEventReflector
+from profile_spawner.spawner.waiting import EventWatch, PodWatch
 
 from .stress import World
 
@@ -40,7 +40,7 @@ steps = st.tuples(
 @given(st.lists(steps, max_size=30))
 async def test_events_of_a_pod_are_those_of_a_look_at_all(taken: list[Any]) -> None:
     """Whatever is added, changed, removed and listed anew; also without a time or a name."""
-    reflector = PodEventReflector()
+    reflector = EventWatch()
     plain: dict[str, Any] = {}
     for what, number, pod, last, exact in taken:
         key = f"n/e{number}"
@@ -51,6 +51,7 @@ async def test_events_of_a_pod_are_those_of_a_look_at_all(taken: list[Any]) -> N
         else:
             plain = {key: event(number, pod, last, exact)}
             reflector.resources = dict(plain)
+        reflector.take_note(key if what in ("set", "pop") else None)
         for name in ("a", "b", None):
             expected = [e for e in reflector.events if e["involvedObject"].get("name") == name]
             found = reflector.of(f"n/{name}")
@@ -63,7 +64,7 @@ async def test_events_of_a_pod_are_those_of_a_look_at_all(taken: list[Any]) -> N
 
 async def test_only_who_waits_for_a_pod_is_woken() -> None:
     """A change, a removal and a new list wake; a change of another pod does not, and time ends the waiting."""
-    reflector = NotifyingPodReflector()
+    reflector = PodWatch()
     woken: list[str] = []
 
     async def wait(key: str, timeout: float = 30.0) -> None:
@@ -72,13 +73,14 @@ async def test_only_who_waits_for_a_pod_is_woken() -> None:
 
     waiting = [asyncio.ensure_future(wait(key)) for key in ("n/a", "n/a", "n/b", "n/c")]
     await asyncio.sleep(0)
-    reflector.resources["n/a"] = {}
+    metadata = {"namespace": "n", "name": "a", "uid": "1"}
+    reflector.show({"metadata": metadata})
     await asyncio.gather(*waiting[:2])
     assert woken == ["n/a", "n/a"]
-    reflector.resources.pop("n/b", None)
+    reflector.take_note("n/b")
     await waiting[2]
     assert woken[2:] == ["n/b"]
-    reflector.resources = {"n/a": {}}
+    reflector.take_note(None)
     await waiting[3]
     assert woken[3:] == ["n/c"]
     await wait("n/d", timeout=0.01)
@@ -92,7 +94,7 @@ async def test_only_who_waits_for_a_pod_is_woken() -> None:
 async def test_the_last_start_is_over(make_spawner: Any) -> None:
     """Events from before this start's beginning are not told again."""
     spawner = make_spawner(ProfileSpawner)
-    reflector = PodEventReflector()
+    reflector = EventWatch()
     spawner.reflectors[spawner._get_reflector_key("events")] = reflector
     try:
         for number, time in enumerate(TIMES[1:]):
@@ -100,6 +102,7 @@ async def test_the_last_start_is_over(make_spawner: Any) -> None:
                 **event(number, spawner.pod_name, time, None),
                 "involvedObject": {"name": spawner.pod_name, "namespace": spawner.namespace},
             }
+        reflector.take_note(None)
         assert [e["metadata"]["uid"] for e in spawner.events] == ["u0", "u1", "u2"]
         spawner._last_event = "u0"
         assert [e["metadata"]["uid"] for e in spawner.events] == ["u1", "u2"]
