@@ -18,12 +18,21 @@ from profile_spawner.errors import Origin, PolicyError
 from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.resources import KubeObject
 
-from .rules import DATA_RULES, HUB_RULES, POD_SECURITY_RULES, Case, Change, Rule
+from .rules import DATA_RULES, HUB_RULES, Case, Difference, Rule, RuleTable
 from .settings import DataPolicy, Policy
 
 __all__ = [
-    "Refusal", "changes", "check_objects", "check_pod", "dotted", "judge_objects", "judge_param", "judge_profile",
-    "judge_server", "own_names", "place_in",
+    "Refusal",
+    "check_objects",
+    "check_pod",
+    "differences",
+    "dotted",
+    "judge_objects",
+    "judge_param",
+    "judge_profile",
+    "judge_server",
+    "own_names",
+    "place_in",
 ]  # fmt: skip
 
 _NAMED = frozenset(
@@ -99,8 +108,9 @@ class Refusal:
     def problem(self, profile: str, origin: Origin | None, field: str = "") -> PolicyError:
         """Return the error for a profile."""
         name = field or dotted(self.path)
-        hub = self.rule not in DATA_RULES
-        message = f"not allowed by the hub's policy, rule {self.rule.message!r}" if hub else self.rule.message
+        message = self.rule.message
+        if self.rule.expected:
+            message = f"not allowed by the hub's policy, rule {message!r}"
         if self.key not in camel(name.replace(".", "_")) and self.key not in name:
             message += f" ({self.key})"
         return PolicyError(
@@ -117,7 +127,7 @@ class Refusal:
 # ------------------------------------------------------------------------------------------------ changes
 
 
-def changes(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[Change]:
+def differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[Difference]:
     """Yield the differences: one for a whole removed part, one for each added item of a list and for each value in it.
 
     Keys are converted to Kubernetes' field names. KubeSpawner also accepts names such as `claim_name`.
@@ -125,16 +135,16 @@ def changes(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[Cha
     old, new = _parts(before, path, after), _parts(after, path, before)
     if old is None or new is None:
         if before != after:
-            yield Change(path, before, after)
+            yield Difference(path, before, after)
     elif not new and (not old or isinstance(before, Mapping)):
         if old or before is None is not after:
-            yield Change(path, before, after if not old else None)
+            yield Difference(path, before, after if not old else None)
     else:
         for step in {**old, **new}:
             here = (*path, step)
             if step in new and step not in old and not isinstance(after, Mapping):
-                yield Change(here, None, new[step])
-            yield from changes(old.get(step), new.get(step), here)
+                yield Difference(here, None, new[step])
+            yield from differences(old.get(step), new.get(step), here)
 
 
 def _parts(value: Any, path: tuple[str, ...], other: Any) -> dict[str, Any] | None:
@@ -184,27 +194,22 @@ def _claim(path: tuple[str, ...]) -> tuple[str, ...]:
     return ()
 
 
-def _judge(rules: Sequence[Rule], found: Iterable[Change], case: Case) -> Iterator[tuple[Change, Rule]]:
-    """Yield each change that a rule refuses, with the first of these rules."""
+def _refusals(
+    rules: RuleTable, found: Iterable[Difference], case: Case, prefix: tuple[Any, ...] = (), skip: int = 1
+) -> Iterator[Refusal]:
+    """Yield the changes that are refused. Their paths are `prefix` and what follows the first `skip` steps."""
     seen = set()
     for change in found:
         for path in (_claim(change.path), change.path):
-            place = "".join("\0" + step.partition("#")[0] for step in path)
-            rule = next((r for r in rules if path and r.applies(place, change, case)), None)
-            if rule is not None and (rule, change.path) not in seen:
-                seen.add((rule, change.path))
-                yield change, rule
-
-
-def _refusals(
-    rules: Sequence[Rule], found: Iterable[Change], case: Case, prefix: tuple[Any, ...] = (), skip: int = 1
-) -> Iterator[Refusal]:
-    for change, rule in _judge(rules, found, case):
-        item = change.after
-        value = f"{item.kind} {item.name}" if isinstance(item, KubeObject) else item
-        # The value of a variable may be a secret.
-        shown = isinstance(value, str | bool | int) and ("env" not in change.path or "name" in change.path[-1].lower())
-        yield Refusal((*prefix, *change.path[skip:]), rule, value if shown else None, change.path[-1])
+            rule = rules.refusing(path, change, case)
+            if rule is None or (rule, change.path) in seen:
+                continue
+            seen.add((rule, change.path))
+            item = change.after
+            value = f"{item.kind} {item.name}" if isinstance(item, KubeObject) else item
+            # The value of a variable may be a secret.
+            shown = isinstance(value, str | int) and ("env" not in path or "name" in path[-1].lower())
+            yield Refusal((*prefix, *change.path[skip:]), rule, value if shown else None, change.path[-1])
 
 
 # ------------------------------------------------------------------------------------------------ pods and objects
@@ -224,17 +229,17 @@ def _context(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return _map(spec.get("securityContext"))
 
 
-def _objects(rules: Sequence[Rule], objects: Sequence[KubeObject], case: Case) -> Iterator[tuple[KubeObject, Refusal]]:
+def _objects(rules: RuleTable, objects: Sequence[KubeObject], case: Case) -> Iterator[tuple[KubeObject, Refusal]]:
     """Yield what is refused in objects, and in the pods that they create."""
     for item in objects:
         path = ("object", item.kind, item.name)
-        values = (change for change in changes(None, item.body, path) if change.path != path)
-        refusals = _refusals(rules, chain([Change(path, None, item)], values), case)
+        values = (change for change in differences(None, item.body, path) if change.path != path)
+        refusals = _refusals(rules, chain([Difference(path, None, item)], values), case)
         template = _map(item.body.get("spec")).get("template")
         if isinstance(template, Mapping):
             prefix = (*path[1:], "spec", "template")
             inside = replace(case, context=_context(template))
-            refusals = chain(refusals, _refusals(rules, changes(None, template, ("template",)), inside, prefix))
+            refusals = chain(refusals, _refusals(rules, differences(None, template, ("template",)), inside, prefix))
         yield from ((item, refusal) for refusal in refusals)
 
 
@@ -251,8 +256,7 @@ def check_objects(policy: Policy, profile: str, objects: Sequence[KubeObject], n
         PolicyError: For the first violation.
     """
     case = Case(policy, namespace=namespace, own=own_names(objects))
-    rules = (*HUB_RULES, *POD_SECURITY_RULES[policy.pod_security])
-    for item, refusal in _objects(rules, objects, case):
+    for item, refusal in _objects(HUB_RULES[policy.pod_security], objects, case):
         place = dotted(refusal.path[2:])
         raise refusal.problem(profile, None, f"{item.field}: {item.kind} {item.name}{': ' if place else ''}{place}")
 
@@ -281,14 +285,13 @@ def check_pod(
     """
     named = policy.service_accounts
     case = Case(policy, accounts=None if named is None else named | {*service_accounts}, context=_context(pod))
-    rules = (*HUB_RULES, *POD_SECURITY_RULES[policy.pod_security])
     spec = {
         key: [item for item in value if item not in trusted] if isinstance(value, list) else value
         for key, value in _map(pod.get("spec")).items()
     }
     judged = {**pod, "spec": spec}
-    found = chain([Change(("server",), None, judged)], changes(None, judged, ("server",)))
-    for refusal in _refusals(rules, found, case):
+    found = chain([Difference(("server",), None, judged)], differences(None, judged, ("server",)))
+    for refusal in _refusals(HUB_RULES[policy.pod_security], found, case):
         raise refusal.problem(profile, None, f"pod: {dotted(refusal.path)}")
 
 
@@ -308,7 +311,7 @@ def judge_server(
     notebook = next((str(container["name"]) for container in spec.get("containers") or ()), "")
     case = replace(case, claims=frozenset(claims), notebook=notebook, context=_context(pod))
     yield from _single("setting", settings, case)
-    yield from _refusals(DATA_RULES, changes(own, pod, ("server",)), case)
+    yield from _refusals(DATA_RULES, differences(own, pod, ("server",)), case)
 
 
 def judge_objects(objects: Sequence[KubeObject], case: Case) -> Iterator[Refusal]:
@@ -322,7 +325,7 @@ def judge_objects(objects: Sequence[KubeObject], case: Case) -> Iterator[Refusal
 
 def _single(root: str, values: Mapping[str, Any], case: Case, prefix: tuple[Any, ...] = ()) -> Iterator[Refusal]:
     """Yield the values that are not allowed under their name."""
-    found = (Change((root, str(name)), None, value) for name, value in values.items())
+    found = (Difference((root, str(name)), None, value) for name, value in values.items())
     yield from _refusals(DATA_RULES, found, case, prefix)
 
 
@@ -332,7 +335,7 @@ def _override(override: Mapping[str, Any], case: Case, prefix: tuple[Any, ...] =
     for trait, value in override.items():
         if trait in _PLACES:
             place = ("part", *_PLACES[trait])
-            yield from _refusals(DATA_RULES, changes(None, value, place), case, (*prefix, trait), skip=len(place))
+            yield from _refusals(DATA_RULES, differences(None, value, place), case, (*prefix, trait), skip=len(place))
 
 
 def judge_profile(
@@ -360,7 +363,7 @@ def judge_profile(
 
 def judge_param(name: str, value: Any, rights: DataPolicy) -> Iterator[Refusal]:
     """Yield everything in a value of a param that a document may not set."""
-    yield from _refusals(DATA_RULES, changes(None, value, ("param", name)), Case(rights=rights), ("params",))
+    yield from _refusals(DATA_RULES, differences(None, value, ("param", name)), Case(rights=rights), ("params",))
 
 
 def place_in(written: Any, refusal: Refusal) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -28,9 +28,9 @@ from profile_spawner.params.quantities import quantity_value
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from .kinds import BY_KIND
-from .settings import DataPolicy, Policy
+from .settings import DataPolicy, Level, Policy
 
-__all__ = ["DATA_RULES", "HUB_RULES", "POD_SECURITY_RULES", "Case", "Change", "Rule"]
+__all__ = ["DATA_RULES", "HUB_RULES", "Case", "Difference", "Rule", "RuleTable"]
 
 HARMLESS_OVERRIDES = frozenset(
     {
@@ -100,7 +100,7 @@ _ICON = re.compile(
 
 
 @dataclass(frozen=True)
-class Change:
+class Difference:
     """A difference between the hub's own pod and the final pod, or a part of something new.
 
     Attributes:
@@ -146,7 +146,7 @@ class Case:
     context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
-Test = Callable[[Change, Case], bool]
+Test = Callable[[Difference, Case], bool]
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,14 @@ class Rule:
     """A rule for changes at certain places.
 
     Attributes:
-        where: Steps of a path, separated by spaces. `*` matches one step, `**` the rest, `a|b` either of two.
+        where: Steps of a path, separated by spaces; several paths are separated by commas. `*` matches one step, `**`
+            any number of steps, `a|b` either of two, `a?` may be missing. `container` stands for a container of a pod,
+            `context` for the security context of a pod or container.
         refuses: Returns whether the change is refused. If it raises because of a value of the wrong type, the change is
             refused too.
-        message: What is not allowed, or the rule's name for `HUB_RULES` and `POD_SECURITY_RULES`.
-        hint: Which setting allows it. `{0}` is the last step of the path, `{1}` the value.
-        expected: What a valid value looks like.
+        message: What is not allowed, or the rule's name in `HUB_RULES`.
+        hint: Which setting allows it. `{0}` is the last step of the path, `{1}` the value, `{2}` the first step.
+        expected: What a valid value looks like; only in `HUB_RULES`.
     """
 
     where: str
@@ -169,39 +171,74 @@ class Rule:
     expected: str = ""
 
     @functools.cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        steps = {
-            "*": "\0[^\0]*",
-            "**": "(?:\0.*)?",
-            "pod": "\0(?:server|template|part)",
-            "final": "\0(?:server|template)",
-        }
-        return re.compile("".join(steps.get(step) or f"\0(?:{step})" for step in self.where.split()), re.DOTALL)
+    def pattern(self) -> str:
+        """A regular expression for paths. Each step begins with a null character."""
+        return "|".join("".join(map(_step, where.split())) for where in self.where.split(","))
 
-    def applies(self, place: str, change: Change, case: Case) -> bool:
-        """Return whether the rule refuses a change at `place`: its steps, each after a null character."""
-        if not self._pattern.fullmatch(place):
-            return False
-        try:
-            return self.refuses(change, case)
-        except (AttributeError, LookupError, TypeError, ValueError):
-            return True
+
+_POD = "\0(?:server|template|part)"
+_CONTAINER = "\0(?:containers|initContainers|ephemeralContainers)\0[^\0]*"
+_STEPS = {
+    "*": "\0[^\0]*",
+    "**": "(?:\0.*)?",
+    "pod": _POD,
+    "final": "\0(?:server|template)",
+    "container": f"{_POD}\0spec{_CONTAINER}",
+    "context": f"{_POD}\0spec(?:{_CONTAINER})?\0securityContext",
+}
+
+
+def _step(step: str) -> str:
+    if step.endswith("?"):
+        return f"(?:\0{step[:-1]})?"
+    return _STEPS.get(step) or f"\0(?:{step})"
+
+
+class RuleTable:
+    """Rules, of which the first that refuses a change counts.
+
+    Args:
+        rules: The rules.
+    """
+
+    def __init__(self, *rules: Rule) -> None:
+        self._rules = rules
+
+    @functools.cached_property
+    def _patterns(self) -> tuple[re.Pattern[str], Sequence[tuple[re.Pattern[str], Rule]]]:
+        compiled = [(re.compile(rule.pattern, re.DOTALL), rule) for rule in self._rules]
+        return re.compile("|".join(rule.pattern for rule in self._rules), re.DOTALL), compiled
+
+    def refusing(self, path: Sequence[str], change: Difference, case: Case) -> Rule | None:
+        """Return the rule that refuses a change at `path`; `None` if it is allowed."""
+        place = "".join("\0" + step.partition("#")[0] for step in path)
+        anywhere, patterns = self._patterns
+        if not anywhere.fullmatch(place):
+            return None
+        return next((r for pattern, r in patterns if pattern.fullmatch(place) and _refuses(r, change, case)), None)
+
+
+def _refuses(rule: Rule, change: Difference, case: Case) -> bool:
+    try:
+        return rule.refuses(change, case)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return True
 
 
 # ------------------------------------------------------------------------------------------------ tests of a change
 
 
-def _always(change: Change, case: Case) -> bool:
+def _always(change: Difference, case: Case) -> bool:
     del change, case
     return True
 
 
-def _given(change: Change, case: Case) -> bool:
+def _given(change: Difference, case: Case) -> bool:
     del case
     return bool(change.after)
 
 
-def _taken_away(change: Change, case: Case) -> bool:
+def _taken_away(change: Difference, case: Case) -> bool:
     del case
     return not change.added
 
@@ -219,34 +256,34 @@ def _is_template(value: Any) -> bool:
     return isinstance(value, str) and "{" in value
 
 
-def _unnamed(change: Change, allowed: frozenset[str]) -> bool:
+def _unnamed(change: Difference, allowed: frozenset[str]) -> bool:
     """Return whether a name is not allowed. The name must be written out: nothing can complete it."""
     return change.after is not None and change.after not in allowed
 
 
-def _unnamed_account(change: Change, case: Case) -> bool:
+def _unnamed_account(change: Difference, case: Case) -> bool:
     own = case.own.get("ServiceAccount", frozenset())
     return change.after != "" and _unnamed(change, case.rights.service_accounts | own)
 
 
-def _unnamed_secret(change: Change, case: Case) -> bool:
+def _unnamed_secret(change: Difference, case: Case) -> bool:
     own = case.own.get("Secret", frozenset())
     return not isinstance(change.after, Mapping) and _unnamed(change, case.rights.secrets - _CHART_NAMES | own)
 
 
-def _foreign_claim(change: Change, case: Case) -> bool:
+def _foreign_claim(change: Difference, case: Case) -> bool:
     name = change.after
     if name is None or name in case.claims or name in case.own.get("PersistentVolumeClaim", ()):
         return False
     return name in _CHART_NAMES or name not in case.rights.claims
 
 
-def _other_container(change: Change, case: Case) -> bool:
+def _other_container(change: Difference, case: Case) -> bool:
     """Return whether the change is in a container of the hub other than the container of the server."""
     return not change.added and change.path[3] != case.notebook
 
 
-def _weaker(change: Change, case: Case) -> bool:
+def _weaker(change: Difference, case: Case) -> bool:
     """Return whether a security context becomes weaker. Only the IDs of non-root users may change."""
     del case
     if change.path[-1] in _IDS:
@@ -254,13 +291,13 @@ def _weaker(change: Change, case: Case) -> bool:
     return not change.added or (change.path[-1] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after)
 
 
-def _hubs_variable(change: Change, case: Case) -> bool:
+def _hubs_variable(change: Difference, case: Case) -> bool:
     del case
     name = change.path[5] if change.path[1] == "spec" else ""
     return name.startswith(("JUPYTERHUB_", "JPY_")) and name not in _PER_PROFILE_ENV
 
 
-def _acting(change: Change, case: Case) -> bool:
+def _acting(change: Difference, case: Case) -> bool:
     """Return whether others act by a label or annotation, so that documents may not set, change or remove it."""
     key = change.path[-1]
     if not change.added or key.startswith("profile-spawner/"):
@@ -270,7 +307,7 @@ def _acting(change: Change, case: Case) -> bool:
     return not _OWN_LABEL.fullmatch(key) or key in _ACTING_LABELS
 
 
-def _path_of_the_host(change: Change, case: Case) -> bool:
+def _path_of_the_host(change: Difference, case: Case) -> bool:
     found = change.after
     if isinstance(found, str) and ".." not in found.split("/"):
         return not any(found == a or found.startswith(a.rstrip("/") + "/") for a in case.rights.host_paths)
@@ -281,7 +318,7 @@ def _privilege(test: Test) -> Test:
     return lambda change, case: not case.rights.privileged and test(change, case)
 
 
-def _no_quantity(change: Change, case: Case) -> bool:
+def _no_quantity(change: Difference, case: Case) -> bool:
     del case
     if change.after is None or _is_template(change.after):
         return False
@@ -291,7 +328,7 @@ def _no_quantity(change: Change, case: Case) -> bool:
 def _not_between(low: float, high: float) -> Test:
     """Return a test that refuses numbers outside of the bounds, and negative texts. KubeSpawner checks other texts."""
 
-    def test(change: Change, case: Case) -> bool:
+    def test(change: Difference, case: Case) -> bool:
         del case
         value = change.after
         if isinstance(value, str):
@@ -301,20 +338,20 @@ def _not_between(low: float, high: float) -> Test:
     return test
 
 
-def _bad_name(change: Change, case: Case) -> bool:
+def _bad_name(change: Difference, case: Case) -> bool:
     del case
     item: KubeObject = change.after
     return not (_SERVICE_NAME if item.kind == "Service" else _OBJECT_NAME).fullmatch(item.name)
 
 
-def _bad_version(change: Change, case: Case) -> bool:
+def _bad_version(change: Difference, case: Case) -> bool:
     del case
     item: KubeObject = change.after
     written = (item.body.get("kind", item.kind), item.body.get("apiVersion", item.api_version))
     return BY_KIND[item.kind].api_version != item.api_version or written != (item.kind, item.api_version)
 
 
-def _malformed(change: Change, case: Case) -> bool:
+def _malformed(change: Difference, case: Case) -> bool:
     del case
     body = change.after.body
     spec = body.get("spec") or {}
@@ -322,18 +359,18 @@ def _malformed(change: Change, case: Case) -> bool:
     return not all(part is None or isinstance(part, Mapping) for part in parts)
 
 
-def _malformed_pod(change: Change, case: Case) -> bool:
+def _malformed_pod(change: Difference, case: Case) -> bool:
     del case
     keys = ("containers", "initContainers", "ephemeralContainers", "volumes")
     return any(not isinstance(change.after["spec"].get(key) or [], list | tuple) for key in keys)
 
 
-def _reserved_label(change: Change, case: Case) -> bool:
+def _reserved_label(change: Difference, case: Case) -> bool:
     del case
     return change.path[-1].startswith("profile-spawner/") or change.path[-1] == LABEL_MANAGED_BY
 
 
-def _foreign_account(change: Change, case: Case) -> bool:
+def _foreign_account(change: Difference, case: Case) -> bool:
     server = change.path[0] == "server"
     if server and case.accounts is None:
         return False
@@ -341,7 +378,7 @@ def _foreign_account(change: Change, case: Case) -> bool:
     return bool(change.after) and change.after not in {"default", *allowed, *case.own.get("ServiceAccount", ())}
 
 
-def _bad_capability(change: Change, case: Case) -> bool:
+def _bad_capability(change: Difference, case: Case) -> bool:
     del case
     return any(name not in _BASELINE_CAPABILITIES for name in list(change.after or ()))
 
@@ -349,7 +386,7 @@ def _bad_capability(change: Change, case: Case) -> bool:
 def _in_context(key: str, fine: Callable[[Any], bool]) -> Test:
     """Return a test of a container's security setting that the pod may give to all its containers."""
 
-    def test(change: Change, case: Case) -> bool:
+    def test(change: Difference, case: Case) -> bool:
         context = change.after.get("securityContext") or {}
         return not fine(context.get(key, case.context.get(key)))
 
@@ -360,7 +397,7 @@ def _only_in_container(key: str, fine: Callable[[Any], bool]) -> Test:
     return lambda change, case: not fine((change.after.get("securityContext") or {}).get(key))
 
 
-def _old_annotation(change: Change, case: Case) -> bool:
+def _old_annotation(change: Difference, case: Case) -> bool:
     del case
     key, text = change.path[-1], str(change.after)
     if key.startswith("container.apparmor.security.beta.kubernetes.io/"):
@@ -371,26 +408,18 @@ def _old_annotation(change: Change, case: Case) -> bool:
 
 # ------------------------------------------------------------------------------------------------ the tables
 
-_C = "containers|initContainers|ephemeralContainers"
-_ANY_CONTEXT = (f"pod spec {_C} * securityContext", "pod spec securityContext")
 _SECRETS = (
-    "pod spec volumes * secret", "pod spec volumes * secret secretName|name",
-    "pod spec volumes * projected sources * secret", "pod spec volumes * projected sources * secret name|secretName",
-    f"pod spec {_C} * envFrom * secretRef", f"pod spec {_C} * envFrom * secretRef name",
-    f"pod spec {_C} * env * valueFrom secretKeyRef", f"pod spec {_C} * env * valueFrom secretKeyRef name",
-    "pod spec imagePullSecrets", "pod spec imagePullSecrets *", "pod spec imagePullSecrets * name",
-)  # fmt: skip
+    "pod spec volumes * secret secretName|name?, pod spec volumes * projected sources * secret name|secretName?,"
+    "container envFrom * secretRef name?, container env * valueFrom secretKeyRef name?,"
+    "pod spec imagePullSecrets, pod spec imagePullSecrets * name?"
+)
 _NAMES = (
-    "pod spec volumes * * **", f"pod spec {_C} * envFrom * **", f"pod spec {_C} * env * valueFrom * **",
-    "pod spec imagePullSecrets * **", "pod spec serviceAccountName|serviceAccount",
-)  # fmt: skip
+    "pod spec volumes * * ** name|secretName, container envFrom * * name, container env * valueFrom * name,"
+    "pod spec imagePullSecrets * name, pod spec serviceAccountName|serviceAccount"
+)
 
 
-def _rules(wheres: tuple[str, ...], refuses: Test, message: str, hint: str = "", expected: str = "") -> list[Rule]:
-    return [Rule(where, refuses, message, hint, expected) for where in wheres]
-
-
-HUB_RULES = (
+_HUB = (
     Rule("object * *", lambda c, k: c.after.kind not in k.policy.kinds, "allowed kinds",
          expected="a kind that the hub allows; the hub's configuration can allow more"),
     Rule("object * *", _bad_version, "allowed kinds", expected="the apiVersion of the kind"),
@@ -398,13 +427,13 @@ HUB_RULES = (
     Rule("object * *", lambda c, k: c.after.lifetime is Lifetime.shared and c.after.kind not in ("ConfigMap", "Secret"),
          "shared objects", expected="ConfigMap or Secret: only they can be immutable"),
     Rule("server", _malformed_pod, "well-formed pod", expected="a pod"),
-    *_rules(("object * * metadata namespace", "object RoleBinding * subjects * namespace"),
-            lambda c, k: c.after not in (None, "", k.namespace), "own namespace",
-            expected="the server's namespace, or nothing"),
+    Rule("object * * metadata namespace, object RoleBinding * subjects * namespace",
+         lambda c, k: c.after not in (None, "", k.namespace), "own namespace",
+         expected="the server's namespace, or nothing"),
     Rule("object * * metadata generateName|ownerReferences|finalizers **", _given, "reserved metadata",
          expected="nothing: the spawner decides it"),
-    *_rules(("object * * metadata labels *", "template metadata labels *"), _reserved_label, "reserved labels",
-            expected="a label of its own"),
+    Rule("object * * metadata labels *, template metadata labels *", _reserved_label, "reserved labels",
+         expected="a label of its own"),
     Rule("object Service * spec type", _not_in(frozenset({"ClusterIP"})), "cluster-internal services",
          expected="ClusterIP"),
     Rule("object Service * spec externalIPs|externalName|loadBalancerIP|loadBalancerClass", _given,
@@ -427,11 +456,11 @@ HUB_RULES = (
          expected="a ServiceAccount of the namespace, or a named User"),
     Rule("object NetworkPolicy *", lambda c, k: not c.after.body["spec"]["podSelector"]["matchLabels"],
          "own pods", expected="a podSelector with matchLabels that name the server's own pods"),
-    *_rules(("claim volumeName", "claim dataSource|dataSourceRef **"),
-            lambda c, k: bool(c.after) and not k.policy.static_volumes, "other volumes",
-            expected="an empty volume of its own"),
-    *_rules(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in k.policy.protected, "protected names",
-            expected="a name that is not the hub's"),
+    Rule("claim volumeName, claim dataSource|dataSourceRef **",
+         lambda c, k: bool(c.after) and not k.policy.static_volumes, "other volumes",
+         expected="an empty volume of its own"),
+    Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in k.policy.protected, "protected names",
+         expected="a name that is not the hub's"),
     Rule("final spec serviceAccountName|serviceAccount", _foreign_account, "service account",
          expected="'default', one that the hub's configuration names, or one that the profile brings"),
     Rule("pod spec nodeName", _given, "node name", expected="nothing: let the scheduler choose"),
@@ -439,57 +468,59 @@ HUB_RULES = (
          "system priority", expected="a priority class of the users"),
     Rule("pod spec volumes * gitRepo **", _always, "gitRepo volume", expected="an init container"),
 )  # fmt: skip
-"""What no profile may ask for. The hub's own parts of the pod are not judged."""
-
 _BASELINE = (
     Rule("pod spec hostNetwork|hostPID|hostIPC", _given, "host namespaces", expected="false"),
     Rule("pod spec securityContext sysctls *", lambda c, k: c.after["name"] not in _SAFE_SYSCTLS, "sysctls",
          expected="a safe sysctl"),
     Rule("pod metadata annotations *", _old_annotation, "AppArmor or seccomp", expected="runtime/default"),
     Rule("pod spec volumes * hostPath **", _always, "hostPath volume", expected="a PersistentVolumeClaim"),
-    *_rules(tuple(f"{c} windowsOptions hostProcess" for c in _ANY_CONTEXT), _given, "HostProcess", expected="false"),
-    *_rules(tuple(f"{c} seLinuxOptions type" for c in _ANY_CONTEXT), _not_in(_SELINUX_TYPES), "SELinux",
-            expected="container_t"),
-    *_rules(tuple(f"{c} seLinuxOptions user|role" for c in _ANY_CONTEXT), _given, "SELinux", expected="nothing"),
-    *_rules(tuple(f"{c} seccompProfile type" for c in _ANY_CONTEXT), _not_in(_PROFILES), "seccomp",
-            expected="RuntimeDefault or Localhost"),
-    *_rules(tuple(f"{c} appArmorProfile type" for c in _ANY_CONTEXT), _not_in(_PROFILES), "AppArmor",
-            expected="RuntimeDefault or Localhost"),
-    Rule(f"pod spec {_C} * securityContext privileged", _given, "privileged container", expected="false"),
-    Rule(f"pod spec {_C} * securityContext procMount", _not_in(frozenset({"", "Default"})), "/proc mount type",
+    Rule("context windowsOptions hostProcess", _given, "HostProcess", expected="false"),
+    Rule("context seLinuxOptions type", _not_in(_SELINUX_TYPES), "SELinux",
+         expected="container_t"),
+    Rule("context seLinuxOptions user|role", _given, "SELinux", expected="nothing"),
+    Rule("context seccompProfile type", _not_in(_PROFILES), "seccomp",
+         expected="RuntimeDefault or Localhost"),
+    Rule("context appArmorProfile type", _not_in(_PROFILES), "AppArmor",
+         expected="RuntimeDefault or Localhost"),
+    Rule("container securityContext privileged", _given, "privileged container", expected="false"),
+    Rule("container securityContext procMount", _not_in(frozenset({"", "Default"})), "/proc mount type",
          expected="Default"),
-    Rule(f"pod spec {_C} * securityContext capabilities add", _bad_capability, "capabilities",
+    Rule("container securityContext capabilities add", _bad_capability, "capabilities",
          expected="no added capability"),
-    Rule(f"pod spec {_C} * ports * hostPort", lambda c, k: bool(c.after) and c.after not in k.policy.host_ports,
+    Rule("container ports * hostPort", lambda c, k: bool(c.after) and c.after not in k.policy.host_ports,
          "host ports", expected="no host port"),
-    *_rules((f"pod spec {_C} * livenessProbe|readinessProbe|startupProbe httpGet|tcpSocket host",
-             f"pod spec {_C} * lifecycle postStart|preStop httpGet|tcpSocket host"), _given, "host probes",
-            expected="no host: the pod itself is asked"),
+    Rule(("container livenessProbe|readinessProbe|startupProbe httpGet|tcpSocket host,"
+          "container lifecycle postStart|preStop httpGet|tcpSocket host"), _given, "host probes",
+         expected="no host: the pod itself is asked"),
 )  # fmt: skip
 _RESTRICTED = (
     Rule("pod spec volumes *",
          lambda c, k: any(v is not None and t not in _RESTRICTED_VOLUMES | {"name"} for t, v in c.after.items()),
          "volume types", expected=", ".join(sorted(_RESTRICTED_VOLUMES))),
-    Rule(f"pod spec {_C} *", _only_in_container("allowPrivilegeEscalation", lambda v: v is False),
-            "privilege escalation", expected="allowPrivilegeEscalation: false"),
-    Rule(f"pod spec {_C} *", _in_context("runAsNonRoot", lambda v: v is True), "running as non-root",
-            expected="runAsNonRoot: true"),
-    Rule(f"pod spec {_C} *", _in_context("runAsUser", lambda v: v != 0), "running as non-root user",
-            expected="runAsUser: a number above 0"),
-    Rule(f"pod spec {_C} *", _in_context("seccompProfile", lambda v: (v or {}).get("type") in _PROFILES),
-            "seccomp", expected="seccompProfile: RuntimeDefault or Localhost"),
-    Rule(f"pod spec {_C} *", _only_in_container("capabilities", lambda v: "ALL" in ((v or {}).get("drop") or ())),
+    Rule("container", _only_in_container("allowPrivilegeEscalation", lambda v: v is False),
+         "privilege escalation", expected="allowPrivilegeEscalation: false"),
+    Rule("container", _in_context("runAsNonRoot", lambda v: v is True), "running as non-root",
+         expected="runAsNonRoot: true"),
+    Rule("container", _in_context("runAsUser", lambda v: v != 0), "running as non-root user",
+         expected="runAsUser: a number above 0"),
+    Rule("container", _in_context("seccompProfile", lambda v: (v or {}).get("type") in _PROFILES),
+         "seccomp", expected="seccompProfile: RuntimeDefault or Localhost"),
+    Rule("container", _only_in_container("capabilities", lambda v: "ALL" in ((v or {}).get("drop") or ())),
          "capabilities", expected="drop: [ALL]"),
-    Rule(f"pod spec {_C} * securityContext capabilities add",
+    Rule("container securityContext capabilities add",
          lambda c, k: not {"NET_BIND_SERVICE"}.issuperset(c.after or ()), "capabilities",
          expected="at most NET_BIND_SERVICE"),
 )  # fmt: skip
-POD_SECURITY_RULES = {
-    level: tuple(replace(rule, message=f"Pod Security {level}: {rule.message}") for rule in rules)
-    for level, rules in {"privileged": (), "baseline": _BASELINE, "restricted": (*_BASELINE, *_RESTRICTED)}.items()
+_POD_SECURITY: Mapping[Level, tuple[Rule, ...]] = {
+    "privileged": (), "baseline": _BASELINE, "restricted": (*_BASELINE, *_RESTRICTED),
+}  # fmt: skip
+HUB_RULES = {
+    level: RuleTable(*_HUB, *(replace(rule, message=f"Pod Security {level}: {rule.message}") for rule in rules))
+    for level, rules in _POD_SECURITY.items()
 }
-"""Kubernetes' Pod Security Standards (https://kubernetes.io/docs/concepts/security/pod-security-standards/), by level.
+"""What no profile may ask for, by Pod Security level. The hub's own parts of the pod are not judged.
 
+The levels are Kubernetes' Pod Security Standards (https://kubernetes.io/docs/concepts/security/pod-security-standards/).
 Not every cluster enforces them; these rules work in every cluster, and their messages name the profile.
 """
 
@@ -505,38 +536,38 @@ _QUANTITY = "this is not a quantity that Kubernetes takes"
 _NAME = "this name belongs to the hub"
 _TIME = "must be a number of seconds above 0"
 
-DATA_RULES = (
+DATA_RULES = RuleTable(
     # The server: accounts, the host, Secrets, privileges.
     Rule("pod spec serviceAccountName|serviceAccount", _unnamed_account,
          "a document may not name this service account", 'To allow it: data_policy = {{"service_accounts": ["{1}"]}}'),
     Rule("pod spec hostNetwork|hostPID|hostIPC|hostUsers|nodeName", _given, _HOST),
     Rule("pod spec hostAliases **", _always, _HOST),
-    Rule(f"pod spec {_C} * ports * hostPort", _given, _HOST),
+    Rule("container ports * hostPort", _given, _HOST),
     Rule("pod spec volumes * hostPath", lambda c, k: not isinstance(c.after, Mapping) or not c.after, _HOST),
     Rule("pod spec volumes * hostPath path", _path_of_the_host, "a document may not mount paths of the host",
          'To allow it: data_policy = {{"host_paths": ["{1}"]}}'),
     Rule("pod spec volumes * * **", lambda c, k: c.path[4] not in _VOLUME_TYPES | {"name"},
          "documents may not use this type of volume"),
-    *_rules(_SECRETS, _unnamed_secret, "a document may not name this Secret", _ALLOW_NAME),
-    *_rules((f"pod spec {_C} * securityContext privileged|allowPrivilegeEscalation|procMount|capabilities",
-             f"pod spec {_C} * securityContext capabilities add", *(f"{c} windowsOptions **" for c in _ANY_CONTEXT),
-             "pod spec automountServiceAccountToken|priorityClassName", "pod spec securityContext sysctls **",
-             "pod spec volumes * projected sources * serviceAccountToken **"), _privilege(_given),
+    Rule(_SECRETS, _unnamed_secret, "a document may not name this Secret", _ALLOW_NAME),
+    Rule(("container securityContext privileged|allowPrivilegeEscalation|procMount|capabilities,"
+          "container securityContext capabilities add, context windowsOptions **,"
+          "pod spec automountServiceAccountToken|priorityClassName, pod spec securityContext sysctls **,"
+          "pod spec volumes * projected sources * serviceAccountToken **"), _privilege(_given),
             _PRIVILEGE, _ALLOW_PRIVILEGE),
     Rule("pod spec volumes * projected sources * podCertificate **", _always,
          "a document may not ask for a certificate (podCertificate)"),
     Rule("pod spec * * volumeMounts * mountPropagation", _always, "other containers or the node would see this mount"),
     Rule("pod spec * * volumeDevices **", _always, "a document may not use a claim as a device"),
     Rule("pod spec containers * env **", _hubs_variable, "a document may not set this variable of the hub"),
-    *_rules(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in _CHART_NAMES, _NAME),
+    Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in _CHART_NAMES, _NAME),
     # The hub's own pod: a document may add to it.
-    *_rules(("final metadata labels *", "final metadata annotations *"), _acting, _LABEL, _ALLOW_LABEL),
-    *_rules(("server metadata labels|annotations", "server spec initContainers|volumes|nodeSelector **",
-             "server spec containers *", "server spec containers * ports *",
-             "server spec containers * volumeMounts **"), _taken_away, _HUB_PART),
+    Rule("final metadata labels *, final metadata annotations *", _acting, _LABEL, _ALLOW_LABEL),
+    Rule(("server metadata labels|annotations, server spec initContainers|volumes|nodeSelector **,"
+          "server spec containers *, server spec containers * ports *,"
+          "server spec containers * volumeMounts **"), _taken_away, _HUB_PART),
     Rule("server spec containers * **", _other_container, _HUB_PART),
-    *_rules(("pod spec securityContext **", "pod spec * * securityContext **"), _weaker,
-            "a document may not weaken the security context"),
+    Rule("pod spec securityContext **, pod spec * * securityContext **", _weaker,
+         "a document may not weaken the security context"),
     Rule("final spec volumes * persistentVolumeClaim claimName", _foreign_claim,
          "a document may not mount this claim: it is not the user's own and not made by the profile",
          'To allow it: data_policy = {{"claims": ["{1}"]}}'),
@@ -554,8 +585,8 @@ DATA_RULES = (
          lambda c, k: bool(k.claim_prefix) and c.after.name.startswith(k.claim_prefix),
          "this is a name of the users' home claims"),
     Rule("object * * metadata labels|annotations *", _acting, _LABEL, _ALLOW_LABEL),
-    *_rules(("object Service * spec selector *", "object NetworkPolicy * spec podSelector matchLabels *"), _acting,
-            "a document may not select pods by this label: others have it", _ALLOW_LABEL),
+    Rule("object Service * spec selector *, object NetworkPolicy * spec podSelector matchLabels *", _acting,
+         "a document may not select pods by this label: others have it", _ALLOW_LABEL),
     # What leaves no trace in the pod.
     Rule("setting *", lambda c, k: c.path[1] not in HARMLESS_OVERRIDES | k.rights.override_keys,
          "this setting may not be overridden by a document", 'To allow it: data_policy = {{"override_keys": ["{0}"]}}'),
@@ -568,7 +599,7 @@ DATA_RULES = (
          "every browser would fetch this icon: name a shipped one, a data:image/ or a static file"),
     Rule("field bash_login_path|bashrc_path|init_script_path", lambda c, k: isinstance(c.after, ParamRef),
          "a document may not take a file from a param: it would be one of the hub's"),
-    *_rules(("param * ** secret|fromSecret", "param * ** fromSecret name"), _unnamed_secret,
-            "a document may not name this Secret", _ALLOW_NAME),
+    Rule("param * ** secret|fromSecret, param * ** fromSecret name", _unnamed_secret,
+         "a document may not name this Secret", _ALLOW_NAME),
 )  # fmt: skip
 """What documents may not ask for, unless the hub's `data_policy` allows it."""

@@ -114,3 +114,27 @@ def test_the_corpus_is_large_and_its_names_are_unique() -> None:
     assert len(names) == len(set(names))
     assert len(names) >= 150
     assert sum(not case.names for case in CASES) >= 50
+
+
+COUNTING = """
+numbers = iter(range(100))
+c = get_config()
+c.KubeSpawner.environment = {"JUPYTERHUB_NUMBER": lambda spawner: str(next(numbers))}
+
+async def uid(spawner):
+    return 1000 + next(numbers)
+
+c.KubeSpawner.uid = uid
+"""
+
+
+async def test_functions_of_the_configuration_are_called_once(tmp_path: Path) -> None:
+    """The hub's own pod and the pod of a document get the same values, so that none counts as a change."""
+    document, config = tmp_path / "case.yaml", tmp_path / "counting.py"
+    document.write_text(json.dumps([BASE]))
+    config.write_text(COUNTING)
+    async with loaded(Sources(config=(CORPUS / "hub_config.py", config), documents=(document,))) as found:
+        pod = (await preview(found, "x", Whose(user="ada"))).pod
+    container = pod["spec"]["containers"][0]
+    (variable,) = [v for v in container["env"] if v["name"] == "JUPYTERHUB_NUMBER"]
+    assert {int(variable["value"]), container["securityContext"]["runAsUser"] - 1000} == {0, 1}

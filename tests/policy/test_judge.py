@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.policy.judge import changes, judge_objects, judge_profile, judge_server, place_in
-from profile_spawner.policy.rules import Case, Change
+from profile_spawner.policy.judge import differences, judge_objects, judge_profile, judge_server, place_in
+from profile_spawner.policy.rules import Case, Difference
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 
@@ -30,11 +30,11 @@ def test_items_of_lists_are_compared_by_name() -> None:
     """The order of a list is no change; a removed item is one change, an added one a change for every value."""
     before = {"volumes": [{"name": "a", "x": 1}, {"name": "b"}]}
     new = {"name": "c", "y": {"z": 2}}
-    assert list(changes(before, {"volumes": [new, {"name": "a", "x": 1}]})) == [
-        Change(("volumes", "b"), {"name": "b"}, None),
-        Change(("volumes", "c"), None, new),
-        Change(("volumes", "c", "name"), None, "c"),
-        Change(("volumes", "c", "y", "z"), None, 2),
+    assert list(differences(before, {"volumes": [new, {"name": "a", "x": 1}]})) == [
+        Difference(("volumes", "b"), {"name": "b"}, None),
+        Difference(("volumes", "c"), None, new),
+        Difference(("volumes", "c", "name"), None, "c"),
+        Difference(("volumes", "c", "y", "z"), None, 2),
     ]
 
 
