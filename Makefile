@@ -22,7 +22,6 @@ lint: $(STAMP)
 	@$(BIN)/deptry .
 
 bench: $(STAMP)
-	@$(call install,--editable '.[bench]')
 	@$(BIN)/python -m benchmarks --output docs/performance.md $(ARGS)
 
 # Takes the pictures of the documentation anew.

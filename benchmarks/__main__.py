@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +17,10 @@ import tests.conftest  # noqa: F401 - gives KubeSpawner a kubeconfig that leads 
 from .lookups import lookups
 from .measuring import Table
 from .pages import page
-from .plots import draw
 from .reloading import reloading
 from .spawning import memory, spawn_cost
-from .storms import calls, large_storm, readiness, storm
+from .starting import command_line, hub_start
+from .storms import calls, readiness, storm
 
 ALL = {
     "a": page,
@@ -29,10 +28,11 @@ ALL = {
     "c": calls,
     "d": reloading,
     "e": storm,
-    "e10k": large_storm,
     "f": memory,
     "g": lookups,
     "h": readiness,
+    "i": command_line,
+    "k": hub_start,
 }
 
 HEAD = """# Performance
@@ -56,17 +56,16 @@ def machine() -> str:
     )
 
 
-def markdown(tables: list[Table], plots: Mapping[str, str]) -> str:
-    """Return the results as a page; `plots` has the pictures' paths by the tables' letters."""
-    parts = [HEAD, f"Measured on: {machine()}.\n"]
+def markdown(tables: list[Table]) -> str:
+    """Return the results as a page."""
+    parts = [HEAD, f"The machine: {machine()}.\n"]
     for table in tables:
-        parts.append(f"\n## ({table.name}) {table.title}\n\n| what | result | target | |\n| --- | --- | --- | --- |\n")
+        parts.append(f"\n## ({table.name}) {table.title}\n\nMeasured on {table.date}.\n\n")
+        parts.append("| what | result | target | |\n| --- | --- | --- | --- |\n")
         for row in table.rows:
             mark = "" if row.met is None else "met" if row.met else "**missed**"
             note = f" ({row.note})" if row.note else ""
             parts.append(f"| {row.what}{note} | {row.value} | {row.target} | {mark} |\n")
-        if table.name in plots:
-            parts.append(f"\n![{table.title}]({plots[table.name]})\n")
     return "".join(parts)
 
 
@@ -76,7 +75,7 @@ def write(table: Table, output: Path) -> None:
     known = json.loads(numbers.read_text(encoding="utf-8"))["tables"] if numbers.exists() else []
     tables = {one["name"]: Table.of(one) for one in known} | {table.name: table}
     ordered = [tables[name] for name in sorted(tables)]
-    output.write_text(markdown(ordered, draw(ordered, output.parent / "images")), encoding="utf-8")
+    output.write_text(markdown(ordered), encoding="utf-8")
     raw = {"machine": machine(), "tables": [asdict(one) for one in ordered]}
     numbers.write_text(json.dumps(raw, indent=1, default=str) + "\n", encoding="utf-8")
 

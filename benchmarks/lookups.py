@@ -1,4 +1,4 @@
-"""(g) Looks up a param, compared with a dictionary and with configuration libraries."""
+"""(g) Looks up a param, compared with a dictionary."""
 
 from __future__ import annotations
 
@@ -30,42 +30,11 @@ async def lookups(quick: bool) -> Table:
     key = names[7]
     inner = 20_000
     sides: dict[str, Any] = {"dict": lambda: plain[key], "ours": lambda: resolved[key]}
-    others = _others(plain)
-    sides.update(others)
     samples = interleaved(sides, 9, inner)
     empty = interleaved({"call": lambda: None}, 9, inner)["call"].median
     cost = {name: max(s.median - empty, 1e-10) for name, s in samples.items()}
     ratio = cost["ours"] / cost["dict"]
     table.add("ours / dict", f"{ratio:.2f}x", "<= 2x", ratio <= 2, data=cost)
-    for name, target in (("OmegaConf", 90), ("Dynaconf", 15)):
-        if name in cost:
-            against = cost[name] / cost["ours"]
-            table.add(f"{name} / ours", f"{against:,.0f}x", f">= {target}x", against >= target)
-        else:
-            table.add(f"{name} / ours", "not installed", note="pip install 'jupyterhub-profile-spawner[bench]'")
     explain = interleaved({"explain": lambda: resolved.explain(key)}, 9, inner)["explain"].median * 1e9
     table.add("explain(name), asked again", f"{explain:.0f} ns", "<= 500 ns", explain <= 500)
     return table
-
-
-def _others(values: dict[str, Any]) -> dict[str, Any]:
-    sides: dict[str, Any] = {}
-    flat = {k.replace("/", "_"): v for k, v in values.items()}
-    key = "area_p7"
-    try:
-        from omegaconf import OmegaConf
-
-        config = OmegaConf.create(flat)
-        sides["OmegaConf"] = lambda: config[key]
-    except ImportError:
-        pass
-    try:
-        from dynaconf import Dynaconf
-
-        settings = Dynaconf()
-        for name, value in flat.items():
-            settings.set(name, value)
-        sides["Dynaconf"] = lambda: settings.get(key)
-    except ImportError:
-        pass
-    return sides

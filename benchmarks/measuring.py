@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import gc
 import statistics
 import time
@@ -45,7 +46,6 @@ class Row:
         note: Why the target is not met, or a limitation of the number.
         data: The raw numbers.
         exact: Whether the number is counted, not timed, so that missing the target cannot be noise.
-        points: What a plot shows, as `{series: (x, y)}`; the rows of a table make the line.
     """
 
     what: str
@@ -55,7 +55,6 @@ class Row:
     note: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     exact: bool = False
-    points: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -66,19 +65,18 @@ class Table:
         name: The letter by which it is called.
         title: What it is about.
         rows: The results.
-        axes: The titles of the plot's axes, where there is a plot.
+        date: When it was measured.
     """
 
     name: str
     title: str
     rows: list[Row] = field(default_factory=list)
-    axes: tuple[str, str] = ("", "")
+    date: str = field(default_factory=lambda: dt.date.today().isoformat())
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Table:
         """Return the table that `dataclasses.asdict` has made this of."""
-        rows = [Row(**row) for row in data["rows"]]
-        return cls(data["name"], data["title"], rows, (data["axes"][0], data["axes"][1]))
+        return cls(data["name"], data["title"], [Row(**row) for row in data["rows"]], data["date"])
 
     def add(self, *args: Any, **kwargs: Any) -> None:
         """Add a row."""

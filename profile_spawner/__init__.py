@@ -7,7 +7,6 @@ This module exports the public API for authors of profiles. Each name is importe
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,7 +80,9 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":  # JupyterHub logs it when it starts
-        return importlib.metadata.version("jupyterhub-profile-spawner")
+        from importlib.metadata import version
+
+        return version("jupyterhub-profile-spawner")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f".{_HOME.get(name, 'profiles.resources')}", __name__)

@@ -7,35 +7,40 @@ a cluster.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from profile_spawner.commands.building import manifests, pod
-from profile_spawner.commands.demo import demo
-from profile_spawner.commands.diffing import diff
-from profile_spawner.commands.dumping import dump
-from profile_spawner.commands.explaining import explain
-from profile_spawner.commands.importing import app as importing
-from profile_spawner.commands.listing import images, list_profiles, schema, show
-from profile_spawner.commands.rights import rbac
-from profile_spawner.commands.scaffolding import new
-from profile_spawner.commands.validating import validate
+from profile_spawner.commands.app import app
 from profile_spawner.errors import ProfileSpawnerError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="profile-spawner",
-    help="The profile engine for JupyterHub on Kubernetes.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+_MODULES = (
+    "listing",
+    "scaffolding",
+    "validating",
+    "explaining",
+    "building",
+    "rights",
+    "images",
+    "dumping",
+    "diffing",
+    "schema",
+    "demo",
+    "importing",
 )
+"""The modules of `profile_spawner.commands` that have commands, in the order of `--help`."""
+
+for _module in _MODULES:
+    import_module(f"profile_spawner.commands.{_module}")
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"profile-spawner {version('jupyterhub-profile-spawner')}")
         raise typer.Exit
 
@@ -47,12 +52,6 @@ def _options(
     ] = False,
 ) -> None:
     """The profile engine for JupyterHub on Kubernetes."""
-
-
-app.command("list")(list_profiles)
-for _command in (show, new, validate, explain, pod, manifests, rbac, images, dump, diff, schema, demo):
-    app.command()(_command)
-app.add_typer(importing)
 
 
 def main() -> None:

@@ -27,42 +27,43 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._successful = Gauge(
             "profile_spawner_last_reload_successful",
-            "Whether all sources of profiles were fine at the last reload (1) or not (0)",
+            "Whether the last reload loaded all sources without errors (1) or not (0)",
             registry=registry,
         )
         self._timestamp = Gauge(
             "profile_spawner_last_reload_timestamp_seconds",
-            "When the profiles were last reloaded, in seconds since 1970",
+            "The time of the last reload, in seconds since 1970",
             registry=registry,
         )
-        self._generation = Gauge(
-            "profile_spawner_generation", "The generation of profiles that is offered", registry=registry
-        )
+        self._generation = Gauge("profile_spawner_generation", "The current generation of profiles", registry=registry)
         self._profiles = Gauge(
             "profile_spawner_profiles",
-            "Profiles on offer: current, or stale because their source is broken",
+            "Available profiles: current, or stale because their source is broken",
             ["state"],
             registry=registry,
         )
         self._sources = Gauge(
             "profile_spawner_sources",
-            "Modules, documents and ConfigMaps: good, stale (broken, an older version is offered) or broken",
+            "Modules, documents and ConfigMaps: good, stale (broken, an older version is used) or broken",
             ["state"],
             registry=registry,
         )
         self._seconds = Histogram(
             "profile_spawner_reload_seconds",
-            "How long a reload took",
+            "The duration of a reload",
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
             registry=registry,
         )
         self._reloads = Counter(
-            "profile_spawner_reloads", "Reloads, by whether all sources were fine", ["result"], registry=registry
+            "profile_spawner_reloads",
+            "Reloads, by result: success if all sources were loaded without errors, or failure",
+            ["result"],
+            registry=registry,
         )
 
         self._spawns = Counter(
             "profile_spawner_spawns",
-            "Starts of servers by profile and by how they ended: success, failure, or refused for a user's mistake",
+            "Starts of servers, by profile and result: success, failure, or refused because of an invalid request",
             ["profile", "result"],
             registry=registry,
         )

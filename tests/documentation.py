@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
+from profile_spawner.hub.settings import HubTraits
 from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.hooks import HOOKS
@@ -55,12 +56,22 @@ def _document_keys() -> Iterable[tuple[str, ...]]:
             yield f"`{name}`", field.description or ""
 
 
+def _settings() -> Iterable[tuple[str, ...]]:
+    instance = HubTraits()
+    for name, trait in HubTraits.class_traits(config=True).items():
+        default = trait.default()
+        shown = f"`{default!r}`" if default or isinstance(default, bool | float) else "none"
+        derived = not default and bool(getattr(instance, name))
+        yield f"`{name}`", " ".join(trait.help.split()), "derived" if derived else shown
+
+
 def tables() -> dict[Path, dict[str, str]]:
     """Return the tables that are made from the code, by page and by their first line."""
     made: dict[Path, dict[str, str]] = {}
     for page, header, rows in (
         ("authors.md", "| attribute | meaning | default | by a param |", _attributes()),
         ("authors.md", "| hook | returns |", _hooks()),
+        ("admins.md", "| setting | meaning | default |", _settings()),
         ("yaml.md", "| further key | meaning |", _document_keys()),
     ):
         made.setdefault(ROOT / "docs" / page, {})[header] = _table(header, rows)

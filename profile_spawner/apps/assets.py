@@ -18,15 +18,15 @@ def load_config_map(
     Call it when the module is loaded, not in a hook: hooks run in the hub's event loop.
 
     Args:
-        path: A file, or a folder whose files (not its folders) are taken.
+        path: A file, or a folder. Folders inside the folder are ignored.
         name: The name within the profile.
-        mount_path: Where the file, or the folder, appears in the container; `None` mounts nothing.
+        mount_path: The path of the file or folder in the container; it is not mounted if this is `None`.
         default_mode: An octal file mode such as `0755`; `0644` by default.
         render: Whether `{{ param }}` references in the text are replaced.
 
     Raises:
-        OSError: The file cannot be read; this makes the whole module fail, with the path in the message.
-        UnicodeDecodeError: It is not UTF-8 text.
+        OSError: If the file cannot be read. The module then fails to load, with the path in the message.
+        UnicodeDecodeError: If it is not UTF-8 text.
     """
     path = Path(path)
     if path.is_dir():
@@ -50,8 +50,8 @@ def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Man
         persist: Whether the objects are kept when the server stops. If `False`, they are deleted with it.
 
     Raises:
-        OSError: The file cannot be read.
-        SourceError: It is not YAML, is too large or too deep, or has a duplicate key or a tag. It names the line.
+        OSError: If the file cannot be read.
+        SourceError: If it is not YAML, is too large or too deep, or has a duplicate key or a tag. It names the line.
     """
     path = Path(path)
     with path.open("rb") as file:

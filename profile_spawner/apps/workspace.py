@@ -19,7 +19,7 @@ def workspace_volume(size: Any, storage_class: str | None, mount_path: str) -> V
 
     Args:
         size: A Kubernetes quantity.
-        storage_class: `None` takes the cluster's default class.
+        storage_class: The cluster's default class if it is `None`.
         mount_path: Where it is mounted.
     """
     return Volume(

@@ -1,18 +1,103 @@
-"""The common options of most commands: the sources of the profiles, and the user."""
+"""The options that several commands have: the sources of the profiles, and the user."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Sources", "Whose", "parse_options", "with_reader", "with_sources", "with_user"]
+__all__ = [
+    "Admin",
+    "Compat",
+    "Config",
+    "Documents",
+    "EntryPoints",
+    "Groups",
+    "Options",
+    "Profiles",
+    "ProfilesDir",
+    "Server",
+    "Slug",
+    "Sources",
+    "User",
+    "UserOptions",
+    "words",
+]
+
+Config = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--config",
+        "-f",
+        help="A jupyterhub_config.py, a folder of such files, or values of Zero to JupyterHub (YAML); may be repeated. "
+        "Without any source, the jupyterhub_config.py in this folder is taken (in the hub's container the hub's), and "
+        "without one all built-in profiles.",
+        exists=True,
+        envvar="PROFILE_SPAWNER_CONFIG",
+        metavar="PATH",
+    ),
+]
+ProfilesDir = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--profiles-dir",
+        help="A folder of Python modules with profiles; may be repeated.",
+        exists=True,
+        file_okay=False,
+        envvar="PROFILES_DIR",
+        metavar="DIR",
+    ),
+]
+Documents = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--documents",
+        help="A YAML file with profiles, or a folder of them; may be repeated.",
+        exists=True,
+        envvar="PROFILE_DOCUMENTS",
+        metavar="PATH",
+    ),
+]
+Profiles = Annotated[
+    str | None,
+    typer.Option(
+        "--profiles",
+        help="Built-in profiles to load: slugs separated by commas, or 'all'.",
+        envvar="ENABLED_PROFILES",
+        metavar="SLUGS",
+    ),
+]
+Compat = Annotated[
+    bool, typer.Option("--configurator-compat", help="Load modules that were written for the EOEPCA configurator.")
+]
+EntryPoints = Annotated[bool, typer.Option("--entry-points", help="Load the profiles of installed packages.")]
+User = Annotated[str, typer.Option("--user", "-u", help="The name of the user.", metavar="NAME")]
+Groups = Annotated[
+    str, typer.Option("--groups", "-g", help="The user's groups, separated by commas.", metavar="GROUPS")
+]
+Admin = Annotated[bool, typer.Option("--admin", help="The user is an administrator.")]
+Server = Annotated[str, typer.Option("--server", help="The name of a named server.", metavar="NAME")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--options",
+        "-o",
+        help="What the user chooses: OPTION=CHOICE, may be repeated; or all of it as JSON.",
+        metavar="OPTION=CHOICE",
+    ),
+]
+
+
+Slug = Annotated[str, typer.Argument(help="The profile's slug.", metavar="SLUG")]
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a list that is separated by commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 @dataclass(frozen=True)
@@ -40,186 +125,54 @@ class Sources:
         """Whether anything is named at all."""
         return self != Sources(configurator=self.configurator)
 
+    @classmethod
+    def of(
+        cls,
+        config: Sequence[Path] | None,
+        profiles_dirs: Sequence[Path] | None,
+        documents: Sequence[Path] | None,
+        profiles: str | None,
+        configurator: bool,
+        entry_points: bool,
+    ) -> Sources:
+        """Return the sources that the options of a command name."""
+        return cls(
+            tuple(config or ()),
+            tuple(profiles_dirs or ()),
+            tuple(documents or ()),
+            None if profiles is None else words(profiles),
+            configurator,
+            entry_points,
+        )
+
 
 @dataclass(frozen=True)
-class Whose:
+class UserOptions:
     """The user and the server that a command is about.
 
     Attributes:
-        user: The name.
+        name: The name of the user.
         groups: The user's groups.
         admin: Whether the user is an administrator.
         server: The name of a named server.
-        options: What the user chooses besides the profile.
+        chosen: What the user chooses besides the profile.
     """
 
-    user: str = "user"
+    name: str = "user"
     groups: tuple[str, ...] = ()
     admin: bool = False
     server: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, name: str, groups: str, admin: bool = False, server: str = "", options: Sequence[str] | None = None
+    ) -> UserOptions:
+        """Return the user that the options of a command describe."""
+        return cls(name, words(groups), admin, server, _chosen(options or ()))
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-_Config = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--config",
-        "-f",
-        help="A jupyterhub_config.py, a folder of such files, or values of Zero to JupyterHub (YAML); may be repeated. "
-        "Without any source, the jupyterhub_config.py in this folder is taken (in the hub's container the hub's), and "
-        "without one all built-in profiles.",
-        exists=True,
-        envvar="PROFILE_SPAWNER_CONFIG",
-        metavar="PATH",
-    ),
-]
-_Dirs = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--profiles-dir",
-        help="A folder of Python modules with profiles; may be repeated.",
-        exists=True,
-        file_okay=False,
-        envvar="PROFILES_DIR",
-        metavar="DIR",
-    ),
-]
-_Documents = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--documents",
-        help="A YAML file with profiles, or a folder of them; may be repeated.",
-        exists=True,
-        envvar="PROFILE_DOCUMENTS",
-        metavar="PATH",
-    ),
-]
-_Profiles = Annotated[
-    str | None,
-    typer.Option(
-        "--profiles",
-        help="Built-in profiles to load: slugs separated by commas, or 'all'.",
-        envvar="ENABLED_PROFILES",
-        metavar="SLUGS",
-    ),
-]
-_Compat = Annotated[
-    bool, typer.Option("--configurator-compat", help="Load modules that were written for the EOEPCA configurator.")
-]
-_Entry = Annotated[bool, typer.Option("--entry-points", help="Load the profiles of installed packages.")]
-_User = Annotated[str, typer.Option("--user", "-u", help="The name of the user.", metavar="NAME")]
-_Groups = Annotated[
-    str, typer.Option("--groups", "-g", help="The user's groups, separated by commas.", metavar="GROUPS")
-]
-_Admin = Annotated[bool, typer.Option("--admin", help="The user is an administrator.")]
-_Server = Annotated[str, typer.Option("--server", help="The name of a named server.", metavar="NAME")]
-_Options = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--options",
-        "-o",
-        help="What the user chooses: OPTION=CHOICE, may be repeated; or all of it as JSON.",
-        metavar="OPTION=CHOICE",
-    ),
-]
-
-
-def with_sources(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say where profiles come from, as its first argument, a `Sources`."""
-
-    @functools.wraps(command)
-    def run(
-        *args: Any,
-        config: list[Path] | None,
-        profiles_dir: list[Path] | None,
-        documents: list[Path] | None,
-        profiles: str | None,
-        configurator_compat: bool,
-        entry_points: bool,
-        **kwargs: Any,
-    ) -> Any:
-        sources = Sources(
-            config=tuple(config or ()),
-            profiles_dirs=tuple(profiles_dir or ()),
-            documents=tuple(documents or ()),
-            profiles=None if profiles is None else _words(profiles),
-            configurator=configurator_compat,
-            entry_points=entry_points,
-        )
-        return command(sources, *args, **kwargs)
-
-    added = {
-        "config": (_Config, None),
-        "profiles_dir": (_Dirs, None),
-        "documents": (_Documents, None),
-        "profiles": (_Profiles, None),
-        "configurator_compat": (_Compat, False),
-        "entry_points": (_Entry, False),
-    }
-    return _with_parameters(run, command, "sources", added)
-
-
-def with_user(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say for whom, as its first argument, a `Whose`. Outside of `with_sources`."""
-
-    @functools.wraps(command)
-    def run(
-        *args: Any, user: str, groups: str, admin: bool, server: str, options: list[str] | None, **kwargs: Any
-    ) -> Any:
-        whose = Whose(user, _words(groups), admin, server, parse_options(options or ()))
-        return command(*args, whose=whose, **kwargs)
-
-    added = {
-        "user": (_User, "user"),
-        "groups": (_Groups, ""),
-        "admin": (_Admin, False),
-        "server": (_Server, ""),
-        "options": (_Options, None),
-    }
-    return _with_parameters(run, command, "whose", added)
-
-
-def with_reader(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say for which user a list of profiles is made, as its first argument, a `Whose`.
-
-    They matter where `profile_list` is a function, and for the names in what is made. Outside of `with_sources`.
-    """
-
-    @functools.wraps(command)
-    def run(*args: Any, user: str, groups: str, **kwargs: Any) -> Any:
-        return command(*args, whose=Whose(user, _words(groups)), **kwargs)
-
-    return _with_parameters(run, command, "whose", {"user": (_User, "user"), "groups": (_Groups, "")})
-
-
-def _with_parameters(
-    run: Callable[..., Any], command: Callable[..., Any], replaced: str, added: Mapping[str, tuple[Any, Any]]
-) -> Callable[..., Any]:
-    """Let `run` show `command`'s parameters, with `added` instead of `replaced`; typer reads the signature."""
-    signature = inspect.signature(command)
-    hints = {**get_type_hints(command, include_extras=True), **{name: hint for name, (hint, _) in added.items()}}
-    hints.pop(replaced, None)
-    others = [p for p in signature.parameters.values() if p.name != replaced]
-    kept = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in others]
-    new = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
-        for name, (hint, default) in added.items()
-    ]
-    run.__signature__ = inspect.Signature(_in_order([*kept, *new]))  # type: ignore[attr-defined]
-    run.__annotations__ = hints
-    run.__dict__.pop("__wrapped__", None)  # else its signature would be taken
-    return run
-
-
-def _in_order(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
-    return sorted(parameters, key=lambda p: p.kind)
-
-
-def parse_options(given: Sequence[str]) -> dict[str, Any]:
+def _chosen(given: Sequence[str]) -> dict[str, Any]:
     """Read `--options`: `OPTION=CHOICE` each, where several for one option make a list, or one JSON object.
 
     Raises:
@@ -231,7 +184,7 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
             try:
                 result.update(json.loads(text))
             except ValueError as e:
-                raise typer.BadParameter(f"--options {text!r} is no JSON: {e}") from None
+                raise typer.BadParameter(f"--options {text!r} is not JSON: {e}") from None
             continue
         name, equals, value = text.partition("=")
         if not (name and equals):

@@ -8,15 +8,18 @@ import typer
 
 from profile_spawner.errors import BuildError, NotAvailableError, ProfileSpawnerError
 
-from .loading import LoadedProfiles, Sources, Whose, find_entry, loaded, run, with_sources, with_user
-from .output import Format, masked, print_documents, progress, report_problems
+from . import arguments as args
+from .app import app
+from .arguments import Sources, UserOptions
+from .loading import LoadedProfiles, find_entry, loaded
+from .output import Format, masked, print_data, print_documents, progress, report_problems
 
 __all__ = ["manifests", "pod", "preview"]
 
 _Output = Annotated[Format, typer.Option("--output", help="yaml (documents) or json (one list).")]
 
 
-async def preview(found: LoadedProfiles, slug: str, whose: Whose) -> Any:
+def preview(found: LoadedProfiles, slug: str, user: UserOptions) -> Any:
     """Return what a start of this profile by this user would create, as `ProfileSpawner.preview` does.
 
     Raises:
@@ -26,72 +29,85 @@ async def preview(found: LoadedProfiles, slug: str, whose: Whose) -> Any:
     from tornado.web import HTTPError
 
     entry = find_entry(found.snapshot, slug)
-    spawner = found.spawner(whose, entry.slug)
+
+    async def made() -> Any:
+        return await found.spawner(user, entry.slug).preview()
+
     try:
-        return await spawner.preview()
+        return found.run(made())
     except HTTPError as e:
         cause = e.__cause__
         if isinstance(cause, ProfileSpawnerError):
             raise cause from None
         message = str(getattr(e, "jupyterhub_message", "") or e.log_message or e)
-        raise NotAvailableError(message, profile=entry.slug, field=f"user {whose.user!r}") from None
+        raise NotAvailableError(message, profile=entry.slug, field=f"user {user.name!r}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
         # A plain entry is not validated, so KubeSpawner may raise any error for it.
         raise BuildError(f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {e}", profile=entry.slug) from None
 
 
-@with_user
-@with_sources
+@app.command()
 def pod(
-    sources: Sources,
-    whose: Whose,
-    slug: Annotated[str, typer.Argument(help="The profile's slug.", metavar="SLUG")],
+    slug: args.Slug,
+    user: args.User = "user",
+    groups: args.Groups = "",
+    admin: args.Admin = False,
+    server: args.Server = "",
+    options: args.Options = None,
     output: _Output = Format.yaml,
+    config: args.Config = None,
+    profiles_dir: args.ProfilesDir = None,
+    documents: args.Documents = None,
+    profiles: args.Profiles = None,
+    configurator_compat: args.Compat = False,
+    entry_points: args.EntryPoints = False,
 ) -> None:
     """Print the pod that a user would get, made by the installed KubeSpawner and checked as at a start.
 
     What the hub puts in at the start (its tokens) stands there as ***.
     """
-    run(_pod(sources, whose, slug, output))
-
-
-async def _pod(sources: Sources, whose: Whose, slug: str, output: Format) -> None:
-    async with loaded(sources, whose=whose) as found:
-        seen = await preview(found, slug, whose)
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+    viewer = UserOptions.of(user, groups, admin, server, options)
+    with loaded(sources, user=viewer) as found:
+        seen = preview(found, slug, viewer)
     report_problems(seen.missing)
     if output is Format.json:
-        from .output import print_data
-
         print_data(seen.pod, output)
     else:
         print_documents([seen.pod])
 
 
-@with_user
-@with_sources
+@app.command()
 def manifests(
-    sources: Sources,
-    whose: Whose,
     slug: Annotated[str | None, typer.Argument(help="A profile's slug; all profiles by default.")] = None,
     secrets: Annotated[bool, typer.Option("--show-secrets", help="Print the values of Secrets too.")] = False,
+    user: args.User = "user",
+    groups: args.Groups = "",
+    admin: args.Admin = False,
+    server: args.Server = "",
+    options: args.Options = None,
     output: _Output = Format.yaml,
+    config: args.Config = None,
+    profiles_dir: args.ProfilesDir = None,
+    documents: args.Documents = None,
+    profiles: args.Profiles = None,
+    configurator_compat: args.Compat = False,
+    entry_points: args.EntryPoints = False,
 ) -> None:
     """Print every Kubernetes object that a start would create, ready for `kubectl apply --dry-run=server -f -`.
 
     An object that several profiles share is printed once. The values of Secrets are *** unless you ask for them.
     """
-    raise typer.Exit(run(_manifests(sources, whose, slug, secrets, output)))
-
-
-async def _manifests(sources: Sources, whose: Whose, slug: str | None, secrets: bool, output: Format) -> int:
-    async with loaded(sources, whose=whose) as found:
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+    viewer = UserOptions.of(user, groups, admin, server, options)
+    with loaded(sources, user=viewer) as found:
         slugs = [find_entry(found.snapshot, slug).slug] if slug else list(found.snapshot.entries)
-        documents: dict[tuple[str, str], Any] = {}
+        objects: dict[tuple[str, str], Any] = {}
         failures = []
         missing: dict[str, ProfileSpawnerError] = {}
         for one in progress(slugs, "Building the pods"):
             try:
-                seen = await preview(found, one, whose)
+                seen = preview(found, one, viewer)
             except ProfileSpawnerError as e:
                 if slug:
                     raise
@@ -101,10 +117,10 @@ async def _manifests(sources: Sources, whose: Whose, slug: str | None, secrets: 
             for document in (*seen.manifests, seen.pod):
                 # The pods of all profiles have one name: it is one server.
                 key = (document["kind"], document["metadata"]["name"] + (f"/{one}" if document is seen.pod else ""))
-                documents.setdefault(key, _kubectl_takes(document) if secrets else masked_for_kubectl(document))
-        report_problems(missing.values())
-        print_documents(documents.values(), output)
-        return 1 if report_problems([*failures, *([] if slug else found.snapshot.problems)]) else 0
+                objects.setdefault(key, _kubectl_takes(document) if secrets else masked_for_kubectl(document))
+    report_problems(missing.values())
+    print_documents(objects.values(), output)
+    raise typer.Exit(1 if report_problems([*failures, *([] if slug else found.snapshot.problems)]) else 0)
 
 
 def masked_for_kubectl(document: Any) -> Any:
@@ -113,7 +129,7 @@ def masked_for_kubectl(document: Any) -> Any:
 
 
 def _kubectl_takes(document: Any) -> Any:
-    """Return a manifest whose Secret has its values as texts: `***` is not base64."""
+    """Return a manifest user Secret has its values as texts: `***` is not base64."""
     if document.get("kind") != "Secret" or not document.get("data"):
         return document
     import base64

@@ -10,26 +10,26 @@ if TYPE_CHECKING:
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.options import Option
 
-    from .loading import Whose
+    from .arguments import UserOptions
 
-__all__ = ["every_choice", "somebody"]
+__all__ = ["every_choice", "user_for"]
 
 
-def somebody(entry: Entry, whose: Whose, options: Mapping[str, Any] | None = None) -> Whose:
-    """Return a user who may use the profile and all of its choices: `whose`, with the groups that this needs.
+def user_for(entry: Entry, user: UserOptions, options: Mapping[str, Any] | None = None) -> UserOptions:
+    """Return a user who may use the profile and all of its choices: `user` with the groups that this needs.
 
     Args:
         entry: The profile.
-        whose: For whom the command looks; another name is taken where the profile is for certain users only.
+        user: The user of the command; another name is taken where the profile is for certain users only.
         options: What this user chooses.
     """
-    groups = set(whose.groups) | (entry.offer.access.groups or frozenset())
+    groups = set(user.groups) | (entry.offer.access.groups or frozenset())
     users = entry.offer.access.users or frozenset()
     for option in entry.offer.options:
         for rule in option.accesses():
             groups |= rule.groups or frozenset()
-    user = whose.user if not users or whose.user in users else min(users)
-    return replace(whose, user=user, groups=tuple(sorted(groups)), options=dict(options or {}))
+    name = user.name if not users or user.name in users else min(users)
+    return replace(user, name=name, groups=tuple(sorted(groups)), chosen=dict(options or {}))
 
 
 def every_choice(entry: Entry) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
+from .app import app
+
 __all__ = ["demo"]
 
 
+@app.command()
 def demo(
     port: Annotated[int, typer.Option(help="Where the hub is reached, on 127.0.0.1. 0 takes a free port.")] = 8000,
     profiles_dir: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -15,16 +16,20 @@ import typer
 
 from profile_spawner.errors import ProfileSpawnerError, SourceError
 
+from . import arguments as args
+from .app import app
+from .arguments import Sources, UserOptions
 from .building import masked_for_kubectl, preview
+from .choices import user_for
 from .cluster import Kubeconfig, Namespace, read_object
-from .loading import Sources, Whose, loaded, run, with_user
+from .loading import loaded
 from .output import Format, OutputOption, make_table, print_data, report_problems
 from .validating import with_paths
 
 if TYPE_CHECKING:
     from profile_spawner.profiles.options import Option
 
-__all__ = ["diff"]
+__all__ = ["diff", "differences"]
 
 _NOISE = ("profile-spawner/spawn", "profile-spawner/generation", "profile-spawner/digest", "profile-spawner/params")
 _HASH = re.compile(r"-[0-9a-f]{20}\b")
@@ -34,11 +39,15 @@ _STATE = (
 )
 
 
-@with_user
+@app.command()
 def diff(
-    whose: Whose,
     old: Annotated[str, typer.Argument(help=_STATE, metavar="OLD")],
     new: Annotated[str, typer.Argument(help="The same.", metavar="NEW")],
+    user: args.User = "user",
+    groups: args.Groups = "",
+    admin: args.Admin = False,
+    server: args.Server = "",
+    options: args.Options = None,
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = None,
     output: OutputOption = Format.table,
@@ -48,8 +57,9 @@ def diff(
     Every profile of both states is built as at a start. The values of Secrets are not shown. Exit code 1: something
     changes.
     """
+    viewer = UserOptions.of(user, groups, admin, server, options)
     with contextlib.ExitStack() as stack:
-        states = [run(_state(_path_of(spec, kubeconfig, namespace, stack), whose)) for spec in (old, new)]
+        states = [_state(_path_of(spec, kubeconfig, namespace, stack), viewer) for spec in (old, new)]
     changes = list(_changes(*states))
     shown = [[c["profile"], c["change"], c["for"], c["object"], c["field"], c["old"], c["new"]] for c in changes]
     table = make_table(["profile", "change", "for", "object", "field", "old", "new"], shown)
@@ -63,7 +73,7 @@ def _path_of(spec: str, kubeconfig: Path | None, namespace: str | None, stack: c
         return Path(spec)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="profile-spawner-")))
     if spec.startswith("configmap/"):
-        found = run(read_object("configmaps", spec.partition("/")[2], kubeconfig, namespace))
+        found = asyncio.run(read_object("configmaps", spec.partition("/")[2], kubeconfig, namespace))
         for key, text in (found.get("data") or {}).items():
             name = key if key.endswith((".yaml", ".yml", ".json")) else f"{key}.yaml"
             (folder / name).write_text(text, encoding="utf-8")
@@ -77,7 +87,7 @@ def _path_of(spec: str, kubeconfig: Path | None, namespace: str | None, stack: c
 def _from_git(revision: str, path: str, folder: Path) -> Path:
     """Unpack a path of a revision of the repository here."""
     if revision.startswith("-"):
-        raise SourceError("this is no revision", value=revision)
+        raise SourceError("this is not a revision", value=revision)
     archive = subprocess.run(["git", "archive", "--format=tar", revision, "--", path], capture_output=True, check=False)
     if archive.returncode:
         text = archive.stderr.decode(errors="replace").strip()
@@ -86,15 +96,12 @@ def _from_git(revision: str, path: str, folder: Path) -> Path:
     return folder / path
 
 
-async def _state(path: Path, whose: Whose) -> dict[str, dict[str, Any]]:
+def _state(path: Path, user: UserOptions) -> dict[str, dict[str, Any]]:
     """Return every profile of a state: for whom it is, and the objects that a start would create, by kind and name."""
     result: dict[str, dict[str, Any]] = {}
-    async with loaded(with_paths(Sources(), [path]), whose=whose, trusted=True) as found:
+    with loaded(with_paths(Sources(), [path]), user=user, trusted=True) as found:
         report_problems(found.snapshot.problems)
         for entry in found.snapshot.entries.values():
-            groups = {*whose.groups, *(entry.offer.access.groups or ())}
-            user = next(iter(sorted(entry.offer.access.users or ())), whose.user)
-            somebody = Whose(user, tuple(sorted(groups)), whose.admin, whose.server, whose.options)
             offered = {
                 "display_name": entry.offer.display_name,
                 "description": entry.offer.description,
@@ -104,7 +111,7 @@ async def _state(path: Path, whose: Whose) -> dict[str, dict[str, Any]]:
             }
             objects: dict[str, Any] = {"page": offered}
             try:
-                made = await preview(found, entry.slug, somebody)
+                made = preview(found, entry.slug, user_for(entry, user, user.chosen))
             except ProfileSpawnerError as e:
                 objects["error"] = {"message": e.message}
             else:
@@ -128,20 +135,14 @@ def _name(manifest: Mapping[str, Any]) -> str:
 
 def _quiet(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest without the parts that differ at every start, such as hashes in names."""
+    from profile_spawner.migrate.dumping import with_texts
+
     metadata = {**manifest["metadata"]}
     metadata.pop("name", None)
     for key in ("labels", "annotations"):
         if key in metadata:
             metadata[key] = {k: v for k, v in metadata[key].items() if k not in _NOISE}
-    return dict(_without_hashes({**manifest, "metadata": metadata}))
-
-
-def _without_hashes(value: Any) -> Any:
-    if isinstance(value, str):
-        return _HASH.sub("-*", value)
-    if isinstance(value, Mapping):
-        return {k: _without_hashes(v) for k, v in value.items()}
-    return [_without_hashes(v) for v in value] if isinstance(value, list) else value
+    return dict(with_texts({**manifest, "metadata": metadata}, lambda text: _HASH.sub("-*", text)))
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -156,15 +157,11 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[st
             before, after = old[slug]["objects"], new[slug]["objects"]
             for name in dict.fromkeys([*before, *after]):
                 if name not in before or name not in after:
-                    what = "added" if name not in before else "removed"
-                    yield _change(slug, "changed", new[slug]["for"], name, "", *_sides(what))
+                    sides = ("", "added") if name not in before else ("present", "removed")
+                    yield _change(slug, "changed", new[slug]["for"], name, "", *sides)
                     continue
-                for field, was, now in _fields(before[name], after[name], ""):
+                for field, was, now in differences(before[name], after[name]):
                     yield _change(slug, "changed", new[slug]["for"], name, field, was, now)
-
-
-def _sides(what: str) -> tuple[str, str]:
-    return ("", "added") if what == "added" else ("present", "removed")
 
 
 def _change(
@@ -185,11 +182,12 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
-def _fields(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the fields that differ in plain data: path, old and new value; an empty text for what is not there."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             inner = f"{path}.{key}" if path else str(key)
-            yield from _fields(old.get(key, ""), new.get(key, ""), inner)
+            yield from differences(old.get(key, ""), new.get(key, ""), inner)
     elif isinstance(old, list) and isinstance(new, list):
         yield from _items(old, new, path)
     elif old != new:
@@ -205,4 +203,4 @@ def _items(old: list[Any], new: list[Any], path: str) -> Iterator[tuple[str, Any
         return
     before, after = ({str(i["name"]): i for i in side} for side in (old, new))
     for name in dict.fromkeys([*before, *after]):
-        yield from _fields(before.get(name, ""), after.get(name, ""), f"{path}[{name}]")
+        yield from differences(before.get(name, ""), after.get(name, ""), f"{path}[{name}]")

@@ -13,7 +13,10 @@ import typer
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
 from profile_spawner.profiles.yaml_text import parse_yaml
 
-from .loading import Sources, find_entry, loaded, run, with_sources
+from . import arguments as args
+from .app import app
+from .arguments import Sources, words
+from .loading import find_entry, loaded
 from .output import Format, as_yaml, plain, report_problems
 
 if TYPE_CHECKING:
@@ -33,9 +36,8 @@ class Form(str, enum.Enum):
 _DEFAULT_GROUP = "developers"
 
 
-@with_sources
+@app.command()
 def dump(
-    sources: Sources,
     form: Annotated[
         Form, typer.Option("--format", help="configurator: the file that the EOEPCA ApplicationHub reads.")
     ] = Form.document,
@@ -72,22 +74,29 @@ def dump(
         typer.Option("--incomplete", help="Write --output-file even when profiles are missing."),
     ] = False,
     output: Annotated[Format, typer.Option("--output", help="yaml or json.")] = Format.yaml,
+    config: args.Config = None,
+    profiles_dir: args.ProfilesDir = None,
+    documents: args.Documents = None,
+    profiles: args.Profiles = None,
+    configurator_compat: args.Compat = False,
+    entry_points: args.EntryPoints = False,
 ) -> None:
     """Write the profiles as one document that gives the same profiles when it is loaded.
 
     --profiles chooses among all profiles, built-in or not. What a document cannot say (code in hooks, the values of
-    Secrets) is told on standard error. When profiles could not be loaded or written, the exit code is 1, and
+    Secrets) is reported on standard error. When profiles could not be loaded or written, the exit code is 1, and
     --output-file is left as it is.
     """
     changes = Changes(groups, storage_class_rwo, storage_class_rwx, node_selector or (), override or ())
-    text, missing = run(_dump(sources, form, changes, output))
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+    text, missing = _dump(sources, form, changes, output)
     if output_file is None:
         typer.echo(text, nl=False)
     elif missing and not incomplete:
         raise SourceError(
             "not written, because the dump would not be complete",
             origin=Origin(str(output_file)),
-            hint="Mend what is told above, or write it nevertheless with --incomplete",
+            hint="Correct what is reported above, or write it nevertheless with --incomplete",
         )
     else:
         _write(output_file, text)
@@ -106,7 +115,7 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(target)
 
 
-async def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> tuple[str, bool]:
+def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> tuple[str, bool]:
     """Return the text, and whether it is incomplete."""
     from profile_spawner.migrate.applicationhub import write_config
     from profile_spawner.migrate.dumping import dump_snapshot
@@ -114,16 +123,16 @@ async def _dump(sources: Sources, form: Form, changes: Changes, output: Format) 
     wanted = sources.profiles
     if wanted is not None:
         sources = replace(sources, profiles=("all",))
-    async with loaded(sources, trusted=True) as found:
+    with loaded(sources, trusted=True) as found:
         snapshot = found.snapshot
         slugs = list(snapshot.entries)
         if wanted is not None and wanted != ("all",):
             slugs = [find_entry(snapshot, slug).slug for slug in wanted]
-        snapshot = await changes.apply(snapshot, slugs)
+        snapshot = found.run(changes.apply(snapshot, slugs))
         if form is Form.configurator:
-            written = await write_config(snapshot, slugs, [_DEFAULT_GROUP])
+            written = found.run(write_config(snapshot, slugs, [_DEFAULT_GROUP]))
         else:
-            written = await dump_snapshot(snapshot, slugs)
+            written = found.run(dump_snapshot(snapshot, slugs))
         report_problems([*found.snapshot.problems, *(ProfileSpawnerError(w) for w in written.warnings)])
         missing = bool(found.snapshot.problems) or len(written.document["profiles"]) < len(slugs)
     if output is Format.json:
@@ -223,14 +232,10 @@ def _split(option: str, text: str, what: str) -> tuple[str, str, str]:
 
 
 def _groups(name: str, text: str) -> list[str]:
-    found = [g.strip() for g in text.split(",") if g.strip()]
+    found = list(words(text))
     if not found:
         raise typer.BadParameter(f"{name} {text!r}: at least one group is needed")
     return found
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
@@ -256,7 +261,7 @@ def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
         if isinstance(default, dict | list):
             return next(iter(parse_yaml(text, name)), None)
         if isinstance(default, tuple) or name == "allowed_users":
-            return _words(text)
+            return list(words(text))
         if isinstance(default, bool):
             return text.lower() in ("true", "1", "yes", "on")
         return int(text) if isinstance(default, int) else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Mapping
@@ -12,20 +13,19 @@ import typer
 
 from profile_spawner.errors import NotAvailableError, ParamError, SourceError, did_you_mean
 
+from . import arguments as args
+from .app import app
+from .arguments import Sources, UserOptions
 from .cluster import Kubeconfig, Namespace, read_object
-from .listing import _cell
-from .loading import Sources, Whose, find_entry, loaded, run, with_sources, with_user
-from .output import Format, OutputOption, make_table, place, print_data
+from .loading import LoadedProfiles, find_entry, loaded
+from .output import Format, OutputOption, cell, make_table, place, print_data
 from .places import literal_keys
 
 __all__ = ["explain"]
 
 
-@with_user
-@with_sources
+@app.command()
 def explain(
-    sources: Sources,
-    whose: Whose,
     profile: Annotated[
         str | None, typer.Option("--profile", "-p", help="The profile; the user's default by default.", metavar="SLUG")
     ] = None,
@@ -45,9 +45,20 @@ def explain(
             metavar="FILE",
         ),
     ] = None,
+    user: args.User = "user",
+    groups: args.Groups = "",
+    admin: args.Admin = False,
+    server: args.Server = "",
+    options: args.Options = None,
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = None,
     output: OutputOption = Format.table,
+    config: args.Config = None,
+    profiles_dir: args.ProfilesDir = None,
+    documents: args.Documents = None,
+    profiles: args.Profiles = None,
+    configurator_compat: args.Compat = False,
+    entry_points: args.EntryPoints = False,
 ) -> None:
     """Say for every param which value a server gets, from which layer, file and line, and what that value hides.
 
@@ -55,11 +66,12 @@ def explain(
     cannot be used the reason is shown, and the exit code is 1.
     """
     if pod is not None:
-        found = run(_of_pod(pod, kubeconfig, namespace))
+        found = record_of(asyncio.run(read_object("pods", pod, kubeconfig, namespace)), f"pod {pod}")
     elif record is not None:
         found = record_of(_read(record), str(record))
     else:
-        found = run(_now(sources, whose, profile))
+        sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+        found = _now(sources, UserOptions.of(user, groups, admin, server, options), profile)
     if param is not None:
         if param not in found:
             raise ParamError(f"has no value here{did_you_mean(param, found)}", field=f"param {param}")
@@ -70,45 +82,46 @@ def explain(
     raise typer.Exit(1 if any(one.get("error") for one in found.values()) else 0)
 
 
-async def _now(sources: Sources, whose: Whose, slug: str | None) -> dict[str, Any]:
-    from profile_spawner.profiles.selection import Rejection
-
-    async with loaded(sources, whose=whose) as found:
-        spawner = found.spawner(whose)
-        chosen = slug or found.snapshot.default_for(spawner.user_info)
-        if chosen is None:
-            raise NotAvailableError("there is no profile for this user", field="--user", value=whose.user)
-        entry = find_entry(found.snapshot, chosen)
-        selection = found.snapshot.select({"profile": entry.slug, **whose.options}, spawner.user_info)
-        if isinstance(selection, Rejection):
-            raise NotAvailableError(selection.message, profile=entry.slug)
-        record = found.snapshot.record(selection, **await spawner.param_layers())
+def _now(sources: Sources, user: UserOptions, slug: str | None) -> dict[str, Any]:
+    with loaded(sources, user=user) as found:
+        record = found.run(_record(found, user, slug))
     written = {k: str(v) for path in found.config_files for k, v in literal_keys(path, "param_values").items()}
     for name, one in record.items():
         for value in (one, *one["overridden"]):
             origin = value["origin"]
             if origin and origin.startswith("param_values"):  # what a spawner can tell; here the files are known
-                origin = _configured_at(written, whose, name, value["layer"], value["source"]) or origin
+                origin = _configured_at(written, user, name, value["layer"], value["source"]) or origin
             value["origin"] = place(origin) if origin else None
     return record
 
 
+async def _record(found: LoadedProfiles, user: UserOptions, slug: str | None) -> dict[str, Any]:
+    from profile_spawner.profiles.selection import Rejection
+
+    spawner = found.spawner(user)
+    chosen = slug or found.snapshot.default_for(spawner.user_info)
+    if chosen is None:
+        raise NotAvailableError("there is no profile for this user", field="--user", value=user.name)
+    entry = find_entry(found.snapshot, chosen)
+    selection = found.snapshot.select({"profile": entry.slug, **user.chosen}, spawner.user_info)
+    if isinstance(selection, Rejection):
+        raise NotAvailableError(selection.message, profile=entry.slug)
+    record: dict[str, Any] = found.snapshot.record(selection, **await spawner.param_layers())
+    return record
+
+
 def _configured_at(
-    written: Mapping[tuple[str, ...], str], whose: Whose, name: str, layer: str, source: str
+    written: Mapping[tuple[str, ...], str], user: UserOptions, name: str, layer: str, source: str
 ) -> str | None:
     """Return the file and line of a configured value; `None` for what was chosen, or comes from a hook."""
     paths: dict[str, list[tuple[str, ...]]] = {
         "enforced": [("enforced", name)],
         "hub": [("hub", name)],
-        "user": [("users", whose.user, name)],
-        "server": [("servers", f"{whose.user}/{whose.server}", name)],
+        "user": [("users", user.name, name)],
+        "server": [("servers", f"{user.name}/{user.server}", name)],
         "groups": [("groups", source, name), ("groups", source, "params", name)],
     }
     return next((written[p] for p in paths.get(layer, ()) if p in written), None)
-
-
-async def _of_pod(name: str, kubeconfig: Path | None, namespace: str | None) -> dict[str, Any]:
-    return record_of(await read_object("pods", name, kubeconfig, namespace), f"pod {name}")
 
 
 def record_of(server: Any, where: str) -> dict[str, Any]:
@@ -158,9 +171,9 @@ def _read(path: Path) -> Any:
 def _rows(found: Mapping[str, Any]) -> list[list[Any]]:
     rows = []
     for name, one in found.items():
-        hidden = [f"{_where(s)} = {_cell(s['value'])}" for s in one["overridden"]]
+        hidden = [f"{_where(s)} = {cell(s['value'])}" for s in one["overridden"]]
         joined = "joined with " if one.get("merged") and hidden else ""
-        value = f"Error: {one['error']}" if one.get("error") else _cell(one["value"])
+        value = f"Error: {one['error']}" if one.get("error") else cell(one["value"])
         rows.append([name, value, one["layer"], _where(one), joined + "\n".join(hidden)])
     return rows
 

@@ -79,7 +79,7 @@ def finding_of(error: ProfileSpawnerError, rule: str, *, origin: Origin | None =
 
 
 def print_findings(findings: Sequence[Finding], output: str, checked: int) -> None:
-    """Print them; `checked` is the number of profiles that were looked at."""
+    """Print them; `checked` is the number of checked profiles."""
     ordered = sorted(set(findings), key=lambda f: f.sort_key)
     if output == "json":
         typer.echo(json.dumps([asdict(f) for f in ordered], indent=2, ensure_ascii=False))

@@ -16,9 +16,12 @@ import typer
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 
+from .app import app
+from .arguments import Sources, UserOptions
+from .diffing import differences
 from .findings import Finding, finding_of
 from .linting import lint_entry
-from .loading import Sources, Whose, loaded, make_spawner, read_config, run, setting
+from .loading import loaded, make_spawner, read_config, setting
 from .output import as_yaml
 
 if TYPE_CHECKING:
@@ -26,11 +29,12 @@ if TYPE_CHECKING:
 
     from profile_spawner.migrate.profile_lists import FoundList
 
-__all__ = ["app"]
+__all__ = ["configurator", "profile_list"]
 
-app = typer.Typer(
+importing = typer.Typer(
     name="import", help="Move in: take over what you have, and see that servers stay the same.", no_args_is_help=True
 )
+app.add_typer(importing)
 
 MOST_COMBINATIONS = 512
 """How many combinations of choices of one profile are compared at most."""
@@ -50,7 +54,7 @@ _Output = Annotated[
 ]
 
 
-@app.command("profile-list")
+@importing.command("profile-list")
 def profile_list(
     file: _File,
     target: Annotated[
@@ -65,19 +69,19 @@ def profile_list(
     """Import a plain profile_list.
 
     FILE holds values of Zero to JupyterHub (singleuser.profileList, at any depth), a ConfigMap with such values, a
-    list of its own, or is a jupyterhub_config.py. What looks wrong is told on standard error with its line, and kept
-    as it is; so is what the hub's data_policy has to allow. An entry that cannot be kept is refused, and the exit code
-    is 1.
+    list of its own, or is a jupyterhub_config.py. What looks wrong is kept, and reported on standard error with its
+    line; so is what the hub's data_policy has to allow. An entry that cannot be kept is refused, and the exit code is
+    1.
     """
     found, config = _lists(file)
     before = []
     entries: list[dict[str, Any]] = []
     warnings: list[Finding] = []
     for one in found:
-        kept, written, told = _converted(one)
+        kept, written, changes = _converted(one)
         before += kept
         entries += written
-        warnings += [*_suspicious(one), *told]
+        warnings += [*_suspicious(one), *changes]
     restricted = list(_restricted(found, config)) if target is Target.yaml else []
     for finding in (*warnings, *restricted):
         typer.secho(str(finding), fg=typer.colors.YELLOW, err=True)
@@ -90,11 +94,11 @@ def profile_list(
     typer.secho(f"{len(entries)} profiles imported from {where}, {len(refused)} refused", err=True)
     if restricted:
         slugs = len({f.profile for f in restricted})
-        message = f"{slugs} of them are loaded only when the hub's data_policy allows what is told above"
+        message = f"{slugs} of them are loaded only when the hub's data_policy allows what is reported above"
         typer.secho(message, fg=typer.colors.YELLOW, err=True)
     different = 0
     if verify:
-        compared, differences, missed = run(_compare(before, text, target, config))
+        compared, differences, missed = _compare(before, text, target, config)
         different = len(differences)
         for line in differences:
             typer.secho(f"Different: {line}", fg=typer.colors.RED, err=True)
@@ -106,13 +110,13 @@ def profile_list(
     raise typer.Exit(1 if refused or different else 0)
 
 
-@app.command()
+@importing.command()
 def configurator(file: _File, output_file: _Output = None) -> None:
     """Import the configuration of the EOEPCA ApplicationHub (config.yml).
 
     Everything in it is taken over: groups, volumes, files, init containers, role bindings, pull secrets, environment,
-    secret mounts, manifests. Its templates become references; what has no counterpart is told on standard error. The
-    result is loaded once: what is wrong with it is told too, and the exit code is 1.
+    secret mounts, manifests. Its templates become references; what has no counterpart is reported on standard error.
+    The result is loaded once, and its problems are reported; then the exit code is 1.
     """
     from profile_spawner.migrate.applicationhub import read_config as read
     from profile_spawner.profiles.yaml_text import parse_yaml
@@ -128,7 +132,7 @@ def configurator(file: _File, output_file: _Output = None) -> None:
         typer.secho(f"Warning: {warning}", fg=typer.colors.YELLOW, err=True)
     text = as_yaml(imported.document)
     _save(text, output_file)
-    problems = run(_problems_of(text, str(output_file or "the imported document")))
+    problems = _problems_of(text, str(output_file or "the imported document"))
     for problem in problems:
         typer.secho(f"Error: {problem}", fg=typer.colors.RED, err=True)
     count = len(imported.document["profiles"])
@@ -136,14 +140,14 @@ def configurator(file: _File, output_file: _Output = None) -> None:
     raise typer.Exit(1 if problems else 0)
 
 
-async def _problems_of(text: str, place: str) -> Sequence[ProfileSpawnerError]:
+def _problems_of(text: str, place: str) -> Sequence[ProfileSpawnerError]:
     """Return the problems that occur when a document is loaded."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
         path = Path(folder) / "imported.yaml"
         path.write_text(text, encoding="utf-8")
-        async with loaded(Sources(documents=(path,)), trusted=True) as found:
+        with loaded(Sources(documents=(path,)), trusted=True) as found:
             for problem in found.snapshot.problems:
                 problem.origin = Origin(place, problem.origin.line if problem.origin else 0)
             return found.snapshot.problems
@@ -161,6 +165,7 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
     """Return the lists of a file, and the configuration that goes with them."""
     from traitlets.config import Config
 
+    from profile_spawner.migrate.dumping import functions_in
     from profile_spawner.migrate.profile_lists import FoundList, find_lists
 
     if file.suffix != ".py":
@@ -177,7 +182,7 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
         raise SourceError("it has no profile_list", origin=Origin(str(file)))
     if not isinstance(listed, list | tuple | Mapping):
         raise SourceError(
-            "its profile_list is no list",
+            "its profile_list is not a list",
             origin=Origin(str(file)),
             field="profile_list",
             value=listed,
@@ -187,7 +192,7 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
     lines = file.read_text(encoding="utf-8").splitlines()
     kept = []
     for number, entry in enumerate(listed if not isinstance(listed, Mapping) else [listed[k] for k in sorted(listed)]):
-        place = _function_in(entry, "")
+        place = next(functions_in(entry), None)
         name = str(entry.get("display_name", "")) if isinstance(entry, Mapping) else ""
         line = next((n for n, text in enumerate(lines, 1) if name and name in text), 0)
         if place is not None:
@@ -209,24 +214,13 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
     return [found], config
 
 
-def _function_in(value: Any, path: str) -> str | None:
-    if callable(value):
-        return path
-    items: Any = ()
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    return next((p for k, v in items if (p := _function_in(v, f"{path}.{k}" if path else str(k)))), None)
-
-
 def _converted(found: FoundList) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]], list[Finding]]:
     """Return the entries of a list that can be kept, how they are written, and what is to be said of them."""
     from profile_spawner.migrate.profile_lists import converted
 
     kept: list[Mapping[str, Any]] = []
     written: list[dict[str, Any]] = []
-    told = [_told(found, number, path, message, "default-choice") for number, path, message in found.reordered]
+    findings = [_finding(found, number, path, message, "default-choice") for number, path, message in found.reordered]
     for number, entry in enumerate(found.entries):
         try:
             made, changes = converted(entry)
@@ -237,11 +231,11 @@ def _converted(found: FoundList) -> tuple[list[Mapping[str, Any]], list[dict[str
             continue
         kept.append(entry)
         written.append(made)
-        told += [_told(found, number, path, message, "converted") for path, message in changes]
-    return kept, written, told
+        findings += [_finding(found, number, path, message, "converted") for path, message in changes]
+    return kept, written, findings
 
 
-def _told(found: FoundList, number: int, path: tuple[Any, ...], message: str, rule: str) -> Finding:
+def _finding(found: FoundList, number: int, path: tuple[Any, ...], message: str, rule: str) -> Finding:
     entry = found.entries[number]
     line = found.line_of(number, path)
     return Finding("warning", rule, message, _name(entry), found.place, line, ".".join(map(str, path)))
@@ -296,7 +290,7 @@ def _written(entries: Sequence[Mapping[str, Any]], target: Target, name: str) ->
 # ------------------------------------------------------------------------------------------------ proof
 
 
-async def _compare(
+def _compare(
     entries: Sequence[Mapping[str, Any]], text: str, target: Target, config: Config
 ) -> tuple[int, list[str], list[str]]:
     """Compare the pods that the imported profiles make with KubeSpawner's own.
@@ -314,7 +308,7 @@ async def _compare(
         path.write_text(text, encoding="utf-8")
         sources = Sources(profiles_dirs=(Path(folder),)) if target is Target.python else Sources(documents=(path,))
         count, differences, missed = 0, [], []
-        async with loaded(sources, trusted=True) as found:
+        with loaded(sources, trusted=True) as found:
             missing = [str(p) for p in found.snapshot.problems]
             ours = found.config.copy()
             ours.merge({k: v for k, v in config.items() if k in ("KubeSpawner", "Spawner")})
@@ -322,15 +316,15 @@ async def _compare(
             theirs.KubeSpawner.profile_list = [dict(e) for e in entries]
             for raw in raw_profiles(list(entries), Origin("imported")):
                 if raw.definition.get("allowed_groups") == [] or raw.definition.get("allowed_users") == []:
-                    missed.append(f"{raw.slug}: nobody may start it")
+                    missed.append(f"{raw.slug}: no user may start it")
                     continue
                 chosen, left_out = _combinations(raw.definition)
                 missed += [f"{raw.slug}: {what}" for what in left_out]
                 for options in chosen:
                     count += 1
-                    whose = Whose(options=options, groups=_everybody(raw.definition))
-                    before = await _pod(make_spawner(KubeSpawner, theirs, whose, raw.slug))
-                    after = await _pod(make_spawner(type(found.spawner(whose)), ours, whose, raw.slug))
+                    user = UserOptions(chosen=options, groups=_everybody(raw.definition))
+                    before = found.run(_pod(KubeSpawner, theirs, user, raw.slug))
+                    after = found.run(_pod(found.spawner_class, ours, user, raw.slug))
                     if before != after and not (before.startswith("refused") and after.startswith("refused")):
                         differences.append(f"{raw.slug} with {options}: {_first_difference(before, after)}")
     return count, [*missing, *differences], missed
@@ -390,9 +384,10 @@ def _matching(pattern: str | None) -> str | None:
     return next((t for t in usual if not pattern or re.match(pattern, t)), None)
 
 
-async def _pod(spawner: Any) -> str:
+async def _pod(spawner_class: type, config: Config, user: UserOptions, slug: str) -> str:
     from profile_spawner.policy.kinds import plain
 
+    spawner = make_spawner(spawner_class, config, user, slug)
     try:
         await spawner.load_user_options()
         manifest = await spawner.get_pod_manifest()
@@ -404,16 +399,5 @@ async def _pod(spawner: Any) -> str:
 def _first_difference(before: str, after: str) -> str:
     if before.startswith("refused") or after.startswith("refused"):
         return f"{before[:80]} before, {after[:80]} after"
-    old, new = json.loads(before), json.loads(after)
-    return next(_differences(old, new, ""), "the order of keys")
-
-
-def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, (a, b) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(a, b, f"{path}[{number}]")
-    elif old != new:
-        yield f"{path}: {old!r} before, {new!r} after"
+    path, old, new = next(differences(json.loads(before), json.loads(after)), ("the order of keys", "", ""))
+    return f"{path}: {old!r} before, {new!r} after" if path != "the order of keys" else path

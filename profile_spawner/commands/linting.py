@@ -6,12 +6,13 @@ key is compared with the traits of the installed KubeSpawner and with the keys o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, did_you_mean
 
 from .findings import Finding, Level
+from .places import Where, setting_origin
 
 if TYPE_CHECKING:
     from .loading import LoadedProfiles
@@ -38,8 +39,6 @@ _MISTAKEN = {
 _PAIRS = (("cpu_guarantee", "cpu_limit"), ("mem_guarantee", "mem_limit"))
 _SMALL_MEMORY = 1024**2
 
-Where = Callable[[tuple[Any, ...]], Origin]
-
 
 def lint_entry(entry: Any, traits: Iterable[str], where: Where) -> Iterator[Finding]:
     """Yield the errors and warnings of one entry.
@@ -57,8 +56,6 @@ def lint_entry(entry: Any, traits: Iterable[str], where: Where) -> Iterator[Find
 def unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
     """Yield settings of the hub's configuration that neither JupyterHub nor the spawner has."""
     from profile_spawner.hub.settings import jupyterhub_settings
-
-    from .places import setting_origin
 
     spawner = found.spawner_class
     names = frozenset(spawner.class_trait_names(config=True))  # type: ignore[attr-defined]
@@ -150,7 +147,7 @@ class _Linter:
                 continue
             here = (*path, key)
             if key == "allowed_teams":
-                message = "keeps nobody out, unless the hub filters its list by it: write the teams into allowed_groups"
+                message = "excludes no user, unless the hub filters its list by it: write the teams into allowed_groups"
                 yield self._found("warning", "open-to-everybody", message, here)
             elif key in self._traits and "kubespawner_override" in known:
                 message = "has no effect here; it belongs into kubespawner_override"
@@ -178,7 +175,7 @@ class _Linter:
             elif key not in self._traits:
                 mistaken = f"; did you mean {_MISTAKEN[key]!r}?" if key in _MISTAKEN else ""
                 hint = mistaken or did_you_mean(key, self._traits, 0.7)
-                yield self._found("error", "unknown-trait", f"is no setting of KubeSpawner{hint}", here)
+                yield self._found("error", "unknown-trait", f"is not a setting of KubeSpawner{hint}", here)
             else:
                 yield from self._value(key, value, here)
         yield from self._pairs(override, path)
@@ -195,7 +192,7 @@ class _Linter:
                     message = f"is the truth value {item}, and becomes the text '{item}': put it into quotes"
                     yield self._found("warning", "unquoted-text", message, (*here, name))
         if key == "image" and isinstance(value, str) and (" " in value or not value):
-            yield self._found("error", "image", f"{value!r} is no name of an image", here)
+            yield self._found("error", "image", f"{value!r} is not the name of an image", here)
 
     def _pairs(self, override: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Finding]:
         for low, high in _PAIRS:
@@ -207,7 +204,7 @@ class _Linter:
     def _groups(self, found: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Finding]:
         for key in ("allowed_groups", "allowed_users"):
             if key in found and found[key] is not None and not found[key]:
-                yield self._found("warning", "nobody", "is empty: nobody may use it", (*path, key))
+                yield self._found("warning", "nobody", "is empty: no user may use it", (*path, key))
 
     def _found(self, level: Level, rule: str, message: str, path: tuple[Any, ...]) -> Finding:
         origin = self._where(path)

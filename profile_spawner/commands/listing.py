@@ -1,20 +1,17 @@
-"""`list`, `show`, `images` and `schema`: print profiles, their values, images and schema."""
+"""`list` and `show`: print profiles and their values."""
 
 from __future__ import annotations
 
-import enum
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import ProfileSpawnerError
-
-from .building import preview
-from .choices import every_choice, somebody
-from .loading import LoadedProfiles, Sources, Whose, find_entry, loaded, run, with_reader, with_sources
-from .output import Format, OutputOption, make_table, place, plain, print_data, progress, report_problems
+from . import arguments as args
+from .app import app
+from .arguments import Sources, UserOptions, words
+from .loading import LoadedProfiles, find_entry, loaded
+from .output import Format, OutputOption, cell, make_table, place, plain, print_data, report_problems, tell_per_user
 
 if TYPE_CHECKING:
     from profile_spawner.profiles.entry import Entry
@@ -22,9 +19,8 @@ if TYPE_CHECKING:
 
     from .places import Where
 
-__all__ = ["images", "list_profiles", "schema", "show"]
+__all__ = ["list_profiles", "show"]
 
-_SLUG = Annotated[str, typer.Argument(help="The profile's slug.", metavar="SLUG")]
 _FOR = Annotated[
     str | None, typer.Option("--user", "-u", help="Only the profiles that this user may use.", metavar="NAME")
 ]
@@ -33,37 +29,36 @@ _IN = Annotated[
 ]
 
 
-@with_sources
-def list_profiles(sources: Sources, user: _FOR = None, groups: _IN = "", output: OutputOption = Format.table) -> None:
+@app.command("list")
+def list_profiles(
+    user: _FOR = None,
+    groups: _IN = "",
+    output: OutputOption = Format.table,
+    config: args.Config = None,
+    profiles_dir: args.ProfilesDir = None,
+    documents: args.Documents = None,
+    profiles: args.Profiles = None,
+    configurator_compat: args.Compat = False,
+    entry_points: args.EntryPoints = False,
+) -> None:
     """List the profiles that a hub with this configuration offers, and to whom.
 
     Profiles that cannot be loaded are reported on standard error; then the exit code is 1.
     """
-    whose = None if user is None else Whose(user, tuple(g.strip() for g in groups.split(",") if g.strip()))
-    raise typer.Exit(run(_list(sources, whose, output)))
-
-
-async def _list(sources: Sources, whose: Whose | None, output: Format) -> int:
     from profile_spawner.profiles.access import UserInfo
 
-    async with loaded(sources, whose=whose) as found:
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+    viewer = None if user is None else UserOptions(user, words(groups))
+    with loaded(sources, user=viewer) as found:
         entries = list(found.snapshot.entries.values())
-        if whose is not None:
-            entries = list(found.snapshot.visible_to(UserInfo(whose.user, frozenset(whose.groups))))
+        if viewer is not None:
+            entries = list(found.snapshot.visible_to(UserInfo(viewer.name, frozenset(viewer.groups))))
         elif found.per_user:
-            tell_per_user(Whose())
+            tell_per_user(UserOptions())
         rows = [_summary(found, e) for e in entries]
-        shown = [[r["slug"], r["display_name"], r["image"], r["resources"], r["for"], r["origin"]] for r in rows]
-        print_data(rows, output, make_table(["slug", "name", "image", "resources", "for", "written at"], shown))
-        return 1 if report_problems(found.snapshot.problems) else 0
-
-
-def tell_per_user(whose: Whose) -> None:
-    """Say on standard error that other users may have other profiles."""
-    groups = f" in the groups {', '.join(whose.groups)}" if whose.groups else ", who is in no group"
-    typer.echo(
-        f"Note: profile_list is a function. This is about user {whose.user!r}{groups}: --user, --groups", err=True
-    )
+    shown = [[r["slug"], r["display_name"], r["image"], r["resources"], r["for"], r["origin"]] for r in rows]
+    print_data(rows, output, make_table(["slug", "name", "image", "resources", "for", "written at"], shown))
+    raise typer.Exit(1 if report_problems(found.snapshot.problems) else 0)
 
 
 def _summary(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
@@ -101,45 +96,35 @@ def resources_of(effective: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-# ------------------------------------------------------------------------------------------------ show
-
-
-@with_reader
-@with_sources
-def show(sources: Sources, whose: Whose, slug: _SLUG, output: OutputOption = Format.table) -> None:
+@app.command()
+def show(
+    slug: args.Slug,
+    user: args.User = "user",
+    groups: args.Groups = "",
+    output: OutputOption = Format.table,
+    config: args.Config = None,
+    profiles_dir: args.ProfilesDir = None,
+    documents: args.Documents = None,
+    profiles: args.Profiles = None,
+    configurator_compat: args.Compat = False,
+    entry_points: args.EntryPoints = False,
+) -> None:
     """Show every effective value of a profile, and the file and line that it comes from."""
-    raise typer.Exit(run(_show(sources, whose, slug, output)))
-
-
-async def _show(sources: Sources, whose: Whose, slug: str, output: Format) -> int:
-    async with loaded(sources, whose=whose) as found:
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+    with loaded(sources, user=UserOptions.of(user, groups)) as found:
         entry = find_entry(found.snapshot, slug)
-        data = await describe_profile(found, entry)
-        shown = [[row["field"], _cell(row["value"]), row["origin"]] for row in data["values"]]
-        title = f"{entry.offer.display_name} ({entry.slug}), for {entry.offer.access.describe()}"
-        print_data(data, output, make_table(["field", "value", "comes from"], shown, title=title))
-        return 0
-
-
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
-
-
-async def describe_profile(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
-    """Return all data of a profile as plain data.
-
-    The keys are those of `list`, and `values`: rows of `field`, `value` and `origin`.
-    """
-    if entry.profile is None:
-        rows = list(_raw_rows(entry, found.places.of(entry)))
-    elif entry.offer.unavailable:
-        rows = []
-    else:
-        rows = await _class_rows(found, entry)
-    return {
-        **_summary(found, entry),
-        "values": [{"field": f, "value": plain(v), "origin": place(o)} for f, v, o in rows],
-    }
+        rows: list[tuple[str, Any, Any]] = []
+        if entry.profile is None:
+            rows = list(_raw_rows(entry, found.places.of(entry)))
+        elif not entry.offer.unavailable:
+            rows = found.run(_class_rows(found, entry))
+        data = {
+            **_summary(found, entry),
+            "values": [{"field": f, "value": plain(v), "origin": place(o)} for f, v, o in rows],
+        }
+    shown = [[row["field"], cell(row["value"]), row["origin"]] for row in data["values"]]
+    title = f"{entry.offer.display_name} ({entry.slug}), for {entry.offer.access.describe()}"
+    print_data(data, output, make_table(["field", "value", "comes from"], shown, title=title))
 
 
 def _raw_rows(entry: Entry, where: Where) -> Iterator[tuple[str, Any, Any]]:
@@ -228,100 +213,3 @@ def _option(option: Option) -> str:
         return f"{option.kind}: " + ", ".join(c.name + (" (default)" if c.default else "") for c in option.listed())
     written = option.document()
     return ", ".join([option.kind, *(f"{key} {written[key]}" for key in ("min", "max", "default") if key in written)])
-
-
-# ------------------------------------------------------------------------------------------------ images
-
-
-class ImageFormat(str, enum.Enum):
-    """How images are printed."""
-
-    lines = "lines"
-    json = "json"
-    extra_images = "extra-images"
-
-
-@with_reader
-@with_sources
-def images(
-    sources: Sources,
-    whose: Whose,
-    output: Annotated[
-        ImageFormat,
-        typer.Option("--output", help="extra-images: for the values of Zero to JupyterHub (prePuller.extraImages)."),
-    ] = ImageFormat.lines,
-) -> None:
-    """Print all images of all profiles and their choices, each once, for a pre-puller.
-
-    Those of init containers, of further containers and of what is started beside a server are among them. What users
-    may type themselves is not known before.
-    """
-    raise typer.Exit(run(_images(sources, whose, output)))
-
-
-async def _images(sources: Sources, whose: Whose, output: ImageFormat) -> int:
-    async with loaded(sources, whose=whose) as found:
-        names, failures = await all_images(found, whose)
-        if found.per_user:
-            tell_per_user(whose)
-        if output is ImageFormat.lines:
-            for name in names:
-                typer.echo(name)
-        elif output is ImageFormat.json:
-            typer.echo(json.dumps(names, indent=2))
-        else:
-            extra = {_chart_key(n, i): dict(zip(("name", "tag"), _split(n), strict=True)) for i, n in enumerate(names)}
-            print_data({"prePuller": {"extraImages": extra}}, Format.yaml)
-        return 1 if report_problems([*failures, *found.snapshot.problems]) else 0
-
-
-def _split(image: str) -> tuple[str, str]:
-    """Return name and tag as the chart joins them again: `name:tag`."""
-    name, _, digest = image.partition("@")
-    if digest:
-        return f"{name}@{digest.partition(':')[0]}", digest.partition(":")[2]
-    head, colon, tag = image.rpartition(":")
-    return (head, tag) if colon and "/" not in tag else (image, "latest")
-
-
-def _chart_key(image: str, number: int) -> str:
-    """Return a key that the chart accepts as part of a name."""
-    from profile_spawner.names import slugify
-
-    return f"profile-{number}-{slugify(image.rpartition('/')[2])[:40]}".rstrip("-")
-
-
-async def all_images(found: LoadedProfiles, whose: Whose) -> tuple[list[str], list[ProfileSpawnerError]]:
-    """Return the images of everything that a start of any profile with any choice would create, and what went wrong."""
-    seen: dict[str, None] = {}
-    failures: dict[str, ProfileSpawnerError] = {}
-    for entry in progress(found.snapshot.entries.values(), "Building the pods"):
-        for options in every_choice(entry) if not entry.offer.unavailable else ():
-            try:
-                made = await preview(found, entry.slug, somebody(entry, whose, options))
-            except ProfileSpawnerError as e:
-                failures.setdefault(str(e), e)
-                continue
-            for document in (made.pod, *made.manifests):
-                seen.update(dict.fromkeys(_images_in(document.get("spec"))))
-    return list(seen), list(failures.values())
-
-
-def _images_in(spec: Any) -> Iterator[str]:
-    """Yield the images of a pod's spec, or of the pods that a Deployment or the like makes."""
-    if not isinstance(spec, Mapping):
-        return
-    for key in ("containers", "initContainers"):
-        for container in spec.get(key) or ():
-            if container.get("image"):
-                yield container["image"]
-    for inner in ("template", "jobTemplate"):
-        if isinstance(spec.get(inner), Mapping):
-            yield from _images_in(spec[inner].get("spec"))
-
-
-def schema() -> None:
-    """Print the JSON Schema of profile documents (YAML), for editors and for checks."""
-    from profile_spawner.sources.schema import document_schema
-
-    typer.echo(json.dumps(document_schema(), indent=2, ensure_ascii=False))

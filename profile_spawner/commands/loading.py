@@ -13,43 +13,40 @@ import inspect
 import logging
 import re
 import traceback
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from profile_spawner.errors import NotAvailableError, Origin, ProfileSpawnerError, SourceError
+from profile_spawner.errors import NotAvailableError, Origin, ProfileSpawnerError, SourceError, did_you_mean
 
-from .arguments import Sources, Whose, with_reader, with_sources, with_user
+from .arguments import Sources, UserOptions
 from .output import working
 
 if TYPE_CHECKING:
     from traitlets.config import Config
 
+    from profile_spawner.hub.profile_service import HubProfiles
+    from profile_spawner.migrate.chart import ChartValues
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.snapshot import Snapshot
 
-    from .chart import Values
     from .places import Places
 
 __all__ = [
     "LoadedProfiles",
-    "Sources",
-    "Whose",
     "config_files",
     "find_entry",
     "loaded",
     "make_spawner",
     "read_config",
-    "run",
     "setting",
-    "with_reader",
-    "with_sources",
-    "with_user",
 ]
+
+_T = TypeVar("_T")
 
 CONFIG_NAMES = tuple(
     f"{folder}jupyterhub_config.py"
@@ -71,11 +68,24 @@ class LoadedProfiles:
         per_user: Whether `profile_list` is a function, so that these are the profiles of one user.
     """
 
-    def __init__(self, config: Config, config_files: Sequence[Path], snapshot: Snapshot, *, per_user: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        config_files: Sequence[Path],
+        snapshot: Snapshot,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        per_user: bool,
+    ) -> None:
         self.config = config
         self.config_files = tuple(config_files)
         self.snapshot = snapshot
         self.per_user = per_user
+        self._loop = loop
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine to its end."""
+        return self._loop.run_until_complete(work)
 
     @functools.cached_property
     def places(self) -> Places:
@@ -94,27 +104,34 @@ class LoadedProfiles:
 
         return _own_spawner_class(self.config) or ProfileSpawner
 
-    def spawner(self, whose: Whose, slug: str | None = None) -> Any:
-        """Return a spawner for this user, as the hub would make it; `slug` is the profile that is chosen."""
-        return make_spawner(self.spawner_class, self.config, whose, slug)
+    def spawner(self, user: UserOptions, slug: str | None = None) -> Any:
+        """Return a spawner for this user, as the hub would make it; `slug` is the profile that is chosen.
+
+        To be called in a coroutine that `run` runs.
+        """
+        return make_spawner(self.spawner_class, self.config, user, slug)
 
 
-def make_spawner(spawner_class: type, config: Config, whose: Whose, slug: str | None = None) -> Any:
-    """Return a spawner without a hub: enough for everything up to the pod."""
-    groups = [SimpleNamespace(name=name, properties={}) for name in whose.groups]
-    user = SimpleNamespace(
-        name=whose.user,
-        id=1,
-        admin=whose.admin,
-        groups=groups,
-        url=f"/user/{whose.user}/",
-        escaped_name=whose.user,
-        get_auth_state=_no_auth_state,
-    )
-    options = {**({"profile": slug} if slug else {}), **whose.options}
-    orm_spawner = SimpleNamespace(name=whose.server, state={}, user_options=options, server=None)
+def make_spawner(spawner_class: type, config: Config, user: UserOptions, slug: str | None = None) -> Any:
+    """Return a spawner without a hub: enough for everything up to the pod. Needs a running event loop."""
+    options = {**({"profile": slug} if slug else {}), **user.chosen}
     spawner = spawner_class(
-        _mock=True, config=config, user=user, hub=_hub(), orm_spawner=orm_spawner, user_options=options
+        _mock=True,
+        config=config,
+        user=SimpleNamespace(
+            name=user.name,
+            id=1,
+            admin=user.admin,
+            groups=[SimpleNamespace(name=name, properties={}) for name in user.groups],
+            url=f"/user/{user.name}/",
+            escaped_name=user.name,
+            get_auth_state=_no_auth_state,
+        ),
+        hub=SimpleNamespace(
+            url="http://hub:8081/hub/", base_url="/hub/", api_url="http://hub:8081/hub/api", public_host=""
+        ),
+        orm_spawner=SimpleNamespace(name=user.server, state={}, user_options=options, server=None),
+        user_options=options,
     )
     spawner.api_token = "***"  # what the hub would put in  # noqa: S105
     return spawner
@@ -124,21 +141,13 @@ async def _no_auth_state() -> None:
     """Replace the user's `get_auth_state`, which functions in a configuration may call."""
 
 
-def _hub() -> SimpleNamespace:
-    return SimpleNamespace(
-        url="http://hub:8081/hub/", base_url="/hub/", api_url="http://hub:8081/hub/api", public_host=""
-    )
-
-
-@contextlib.asynccontextmanager
-async def loaded(
-    sources: Sources, *, whose: Whose | None = None, trusted: bool = False
-) -> AsyncIterator[LoadedProfiles]:
+@contextlib.contextmanager
+def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool = False) -> Iterator[LoadedProfiles]:
     """Load the profiles. All resources are released at the end of the block.
 
     Args:
         sources: Where they come from.
-        whose: For whom; a `profile_list` may be a function of the user.
+        user: For whom; a `profile_list` may be a function of the user.
         trusted: Whether documents may ask for anything, as they may when they are only looked at.
 
     Raises:
@@ -157,26 +166,40 @@ async def loaded(
     log.addHandler(logging.NullHandler())
     log.propagate = False
     files = config_files(sources)
-    with without_cluster():
+    with without_cluster(), contextlib.closing(asyncio.new_event_loop()) as loop:
         with _blamed_on(files):
             own_class = _own_spawner_class(config)
             sections = SPAWNER_SECTIONS if own_class is None else tuple(own_class.section_names())
             hub = HubProfiles(config, sections, log)
+            hub.service.trust_data()
         listed = setting(config, "profile_list", sections) or None
-        per_user = callable(listed)
-        found = LoadedProfiles(config, files, Snapshot(), per_user=per_user)
+        found = LoadedProfiles(config, files, Snapshot(), loop, per_user=callable(listed))
+
+        async def load(listed: Any = listed) -> Any:
+            if callable(listed):
+                listed = listed(found.spawner(user or UserOptions()))
+                listed = (await listed if inspect.isawaitable(listed) else listed) or []
+            return await hub.catalogue(listed, shared=False)
+
         try:
-            with working("Loading the profiles"), _blamed_on(files, anything=per_user):
-                if callable(listed):
-                    listed = listed(found.spawner(whose or Whose()))
-                    listed = (await listed if inspect.isawaitable(listed) else listed) or []
-                snapshot = await hub.catalogue(listed, shared=False)
+            with working("Loading the profiles"), _blamed_on(files, anything=found.per_user):
+                snapshot = found.run(load())
             if snapshot is not None:
                 found.snapshot = snapshot
             yield found
         finally:
-            await hub.service.stop()
+            found.run(_stop(hub))
             profile_registry.clear()
+
+
+async def _stop(hub: HubProfiles) -> None:
+    """End everything that runs in the loop, as `asyncio.run` does: the service, and KubeSpawner's client."""
+    await hub.service.stop()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 @contextlib.contextmanager
@@ -259,18 +282,18 @@ def _is_python(path: Path) -> bool:
     return path.suffix not in (".yaml", ".yml", ".json")
 
 
-def _values(path: Path) -> list[Values]:
+def _values(path: Path) -> list[ChartValues]:
     """Return the values of a chart.
 
     Raises:
         SourceError: when the file holds none.
     """
-    from .chart import chart_values
+    from profile_spawner.migrate.chart import chart_values
 
     found = chart_values(path)
     if not found:
         raise SourceError(
-            "these are no values of Zero to JupyterHub",
+            "these are not values of Zero to JupyterHub",
             origin=Origin(str(path)),
             expected="singleuser, hub.config or hub.extraConfig, at any depth",
             hint="Documents with profiles are named with --documents",
@@ -282,9 +305,8 @@ def _read_file(path: Path) -> Config:
     from traitlets.config import Config
     from traitlets.config.loader import PyFileConfigLoader
 
+    from profile_spawner.migrate.chart import config_of
     from profile_spawner.sources.tracebacks import describe
-
-    from .chart import config_of
 
     if not _is_python(path):
         result = Config()
@@ -316,26 +338,17 @@ def find_entry(snapshot: Snapshot, slug: str) -> Entry:
     """Return a profile by its slug or alias.
 
     Raises:
-        NotAvailableError: naming the nearest slugs, and why the profile could not be loaded if it could not.
+        NotAvailableError: naming the most similar slug, or why the profile could not be loaded if it could not.
     """
-    import difflib
-
     entry = snapshot.find(slug)
     if entry is not None:
         return entry
     broken = [p for p in snapshot.problems if p.profile == slug]
     if broken:
         raise broken[0]
-    near = difflib.get_close_matches(slug, list(snapshot.entries), 3, 0.5) or list(snapshot.entries)[:10]
     raise NotAvailableError(
-        "there is no such profile",
+        f"there is no such profile{did_you_mean(slug, snapshot.entries)}",
         field="SLUG",
         value=slug,
-        expected=f"one of {', '.join(near)}" if near else "profiles, but none could be loaded",
         hint="`profile-spawner list` shows all of them",
     )
-
-
-def run(work: Any) -> Any:
-    """Run a coroutine to its end."""
-    return asyncio.run(work)

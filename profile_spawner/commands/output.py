@@ -16,10 +16,13 @@ import typer
 if TYPE_CHECKING:
     from profile_spawner.errors import ProfileSpawnerError
 
+    from .arguments import UserOptions
+
 __all__ = [
     "Format",
     "OutputOption",
     "as_yaml",
+    "cell",
     "make_table",
     "masked",
     "place",
@@ -28,6 +31,7 @@ __all__ = [
     "print_documents",
     "progress",
     "report_problems",
+    "tell_per_user",
     "working",
 ]
 
@@ -187,3 +191,16 @@ def progress(items: Iterable[_T], what: str) -> Iterator[_T]:
         yield from found
     else:
         yield from track(found, description=f"{what} …", console=console, transient=True)
+
+
+def cell(value: Any) -> str:
+    """Return a value for a table: a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+
+
+def tell_per_user(user: UserOptions) -> None:
+    """Say on standard error that other users may have other profiles."""
+    groups = f" in the groups {', '.join(user.groups)}" if user.groups else ", who is in no group"
+    typer.echo(
+        f"Note: profile_list is a function. This is about user {user.name!r}{groups}: --user, --groups", err=True
+    )

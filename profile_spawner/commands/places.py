@@ -98,7 +98,7 @@ def _parsed(text: str) -> ast.AST | None:
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError):
-        return None  # reading it as configuration has told so, or it is YAML
+        return None  # reading it as configuration reports this, or it is YAML
 
 
 def _dicts(text: str) -> Iterator[ast.Dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,18 +11,20 @@ import typer
 
 from profile_spawner.errors import ProfileSpawnerError
 
+from . import arguments as args
+from .app import app
+from .arguments import Sources, UserOptions
 from .building import preview
-from .choices import every_choice, somebody
+from .choices import every_choice, user_for
 from .cluster import Kubeconfig, Namespace, client
-from .loading import LoadedProfiles, Sources, Whose, loaded, run, with_sources
+from .loading import SPAWNER_SECTIONS, LoadedProfiles, loaded
 from .output import Format, make_table, print_data, print_documents, progress, report_problems
 
 __all__ = ["rbac"]
 
 
-@with_sources
+@app.command()
 def rbac(
-    sources: Sources,
     name: Annotated[str, typer.Option(help="The name of Role and RoleBinding.")] = "profile-spawner",
     service_account: Annotated[str, typer.Option(help="The hub's service account.")] = "hub",
     hub_namespace: Annotated[
@@ -34,61 +37,55 @@ def rbac(
     ] = False,
     kubeconfig: Kubeconfig = None,
     output: Annotated[Format, typer.Option("--output", help="yaml or json; with --check a table.")] = Format.yaml,
+    config: args.Config = None,
+    profiles_dir: args.ProfilesDir = None,
+    documents: args.Documents = None,
+    profiles: args.Profiles = None,
+    configurator_compat: args.Compat = False,
+    entry_points: args.EntryPoints = False,
 ) -> None:
     """Print the smallest Role with which the hub can start the servers of these profiles, and its RoleBinding.
 
     With --check, run it with the hub's credentials (in the hub's pod, for example): the exit code is 1 when a right is
-    missing, or a profile could not be loaded and so was not looked at.
+    missing, or a profile could not be loaded and so was not considered.
     """
-    raise typer.Exit(run(_rbac(sources, name, service_account, hub_namespace, namespace, check, kubeconfig, output)))
+    from profile_spawner.kube.rbac import role_binding_manifest, role_manifest
 
-
-async def _rbac(
-    sources: Sources,
-    name: str,
-    service_account: str,
-    hub_namespace: str | None,
-    namespace: str | None,
-    check: bool,
-    kubeconfig: Path | None,
-    output: Format,
-) -> int:
-    from profile_spawner.kube.rbac import missing_rights, role_binding_manifest, role_manifest
-
-    async with loaded(sources) as found:
-        rules = await rules_of(found)
-        problems = found.snapshot.problems
-        configured = found.spawner(Whose()).namespace if _names_namespace(found.config) else None
+    with loaded(Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)) as found:
+        rules, configured = _rules_of(found)
+    where = namespace or configured
     if check:
-        async with client(kubeconfig, namespace or configured) as (api_client, where):
-            missing = await missing_rights(api_client, rules, where)
+        missing = asyncio.run(_missing_rights(rules, kubeconfig, where))
         table = make_table(["group", "resource", "missing"], _rows(missing)) if missing else "Nothing is missing."
         print_data(missing, Format.table if output is Format.yaml else output, table)
-        return 1 if report_problems(problems) or missing else 0
-    where = namespace or configured or "default"
-    binding = role_binding_manifest(
-        name=name,
-        namespace=where,
-        service_account=service_account,
-        service_account_namespace=hub_namespace or where,
-    )
-    print_documents([role_manifest(rules, name=name, namespace=where), binding], output)
-    return 1 if report_problems(problems) else 0
+    else:
+        missing = []
+        where = where or "default"
+        binding = role_binding_manifest(
+            name=name,
+            namespace=where,
+            service_account=service_account,
+            service_account_namespace=hub_namespace or where,
+        )
+        print_documents([role_manifest(rules, name=name, namespace=where), binding], output)
+    raise typer.Exit(1 if report_problems(found.snapshot.problems) or missing else 0)
 
 
-def _names_namespace(config: Any) -> bool:
-    return any("namespace" in config[section] for section in ("ProfileSpawner", "KubeSpawner"))
+async def _missing_rights(rules: Any, kubeconfig: Path | None, namespace: str | None) -> list[dict[str, Any]]:
+    from profile_spawner.kube.rbac import missing_rights
+
+    async with client(kubeconfig, namespace) as (api_client, where):
+        return await missing_rights(api_client, rules, where)
 
 
 def _rows(rules: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     return [[", ".join(rule["apiGroups"]), ", ".join(rule["resources"]), ", ".join(rule["verbs"])] for rule in rules]
 
 
-async def rules_of(found: LoadedProfiles) -> list[dict[str, Any]]:
-    """Return the rules for the loaded profiles, with what the hub's configuration adds."""
+def _rules_of(found: LoadedProfiles) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the rules for the loaded profiles, with what the hub's configuration adds, and a configured namespace."""
     from profile_spawner.kube.rbac import required_rules
 
-    spawner = found.spawner(Whose())
     kinds: set[str] = set()
     granted: list[Mapping[str, Any]] = []
     for entry in progress(found.snapshot.entries.values(), "Building the pods"):
@@ -96,13 +93,18 @@ async def rules_of(found: LoadedProfiles) -> list[dict[str, Any]]:
             continue
         for options in every_choice(entry):
             try:
-                seen = await preview(found, entry.slug, somebody(entry, Whose(), options))
+                seen = preview(found, entry.slug, user_for(entry, UserOptions(), options))
             except ProfileSpawnerError:
                 continue  # it cannot be started, even with all rights
             for item in seen.objects:
                 kinds.add(item.kind)
                 if item.kind == "Role":
                     granted += item.body.get("rules") or ()
+
+    async def made() -> Any:
+        return found.spawner(UserOptions())
+
+    spawner = found.run(made())
     if spawner.internal_ssl:
         kinds.add("Secret")
     if spawner.internal_ssl or spawner.services_enabled:
@@ -110,4 +112,5 @@ async def rules_of(found: LoadedProfiles) -> list[dict[str, Any]]:
     rules = required_rules(kinds, claims=spawner.storage_pvc_ensure, events=spawner.events_enabled, granted=granted)
     if spawner.profiles.settings.profile_config_maps:
         rules.append({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]})
-    return rules
+    named = any("namespace" in found.config[section] for section in SPAWNER_SECTIONS)
+    return rules, spawner.namespace if named else None

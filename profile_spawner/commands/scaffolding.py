@@ -10,6 +10,8 @@ import typer
 
 from profile_spawner.errors import ProfileDefinitionError, SourceError
 
+from .app import app
+
 __all__ = ["new"]
 
 
@@ -103,6 +105,7 @@ def test_a_server_has_what_it_promises():
 '''
 
 
+@app.command()
 def new(
     slug: Annotated[str, typer.Argument(help="The identity of the profile: a-z, 0-9, _ and -.", metavar="SLUG")],
     family: Annotated[Family, typer.Option(help="What it is based on.")] = Family.jupyterlab,
@@ -118,7 +121,7 @@ def new(
 
     if not is_slug(slug):
         raise ProfileDefinitionError(
-            "this is no slug", field="SLUG", value=slug, expected="1 to 63 of a-z 0-9 _ -, such as gpu-lab"
+            "this is not a slug", field="SLUG", value=slug, expected="1 to 63 of a-z 0-9 _ -, such as gpu-lab"
         )
     module = slug.replace("-", "_")
     if module[0].isdigit():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
+from profile_spawner.migrate.chart import chart_values
 
+from . import arguments as args
+from .app import app
+from .arguments import Sources, UserOptions
 from .building import preview
-from .chart import chart_values
-from .choices import every_choice, somebody
+from .choices import every_choice, user_for
 from .cluster import Kubeconfig, Namespace, client
 from .findings import Finding, Level, finding_of, print_findings
 from .linting import lint_entry, unknown_settings
-from .listing import tell_per_user
-from .loading import LoadedProfiles, Sources, Whose, loaded, run, with_reader, with_sources
-from .output import progress
+from .loading import LoadedProfiles, loaded
+from .output import progress, tell_per_user
 
 if TYPE_CHECKING:
     from profile_spawner.profiles.entry import Entry
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["validate", "with_paths"]
 
-DryRun = Callable[[Mapping[str, Any]], Awaitable[str]]
+DryRun = Callable[[Mapping[str, Any]], str]
 
 
 class Report(str, enum.Enum):
@@ -42,11 +44,8 @@ class Report(str, enum.Enum):
     sarif = "sarif"
 
 
-@with_reader
-@with_sources
+@app.command()
 def validate(
-    sources: Sources,
-    whose: Whose,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -63,6 +62,14 @@ def validate(
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = None,
     output: Annotated[Report, typer.Option("--output", help="sarif is for annotations in code review.")] = Report.text,
+    user: args.User = "user",
+    groups: args.Groups = "",
+    config: args.Config = None,
+    profiles_dir: args.ProfilesDir = None,
+    documents: args.Documents = None,
+    profiles: args.Profiles = None,
+    configurator_compat: args.Compat = False,
+    entry_points: args.EntryPoints = False,
 ) -> None:
     """Check profiles: keys, values, files, access, policy, and every pod and object that they make.
 
@@ -71,8 +78,10 @@ def validate(
 
     Exit code 1: errors were found (with --strict also warnings). 2: a wrong call.
     """
-    work = _validate(with_paths(sources, paths or ()), whose, server_dry_run, kubeconfig, namespace)
-    findings, checked = run(work)
+    sources = with_paths(
+        Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points), paths or ()
+    )
+    findings, checked = _validate(sources, UserOptions.of(user, groups), server_dry_run, kubeconfig, namespace)
     print_findings(findings, output.value, checked)
     failed = any(f.level == "error" or strict for f in findings)
     raise typer.Exit(1 if failed else 0)
@@ -116,18 +125,18 @@ def _is_chart(path: Path) -> bool:
         return False  # the error is reported when the file is loaded
 
 
-async def _validate(
-    sources: Sources, whose: Whose, server: bool, kubeconfig: Path | None, namespace: str | None
+def _validate(
+    sources: Sources, user: UserOptions, server: bool, kubeconfig: Path | None, namespace: str | None
 ) -> tuple[list[Finding], int]:
+    """Return the findings, and the number of profiles."""
     try:
-        async with loaded(sources, whose=whose) as found:
+        with loaded(sources, user=user) as found, contextlib.ExitStack() as stack:
             if found.per_user:
-                tell_per_user(whose)
+                tell_per_user(user)
             findings = [*_problems(found), *unknown_settings(found), *_unreachable(found), *_linted(sources, found)]
-            async with contextlib.AsyncExitStack() as stack:
-                ask = await stack.enter_async_context(_dry_run(kubeconfig, namespace)) if server else None
-                for entry in progress(found.snapshot.entries.values(), "Building the pods"):
-                    findings += [f async for f in _built(found, entry, whose, ask)]
+            ask = stack.enter_context(_dry_run(found, kubeconfig, namespace)) if server else None
+            for entry in progress(found.snapshot.entries.values(), "Building the pods"):
+                findings += _built(found, entry, user, ask)
             return _without_echoes(findings), len(found.snapshot.entries)
     except ProfileSpawnerError as e:
         if e.origin is None:
@@ -221,7 +230,7 @@ def _where(found: LoadedProfiles, entry: Entry) -> Where:
     return found.places.of(entry) if entry.raw is not None else lambda path: entry.origin
 
 
-async def _built(found: LoadedProfiles, entry: Entry, whose: Whose, ask: DryRun | None) -> AsyncIterator[Finding]:
+def _built(found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun | None) -> Iterator[Finding]:
     """Build the profile for every choice, and check what comes out; `ask` also asks an API server."""
     from profile_spawner.kube.rules import problems_of
 
@@ -235,7 +244,7 @@ async def _built(found: LoadedProfiles, entry: Entry, whose: Whose, ask: DryRun 
     for options in every_choice(entry):
         field = ", ".join(f"{k} = {v}" for k, v in options.items())
         try:
-            made = await preview(found, entry.slug, somebody(entry, whose, options))
+            made = preview(found, entry.slug, user_for(entry, user, options))
         except ProfileSpawnerError as e:
             if str(e) not in seen:
                 seen.add(str(e))
@@ -251,7 +260,7 @@ async def _built(found: LoadedProfiles, entry: Entry, whose: Whose, ask: DryRun 
                 yield Finding("warning", "undefined-volume", message, entry.slug, at.source, at.line, field)
         for document in (*made.manifests, pod):
             problems: list[tuple[Level, str]] = [(p.level, str(p)) for p in problems_of(document)]
-            if ask is not None and not problems and (answer := await ask(document)):
+            if ask is not None and not problems and (answer := ask(document)):
                 problems.append(("error", answer))
             for level, problem in problems:
                 if problem not in seen:
@@ -300,8 +309,8 @@ def _blamed(entry: Entry, problem: str, where: Where) -> Origin | None:
     return None
 
 
-@contextlib.asynccontextmanager
-async def _dry_run(kubeconfig: Path | None, namespace: str | None) -> AsyncIterator[DryRun]:
+@contextlib.contextmanager
+def _dry_run(found: LoadedProfiles, kubeconfig: Path | None, namespace: str | None) -> Iterator[DryRun]:
     """Yield a function that returns what a cluster's API server has against an object, or an empty text."""
     import logging
 
@@ -309,22 +318,26 @@ async def _dry_run(kubeconfig: Path | None, namespace: str | None) -> AsyncItera
     from profile_spawner.kube.transport import Transport
     from profile_spawner.policy.kinds import kind_of, resource_path
 
-    async with client(kubeconfig, namespace) as (api_client, where):
-        transport = Transport(api_client, log=logging.getLogger(__name__), request_timeout=10)
+    connection = client(kubeconfig, namespace)
+    api_client, where = found.run(connection.__aenter__())
+    transport = Transport(api_client, log=logging.getLogger(__name__), request_timeout=10)
 
-        async def ask(document: Mapping[str, Any]) -> str:
-            path = resource_path(kind_of(document["apiVersion"], document["kind"]), where)
-            body = {**document, "metadata": {**document["metadata"], "namespace": where}}
-            query = [("dryRun", "All"), ("fieldValidation", "Strict")]
-            what = f"checking {document['kind']} {document['metadata']['name']}"
-            try:
-                await transport.call("POST", path, what=what, body=body, query=query)
-            except KubeFailure as failure:
-                if failure.status == 409:
-                    return ""  # it exists already, and dry run says so before anything else
-                if failure.status in (400, 403, 404, 422):
-                    return str(failure.message).removeprefix(f"{what}: ")
-                raise SourceError(f"the API server cannot be asked: {failure.message}") from None
-            return ""
+    def ask(document: Mapping[str, Any]) -> str:
+        path = resource_path(kind_of(document["apiVersion"], document["kind"]), where)
+        body = {**document, "metadata": {**document["metadata"], "namespace": where}}
+        query = [("dryRun", "All"), ("fieldValidation", "Strict")]
+        what = f"checking {document['kind']} {document['metadata']['name']}"
+        try:
+            found.run(transport.call("POST", path, what=what, body=body, query=query))
+        except KubeFailure as failure:
+            if failure.status == 409:
+                return ""  # it exists already, and dry run says so before anything else
+            if failure.status in (400, 403, 404, 422):
+                return str(failure.message).removeprefix(f"{what}: ")
+            raise SourceError(f"the API server cannot be asked: {failure.message}") from None
+        return ""
 
+    try:
         yield ask
+    finally:
+        found.run(connection.__aexit__(None, None, None))

@@ -23,9 +23,9 @@ from rich.console import Console
 from profile_spawner.errors import ProfileSpawnerError
 
 from .children import Child
+from .clusters import DemoCluster, LocalDemoCluster, read_kubeconfig
 from .output import announce, announce_stop, noteworthy
 from .settings import DemoSettings, make_users
-from .world import ForeignCluster, OwnCluster, World
 
 __all__ = ["run_demo"]
 
@@ -88,18 +88,18 @@ class _Demo:
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(self._forget_info)
                 with self.console.status("Starting the cluster …"):
-                    world = await self._start_world(state, stack)
+                    cluster = await self._start_cluster(state, stack)
                 profiles_dirs = self._profiles_dirs(state)
                 with self.console.status("Starting the proxy and the hub …"):
                     token = secrets.token_hex(32)
                     proxy = self._proxy(state, proxy_api_port, token)
-                    hub = self._hub(state, world, profiles_dirs, (hub_port, proxy_api_port), token)
+                    hub = self._hub(state, cluster, profiles_dirs, (hub_port, proxy_api_port), token)
                     await stack.enter_async_context(_running(proxy, 5.0))
                     await stack.enter_async_context(_running(hub, HUB_GRACE))
                     stack.callback(announce_stop, self.console)
                     await self._wait_for_hub(hub, proxy)
-                self._write_info(world)
-                announce(self.console, self.url, self.users, world.user_kubeconfig, profiles_dirs, hub.log_path)
+                self._write_info(cluster)
+                announce(self.console, self.url, self.users, cluster.user_kubeconfig, profiles_dirs, hub.log_path)
                 if self.settings.browser:
                     await asyncio.to_thread(webbrowser.open, self.url)
                 return await self._until_a_part_ends(hub, proxy)
@@ -109,15 +109,13 @@ class _Demo:
         """Where the hub is reached."""
         return f"http://127.0.0.1:{self.port}/"
 
-    async def _start_world(self, state: Path, stack: contextlib.AsyncExitStack) -> World:
-        world: World
+    async def _start_cluster(self, state: Path, stack: contextlib.AsyncExitStack) -> DemoCluster:
         if self.settings.kubeconfig is not None:
-            world = ForeignCluster.read(self.settings.kubeconfig, self.settings.namespace)
-        else:
-            world = OwnCluster(state, gpus=self.settings.gpus)
-        stack.push_async_callback(world.stop)
-        await world.start()
-        return world
+            return read_kubeconfig(self.settings.kubeconfig, self.settings.namespace)
+        cluster = LocalDemoCluster(state, gpus=self.settings.gpus)
+        stack.push_async_callback(cluster.stop)
+        await cluster.start()
+        return cluster
 
     def _profiles_dirs(self, state: Path) -> list[Path]:
         """Return the folders with profiles; the examples are copied once, to be edited."""
@@ -146,7 +144,9 @@ class _Demo:
             log_path=state / "logs" / "proxy.log",
         )
 
-    def _hub(self, state: Path, world: World, profiles_dirs: list[Path], ports: tuple[int, int], token: str) -> Child:
+    def _hub(
+        self, state: Path, cluster: DemoCluster, profiles_dirs: list[Path], ports: tuple[int, int], token: str
+    ) -> Child:
         demo = {
             "snippets": [str(path) for path in _snippets()],
             "port": self.port,
@@ -154,7 +154,7 @@ class _Demo:
             "hub_port": ports[0],
             "proxy_api_port": ports[1],
             "state_dir": str(state),
-            "namespace": world.namespace,
+            "namespace": cluster.namespace,
             "users": [{"name": u.name, "groups": u.groups, "admin": u.admin} for u in self.users],
             "user_password": next(u.password for u in self.users if not u.admin),
             "admin_password": next(u.password for u in self.users if u.admin),
@@ -163,7 +163,7 @@ class _Demo:
         _write_private(path, json.dumps(demo))
         env = self._environment(
             CONFIGPROXY_AUTH_TOKEN=token,
-            KUBECONFIG=str(world.hub_kubeconfig),
+            KUBECONFIG=str(cluster.hub_kubeconfig),
             PROFILE_SPAWNER_DEMO=str(path),
             PROFILE_SPAWNER_DIRS=":".join(map(str, profiles_dirs)),
         )
@@ -207,12 +207,17 @@ class _Demo:
 
     # ---------------------------------------------------------------------------------------------- the info file
 
-    def _write_info(self, world: World) -> None:
+    def _write_info(self, cluster: DemoCluster) -> None:
         path = self.settings.info_file
         if path is None:
             return
         users = [{"name": u.name, "password": u.password, "groups": u.groups, "admin": u.admin} for u in self.users]
-        info = {"url": self.url, "users": users, "kubeconfig": str(world.user_kubeconfig), "namespace": world.namespace}
+        info = {
+            "url": self.url,
+            "users": users,
+            "kubeconfig": str(cluster.user_kubeconfig),
+            "namespace": cluster.namespace,
+        }
         # Written atomically: a script may be waiting for the file.
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         _write_private(draft, json.dumps(info, indent=2) + "\n")

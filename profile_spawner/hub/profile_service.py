@@ -18,7 +18,6 @@ from profile_spawner.kube.cluster import Cluster
 from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.plain_entries import RawProfile, raw_profiles
-from profile_spawner.profiles.registry import profile_registry
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.config_maps import source_name
 from profile_spawner.sources.reloader import ProfileService
@@ -26,7 +25,7 @@ from profile_spawner.sources.reloader import ProfileService
 from .housekeeping import Housekeeping, Servers, known_servers
 from .layers import check_param_values
 from .rights import Rights
-from .settings import HubTraits, source_settings
+from .settings import HubTraits
 
 __all__ = ["HubProfiles"]
 
@@ -70,13 +69,12 @@ class HubProfiles:
         settings_class = type("HubSettings", (_Settings,), {"spawner_sections": sections})
         self.settings: HubTraits = settings_class(config=config)
         self.log = log
-        self.sources = source_settings(self.settings)
-        self.service = ProfileService(self.sources, log=log)
+        self.service = ProfileService(self.settings, log=log)
         try:
             check_param_values(self.settings.param_values)
         except ProfileSpawnerError as e:
             log.error("%s", e)
-        self._data_rights = {k: DataPolicy.of(self.sources.data_policy, k) for k in ("documents", "config_maps")}
+        self._data_rights = {k: DataPolicy.of(self.settings.data_policy, k) for k in ("documents", "config_maps")}
         self.policy = Policy(
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,
@@ -91,22 +89,14 @@ class HubProfiles:
     @property
     def has_sources(self) -> bool:
         """Whether a source of profiles other than a plain `profile_list` is configured."""
-        s = self.sources
-        return bool(
-            s.profiles_dirs
-            or s.builtin_profiles
-            or s.profile_documents
-            or s.entry_points
-            or s.config_map_selector
-            or profile_registry.collector.profiles
-        )
+        return self.service.has_sources
 
     def data_rights(self, entry: Entry) -> DataPolicy | None:
         """Return what the hub allows to the source of a profile that is data; `None` if it is not restricted."""
         untrusted = getattr(entry.profile, "__profile_untrusted__", False) if entry.profile else not entry.trusted
         if not untrusted:
             return None
-        of_config_maps = entry.source == source_name(self.sources.config_map_namespace)
+        of_config_maps = entry.source == source_name(self.settings.profile_config_maps_namespace)
         return self._data_rights["config_maps" if of_config_maps else "documents"].restricting
 
     def cluster(self, api_client: Any, request_timeout: float, retry_budget: float) -> Cluster:

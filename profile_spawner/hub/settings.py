@@ -3,110 +3,24 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
 
-from traitlets import Bool, Callable, Dict, Enum, Float, Integer, List, Unicode, Union, default
-from traitlets.config import LoggingConfigurable
+from traitlets import Callable, Dict, Enum, Float, List, Unicode, default
 
-from profile_spawner.sources.reloader import SourceSettings
+from profile_spawner.sources.config_maps import hub_namespace
+from profile_spawner.sources.settings import SourceSettings
 
-__all__ = ["HubTraits", "jupyterhub_settings", "source_settings"]
+__all__ = ["HubTraits", "jupyterhub_settings"]
 
 
-class HubTraits(LoggingConfigurable):
-    """Where profiles come from, and what they may do."""
+class HubTraits(SourceSettings):
+    """Where profiles come from (see `SourceSettings`), and what they may do."""
 
-    profiles_dirs = List(
-        Unicode(),
-        config=True,
-        help="""
-        Folders with Python modules that register profiles.
-
-        Every module and package directly in a folder is loaded; a broken one is reported with file and line and does
-        not take the others along. A Python module is hub code: who can write to these folders controls the hub.
-        """,
-    )
-    builtin_profiles = List(
-        Unicode(),
-        config=True,
-        help="""
-        The slugs of built-in profiles to offer; none by default. `["all"]` offers all of them.
-        """,
-    )
-    profile_documents = List(
-        Unicode(),
-        config=True,
-        help="""
-        YAML files, or folders of them, with profiles as data. No code in them is ever run.
-        """,
-    )
-    profile_entry_points = Union(
-        [Bool(), List(Unicode())],
-        default_value=False,
-        config=True,
-        help="""
-        Whether profiles of installed packages (entry point group `profile_spawner.profiles`) are loaded: `True` for
-        all, or a list of entry point names.
-        """,
-    )
-    profile_config_maps = Unicode(
-        "",
-        config=True,
-        help="""
-        A label selector, such as `profile-spawner=profiles`. ConfigMaps that match it are watched and read as profile
-        documents. Needs the right to list and watch ConfigMaps in that namespace.
-        """,
-    )
-    profile_config_maps_namespace = Unicode(
-        config=True, help="The namespace of the ConfigMaps of `profile_config_maps`; the hub's own by default."
-    )
-
-    @default("profile_config_maps_namespace")
-    def _default_config_maps_namespace(self) -> str:
-        return _hub_namespace()
-
-    source_overrides = Dict(
-        List(Unicode()),
-        config=True,
-        help="""
-        Which source may replace profiles of which others: `{"documents": ["builtin"]}`. Everywhere else a slug that is
-        used twice is an error that names both places.
-        """,
-    )
-    watch_profiles = Bool(
-        True,
-        config=True,
-        help="Whether changes of the sources are picked up while the hub runs (within about a second).",
-    )
-    trial_timeout = Float(
-        10.0, config=True, help="How long, in seconds, the trial import of a changed Python module may take."
-    )
-    trial_memory = Integer(
-        1024 * 1024 * 1024,
-        config=True,
-        help="How much memory, in bytes, the trial import of a changed Python module may use.",
-    )
-    data_policy = Dict(
-        config=True,
-        help="""
-        What profiles that are data (YAML documents, ConfigMaps) may ask for beyond the default: see docs/sources.md.
-        """,
-    )
-    configurator_compat = Bool(
-        False,
-        config=True,
-        help="""
-        Whether modules written for the EOEPCA configurator (`from configurator.apps import ...`) can be loaded from
-        `profiles_dirs`. The names exist only while such a module is being loaded.
-        """,
-    )
     allowed_kinds = List(
         Unicode(),
         config=True,
         help="""
         Kinds of Kubernetes objects that profiles may create besides ConfigMap, Secret, PersistentVolumeClaim and
-        Service: some of Role, RoleBinding, Deployment, StatefulSet, Job, NetworkPolicy, ServiceAccount.
+        Service, such as Deployment. The error for an unknown kind lists the possible kinds.
         """,
     )
     pod_security = Enum(
@@ -128,7 +42,7 @@ class HubTraits(LoggingConfigurable):
 
     @default("hub_id")
     def _default_hub_id(self) -> str:
-        return os.environ.get("JUPYTERHUB_HUB_ID") or _hub_namespace()
+        return os.environ.get("JUPYTERHUB_HUB_ID") or hub_namespace()
 
     shared_grace_period = Float(
         600.0,
@@ -195,39 +109,6 @@ class HubTraits(LoggingConfigurable):
     param_order = Enum(
         ["default", "drp"], default_value="default", config=True, help="The order of the layers of params."
     )
-    permissive_params = Bool(
-        False, config=True, help="Whether values of params that nobody defined are accepted instead of refused."
-    )
-
-
-def _hub_namespace() -> str:
-    """Return the namespace of this process's pod, `default` outside of a cluster."""
-    try:
-        return Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text(encoding="utf-8").strip()
-    except OSError:
-        return os.environ.get("POD_NAMESPACE") or "default"
-
-
-def source_settings(traits: HubTraits) -> SourceSettings:
-    """Return the settings of the profile sources for the loader."""
-    settings: dict[str, Any] = {
-        "profiles_dirs": tuple(Path(p) for p in traits.profiles_dirs),
-        "builtin_profiles": tuple(traits.builtin_profiles),
-        "profile_documents": tuple(Path(p) for p in traits.profile_documents),
-        "entry_points": traits.profile_entry_points
-        if isinstance(traits.profile_entry_points, bool)
-        else tuple(traits.profile_entry_points),
-        "config_map_selector": traits.profile_config_maps or None,
-        "config_map_namespace": traits.profile_config_maps_namespace,
-        "allow_overrides": {k: tuple(v) for k, v in traits.source_overrides.items()},
-        "watch": traits.watch_profiles,
-        "trial_timeout": traits.trial_timeout,
-        "trial_memory": traits.trial_memory,
-        "data_policy": dict(traits.data_policy),
-        "configurator_compat": traits.configurator_compat,
-        "permissive_params": traits.permissive_params,
-    }
-    return SourceSettings(**settings)
 
 
 def jupyterhub_settings() -> frozenset[str]:

@@ -15,7 +15,7 @@ from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from .identity import ServerIdentity, labels_of
 
-__all__ = ["POD_PARTS", "assemble", "is_kept_for", "is_owned_by", "is_same_shared"]
+__all__ = ["POD_PARTS", "assemble", "is_owned_by", "is_persistent_for", "is_same_shared"]
 
 POD_PARTS = {"init_containers": V1Container, "extra_containers": V1Container, "volumes": V1Volume}
 """KubeSpawner's settings that contain whole containers and volumes, with the Kubernetes client's model of an item."""
@@ -71,11 +71,11 @@ def is_same_shared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def is_kept_for(found: Mapping[str, Any], identity: ServerIdentity, adopt_unlabelled: bool) -> bool:
+def is_persistent_for(found: Mapping[str, Any], identity: ServerIdentity, adopt_unlabelled: bool) -> bool:
     """Return whether an existing object may be used as this user's persistent data."""
     labels = labels_of(found)
     if labels.get(LABEL_MANAGED_BY) == MANAGED_BY:
-        return labels.get(LABEL_LIFETIME) == Lifetime.kept.value and identity.keeps(labels)
+        return labels.get(LABEL_LIFETIME) == Lifetime.persistent.value and identity.owns_persistent(labels)
     if not adopt_unlabelled or found.get("kind", "PersistentVolumeClaim") != "PersistentVolumeClaim":
         return False
     # KubeSpawner writes the full name of the claim's user into an annotation.

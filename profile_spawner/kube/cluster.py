@@ -23,7 +23,7 @@ from profile_spawner.profiles.resources import KubeObject, Lifetime
 from . import bodies
 from .failures import KubeFailure
 from .identity import ServerIdentity, labels_of
-from .object_cache import Key, Memory
+from .object_cache import ObjectCache, ObjectReference
 from .transport import Backoff, Budget, Transport
 
 __all__ = ["Cluster"]
@@ -58,7 +58,7 @@ class Cluster:
     ) -> None:
         self.policy = policy
         self.log = log
-        self.memory = Memory()
+        self.object_cache = ObjectCache()
         self.transport = Transport(
             api_client,
             log=log,
@@ -87,33 +87,20 @@ class Cluster:
             kind_of(item.api_version, item.kind)
         await _together(self._ensure(identity, o) for o in objects if o.lifetime is not Lifetime.owned)
 
-    async def create_pod(
-        self,
-        identity: ServerIdentity,
-        pod: Any,
-        *,
-        trusted: bool = False,
-        hub_parts: Sequence[Any] = (),
-        service_accounts: Collection[str] = (),
-    ) -> dict[str, Any]:
+    async def create_pod(self, identity: ServerIdentity, pod: Any) -> dict[str, Any]:
         """Create the server's pod, or adopt the pod that this spawn has already created.
 
         Args:
             identity: The spawn.
-            pod: A `V1Pod` or the same as a dictionary. The identity's labels are added.
-            trusted: Whether the whole pod comes from the hub's configuration, which the policy does not check.
-            hub_parts: For a pod of a profile: containers and volumes from the hub's configuration. Those that are
-                unchanged in the pod are not checked.
-            service_accounts: Additional service accounts that the pod may use.
+            pod: What `checked_pod` returned, or a `V1Pod` that needs no check. The identity's labels are added.
 
         Returns:
             The pod from the API server's response, with `metadata.uid`.
 
         Raises:
-            PolicyError: If the pod violates the policy. No API call has been made then.
             ClusterError: If the pod cannot be created within the budget, or its name belongs to a foreign pod.
         """
-        body = self.checked_pod(identity, pod, trusted=trusted, hub_parts=hub_parts, service_accounts=service_accounts)
+        body = self.pod_body(identity, pod)
 
         def judge(found: Mapping[str, Any]) -> Verdict:
             owner = identity.owns_pod(found)
@@ -136,7 +123,15 @@ class Cluster:
         hub_parts: Sequence[Any] = (),
         service_accounts: Collection[str] = (),
     ) -> dict[str, Any]:
-        """Return the pod that `create_pod` sends for the same arguments.
+        """Return the pod as `create_pod` sends it, checked against the policy.
+
+        Args:
+            identity: The spawn.
+            pod: A `V1Pod` or the same as a dictionary.
+            trusted: Whether the whole pod comes from the hub's configuration, which the policy does not check.
+            hub_parts: For a pod of a profile: containers and volumes from the hub's configuration. Those that are
+                unchanged in the pod are not checked.
+            service_accounts: Additional service accounts that the pod may use.
 
         Raises:
             PolicyError: If the pod violates the policy.
@@ -231,7 +226,7 @@ class Cluster:
         """
         return await self.transport.get_or_none(resource_path(_POD, namespace, name), what=f"Pod {namespace}/{name}")
 
-    async def delete_kept(self, identity: ServerIdentity) -> int:
+    async def delete_persistent(self, identity: ServerIdentity) -> int:
         """Delete the persistent claims of a user, because the user is deleted from the hub.
 
         Only claims with the labels of this hub and this user are deleted, so a claim that this hub did not create is
@@ -244,7 +239,7 @@ class Cluster:
             ClusterError: If a request to the API server fails.
         """
         kind = BY_KIND["PersistentVolumeClaim"]
-        labels = identity.kept_labels()
+        labels = identity.persistent_labels()
         selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
         what = f"{kind.plural} in {identity.namespace}"
         found = await self.transport.list_all(
@@ -263,7 +258,7 @@ class Cluster:
         Returns:
             Whether it was in the cache.
         """
-        return self.memory.forget(namespace, name)
+        return self.object_cache.forget(namespace, name)
 
     async def recreate(self, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
         """Create the shared objects again without using the cache, because a pod waits for a missing one.
@@ -277,25 +272,25 @@ class Cluster:
         """
         shared = [item for item in objects if item.lifetime is Lifetime.shared]
         for item in shared:
-            self.memory.forget(identity.namespace, item.name)
+            self.object_cache.forget(identity.namespace, item.name)
         await self.prepare(identity, shared)
 
     def manifest(self, identity: ServerIdentity, item: KubeObject) -> dict[str, Any]:
         """Return the manifest of an object. For an owned object it has no owner yet, because the pod does not exist."""
         labels = {
             Lifetime.shared: identity.shared_labels,
-            Lifetime.kept: identity.kept_labels,
+            Lifetime.persistent: identity.persistent_labels,
             Lifetime.owned: identity.owned_labels,
         }[item.lifetime]()
         return bodies.assemble(item, identity.namespace, labels)
 
     async def _ensure(self, identity: ServerIdentity, item: KubeObject) -> None:
         """Create a shared or persistent object unless it is in the cache."""
-        key = Key(identity.namespace, item.kind, item.name)
+        key = ObjectReference(identity.namespace, item.kind, item.name)
         if item.lifetime is Lifetime.shared:
             labels, token = identity.shared_labels(), "shared"
         else:
-            labels = identity.kept_labels()
+            labels = identity.persistent_labels()
             token = "\0".join(sorted(labels.values()))
 
         async def make() -> None:
@@ -307,7 +302,7 @@ class Cluster:
                 if item.lifetime is Lifetime.shared:
                     acceptable = bodies.is_same_shared(found, body)
                 else:
-                    acceptable = bodies.is_kept_for(found, identity, self.policy.adopt_unlabelled_claims)
+                    acceptable = bodies.is_persistent_for(found, identity, self.policy.adopt_unlabelled_claims)
                 if not acceptable:
                     raise _taken(item.kind, identity, item.name, item.field)
                 return "keep"
@@ -315,7 +310,7 @@ class Cluster:
             # The API server checks the quota before the name. An existing object must not fail because of the quota.
             await self._obtain(kind_of(item.api_version, item.kind), identity, body, judge, read_on_403=True)
 
-        await self.memory.ensure(key, token, make)
+        await self.object_cache.ensure(key, token, make)
 
     async def _attach_one(self, identity: ServerIdentity, item: KubeObject, pod_name: str, pod_uid: str) -> None:
         body = bodies.assemble(item, identity.namespace, identity.owned_labels(), owner=(pod_name, pod_uid))
@@ -403,13 +398,13 @@ class Cluster:
 
 def _taken(kind: str, identity: ServerIdentity, name: str, field: str | None = None) -> ClusterError:
     return ClusterError(
-        f"{kind} {identity.namespace}/{name} exists and does not belong to this server; it was left alone",
+        f"{kind} {identity.namespace}/{name} exists and does not belong to this server; it was not changed",
         reason="conflict",
         blame="admin",
         user_message="Something else already has the name of your server. Please tell your administrator.",
         profile=identity.profile or None,
         field=field,
-        hint="Its labels do not name this hub and server. Delete or rename it, if nobody needs it.",
+        hint="Its labels do not name this hub and server. Delete or rename it if it is not needed.",
     )
 
 

@@ -118,13 +118,13 @@ class ServerIdentity:
             LABEL_LIFETIME: Lifetime.shared.value,
         }
 
-    def kept_labels(self) -> dict[str, str]:
-        """Return the labels of the user's persistent objects, which are kept when the server stops."""
+    def persistent_labels(self) -> dict[str, str]:
+        """Return the labels of the user's persistent objects, which remain when the server stops."""
         return {
             LABEL_MANAGED_BY: MANAGED_BY,
             LABEL_HUB: label_value(self.hub),
             LABEL_USER: self._user_label(),
-            LABEL_LIFETIME: Lifetime.kept.value,
+            LABEL_LIFETIME: Lifetime.persistent.value,
         }
 
     def owns(self, labels: Mapping[str, str] | None) -> Ownership:
@@ -152,7 +152,7 @@ class ServerIdentity:
         """Return whether this spawn created a pod, even if the hub or the user was renamed since."""
         return bool(self.spawn_id) and labels_of(pod).get(LABEL_SPAWN) == label_value(self.spawn_id)
 
-    def keeps(self, labels: Mapping[str, str] | None) -> bool:
+    def owns_persistent(self, labels: Mapping[str, str] | None) -> bool:
         """Return whether this hub created the object with these labels for this user's persistent data."""
         labels = labels or {}
         return labels.get(LABEL_HUB) == label_value(self.hub) and labels.get(LABEL_USER) == self._user_label()

@@ -12,10 +12,10 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-__all__ = ["Key", "Memory"]
+__all__ = ["ObjectCache", "ObjectReference"]
 
 
-class Key(NamedTuple):
+class ObjectReference(NamedTuple):
     """A reference to an object."""
 
     namespace: str
@@ -23,31 +23,31 @@ class Key(NamedTuple):
     name: str
 
 
-class _Flight(NamedTuple):
+class _InFlight(NamedTuple):
     token: str
     task: asyncio.Task[None]
 
 
-class Memory:
+class ObjectCache:
     """The cache of objects that are known to exist.
 
     Each entry has a token, which identifies the wanted object. The same name with another token is not in the cache.
     """
 
     def __init__(self) -> None:
-        self._known: dict[Key, str] = {}
-        self._used: dict[Key, float] = {}
-        self._flights: dict[Key, _Flight] = {}
+        self._known: dict[ObjectReference, str] = {}
+        self._used: dict[ObjectReference, float] = {}
+        self._in_flight: dict[ObjectReference, _InFlight] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def knows(self, key: Key, token: str) -> bool:
+    def knows(self, key: ObjectReference, token: str) -> bool:
         """Return whether the object with this token is in the cache; record the time of this use."""
         self._used[key] = asyncio.get_running_loop().time()
         return self._known.get(key) == token
 
-    def idle(self, key: Key) -> float:
+    def idle(self, key: ObjectReference) -> float:
         """Return the seconds since the last use of the object; infinity if it was never used."""
         used = self._used.get(key)
         return float("inf") if used is None else asyncio.get_running_loop().time() - used
@@ -59,7 +59,7 @@ class Memory:
             del self._known[key]
         return bool(found)
 
-    async def ensure(self, key: Key, token: str, make: Callable[[], Awaitable[None]]) -> None:
+    async def ensure(self, key: ObjectReference, token: str, make: Callable[[], Awaitable[None]]) -> None:
         """Ensure that the object exists: use the cache, wait for a running request, or call `make`.
 
         If one caller is cancelled, the request continues for the others.
@@ -68,35 +68,35 @@ class Memory:
             ClusterError: If `make` raises it. All callers that wait for this request get the exception.
         """
         while not self.knows(key, token):
-            flight = self._flights.get(key)
-            if flight is None:
-                flight = self._launch(key, token, make)
-            elif flight.token != token:
+            request = self._in_flight.get(key)
+            if request is None:
+                request = self._launch(key, token, make)
+            elif request.token != token:
                 # A request with another token for the same name: wait for it and ignore its result.
-                await asyncio.wait({flight.task})
+                await asyncio.wait({request.task})
                 continue
-            await asyncio.shield(flight.task)
+            await asyncio.shield(request.task)
             self._known[key] = token
 
-    async def remove(self, key: Key, delete: Callable[[], Awaitable[None]]) -> None:
+    async def remove(self, key: ObjectReference, delete: Callable[[], Awaitable[None]]) -> None:
         """Delete an unused object. A caller of `ensure` waits for the deletion, then creates the object again."""
-        while (flight := self._flights.get(key)) is not None:
-            await asyncio.wait({flight.task})
+        while (request := self._in_flight.get(key)) is not None:
+            await asyncio.wait({request.task})
         self._known.pop(key, None)
         self._used.pop(key, None)
         await asyncio.shield(self._launch(key, "", delete).task)
 
-    def _launch(self, key: Key, token: str, work: Callable[[], Awaitable[None]]) -> _Flight:
+    def _launch(self, key: ObjectReference, token: str, work: Callable[[], Awaitable[None]]) -> _InFlight:
         async def run() -> None:
             try:
                 await work()
             finally:
-                del self._flights[key]
+                del self._in_flight[key]
 
-        flight = _Flight(token, asyncio.ensure_future(run()))
-        self._flights[key] = flight
-        flight.task.add_done_callback(_retrieve)
-        return flight
+        request = _InFlight(token, asyncio.ensure_future(run()))
+        self._in_flight[key] = request
+        request.task.add_done_callback(_retrieve)
+        return request
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from profile_spawner.names import DNS_SUBDOMAIN, ENV_NAME, is_dns_label, is_label_value
 from profile_spawner.params.quantities import quantity_value
 
-from .shapes import Problem, shape_problems
+from .shapes import ManifestProblem, shape_problems
 
 __all__ = ["problems_of"]
 
@@ -40,7 +40,7 @@ _MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
 _NAME = "must be lower-case letters, digits and '-', at most 63 characters, and begin and end with a letter or digit"
 
 
-def problems_of(document: Json) -> list[Problem]:
+def problems_of(document: Json) -> list[ManifestProblem]:
     """Return the problems of an object: violations of the schema, or, if there are none, violations of the rules.
 
     Args:
@@ -101,7 +101,7 @@ def _is_qualified(key: str) -> bool:
 # ------------------------------------------------------------------------------------------------ rules for all objects
 
 
-def _object_name(document: Json) -> Iterator[Problem]:
+def _object_name(document: Json) -> Iterator[ManifestProblem]:
     name, kind = (document.get("metadata") or {}).get("name") or "", document["kind"]
     if kind in ("Role", "RoleBinding"):
         right = bool(name) and name not in (".", "..") and not {"/", "%"} & set(name)
@@ -110,31 +110,31 @@ def _object_name(document: Json) -> Iterator[Problem]:
     else:
         right = len(name) <= 253 and DNS_SUBDOMAIN.fullmatch(name) is not None
     if not right:
-        yield Problem("metadata.name", f"{name[:64]!r} is not a name for a {kind}")
+        yield ManifestProblem("metadata.name", f"{name[:64]!r} is not a name for a {kind}")
 
 
-def _labels(document: Json) -> Iterator[Problem]:
+def _labels(document: Json) -> Iterator[ManifestProblem]:
     for path, item in _mappings(document, ""):
         for field in ("labels", "matchLabels", "nodeSelector"):
             labels = item.get(field)
             where = f"{path}.{field}" if path else field
             for key, value in labels.items() if isinstance(labels, Mapping) else ():
                 if not _is_qualified(key):
-                    yield Problem(where, f"{key[:80]!r} is not a key of a label")
+                    yield ManifestProblem(where, f"{key[:80]!r} is not a key of a label")
                 if not is_label_value(value or ""):
                     message = "letters, digits, '-', '_' and '.', at most 63 characters"
-                    yield Problem(where, f"{value[:80]!r} is not a value of a label: it may have {message}")
+                    yield ManifestProblem(where, f"{value[:80]!r} is not a value of a label: it may have {message}")
 
 
-def _annotations(document: Json) -> Iterator[Problem]:
+def _annotations(document: Json) -> Iterator[ManifestProblem]:
     for path, item in _mappings(document, ""):
         found = item.get("annotations")
         for key in found if isinstance(found, Mapping) else ():
             if not _is_qualified(key.lower()):
-                yield Problem(f"{path}.annotations", f"{key[:80]!r} is not a key of an annotation")
+                yield ManifestProblem(f"{path}.annotations", f"{key[:80]!r} is not a key of an annotation")
 
 
-def _data(document: Json) -> Iterator[Problem]:
+def _data(document: Json) -> Iterator[ManifestProblem]:
     if document["kind"] not in ("ConfigMap", "Secret"):
         return
     size = 0
@@ -142,108 +142,110 @@ def _data(document: Json) -> Iterator[Problem]:
         for key, value in (document.get(field) or {}).items():
             content = (value or "").encode()
             if not _DATA_KEY.fullmatch(key):
-                yield Problem(field, f"{key[:80]!r} is not a key: it may have letters, digits, '-', '_' and '.'")
+                yield ManifestProblem(
+                    field, f"{key[:80]!r} is not a key: it may have letters, digits, '-', '_' and '.'"
+                )
             if field == "binaryData" or (field == "data" and document["kind"] == "Secret"):
                 try:
                     content = base64.b64decode(b"".join(content.split()), validate=True)
                 except binascii.Error:
-                    yield Problem(f"{field}.{key}", "is not base64")
+                    yield ManifestProblem(f"{field}.{key}", "is not base64")
             size += len(content)
     if size > _MAX_DATA:
-        yield Problem("data", f"has {size} bytes; the limit is {_MAX_DATA}")
+        yield ManifestProblem("data", f"has {size} bytes; the limit is {_MAX_DATA}")
 
 
-def _claim(document: Json) -> Iterator[Problem]:
+def _claim(document: Json) -> Iterator[ManifestProblem]:
     if document["kind"] != "PersistentVolumeClaim":
         return
     spec = document.get("spec") or {}
     modes = spec.get("accessModes") or ()
     if not modes:
-        yield Problem("spec.accessModes", "is required")
+        yield ManifestProblem("spec.accessModes", "is required")
     for mode in modes:
         if mode not in _MODES:
-            yield Problem("spec.accessModes", f"{mode!r} must be one of {', '.join(_MODES)}")
+            yield ManifestProblem("spec.accessModes", f"{mode!r} must be one of {', '.join(_MODES)}")
     if not ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
-        yield Problem("spec.resources.requests.storage", "is required")
+        yield ManifestProblem("spec.resources.requests.storage", "is required")
 
 
-def _choices(document: Json) -> Iterator[Problem]:
+def _choices(document: Json) -> Iterator[ManifestProblem]:
     for path, item in _mappings(document.get("spec") or {}, "spec"):
         for field, choices in _CHOICES.items():
             if item.get(field) and item[field] not in choices:
-                yield Problem(f"{path}.{field}", f"{item[field]!r} must be one of {', '.join(choices)}")
+                yield ManifestProblem(f"{path}.{field}", f"{item[field]!r} must be one of {', '.join(choices)}")
 
 
-def _ports(document: Json) -> Iterator[Problem]:
+def _ports(document: Json) -> Iterator[ManifestProblem]:
     for path, item in _mappings(document.get("spec") or {}, "spec"):
         for field in ("containerPort", "port", "targetPort"):
             number = item.get(field)
             if isinstance(number, int) and not 0 < number < 2**16:
-                yield Problem(f"{path}.{field}", f"{number} must be between 1 and 65535")
+                yield ManifestProblem(f"{path}.{field}", f"{number} must be between 1 and 65535")
         if ("containerPort" in item or "targetPort" in item) and item.get("name"):
             pattern = _PORT_NAME if "containerPort" in item else _SERVICE_NAME
             if not pattern.fullmatch(item["name"]):
-                yield Problem(f"{path}.name", f"{item['name'][:64]!r} is not a name of a port")
+                yield ManifestProblem(f"{path}.name", f"{item['name'][:64]!r} is not a name of a port")
 
 
-def _file_modes(document: Json) -> Iterator[Problem]:
+def _file_modes(document: Json) -> Iterator[ManifestProblem]:
     for path, item in _mappings(document.get("spec") or {}, "spec"):
         for field in ("defaultMode", "mode"):
             if isinstance(item.get(field), int) and not 0 <= item[field] <= 0o777:
                 message = f"{item[field]} is more than 0777: octal numbers begin with 0 in YAML, with 0o in Python"
-                yield Problem(f"{path}.{field}", message)
+                yield ManifestProblem(f"{path}.{field}", message)
 
 
 # ------------------------------------------------------------------------------------------------ rules for pods
 
 
-def _container_names(spec: Json, path: str) -> Iterator[Problem]:
+def _container_names(spec: Json, path: str) -> Iterator[ManifestProblem]:
     if spec and not spec.get("containers"):
-        yield Problem(f"{path}.containers", "is required")
+        yield ManifestProblem(f"{path}.containers", "is required")
     seen: set[str] = set()
     for where, container in _containers(spec, path):
         if not is_dns_label(container["name"]):
-            yield Problem(f"{where}.name", f"{container['name'][:64]!r} {_NAME}")
+            yield ManifestProblem(f"{where}.name", f"{container['name'][:64]!r} {_NAME}")
         elif container["name"] in seen:
-            yield Problem(f"{where}.name", f"{container['name']!r} is used twice")
+            yield ManifestProblem(f"{where}.name", f"{container['name']!r} is used twice")
         seen.add(container["name"])
 
 
-def _images(spec: Json, path: str) -> Iterator[Problem]:
+def _images(spec: Json, path: str) -> Iterator[ManifestProblem]:
     for where, container in _containers(spec, path):
         image = container.get("image") or ""
         if not image or image != image.strip():
-            yield Problem(f"{where}.image", "must not begin or end with a space" if image else "is required")
+            yield ManifestProblem(f"{where}.image", "must not begin or end with a space" if image else "is required")
 
 
-def _environment_names(spec: Json, path: str) -> Iterator[Problem]:
+def _environment_names(spec: Json, path: str) -> Iterator[ManifestProblem]:
     for where, container in _containers(spec, path):
         seen: set[str] = set()
         for here, variable in _listed(container, "env", where):
             name = variable["name"]
             if not ENV_NAME.fullmatch(name) or name == "." or name.startswith(".."):
                 message = "may have letters, digits, '_', '-' and '.', and must not begin with a digit"
-                yield Problem(f"{here}.name", f"{name[:64]!r} {message}")
+                yield ManifestProblem(f"{here}.name", f"{name[:64]!r} {message}")
             elif name in seen:
-                yield Problem(f"{here}.name", f"{name!r} is set twice, and the last one counts", "warning")
+                yield ManifestProblem(f"{here}.name", f"{name!r} is set twice, and the last one counts", "warning")
             seen.add(name)
 
 
-def _environment_sources(spec: Json, path: str) -> Iterator[Problem]:
+def _environment_sources(spec: Json, path: str) -> Iterator[ManifestProblem]:
     for where, container in _containers(spec, path):
         for here, variable in _listed(container, "env", where):
             source = variable.get("valueFrom")
             if source is not None and variable.get("value"):
-                yield Problem(here, "has both value and valueFrom")
+                yield ManifestProblem(here, "has both value and valueFrom")
             elif source is not None and len([s for s in source.values() if s is not None]) != 1:
-                yield Problem(f"{here}.valueFrom", "must have exactly one source")
+                yield ManifestProblem(f"{here}.valueFrom", "must have exactly one source")
         for here, source in _listed(container, "envFrom", where):
             references = [source[k] for k in ("configMapRef", "secretRef") if source.get(k) is not None]
             if len(references) != 1 or not references[0].get("name"):
-                yield Problem(here, "must name exactly one of configMapRef and secretRef")
+                yield ManifestProblem(here, "must name exactly one of configMapRef and secretRef")
 
 
-def _resources(spec: Json, path: str) -> Iterator[Problem]:
+def _resources(spec: Json, path: str) -> Iterator[ManifestProblem]:
     for where, container in _containers(spec, path):
         resources = container.get("resources") or {}
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
@@ -253,72 +255,72 @@ def _resources(spec: Json, path: str) -> Iterator[Problem]:
                 standard = name in _STANDARD_RESOURCES or name.startswith("hugepages-")
                 if not _is_qualified(name) or ("/" not in name and not standard):
                     message = f"is not a resource; others than {', '.join(_STANDARD_RESOURCES)} have a domain"
-                    yield Problem(here, f"{message}, such as nvidia.com/gpu")
+                    yield ManifestProblem(here, f"{message}, such as nvidia.com/gpu")
                 elif "/" in name and quantity_value(amount) % 1:
-                    yield Problem(here, f"{amount} must be an integer")
+                    yield ManifestProblem(here, f"{amount} must be an integer")
         for name, amount in requests.items():
             here = f"{where}.resources.requests.{name}"
             if name in limits and quantity_value(amount) > quantity_value(limits[name]):
-                yield Problem(here, f"is more than the limit ({amount} > {limits[name]})")
+                yield ManifestProblem(here, f"is more than the limit ({amount} > {limits[name]})")
             elif "/" in name and (name not in limits or quantity_value(amount) != quantity_value(limits[name])):
-                yield Problem(here, "must be equal to the limit")
+                yield ManifestProblem(here, "must be equal to the limit")
 
 
-def _volumes(spec: Json, path: str) -> Iterator[Problem]:
+def _volumes(spec: Json, path: str) -> Iterator[ManifestProblem]:
     seen: set[str] = set()
     for where, volume in _listed(spec, "volumes", path):
         if not is_dns_label(volume["name"]):
-            yield Problem(f"{where}.name", f"{volume['name'][:64]!r} {_NAME}")
+            yield ManifestProblem(f"{where}.name", f"{volume['name'][:64]!r} {_NAME}")
         elif volume["name"] in seen:
-            yield Problem(f"{where}.name", f"{volume['name']!r} is used twice")
+            yield ManifestProblem(f"{where}.name", f"{volume['name']!r} is used twice")
         seen.add(volume["name"])
         sources = [key for key, source in volume.items() if key != "name" and source is not None]
         if len(sources) > 1:
-            yield Problem(where, f"has more than one type: {', '.join(sorted(sources))}")
+            yield ManifestProblem(where, f"has more than one type: {', '.join(sorted(sources))}")
 
 
-def _mounts(spec: Json, path: str) -> Iterator[Problem]:
+def _mounts(spec: Json, path: str) -> Iterator[ManifestProblem]:
     volumes = {volume["name"] for volume in spec.get("volumes") or ()}
     for where, container in _containers(spec, path):
         seen: set[str] = set()
         for here, mount in _listed(container, "volumeMounts", where):
             if mount["name"] not in volumes:
-                yield Problem(f"{here}.name", f"there is no volume {mount['name']!r}")
+                yield ManifestProblem(f"{here}.name", f"there is no volume {mount['name']!r}")
             target = mount["mountPath"]
             if not target or ":" in target:
-                yield Problem(f"{here}.mountPath", f"{target!r} must be a path without ':'")
+                yield ManifestProblem(f"{here}.mountPath", f"{target!r} must be a path without ':'")
             elif target in seen:
-                yield Problem(f"{here}.mountPath", f"{target!r} is mounted twice")
+                yield ManifestProblem(f"{here}.mountPath", f"{target!r} is mounted twice")
             seen.add(target)
             if mount.get("subPath") and mount.get("subPathExpr"):
-                yield Problem(here, "has both subPath and subPathExpr")
+                yield ManifestProblem(here, "has both subPath and subPathExpr")
 
 
-def _relative_paths(spec: Json, path: str) -> Iterator[Problem]:
+def _relative_paths(spec: Json, path: str) -> Iterator[ManifestProblem]:
     for where, item in _mappings(spec, path):
         fields = ["subPath", "subPathExpr"] if "mountPath" in item else ["path"] if "key" in item else []
         for field in fields:
             value = item.get(field) or ""
             if value.startswith("/") or ".." in value.split("/"):
-                yield Problem(f"{where}.{field}", f"{value[:80]!r} must be a relative path without '..'")
+                yield ManifestProblem(f"{where}.{field}", f"{value[:80]!r} must be a relative path without '..'")
 
 
-def _tolerations(spec: Json, path: str) -> Iterator[Problem]:
+def _tolerations(spec: Json, path: str) -> Iterator[ManifestProblem]:
     for where, toleration in _listed(spec, "tolerations", path):
         operator = toleration.get("operator") or "Equal"
         if operator not in ("Equal", "Exists", "Gt", "Lt"):
-            yield Problem(f"{where}.operator", f"{operator!r} must be one of Equal, Exists")
+            yield ManifestProblem(f"{where}.operator", f"{operator!r} must be one of Equal, Exists")
         elif operator == "Exists" and toleration.get("value"):
-            yield Problem(f"{where}.value", "must be empty with operator Exists")
+            yield ManifestProblem(f"{where}.value", "must be empty with operator Exists")
         elif not toleration.get("key") and operator != "Exists":
-            yield Problem(f"{where}.operator", "must be Exists without a key")
+            yield ManifestProblem(f"{where}.operator", "must be Exists without a key")
         if toleration.get("key") and not _is_qualified(toleration["key"]):
-            yield Problem(f"{where}.key", f"{toleration['key'][:80]!r} is not a key of a taint")
+            yield ManifestProblem(f"{where}.key", f"{toleration['key'][:80]!r} is not a key of a taint")
         if not is_label_value(toleration.get("value") or ""):
-            yield Problem(f"{where}.value", f"{toleration['value'][:80]!r} is not a value of a taint")
+            yield ManifestProblem(f"{where}.value", f"{toleration['value'][:80]!r} is not a value of a taint")
 
 
-_OBJECT_RULES: tuple[Callable[[Json], Iterator[Problem]], ...] = (
+_OBJECT_RULES: tuple[Callable[[Json], Iterator[ManifestProblem]], ...] = (
     _object_name,
     _labels,
     _annotations,
@@ -328,7 +330,7 @@ _OBJECT_RULES: tuple[Callable[[Json], Iterator[Problem]], ...] = (
     _ports,
     _file_modes,
 )
-_POD_RULES: tuple[Callable[[Json, str], Iterator[Problem]], ...] = (
+_POD_RULES: tuple[Callable[[Json, str], Iterator[ManifestProblem]], ...] = (
     _container_names,
     _images,
     _environment_names,

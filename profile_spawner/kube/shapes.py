@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 from profile_spawner.errors import did_you_mean
 from profile_spawner.params.quantities import quantity_value
 
-__all__ = ["Problem", "shape_problems"]
+__all__ = ["ManifestProblem", "shape_problems"]
 
 
-class Problem(NamedTuple):
+class ManifestProblem(NamedTuple):
     """Something in an object that Kubernetes does not accept.
 
     Attributes:
@@ -53,7 +53,7 @@ _QUANTITIES = frozenset({"limits", "requests", "overhead", "sizeLimit", "divisor
 _INT_OR_STRING = frozenset({"port", "targetPort", "maxSurge", "maxUnavailable"})
 
 
-def shape_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
+def shape_problems(document: Mapping[str, Any]) -> Iterator[ManifestProblem]:
     """Yield a problem for each unknown field, wrong type and missing field.
 
     Args:
@@ -83,7 +83,7 @@ def _fields(model: str) -> dict[str, _Field] | None:
     return result
 
 
-def _object(model: str, value: Any, path: str) -> Iterator[Problem]:
+def _object(model: str, value: Any, path: str) -> Iterator[ManifestProblem]:
     fields = _fields(model)
     if fields is None:
         return  # an arbitrary JSON value
@@ -93,15 +93,15 @@ def _object(model: str, value: Any, path: str) -> Iterator[Problem]:
     for key, item in value.items():
         where = f"{path}.{key}" if path else str(key)
         if key not in fields:
-            yield Problem(where, f"is not a field of {model.removeprefix('V1')}{did_you_mean(key, fields)}")
+            yield ManifestProblem(where, f"is not a field of {model.removeprefix('V1')}{did_you_mean(key, fields)}")
         elif item is not None:
             yield from _value(fields[key].type, key, item, where)
     for key, field in fields.items():
         if field.required and value.get(key) is None:
-            yield Problem(f"{path}.{key}" if path else key, "is required")
+            yield ManifestProblem(f"{path}.{key}" if path else key, "is required")
 
 
-def _value(type_name: str, key: str, value: Any, path: str) -> Iterator[Problem]:
+def _value(type_name: str, key: str, value: Any, path: str) -> Iterator[ManifestProblem]:
     container = _CONTAINER.fullmatch(type_name)
     if container is None:
         check = _scalar if type_name in _SCALARS else _object_or_any
@@ -118,19 +118,19 @@ def _value(type_name: str, key: str, value: Any, path: str) -> Iterator[Problem]
             return
         for name, item in value.items():
             if not isinstance(name, str):
-                yield Problem(f"{path}.{name}", "the key must be a string: put it into quotes")
+                yield ManifestProblem(f"{path}.{name}", "the key must be a string: put it into quotes")
             elif item is not None:
                 yield from _value(container[2], key, item, f"{path}.{name}")
 
 
-def _object_or_any(type_name: str, key: str, value: Any, path: str) -> Iterator[Problem]:
+def _object_or_any(type_name: str, key: str, value: Any, path: str) -> Iterator[ManifestProblem]:
     if type_name != "object":
         yield from _object(type_name, value, path)
     elif key in _INT_OR_STRING and (isinstance(value, bool) or not isinstance(value, int | str)):
         yield _mismatch(path, "an integer or a string", value)
 
 
-def _scalar(type_name: str, key: str, value: Any, path: str) -> Iterator[Problem]:
+def _scalar(type_name: str, key: str, value: Any, path: str) -> Iterator[ManifestProblem]:
     if key in _QUANTITIES and type_name == "str":
         try:
             quantity_value(value if isinstance(value, str | int | float) and not isinstance(value, bool) else "")
@@ -142,10 +142,10 @@ def _scalar(type_name: str, key: str, value: Any, path: str) -> Iterator[Problem
         yield _mismatch(path, name, value)
 
 
-def _mismatch(path: str, expected: str, value: Any, *, shown: bool = False) -> Problem:
+def _mismatch(path: str, expected: str, value: Any, *, shown: bool = False) -> ManifestProblem:
     # Show only values of quantities, because other values may be secret.
     found = repr(value)[:64] if shown and isinstance(value, str | int | float) else _name_of(value)
-    return Problem(path, f"expects {expected}, found {found}")
+    return ManifestProblem(path, f"expects {expected}, found {found}")
 
 
 def _name_of(value: Any) -> str:

@@ -24,7 +24,7 @@ from profile_spawner.profiles.resources import Lifetime
 
 from .cluster import Cluster
 from .identity import labels_of
-from .object_cache import Key
+from .object_cache import ObjectReference
 
 __all__ = ["SWEPT_KINDS", "Sweeper", "referred_names"]
 
@@ -55,7 +55,7 @@ class Sweeper:
 
     async def sweep(
         self, namespace: str, pods_in_use: Iterable[Mapping[str, Any]] = (), *, now: datetime | None = None
-    ) -> list[Key]:
+    ) -> list[ObjectReference]:
         """Do one pass.
 
         Args:
@@ -114,7 +114,7 @@ class Sweeper:
         *,
         known: Collection[str] | None = None,
         now: datetime | None = None,
-    ) -> list[Key]:
+    ) -> list[ObjectReference]:
         """Delete this hub's pods without an active server. They remain if both a start and its stop failed.
 
         The grace period and the two passes are the same as for other objects.
@@ -155,7 +155,7 @@ class Sweeper:
             name = strays[uid]
             self._cluster.log.warning("Pod %s/%s belongs to no server of this hub; it is deleted", namespace, name)
             if await self._cluster.delete_pod(name, namespace, 30, uid=uid):
-                gone.append(Key(namespace, "Pod", name))
+                gone.append(ObjectReference(namespace, "Pod", name))
         return gone
 
     def _is_candidate(self, kind: Kind, namespace: str, item: Mapping[str, Any], known: _Usage, now: datetime) -> bool:
@@ -164,15 +164,15 @@ class Sweeper:
             return False
         if metadata.get("deletionTimestamp") or known.covers(item):
             return False
-        if self._cluster.memory.idle(Key(namespace, kind.kind, metadata["name"])) < self._grace:
+        if self._cluster.object_cache.idle(ObjectReference(namespace, kind.kind, metadata["name"])) < self._grace:
             return False
         age = (now - _time(metadata["creationTimestamp"])).total_seconds()
         return age >= self._grace
 
-    async def _delete(self, kind: Kind, namespace: str, item: Mapping[str, Any]) -> Key | None:
+    async def _delete(self, kind: Kind, namespace: str, item: Mapping[str, Any]) -> ObjectReference | None:
         metadata = item["metadata"]
-        key = Key(namespace, kind.kind, metadata["name"])
-        if self._cluster.memory.idle(key) < self._grace:
+        key = ObjectReference(namespace, kind.kind, metadata["name"])
+        if self._cluster.object_cache.idle(key) < self._grace:
             return None
         path = resource_path(kind, namespace, key.name)
         deleted = False
@@ -186,7 +186,7 @@ class Sweeper:
                 resource_version=metadata["resourceVersion"],
             )
 
-        await self._cluster.memory.remove(key, delete)
+        await self._cluster.object_cache.remove(key, delete)
         return key if deleted else None
 
 

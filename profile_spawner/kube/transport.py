@@ -19,53 +19,12 @@ from kubernetes_asyncio.client.exceptions import ApiException
 
 from .failures import KubeFailure, classify
 
-__all__ = ["Budget", "LoopLag", "Transport"]
+__all__ = ["Backoff", "Budget", "Transport"]
 
 _LONGEST_PAUSE = 5.0
 _LONGEST_REQUEST = 15.0
-_LAG_TICK = 0.05
 _RANDOM = SystemRandom()
 _FAULTS = (ApiException, aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError)
-
-
-class LoopLag:
-    """Context manager that measures how long callbacks of the event loop were delayed.
-
-    If thousands of servers start at once, most of the time is such a delay. It is not caused by the API server.
-    """
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._users = 0
-        self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def seconds(self) -> float:
-        """The total delay, in seconds."""
-        late = asyncio.get_running_loop().time() - self._due if self._timer is not None else 0.0
-        return self._seconds + max(0.0, late)
-
-    def __enter__(self) -> None:
-        self._users += 1
-        if self._timer is None:
-            self._expect()
-
-    def __exit__(self, *exc: object) -> None:
-        self._users -= 1
-        if not self._users and self._timer is not None:
-            self._seconds = self.seconds
-            self._timer.cancel()
-            self._timer = None
-
-    def _expect(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._due = loop.time() + _LAG_TICK
-        self._timer = loop.call_at(self._due, self._tick)
-
-    def _tick(self) -> None:
-        self._seconds = self.seconds
-        self._expect()
 
 
 class Budget:
@@ -73,32 +32,21 @@ class Budget:
 
     Args:
         seconds: The time until the deadline, in seconds.
-        lag: Delays of the event loop; they do not count, because they are not caused by the cluster.
     """
 
-    def __init__(self, seconds: float, lag: LoopLag | None = None) -> None:
-        self._lag = lag
-        self._begun = asyncio.get_running_loop().time()
-        self._start = self._now()
+    def __init__(self, seconds: float) -> None:
+        self._start = asyncio.get_running_loop().time()
         self.seconds = seconds
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time() - (self._lag.seconds if self._lag is not None else 0.0)
 
     @property
     def spent(self) -> float:
         """The seconds since the budget was created."""
-        return self._now() - self._start
+        return asyncio.get_running_loop().time() - self._start
 
     @property
     def left(self) -> float:
         """The seconds until the deadline; 0 if it has passed."""
         return max(0.0, self.seconds - self.spent)
-
-    @property
-    def slowness(self) -> float:
-        """The factor by which delays of the event loop have increased the elapsed time; 1 without delays."""
-        return max(1.0, (asyncio.get_running_loop().time() - self._begun) / max(self.spent, _LAG_TICK))
 
 
 class Backoff:
@@ -145,11 +93,10 @@ class Transport:
         self.request_timeout = request_timeout
         self.retry_budget = retry_budget
         self.first_pause = first_pause
-        self._lag = LoopLag()
 
     def budget(self) -> Budget:
         """Return a new deadline for requests that belong together."""
-        return Budget(self.retry_budget, self._lag)
+        return Budget(self.retry_budget)
 
     async def call(
         self,
@@ -172,29 +119,28 @@ class Transport:
         backoff = Backoff(self.first_pause)
         timeout, attempts, ambiguous = self.request_timeout, 0, False
         failure: KubeFailure | None = None
-        with self._lag:
-            while True:
-                attempts += 1
-                cut_short = budget.left < timeout
-                try:
-                    patience = max(0.001, min(timeout, budget.left)) * budget.slowness
-                    return await self.once(method, path, body, query, accept, patience)
-                except _FAULTS as exc:
-                    earlier, current = failure, classify(exc, what=what, profile=profile)
-                assert isinstance(current, KubeFailure)
-                ambiguous = ambiguous or current.ambiguous
-                # What the API server said before is the reason, not that the budget left no time to ask again.
-                failure = earlier if earlier and current.reason == "timeout" and cut_short else current
-                failure.ambiguous = ambiguous
-                if failure.reason == "timeout":
-                    timeout = min(timeout * 2, _LONGEST_REQUEST)
-                pause = backoff.pause(failure.retry_after)
-                if not failure.retryable or pause >= budget.left:
-                    if attempts > 1:
-                        failure.message += f" ({attempts} attempts in {budget.spent:.1f} s)"
-                    raise failure
-                self._log.debug("%s; trying again in %.1f s", failure.message, pause)
-                await asyncio.sleep(pause)
+        while True:
+            attempts += 1
+            cut_short = budget.left < timeout
+            try:
+                patience = max(0.001, min(timeout, budget.left))
+                return await self.once(method, path, body, query, accept, patience)
+            except _FAULTS as exc:
+                earlier, current = failure, classify(exc, what=what, profile=profile)
+            assert isinstance(current, KubeFailure)
+            ambiguous = ambiguous or current.ambiguous
+            # What the API server said before is the reason, not that the budget left no time to ask again.
+            failure = earlier if earlier and current.reason == "timeout" and cut_short else current
+            failure.ambiguous = ambiguous
+            if failure.reason == "timeout":
+                timeout = min(timeout * 2, _LONGEST_REQUEST)
+            pause = backoff.pause(failure.retry_after)
+            if not failure.retryable or pause >= budget.left:
+                if attempts > 1:
+                    failure.message += f" ({attempts} attempts in {budget.spent:.1f} s)"
+                raise failure
+            self._log.debug("%s; trying again in %.1f s", failure.message, pause)
+            await asyncio.sleep(pause)
 
     async def once(
         self,

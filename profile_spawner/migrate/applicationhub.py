@@ -358,7 +358,9 @@ def read_config(config: Any, place: str) -> Dump:
     """
     if not isinstance(config, Mapping) or not isinstance(config.get("profiles"), list):
         raise SourceError(
-            "this is no configuration of the ApplicationHub", origin=Origin(place), expected="a list under 'profiles'"
+            "this is not a configuration of the ApplicationHub",
+            origin=Origin(place),
+            expected="a list under 'profiles'",
         )
     dump = Dump()
     for key in config:

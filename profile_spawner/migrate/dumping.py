@@ -2,7 +2,7 @@
 
 A class is written down by its attributes and by what its hooks return for a server whose facts are references: a hook
 that puts the user's name into a text gives `{{ username }}`, which means the same in a document. What a document cannot
-say is told: a hook that decides by the user, a Secret's value, a callable.
+express is reported: a hook that decides by the user, a Secret's value, a callable.
 """
 
 from __future__ import annotations
@@ -31,7 +31,16 @@ from profile_spawner.profiles.selection import default_selection
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.schema import VolumeSpec
 
-__all__ = ["Dump", "TemplateContext", "dump_snapshot", "hook_values", "plain_model", "text_of"]
+__all__ = [
+    "Dump",
+    "TemplateContext",
+    "dump_snapshot",
+    "functions_in",
+    "hook_values",
+    "plain_model",
+    "text_of",
+    "with_texts",
+]
 
 
 @dataclass
@@ -93,7 +102,7 @@ async def dump_snapshot(snapshot: Snapshot, slugs: Sequence[str] | None = None) 
             if value:
                 dump.document[key] = value
         if shared.profiles:
-            dump.warnings.append(f"global takes on {', '.join(shared.profiles)}: a document cannot say that")
+            dump.warnings.append(f"global inherits {', '.join(shared.profiles)}: a document cannot say that")
     entries = [snapshot.entries[s] for s in slugs] if slugs is not None else list(snapshot.entries.values())
     profiles = []
     for entry in entries:
@@ -117,7 +126,7 @@ def _collection(collection: Collection) -> dict[str, Any]:
 
 def _raw(entry: Entry, dump: Dump) -> dict[str, Any] | None:
     assert entry.raw is not None
-    place = next(_callables(entry.raw, ""), None)
+    place = next(functions_in(entry.raw), None)
     if place is not None:
         dump.warnings.append(f"{entry.slug} is left out: {place} is a function, which a document cannot hold")
         return None
@@ -127,15 +136,16 @@ def _raw(entry: Entry, dump: Dump) -> dict[str, Any] | None:
     return result
 
 
-def _callables(value: Any, path: str) -> Iterator[str]:
+def functions_in(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of functions in plain data."""
     if callable(value):
         yield path
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _callables(item, f"{path}.{key}" if path else str(key))
+            yield from functions_in(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
-            yield from _callables(item, f"{path}[{number}]")
+            yield from functions_in(item, f"{path}[{number}]")
 
 
 async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]:
@@ -168,11 +178,11 @@ async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]
 
 def _without_functions(values: Any, where: str, dump: Dump) -> Any:
     """Return values of a hook without those that a document cannot hold."""
-    place = next(_callables(values, where), None)
+    place = next(functions_in(values, where), None)
     if place is None:
         return values
     dump.warnings.append(f"{place} is a function; it is left out")
-    return {k: v for k, v in values.items() if next(_callables(v, ""), None) is None}
+    return {k: v for k, v in values.items() if next(functions_in(v), None) is None}
 
 
 def _in_our_names(value: Any, fact_names: Mapping[str, str]) -> Any:

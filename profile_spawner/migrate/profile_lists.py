@@ -15,6 +15,7 @@ from typing import Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.names import is_slug, slugify
+from profile_spawner.params.definition import thaw
 from profile_spawner.profiles.plain_entries import raw_profiles
 from profile_spawner.profiles.yaml_text import line_at, parse_yaml
 from profile_spawner.sources.chart_values import in_chart_order, team_rules, values_or_lists
@@ -141,7 +142,7 @@ def converted(entry: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[tupl
     Raises:
         SourceError: If the entry names both teams and groups.
     """
-    made = _plain(entry)
+    made = thaw(entry)
     changes: list[tuple[tuple[Any, ...], str]] = []
     for path in team_rules(entry):
         part: Any = made
@@ -205,13 +206,7 @@ def _branches(pattern: str) -> list[str]:
 
 def as_document(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a document that takes the entries as they are."""
-    return {"profile_list": [_plain(e) for e in entries]}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+    return {"profile_list": [thaw(e) for e in entries]}
 
 
 def as_module(entries: Sequence[Mapping[str, Any]], title: str) -> str:
@@ -226,7 +221,7 @@ def as_module(entries: Sequence[Mapping[str, Any]], title: str) -> str:
     for raw in (r for e in entries for r in raw_profiles([e], Origin(title))):
         name = _class_name(raw.slug, names)
         lines = [f"\n\n@profile_registry.register\nclass {name}(PlainProfile):"]
-        definition = {"slug": raw.slug, **_plain(raw.definition)}
+        definition = {"slug": raw.slug, **thaw(raw.definition)}
         for key, value in definition.items():
             if not str(key).isidentifier():
                 continue

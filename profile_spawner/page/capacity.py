@@ -92,16 +92,16 @@ class CapacityView:
 
     async def _run(self, api_client: Any) -> None:
         reader = CapacityReader(api_client, log=self._log, interval=self.interval)
-        told = ""
+        last_reason = ""
         while True:
             pause = self.interval
             try:
                 await self.read(reader)
-                told = ""
+                last_reason = ""
             except ClusterError as e:
-                if e.reason != told:
+                if e.reason != last_reason:
                     self._log.warning("The page cannot say how many GPUs are free: %s", e)
-                told = e.reason
+                last_reason = e.reason
                 if e.reason == "forbidden":
                     self._reading = None
                     pause = PAUSE_WITHOUT_RIGHTS

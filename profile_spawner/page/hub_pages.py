@@ -16,6 +16,7 @@ from profile_spawner.texts import Text
 from .capacity import CapacityView
 from .card_list import CardList, CardLists, Personalise
 from .cards import GpuDemand
+from .markdown import render_description
 from .render import PageRenderer
 from .translations import LANGUAGES
 
@@ -80,6 +81,7 @@ class HubPages:
 
     def __init__(self, settings: Any, log: Any) -> None:
         self.renderer = PageRenderer(settings.page_template_paths, log)
+        render_description("")  # imports its library now, not during the first view
         interval = settings.capacity_interval
         self.capacity = CapacityView(interval, log, self._demands) if interval > 0 else None
         self._category_order = tuple(settings.category_order)

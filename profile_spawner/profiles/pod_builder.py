@@ -184,7 +184,7 @@ class PodBuilder:
             body: dict[str, Any] = {"spec": spec}
             if volume.annotations:
                 body["metadata"] = {"annotations": dict(volume.annotations)}
-            lifetime = Lifetime.kept if volume.persist else Lifetime.owned
+            lifetime = Lifetime.persistent if volume.persist else Lifetime.owned
             field = f"get_default_volumes(): {volume.name}"
             self._add(KubeObject("v1", "PersistentVolumeClaim", claim, lifetime, field, body))
             self._volumes.append({"name": volume.name, "persistentVolumeClaim": {"claimName": claim}})
@@ -268,7 +268,7 @@ class PodBuilder:
         """Add roles and their bindings."""
         group = "rbac.authorization.k8s.io"
         for binding in bindings:
-            lifetime = Lifetime.kept if binding.persist else Lifetime.owned
+            lifetime = Lifetime.persistent if binding.persist else Lifetime.owned
             field = f"get_role_bindings(): {binding.name}"
             role = self._own_name(binding.role.name, lifetime)
             rule = {
@@ -290,7 +290,7 @@ class PodBuilder:
     def manifests(self, manifests: Sequence[Manifest]) -> None:
         """Add any other objects; the hub's policy decides later which are allowed."""
         for manifest in manifests:
-            lifetime = Lifetime.kept if manifest.persist else Lifetime.owned
+            lifetime = Lifetime.persistent if manifest.persist else Lifetime.owned
             for number, document in enumerate(manifest.content):
                 field = f"get_manifests(): {manifest.name}, document {number + 1}"
                 self._add(self._manifest_object(document, lifetime, field))
@@ -403,9 +403,9 @@ class PodBuilder:
         )
 
     def _own_name(self, name: str, lifetime: Lifetime) -> str:
-        if lifetime is Lifetime.kept and self._context.user_namespaces:
+        if lifetime is Lifetime.persistent and self._context.user_namespaces:
             return name
-        if lifetime is Lifetime.kept:
+        if lifetime is Lifetime.persistent:
             return object_name(
                 f"{name}-{self._context.user.name}", identity_hash("kept", self._context.user.name, name)
             )

@@ -402,12 +402,12 @@ class Lifetime(str, Enum):
         shared: All servers use the same object. It is immutable and its name contains a hash of its content. It is
             deleted when no server uses it.
         owned: Belongs to one server. It has an owner reference to the pod and is deleted with it.
-        kept: The user's data. It is created if it does not exist, and is not deleted with the server.
+        persistent: The user's data. It is created if it does not exist, and is not deleted with the server.
     """
 
     shared = "shared"
     owned = "owned"
-    kept = "kept"
+    persistent = "persistent"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Reads untrusted YAML with limits on size, depth and number of values, and records the line of every value.
 
-It processes libyaml's events without recursion, so it can refuse a document that exceeds a limit early. Tags are
+It composes libyaml's events, so it refuses a document that exceeds a limit before it has read all of it. Tags are
 refused. Keys must be unique texts. Values have the types of JSON; dates stay text.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -39,28 +40,25 @@ class YamlMap(dict[str, Any]):
     Attributes:
         line: Its first line, from 1.
         lines: The line of each key.
-        size: How many values it holds, itself and aliases included.
     """
 
-    __slots__ = ("line", "lines", "size")
+    __slots__ = ("line", "lines")
 
     def __init__(self, line: int) -> None:
         super().__init__()
         self.line = line
         self.lines: dict[str, int] = {}
-        self.size = 1
 
 
 class YamlList(list[Any]):
     """A list with the line numbers of itself and its items; see `YamlMap`."""
 
-    __slots__ = ("line", "lines", "size")
+    __slots__ = ("line", "lines")
 
     def __init__(self, line: int) -> None:
         super().__init__()
         self.line = line
         self.lines: list[int] = []
-        self.size = 1
 
 
 def line_at(value: Any, path: tuple[Any, ...]) -> int:
@@ -94,150 +92,111 @@ def parse_yaml(text: str | bytes, source: str) -> list[Any]:
             value=f"{size:,}",
             expected=f"at most {MAX_BYTES:,} bytes",
         )
-    reader = _Reader(source)
     try:
-        for event in yaml.parse(text, Loader=_Parser):
-            reader.take(event)
+        return list(_Composer(text, source).documents())
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         problem = " ".join(str(p) for p in (e.context, e.problem) if p)
-        raise SourceError(f"this is no YAML: {problem}", origin=Origin(source, mark.line + 1 if mark else 0)) from None
+        raise SourceError(f"this is not YAML: {problem}", origin=Origin(source, mark.line + 1 if mark else 0)) from None
     except (yaml.YAMLError, UnicodeError) as e:
-        raise SourceError(f"this is no YAML: {str(e)[:200]}", origin=Origin(source)) from None
-    return [d for d in reader.documents if d is not None]
+        raise SourceError(f"this is not YAML: {str(e)[:200]}", origin=Origin(source)) from None
 
 
-class _Frame:
-    """A mapping or list that is being read."""
+class _Composer:
+    """Composes the values of a text from its events."""
 
-    __slots__ = ("anchor", "key", "key_line", "merges", "value")
-
-    def __init__(self, value: YamlMap | YamlList, anchor: str | None) -> None:
-        self.value = value
-        self.anchor = anchor
-        self.key: Any = _NO_KEY
-        self.key_line = 0
-        self.merges: list[YamlMap] = []
-
-
-_NO_KEY: Any = object()
-
-
-class _Reader:
-    """Builds values from events."""
-
-    def __init__(self, source: str) -> None:
+    def __init__(self, text: str | bytes, source: str) -> None:
+        self._events = yaml.parse(text, Loader=_Parser)
         self._source = source
-        self._stack: list[_Frame] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._nodes = 0
-        self.documents: list[Any] = []
 
-    def take(self, event: Any) -> None:
-        """Take the next event."""
-        kind = type(event)
-        if kind is yaml.ScalarEvent:
-            self._tag(event)
-            value = self._scalar(event)
-            self._anchor(event.anchor, value, 1)
-            self._add(value, 1, event)
-        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-            self._begin(event, kind is yaml.MappingStartEvent)
-        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-            self._end(event)
-        elif kind is yaml.AliasEvent:
-            self._alias(event)
-        elif kind is yaml.DocumentStartEvent:
-            self._anchors.clear()
+    def documents(self) -> Iterator[Any]:
+        """Yield the documents, without empty ones."""
+        for event in self._events:
+            if type(event) is yaml.DocumentStartEvent:
+                self._anchors.clear()
+            elif isinstance(event, yaml.NodeEvent):
+                value, _ = self._value(event, 0)
+                if value is not None:
+                    yield value
 
-    def _error(self, message: str, event: Any, **more: Any) -> SourceError:
-        return SourceError(message, origin=Origin(self._source, event.start_mark.line + 1), **more)
-
-    def _begin(self, event: Any, mapping: bool) -> None:
-        self._tag(event)
-        if len(self._stack) >= MAX_DEPTH:
+    def _value(self, event: Any, depth: int) -> tuple[Any, int]:
+        """Return the value that begins with an event, and how many values it holds, itself and aliases included."""
+        if type(event) is yaml.AliasEvent:
+            if event.anchor not in self._anchors:
+                raise self._error(f"the alias *{event.anchor} refers to nothing that is complete", event)
+            self._count(self._anchors[event.anchor][1], event)
+            return self._anchors[event.anchor]
+        if event.tag not in (None, "!") and event.tag.removeprefix("tag:yaml.org,2002:") not in _CORE:
+            raise self._error("tags are not allowed", event, value=event.tag)
+        self._count(1, event)
+        value: Any
+        if type(event) is yaml.ScalarEvent:
+            is_text = event.style not in (None, "") or event.tag not in (None, "!")
+            value, size = event.value if is_text else _plain(event.value), 1
+        elif depth >= MAX_DEPTH:
             raise self._error(f"the document is nested more than {MAX_DEPTH} levels deep", event)
-        if self._stack and self._expects_key():
-            raise self._error("a key must be a text", event)
-        line = event.start_mark.line + 1
-        self._stack.append(_Frame(YamlMap(line) if mapping else YamlList(line), event.anchor))
-
-    def _end(self, event: Any) -> None:
-        frame = self._stack.pop()
-        value = frame.value
-        if isinstance(value, YamlMap):
-            for other in frame.merges:
-                for key, item in other.items():
-                    if key not in value:
-                        value[key] = item
-                        value.lines[key] = other.lines[key]
-        self._anchor(frame.anchor, value, value.size)
-        self._add(value, value.size, event, line=value.line, counted=True)
-
-    def _alias(self, event: Any) -> None:
-        if event.anchor not in self._anchors:
-            raise self._error(f"the alias *{event.anchor} refers to nothing that is complete", event)
-        value, size = self._anchors[event.anchor]
-        self._add(value, size, event)
-
-    def _anchor(self, name: str | None, value: Any, size: int) -> None:
-        if name is not None:
-            self._anchors[name] = (value, size)
-
-    def _expects_key(self) -> bool:
-        frame = self._stack[-1]
-        return isinstance(frame.value, YamlMap) and frame.key is _NO_KEY
-
-    def _add(self, value: Any, size: int, event: Any, *, line: int = 0, counted: bool = False) -> None:
-        """Add a complete value to its parent."""
-        self._nodes += 0 if counted else size
-        if self._nodes > MAX_NODES:
-            raise self._error(f"the document has more than {MAX_NODES:,} values, aliases counted in full", event)
-        line = line or event.start_mark.line + 1
-        if not self._stack:
-            self.documents.append(value)
-            return
-        frame = self._stack[-1]
-        parent = frame.value
-        parent.size += size
-        if isinstance(parent, YamlList):
-            parent.append(value)
-            parent.lines.append(line)
-        elif frame.key is _NO_KEY:
-            frame.key, frame.key_line = self._key(value, parent, event), line
+        elif type(event) is yaml.MappingStartEvent:
+            value, size = self._mapping(YamlMap(_line(event)), depth + 1)
         else:
-            self._set(frame, parent, value, event)
-            frame.key = _NO_KEY
+            value, size = self._list(YamlList(_line(event)), depth + 1)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = (value, size)
+        return value, size
 
-    def _key(self, value: Any, parent: YamlMap, event: Any) -> str:
-        if isinstance(value, bool) and isinstance(event, yaml.ScalarEvent):
-            value = event.value  # a key `on` or `yes` is a word
-        if isinstance(value, int | float) and isinstance(event, yaml.ScalarEvent):
-            value = event.value
+    def _list(self, result: YamlList, depth: int) -> tuple[YamlList, int]:
+        size = 1
+        while type(event := next(self._events)) is not yaml.SequenceEndEvent:
+            value, values = self._value(event, depth)
+            result.append(value)
+            result.lines.append(_line(event))
+            size += values
+        return result, size
+
+    def _mapping(self, result: YamlMap, depth: int) -> tuple[YamlMap, int]:
+        size = 1
+        merged: list[YamlMap] = []
+        while type(event := next(self._events)) is not yaml.MappingEndEvent:
+            key = self._key(event, depth)
+            if key in result:
+                raise self._error(f"the key {key!r} stands here twice; first in line {result.lines[key]}", event)
+            value, values = self._value(next(self._events), depth)
+            size += 1 + values
+            if key != "<<":
+                result[key] = value
+                result.lines[key] = _line(event)
+                continue
+            more = value if isinstance(value, list) else [value]
+            if merged or not all(isinstance(m, YamlMap) for m in more):
+                raise self._error("<< takes a mapping or a list of mappings, once", event)
+            merged = more
+        for other in merged:
+            for key in [key for key in other if key not in result]:
+                result[key], result.lines[key] = other[key], other.lines[key]
+        return result, size
+
+    def _key(self, event: Any, depth: int) -> str:
+        if isinstance(event, yaml.CollectionStartEvent):
+            raise self._error("a key must be a text", event)
+        value, _ = self._value(event, depth)
+        if isinstance(value, bool | int | float) and type(event) is yaml.ScalarEvent:
+            return str(event.value)  # a key `on` or `8080` is a word
         if not isinstance(value, str):
             raise self._error("a key must be a text", event)
-        if value in parent:
-            raise self._error(f"the key {value!r} stands here twice; first in line {parent.lines[value]}", event)
         return value
 
-    def _set(self, frame: _Frame, parent: YamlMap, value: Any, event: Any) -> None:
-        if frame.key != "<<":
-            parent[frame.key] = value
-            parent.lines[frame.key] = frame.key_line
-            return
-        merged = value if isinstance(value, list) else [value]
-        if frame.merges or not all(isinstance(m, YamlMap) for m in merged):
-            raise self._error("<< takes a mapping or a list of mappings, once", event)
-        frame.merges = merged
+    def _count(self, values: int, event: Any) -> None:
+        self._nodes += values
+        if self._nodes > MAX_NODES:
+            raise self._error(f"the document has more than {MAX_NODES:,} values, aliases counted in full", event)
 
-    def _tag(self, event: Any) -> None:
-        tag = event.tag
-        if tag is not None and tag != "!" and tag.removeprefix("tag:yaml.org,2002:") not in _CORE:
-            raise self._error("tags are not allowed", event, value=tag)
+    def _error(self, message: str, event: Any, **more: Any) -> SourceError:
+        return SourceError(message, origin=Origin(self._source, _line(event)), **more)
 
-    def _scalar(self, event: Any) -> Any:
-        quoted = event.style not in (None, "")
-        return event.value if quoted or event.tag not in (None, "!") else _plain(event.value)
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
 
 
 def _plain(text: str) -> Any:

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from traitlets import HasTraits, List, Unicode
 
 from profile_spawner.apps import BUILTIN
 from profile_spawner.errors import Origin, SourceError, did_you_mean
 from profile_spawner.profiles.registry import Collector
 
-from .units import Loaded, Unit
+from .source_items import Load, LoadedItem, LoadSession, Source, SourceItem
 
-__all__ = ["Builtin"]
+__all__ = ["BuiltinProfiles"]
 
 
-class Builtin:
-    """Loads built-in profiles.
+class BuiltinSettings(HasTraits):
+    """The setting of this source."""
 
-    Args:
-        slugs: The slugs of the profiles; `all` selects all of them.
-    """
+    builtin_profiles = List(
+        Unicode(), config=True, help='The slugs of built-in profiles to offer; none by default. `["all"]` offers all.'
+    )
 
-    kind = "builtin"
-    name = "builtin"
-    unsettled = False
+
+class BuiltinProfiles(Source):
+    """The selected profiles, one item each."""
+
+    kind = name = "builtin"
+    settings = BuiltinSettings
+    trial = False  # code of this package
 
     def __init__(self, slugs: Sequence[str]) -> None:
         self._slugs = tuple(BUILTIN) if "all" in slugs else tuple(dict.fromkeys(slugs))
 
-    def watched(self) -> Sequence[str]:
-        """Return no paths, because built-in profiles do not change while the hub runs."""
-        return []
+    @classmethod
+    def configured(cls, settings: Any, settle: float) -> Iterable[Source]:
+        """Return one source, if profiles are selected."""
+        del settle
+        return [cls(settings.builtin_profiles)] if settings.builtin_profiles else []
 
-    def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:
-        """Return one unit for each slug."""
-        del known, full, hints
-        return [self._unit(slug) for slug in self._slugs]
+    def scan(self, known: Mapping[str, SourceItem], *, full: bool) -> Sequence[SourceItem]:
+        """Return one item for each slug."""
+        del known, full
+        return [self._item(slug) for slug in self._slugs]
 
-    def _unit(self, slug: str) -> Unit:
+    def _item(self, slug: str) -> SourceItem:
         problem = None
         if slug not in BUILTIN:
             problem = SourceError(
@@ -45,12 +54,15 @@ class Builtin:
                 field="builtin_profiles",
                 expected=", ".join(BUILTIN),
             )
-        return Unit(f"{self.kind}:{slug}", self.kind, self.name, slug, "1", slug, problem)
+        return SourceItem(f"{self.kind}:{slug}", self.kind, self.name, slug, "1", slug, problem)
 
-    def load(self, changed: Sequence[Unit], generation: int, current: Mapping[str, Loaded]) -> Iterator[Loaded]:
-        """Register the classes."""
-        del generation, current
-        for unit in changed:
+    def loader(self, items: Sequence[SourceItem], session: LoadSession) -> Load:
+        """Return the function that registers one profile."""
+        del items, session
+
+        def load(item: SourceItem) -> LoadedItem:
             collector = Collector(self.name)
-            collector.add(BUILTIN[unit.payload])
-            yield Loaded(unit, collector)
+            collector.add(BUILTIN[item.payload])
+            return LoadedItem(item, collector)
+
+        return load

@@ -9,13 +9,13 @@ from typing import Literal
 from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.entry import Entry
 
-__all__ = ["Change", "changes_between", "describe_changes"]
+__all__ = ["ProfileChange", "changes_between", "describe_changes"]
 
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Change:
+class ProfileChange:
     """One added, removed or changed profile.
 
     Attributes:
@@ -32,18 +32,18 @@ class Change:
         return f"{self.slug} ({', '.join(self.fields)})" if self.fields else self.slug
 
 
-def changes_between(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Sequence[Change]:
+def changes_between(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Sequence[ProfileChange]:
     """Return the difference of two sets of profiles, in the order of the new one; removed ones last."""
     changes = []
     for slug, entry in after.items():
         old = before.get(slug)
         if old is None:
-            changes.append(Change(slug, "added"))
+            changes.append(ProfileChange(slug, "added"))
         elif old is not entry:
             fields = _changed_fields(old, entry)
             if fields:
-                changes.append(Change(slug, "changed", fields))
-    changes.extend(Change(slug, "removed") for slug in before if slug not in after)
+                changes.append(ProfileChange(slug, "changed", fields))
+    changes.extend(ProfileChange(slug, "removed") for slug in before if slug not in after)
     return changes
 
 
@@ -65,7 +65,7 @@ def _changed_fields(old: Entry, new: Entry) -> tuple[str, ...]:
     return tuple(fields)
 
 
-def describe_changes(changes: Sequence[Change]) -> str:
+def describe_changes(changes: Sequence[ProfileChange]) -> str:
     """Return one line: `added: a, b; changed: c (image); removed: d`."""
     parts = []
     for what in ("added", "changed", "removed"):

@@ -187,6 +187,6 @@ def _like(found: Mapping[str, Any], items: Iterable[tuple[str, Any]]) -> dict[st
     if not isinstance(found, YamlMap):
         return dict(items)
     made = YamlMap(found.line)
-    made.lines, made.size = found.lines, found.size
+    made.lines = found.lines
     made.update(items)
     return made

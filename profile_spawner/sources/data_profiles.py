@@ -121,6 +121,8 @@ class DocumentReader:
             for document in documents:
                 reading.document(document)
             reading.finish()
+        except MemoryError:
+            raise  # the trial worker reports it
         except Exception as e:  # noqa: BLE001 - one document that nobody thought of must not keep the others back
             problem = f"the document cannot be read: {type(e).__name__}: {shorten(str(e), 300)}"
             result.problems.append(SourceError(problem, origin=Origin(place)))

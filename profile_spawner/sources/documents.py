@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
+from traitlets import HasTraits, List, Unicode
+
+from profile_spawner.errors import Origin, SourceError
 from profile_spawner.policy.settings import DataPolicy
-from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.yaml_text import MAX_BYTES
 
 from .data_profiles import DocumentReader
-from .files import Fingerprint, UnsettledError, fingerprint, is_temporary, read_file
-from .units import Loaded, Unit
+from .files import Fingerprint, UnsettledError, fingerprint, is_temporary, read_file, read_files
+from .source_items import Load, LoadedItem, LoadSession, Source, SourceItem
 
-__all__ = ["SUFFIXES", "Documents", "finder_of"]
+__all__ = ["EVERY_CHANGE", "SUFFIXES", "Documents", "finder_of"]
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """How the names of documents end."""
@@ -25,22 +28,30 @@ EVERY_CHANGE = frozenset({"*"})
 """The need of a document that is based on others: it is read again with every change of its source."""
 
 
+class DocumentSettings(HasTraits):
+    """The setting of this source."""
+
+    profile_documents = List(
+        Unicode(),
+        config=True,
+        help="YAML files, or folders of them, with profiles as data. No code in them is ever run.",
+    )
+
+
+@dataclass
 class _Document:
-    """The payload of a unit.
+    """The payload of an item.
 
     Attributes:
         content: What was read.
-        states: What `stat` said about the document and the files that it uses.
-        assets: The files that it uses.
+        states: The fingerprints of the document and of the files that it used when it was loaded last.
     """
 
-    def __init__(self, content: bytes, states: dict[str, Fingerprint | None], assets: set[str]) -> None:
-        self.content = content
-        self.states = states
-        self.assets = assets
+    content: bytes
+    states: dict[str, Fingerprint | None]
 
 
-class Documents:
+class Documents(Source):
     """One file, or all documents directly in one folder.
 
     Args:
@@ -50,14 +61,21 @@ class Documents:
     """
 
     kind = "documents"
+    settings = DocumentSettings
+    runs_code = False
 
-    def __init__(self, path: Path, policy: DataPolicy, *, settle: float = 0.0) -> None:
+    def __init__(self, path: Path, policy: DataPolicy, settle: float = 0.0) -> None:
         self.path = path.absolute()
         self.name = str(self.path)
         self._policy = policy
         self._settle = settle
         self._beside: tuple[str, ...] = ()
-        self.unsettled = False
+
+    @classmethod
+    def configured(cls, settings: Any, settle: float) -> Iterable[Source]:
+        """Return a source for each file or folder."""
+        policy = DataPolicy.of(settings.data_policy, cls.kind)
+        return [cls(Path(path), policy, settle) for path in settings.profile_documents]
 
     def watched(self) -> Sequence[str]:
         """Return the folder with all that is in it, or the file and those that it uses."""
@@ -67,9 +85,8 @@ class Documents:
     def _folder(self) -> Path:
         return self.path if self.path.is_dir() else self.path.parent
 
-    def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:
+    def scan(self, known: Mapping[str, SourceItem], *, full: bool) -> Sequence[SourceItem]:
         """Return the documents by name."""
-        del hints
         self.unsettled = False
         try:
             paths = self._paths()
@@ -79,113 +96,74 @@ class Documents:
                 origin=Origin(self.name),
                 hint="Create the file or folder, or correct the configuration (profile_documents)",
             )
-            gone = Unit(f"{self.kind}:{self.name}", self.kind, self.name, self.name, str(problem), None, problem)
-            return [
-                gone,
-                *(u for u in known.values() if (u.kind, u.source) == (self.kind, self.name) and u.key != gone.key),
-            ]
-        units = []
-        for path in paths:
-            key = f"{self.kind}:{path}"
-            before = known.get(key)
-            if before is not None and not full and _seems_unchanged(before):
-                units.append(before)
-            else:
-                unit = self._read(key, path, before) or before
-                if unit is not None:
-                    units.append(unit)
-        return units
+            return [self.unreadable(problem), *self.own(known)]
+        items = [self._item(path, known, full=full) for path in paths]
+        return [item for item in items if item is not None]
 
-    def _paths(self) -> list[Path]:
+    def _paths(self) -> list[str]:
         if not self.path.is_dir():
             os.stat(self.path)  # noqa: PTH116 - its error says why not
-            return [self.path]
-        with os.scandir(self.path) as entries:
-            names = sorted(e.name for e in entries if e.name.endswith(SUFFIXES) and not is_temporary(e.name))
-        return [self.path / name for name in names]
+            return [self.name]
+        found = sorted(self.path.iterdir())
+        return [str(path) for path in found if path.name.endswith(SUFFIXES) and not is_temporary(path.name)]
 
-    def _read(self, key: str, path: Path, before: Unit | None) -> Unit | None:
-        """Return the document as it is now; `None` while it, or a file that it uses, is being written."""
-        assets = before.payload.assets if before is not None and before.payload is not None else set()
-        states = {p: fingerprint(p) for p in (str(path), *assets)}
+    def _item(self, path: str, known: Mapping[str, SourceItem], *, full: bool) -> SourceItem | None:
+        """Return a document as it is now, or as it was while it, or a file that it uses, is being written."""
+        key = f"{self.kind}:{path}"
+        before = known.get(key)
+        states = before.payload.states if before is not None and before.problem is None else {}
+        if states and not full and all(fingerprint(p) == state for p, state in states.items()):
+            return before
+        assets = sorted(states.keys() - {path})
         try:
-            content = read_file(path, self._folder, limit=MAX_BYTES, settle=self._settle)
+            read = read_files([path], self._folder, limit=MAX_BYTES, settle=self._settle)
+            used = read_files(assets, self._folder, settle=self._settle, tolerant=True)
         except UnsettledError:
             self.unsettled = True
-            return None
-        except ProfileSpawnerError as e:
-            return Unit(key, self.kind, self.name, str(path), f"unreadable: {e}", None, e, path.name)
-        digest = hashlib.sha256(content)
-        for asset in sorted(assets):
-            try:
-                digest.update(read_file(Path(asset), self._folder, settle=self._settle))
-            except UnsettledError:
-                self.unsettled = True
-                return None
-            except SourceError as e:
-                digest.update(str(e).encode())
-        payload = _Document(content, states, set(assets))
-        return Unit(key, self.kind, self.name, str(path), digest.hexdigest(), payload, None, path.name)
+            return before
+        except SourceError as e:
+            digest = f"unreadable: {e}"
+            return SourceItem(key, self.kind, self.name, path, digest, None, e, path.rpartition("/")[2])
+        digest = hashlib.sha256(f"{read.digest} {used.digest}".encode()).hexdigest()
+        payload = _Document(read.contents[path], {**read.states, **used.states})
+        return SourceItem(key, self.kind, self.name, path, digest, payload, None, path.rpartition("/")[2])
 
-    def load(self, changed: Sequence[Unit], generation: int, current: Mapping[str, Loaded]) -> Iterator[Loaded]:
-        """Read the documents. A profile may be based on one of another document, so those without bases come first."""
-        del generation
-        changed_keys = {u.key for u in changed}
-        others = {k: v for k, v in current.items() if k not in changed_keys}
-        done: dict[str, Loaded] = {}
-        waiting = list(changed)
-        while waiting:
-            again = []
-            for unit in waiting:
-                loaded = self._load_one(unit, finder_of({**others, **done}))
-                if loaded.problems and loaded.needs and len(waiting) > 1:
-                    again.append((unit, loaded))
-                else:
-                    done[unit.key] = loaded
-            if len(again) == len(waiting):
-                done.update({unit.key: loaded for unit, loaded in again})
-                break
-            waiting = [unit for unit, _ in again]
-        yield from (done[u.key] for u in changed)
+    def needs_of(self, item: SourceItem) -> frozenset[str]:
+        """Return that it may be based on any other document."""
+        del item
+        return EVERY_CHANGE
 
-    def _load_one(self, unit: Unit, find: Callable[[str], type[BaseAppProfile] | None]) -> Loaded:
-        document: _Document = unit.payload
+    def loader(self, items: Sequence[SourceItem], session: LoadSession) -> Load:
+        """Return the function that reads one document."""
+        del items
+
+        def load(item: SourceItem) -> LoadedItem:
+            document: _Document = item.payload
+            reader = DocumentReader(self._policy, finder_of(session), self._asset_of(document))
+            result = reader.read(document.content, item.name, self.name)
+            if item.name == self.name:  # a single file: no folder is watched
+                self._beside = tuple(sorted(document.states))
+            needs = EVERY_CHANGE if result.needs_others else frozenset()
+            return LoadedItem(item, result.collector, result.problems, needs, rights=self._policy.restricting)
+
+        return load
+
+    def _asset_of(self, document: _Document) -> Callable[[str, Origin], str]:
         folder = self._folder
 
         def asset(path: str, origin: Origin) -> str:
-            full = folder / path
-            document.assets.add(str(full))
-            document.states[str(full)] = fingerprint(str(full))
+            full = str(folder / path)
+            document.states[full] = fingerprint(full)
             try:
-                return read_file(full, folder).decode("utf-8")
+                return read_file(Path(full), folder).decode("utf-8")
             except UnicodeDecodeError:
-                raise SourceError("the file is no text in UTF-8", origin=origin, value=path) from None
+                raise SourceError("the file is not text in UTF-8", origin=origin, value=path) from None
             except SourceError as e:
                 raise SourceError(f"{e.message}: {path}", origin=origin, hint=e.hint) from None
 
-        result = DocumentReader(self._policy, find, asset).read(document.content, unit.name, self.name)
-        if unit.name == self.name:  # a single file: no folder is watched
-            self._beside = tuple(sorted(document.assets))
-        needs = EVERY_CHANGE if result.needs_others else frozenset()
-        return Loaded(unit, result.collector, result.problems, needs=needs, rights=self._policy.restricting)
+        return asset
 
 
-def _seems_unchanged(unit: Unit) -> bool:
-    if unit.problem is not None or unit.payload is None:
-        return False
-    states: Mapping[str, Fingerprint | None] = unit.payload.states
-    return all(fingerprint(p) == state for p, state in states.items())
-
-
-def finder_of(loaded: Mapping[str, Loaded]) -> Callable[[str], type[BaseAppProfile] | None]:
-    """Return a function that finds a class of a document among these units by its slug."""
-
-    def find(slug: str) -> type[BaseAppProfile] | None:
-        for one in loaded.values():
-            if one.unit.kind in ("documents", "config_maps"):
-                registered = one.collector.profiles.get(slug)
-                if isinstance(registered, type):
-                    return registered
-        return None
-
-    return find
+def finder_of(session: LoadSession) -> Callable[[str], Any]:
+    """Return the function that finds a class of another document by its slug."""
+    return lambda slug: session.find(slug, lambda found: isinstance(found, type) and hasattr(found, "_parts"))

@@ -10,56 +10,68 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from traitlets import Bool, HasTraits, List, Unicode, Union
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.registry import Collector, collecting
 
-from .python_dir import params_of
+from .source_items import Load, LoadedItem, LoadSession, Source, SourceItem
 from .tracebacks import describe
-from .trial_client import TrialClient
-from .units import Loaded, Unit
 
-__all__ = ["GROUP", "EntryPoints", "load_entry_point"]
+__all__ = ["GROUP", "EntryPoints"]
 
 GROUP = "profile_spawner.profiles"
 
 
-class EntryPoints:
+class EntryPointSettings(HasTraits):
+    """The setting of this source."""
+
+    profile_entry_points = Union(
+        [Bool(), List(Unicode())],
+        default_value=False,
+        config=True,
+        help="""
+        Whether profiles of installed packages (entry point group `profile_spawner.profiles`) are loaded: `True` for
+        all, or a list of entry point names.
+        """,
+    )
+
+
+class EntryPoints(Source):
     """Profiles of installed packages.
 
     Args:
-        wanted: All of them, or those with these names.
-        trial: Where they are loaded first; `None` loads them at once.
+        wanted: Whether all of them are loaded, or the names of those that are.
     """
 
     kind = "entry_points"
+    settings = EntryPointSettings
     name = "entry points"
-    unsettled = False
 
-    def __init__(self, wanted: bool | Sequence[str], trial: TrialClient | None) -> None:
+    def __init__(self, wanted: bool | Sequence[str]) -> None:
         self._wanted = wanted
-        self._trial = trial
 
-    def watched(self) -> Sequence[str]:
-        """Return nothing: they change with the installation."""
-        return []
+    @classmethod
+    def configured(cls, settings: Any, settle: float) -> Iterable[Source]:
+        """Return one source, if entry points are wanted."""
+        del settle
+        return [cls(settings.profile_entry_points)] if settings.profile_entry_points else []
 
-    def scan(self, known: Mapping[str, Unit], *, full: bool, hints: frozenset[str] | None) -> Sequence[Unit]:
-        """Return one unit for each entry point, by name."""
-        del hints
-        if known and not full:  # looking through all installed packages takes a while
-            before = [u for u in known.values() if u.kind == self.kind]
-            if before:
-                return before
+    def scan(self, known: Mapping[str, SourceItem], *, full: bool) -> Sequence[SourceItem]:
+        """Return one item for each entry point, by name."""
+        before = self.own(known)
+        if before and not full:  # looking through all installed packages takes a while
+            return before
         found = {e.name: e for e in importlib.metadata.entry_points(group=GROUP)}
         names = sorted(found) if isinstance(self._wanted, bool) else self._wanted
-        return [self._unit(name, found) for name in names]
+        return [self._item(name, found) for name in names]
 
-    def _unit(self, name: str, found: Mapping[str, importlib.metadata.EntryPoint]) -> Unit:
+    def _item(self, name: str, found: Mapping[str, importlib.metadata.EntryPoint]) -> SourceItem:
         key = f"{self.kind}:{name}"
         entry = found.get(name)
         if entry is None:
@@ -69,37 +81,28 @@ class EntryPoints:
                 field="profile_entry_points",
                 expected=", ".join(sorted(found)) or f"a package with entry points of the group {GROUP}",
             )
-            return Unit(key, self.kind, self.name, name, str(problem), None, problem)
+            return SourceItem(key, self.kind, self.name, name, str(problem), None, problem)
         version = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
-        return Unit(
-            key, self.kind, self.name, f"entry point {name}", f"{version} {entry.value}", entry.value, None, name
-        )
+        digest = f"{version} {entry.value}"
+        return SourceItem(key, self.kind, self.name, f"entry point {name}", digest, entry.value, None, name)
 
-    def load(self, changed: Sequence[Unit], generation: int, current: Mapping[str, Loaded]) -> Iterator[Loaded]:
-        """Load the entry points, elsewhere first."""
-        del generation
-        problems: Mapping[str, Any] = {}
-        if self._trial is not None and changed:
-            problems = self._trial.run(changed, None, {}, params_of(current.values()))
-        for unit in changed:
-            if problems.get(unit.key):
-                yield Loaded(unit, Collector(self.name), list(problems[unit.key]))
-            else:
-                yield load_entry_point(unit, Collector(self.name))
+    def loader(self, items: Sequence[SourceItem], session: LoadSession) -> Load:
+        """Return the function that loads one entry point."""
+        del items, session
+        return self._load
 
-
-def load_entry_point(unit: Unit, collector: Collector) -> Loaded:
-    """Load one entry point. Never raises."""
-    loaded = Loaded(unit, collector)
-    try:
-        with collecting(collector):
-            _register(importlib.metadata.EntryPoint(unit.short_name, unit.payload, GROUP).load(), collector)
-    except BaseException as e:  # noqa: BLE001 - a package may raise anything, SystemExit included
-        loaded.collector = Collector(unit.source)
-        problem = describe(e, _path_of(unit.payload) or Path(unit.name))
-        problem.message = f"{unit.name} ({unit.payload}): {problem.message}"
-        loaded.problems.append(problem)
-    return loaded
+    def _load(self, item: SourceItem) -> LoadedItem:
+        loaded = LoadedItem(item, Collector(self.name))
+        try:
+            with collecting(loaded.collector):
+                target = importlib.metadata.EntryPoint(item.short_name, item.payload, GROUP).load()
+                _register(target, loaded.collector)
+        except BaseException as e:  # noqa: BLE001 - a package may raise anything, SystemExit included
+            loaded.collector = Collector(self.name)
+            problem = describe(e, _path_of(item.payload) or Path(item.name))
+            problem.message = f"{item.name} ({item.payload}): {problem.message}"
+            loaded.problems.append(problem)
+        return loaded
 
 
 def _register(target: Any, collector: Collector) -> None:

@@ -7,19 +7,31 @@ inside their folder are read. FIFOs and devices do not block, and files that are
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from profile_spawner.errors import Origin, SourceError
 
-__all__ = ["MAX_FILE", "Fingerprint", "UnsettledError", "fingerprint", "is_temporary", "read_file", "walk"]
+__all__ = [
+    "Fingerprint",
+    "ReadFiles",
+    "UnsettledError",
+    "fingerprint",
+    "is_temporary",
+    "read_file",
+    "read_files",
+    "walk",
+]
 
 MAX_FILE = 1024 * 1024
 """The maximum size of a file, in bytes; it is also the maximum size of a ConfigMap."""
 
+_MAX_TREE = 64 * 1024 * 1024
 _SKIPPED = frozenset({"__pycache__", "node_modules"})
 
 
@@ -41,6 +53,62 @@ def fingerprint(path: str) -> Fingerprint | None:
         return _fingerprint(os.stat(path))  # noqa: PTH116 - ten thousand files are looked at
     except OSError:
         return None
+
+
+@dataclass(frozen=True)
+class ReadFiles:
+    """Files that were read together.
+
+    Attributes:
+        contents: Their contents, by path; empty if they were read to notice changes only.
+        digest: A hash of paths and contents.
+        states: The fingerprints when they were read, by path.
+    """
+
+    contents: Mapping[str, bytes]
+    digest: str
+    states: Mapping[str, Fingerprint | None]
+
+    def seem_unchanged(self, paths: Iterable[str]) -> bool:
+        """Return whether the files at `paths` are these, with the same fingerprints."""
+        return self.states == {path: fingerprint(path) for path in paths}
+
+
+def read_files(
+    paths: Iterable[str], root: Path, *, limit: int = MAX_FILE, settle: float = 0.0, tolerant: bool = False
+) -> ReadFiles:
+    """Read files inside `root`; see `read_file`. Python files are read as code.
+
+    Args:
+        paths: The files.
+        root: The folder that must contain them.
+        limit: The maximum size of one file, in bytes.
+        settle: The minimum time since the last change of a file, in seconds.
+        tolerant: Whether they are read to notice changes only. An error then becomes part of the hash.
+
+    Raises:
+        UnsettledError: If a file is being written.
+        SourceError: If a file is refused or cannot be read, or if all files together are too large.
+    """
+    states = {path: fingerprint(path) for path in paths}
+    contents: dict[str, bytes] = {}
+    digest = hashlib.sha256()
+    total = 0
+    for path in states:
+        try:
+            found = read_file(Path(path), root, limit=limit, code=path.endswith(".py") and not tolerant, settle=settle)
+        except SourceError as e:
+            if not tolerant or (settle and isinstance(e, UnsettledError)):
+                raise
+            found = str(e).encode()
+        if not tolerant:
+            contents[path] = found
+        total += len(found)
+        if total > _MAX_TREE and not tolerant:
+            place = Origin(os.path.commonpath(states))
+            raise SourceError(f"the files have more than {_MAX_TREE:,} bytes", origin=place, hint="Move data away")
+        digest.update(f"{path}\0{len(found)}\0".encode("utf-8", "surrogateescape") + found)
+    return ReadFiles(contents, digest.hexdigest(), states)
 
 
 def is_temporary(name: str) -> bool:
@@ -92,7 +160,8 @@ def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool
         fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as e:
         raise SourceError(f"the file cannot be read: {e.strerror}", origin=origin) from None
-    with contextlib.closing(_Descriptor(fd)):
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, fd)
         before = os.fstat(fd)
         _check(before, origin, limit, code)
         # A symbolic link may have been replaced since the check, so check the path of the opened file.
@@ -103,32 +172,13 @@ def _read_once(real: str, real_root: str, origin: Origin, limit: int, code: bool
         if 0 <= time.time() - before.st_ctime < settle:
             raise UnsettledError("the file is being written", origin=origin)
         try:
-            data = _read_all(fd, before.st_size)
+            with open(fd, "rb", closefd=False) as file:
+                data = file.read(before.st_size + 1)  # one more byte, to detect that the file grows
         except OSError as e:
             raise SourceError(f"the file cannot be read: {e.strerror}", origin=origin) from None
         if len(data) == before.st_size and _fingerprint(os.fstat(fd)) == _fingerprint(before):
             return data
         return None
-
-
-class _Descriptor:
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def _read_all(fd: int, size: int) -> bytes:
-    parts = []
-    left = size + 1  # one more byte, to detect that the file grows
-    while left > 0:
-        part = os.read(fd, min(left, 1 << 20))
-        if not part:
-            break
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
 
 
 def _check(found: os.stat_result, origin: Origin, limit: int, code: bool) -> None:
@@ -162,10 +212,8 @@ def _check(found: os.stat_result, origin: Origin, limit: int, code: bool) -> Non
         )
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk(folder: str) -> Iterator[str]:
     """Yield all files below `folder` in a fixed order, except temporary files."""
     for base, folders, names in os.walk(folder):
         folders[:] = sorted(n for n in folders if not is_temporary(n))
-        for name in sorted(names):
-            if not is_temporary(name):
-                yield Path(base, name)
+        yield from (f"{base}/{name}" for name in sorted(names) if not is_temporary(name))

@@ -1,303 +1,261 @@
-"""Imports the modules of a folder under unique names, from content that was already read.
+"""Imports the modules of a folder, with a package of its own for every load.
 
-Neither `sys.path` nor the plain names in `sys.modules` are touched: module `tools` of a folder becomes
-`_profile_spawner_g12_<folder>.tools`, so that generations live side by side and a spawn in flight keeps its own code.
-Inside these modules `import tools`, `from tools import x` and relative imports find siblings of the same generation.
-No bytecode is written or read: what runs is exactly the content that was read.
+The modules of one load are submodules of a package such as `_profile_spawner_12`, so that versions live side by side
+and a start that uses an older version keeps its code. Python's own finder (`FileFinder`) finds the files. The loader
+differs from Python's in three ways: it runs the content that was read before, it writes and reads no bytecode, and
+imports of modules of the same folder mean the versions that belong to this load.
 """
 
 from __future__ import annotations
 
-import builtins
-import importlib.abc
+import ast
+import importlib
 import importlib.machinery
 import importlib.util
+import itertools
 import linecache
+import operator
+import re
 import sys
 import types
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from importlib.readers import FileReader
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from profile_spawner.names import identity_hash
+from profile_spawner.errors import Origin
+from profile_spawner.profiles.registry import Collector, collecting
 
-__all__ = ["RESERVED", "Finder", "FolderNamespace", "ModuleFiles", "aliases_for"]
+from .files import read_file
 
-RESERVED = frozenset({"profile_spawner", "configurator", *sys.stdlib_module_names})
+__all__ = ["FolderLoad", "imported_names", "provide_configurator"]
+
+_RESERVED = frozenset({"profile_spawner", "configurator", *sys.stdlib_module_names})
 """Names that never mean a module of a folder."""
+_IMPORT = re.compile(
+    rb"^[ \t]*(?:from[ \t]+([.\w]+)[ \t]+import[ \t]*(\([^)]*\)|[^\n#;]*)|import[ \t]+([^\n#;]+))", re.MULTILINE
+)
+_Node = TypeVar("_Node", bound=ast.AST)
+_numbers = itertools.count(1)
+_loads: weakref.WeakValueDictionary[str, FolderLoad] = weakref.WeakValueDictionary()
+_folders: set[str] = set()
 
 
-class ModuleFiles:
-    """The Python files of one top-level module or package, read before.
-
-    Args:
-        name: The module's name in its folder.
-        path: The file, or the package's folder.
-        sources: The content by path relative to `path`; the empty path for a single file.
-    """
-
-    def __init__(self, name: str, path: Path, sources: Mapping[str, bytes]) -> None:
-        self.name = name
-        self.path = path
-        self.is_package = "" not in sources
-        self.sources = sources
-
-    def find(self, parts: Sequence[str]) -> tuple[str, bytes, bool] | None:
-        """Return path, source and whether it is a package, for a submodule given by its dotted parts."""
-        if not self.is_package:
-            return None if parts else (str(self.path), self.sources[""], False)
-        base = "/".join(parts)
-        for relative, package in ((f"{base}/__init__.py" if base else "__init__.py", True), (f"{base}.py", False)):
-            source = self.sources.get(relative)
-            if source is not None:
-                return str(self.path / relative), source, package
-        return None
-
-    def is_folder(self, parts: Sequence[str]) -> bool:
-        """Return whether `parts` is a folder without `__init__.py` that holds modules."""
-        base = "/".join(parts) + "/"
-        return any(relative.startswith(base) for relative in self.sources)
+def imported_names(texts: Iterable[bytes]) -> frozenset[str]:
+    """Return the modules of the same folder that code may import: all names that it imports."""
+    words: set[bytes] = set()
+    for text in texts:
+        for module, names, modules in _IMPORT.findall(text):
+            first = module.strip(b".").partition(b".")[0]
+            words.update([first] if first else re.findall(rb"\w+", names))
+            words.update(part.split()[0].partition(b".")[0] for part in modules.split(b",") if part.strip())
+    return frozenset(word.decode("utf-8", "replace") for word in words) - _RESERVED
 
 
-def aliases_for(configurator: bool) -> Mapping[str, str]:
-    """Return the packages that modules find under another name: `configurator`, and `loguru` where it is missing."""
-    if not configurator:
-        return {}
-    aliases = {"configurator": "profile_spawner.sources.configurator"}
-    if not _installed("loguru"):
-        aliases["loguru"] = "profile_spawner.sources.configurator.loguru"
-    return aliases
-
-
-class Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of all living namespaces; stands in `sys.meta_path` once per service.
+class FolderLoad:
+    """The modules of one load of a folder. When nothing refers to this object any more, they leave `sys.modules`.
 
     Args:
-        configurator: Whether `configurator` is found by the modules, see `aliases_for`.
-    """
-
-    def __init__(self, *, configurator: bool = False) -> None:
-        self.namespaces: dict[str, FolderNamespace] = {}
-        self.aliases = aliases_for(configurator)
-        self._token = uuid.uuid4().hex  # two services may load the same folder
-
-    def prefix_of(self, generation: int, folder: str) -> str:
-        """Return the package under which the modules of `folder` are imported in `generation`."""
-        return f"_profile_spawner_g{generation}_{identity_hash(folder, self._token)[:10]}"
-
-    def install(self) -> None:
-        """Add this finder to `sys.meta_path` before the finders for files. It finds only names of its namespaces."""
-        if self not in sys.meta_path:
-            sys.meta_path.insert(0, self)
-
-    def uninstall(self) -> None:
-        """Remove this finder from `sys.meta_path`."""
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """Find a module of one of the namespaces."""
-        del path, target
-        namespace = self.namespaces.get(fullname.partition(".")[0])
-        return namespace.find(fullname) if namespace is not None else None
-
-    def add(self, namespace: FolderNamespace) -> None:
-        """Make the modules of `namespace` importable by their full names."""
-        package = types.ModuleType(namespace.prefix, f"Profiles of {namespace.folder}.")
-        package.__path__ = []
-        package.__spec__ = importlib.machinery.ModuleSpec(namespace.prefix, None, is_package=True)
-        self.namespaces[namespace.prefix] = namespace
-        sys.modules[namespace.prefix] = package
-
-    def forget(self, prefix: str, name: str) -> None:
-        """Forget one top-level module that nothing uses any more, and the namespace with its last one."""
-        package = sys.modules.get(prefix)
-        if package is not None:
-            vars(package).pop(name, None)
-        namespace = self.namespaces.get(prefix)
-        if namespace is not None:
-            namespace.modules.pop(name, None)
-            for loaded in namespace.found.pop(name, ()):
-                sys.modules.pop(loaded, None)
-            if not namespace.modules:
-                self.namespaces.pop(prefix, None)
-                sys.modules.pop(prefix, None)
-
-
-class FolderNamespace:
-    """The modules of one folder in one generation.
-
-    Args:
-        prefix: See `Finder.prefix_of`.
-        folder: The folder, for messages.
-        modules: What is imported in this generation, by name.
-        unchanged: Names of modules that stay from earlier generations, with their full names.
-        enter: Called with a module's name when its import begins, returns a context manager: what it registers belongs
-            to it, even if a sibling's import started it.
+        folder: The folder.
+        modules: The modules of this load by name: the content of their files by path.
+        siblings: Modules of the folder that stay as they are, with the loads to which they belong.
         refused: Modules of the folder that must not be imported, and why.
-        others: Finds further modules of the folder by name; `None` when there are none.
-        siblings: Finds the full names of further modules that stay from earlier generations, until `seal()`.
-        aliases: See `aliases_for`.
+
+    Attributes:
+        package: The package of the modules.
+        collectors: What the modules register. What a module registers belongs to it, also when a sibling imports it.
     """
 
     def __init__(
         self,
-        prefix: str,
         folder: Path,
-        modules: Mapping[str, ModuleFiles],
-        unchanged: Mapping[str, str],
-        enter: Callable[[str], AbstractContextManager[Any]],
-        *,
-        refused: Mapping[str, str] | None = None,
-        others: Callable[[str], ModuleFiles | None] | None = None,
-        siblings: Callable[[str], str | None] | None = None,
-        aliases: Mapping[str, str] | None = None,
+        modules: Mapping[str, Mapping[str, bytes]],
+        siblings: Mapping[str, FolderLoad],
+        refused: Mapping[str, str],
     ) -> None:
-        self.prefix = prefix
         self.folder = folder
-        self.modules = dict(modules)
-        self.names = {**unchanged, **{name: f"{prefix}.{name}" for name in modules}}
-        self.imports: dict[str, set[str]] = {}
-        self.found: dict[str, list[str]] = {}
-        self._enter = enter
-        self._refused = refused or {}
-        self._others = others
+        self.package = f"_profile_spawner_{next(_numbers)}"
+        self.collectors = {name: Collector(str(folder)) for name in modules}
+        self.refused = refused
+        self.contents = {path: content for files in modules.values() for path, content in files.items()}
         self._siblings = siblings
-        self._aliases = aliases or {}
-        # One dictionary for all modules; their `import` statements look up `__import__` in it.
-        self._builtins = {**vars(builtins), "__import__": self._import}
+        self._classes: dict[tuple[str, str], tuple[int, dict[str, int]]] = {}
+        self._names = {name: load.package for name, load in siblings.items()}
+        self._names |= dict.fromkeys([*modules, *refused], self.package)
+        spec = importlib.machinery.ModuleSpec(self.package, None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+        sys.modules[self.package] = importlib.util.module_from_spec(spec)
+        _loads[self.package] = self
+        weakref.finalize(self, _forget, self.package)
+        if _find not in sys.path_hooks:
+            sys.path_hooks.insert(0, _find)
+        if str(folder) not in _folders:
+            _folders.add(str(folder))
+            for path in [p for p in list(sys.path_importer_cache) if _is_ours(p)]:
+                del sys.path_importer_cache[path]
+        importlib.invalidate_caches()  # files may have come since the folder was listed
 
-    def find(self, fullname: str) -> importlib.machinery.ModuleSpec:
-        """Return the spec of a module of this namespace.
+    def import_module(self, name: str) -> None:
+        """Import a module of the folder, and note the lines of its profiles. It raises whatever the module raises."""
+        importlib.import_module(f"{self.package}.{name}")
+        for cls in self.collectors[name].profiles.values():
+            found = self._classes.get((cls.__module__, cls.__name__)) if isinstance(cls, type) else None
+            if found is not None and "__profile_origin__" not in vars(cls):
+                line, lines = found
+                cls.__profile_origin__ = Origin(sys.modules[cls.__module__].__file__ or "", line)  # type: ignore
+                cls.__profile_lines__ = partial(_line_of, lines)  # type: ignore[union-attr]
 
-        Raises:
-            ModuleNotFoundError: If there is none, so that other finders do not search for a file that was not read.
+    def bind(self, tree: ast.AST, module: str, is_package: bool) -> bool:
+        """Let the imports in a module's code mean the versions that belong to this load, and note its classes.
+
+        Returns:
+            Whether the code has changed.
         """
-        name, *parts = fullname[len(self.prefix) + 1 :].split(".")
-        files = self.modules.get(name)
-        found = files.find(parts) if files is not None else None
-        if files is None or (found is None and not (parts and files.is_folder(parts))):
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
-        self.found.setdefault(name, []).append(fullname)
-        if found is None:
-            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
-            spec.submodule_search_locations = [str(files.path.joinpath(*parts))]
-            return spec
-        filename, source, package = found
-        loader = _Loader(self, fullname, filename, source, package)
-        spec = importlib.machinery.ModuleSpec(fullname, loader, origin=filename, is_package=package)
-        spec.has_location = True
-        spec.cached = None
-        if package:
-            spec.submodule_search_locations = [str(Path(filename).parent)]
-        return spec
+        single = "" if is_package else module.split(".", 1)[1]  # a module `dask.py` that imports `dask` means another
+        parent = module if is_package else module.rpartition(".")[0]
+        changed = False
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                self._classes[module, node.name] = (node.lineno, {n: s.lineno for s in node.body for n in _names(s)})
+            for field in ("body", "orelse", "finalbody"):
+                statements = getattr(node, field, None)
+                if isinstance(statements, list):
+                    bound = [new for old in statements for new in self._bound(old, single, parent)]
+                    changed = changed or len(bound) != len(statements) or any(map(operator.is_not, bound, statements))
+                    setattr(node, field, bound)
+        return changed
 
-    def _import(
-        self,
-        name: str,
-        globals: Mapping[str, Any] | None = None,  # noqa: A002 - the names of `__import__`
-        locals: Mapping[str, Any] | None = None,  # noqa: A002
-        fromlist: Sequence[str] | None = (),
-        level: int = 0,
-    ) -> types.ModuleType:
-        """Import for modules of this namespace: siblings come after the standard library, before what is installed."""
-        top = name.partition(".")[0]
-        if top in self._aliases and not level:
-            module = builtins.__import__(self._aliases[top] + name[len(top) :], globals, locals, fromlist or (), 0)
-            return module if fromlist else sys.modules[self._aliases[top]]
-        full = self._sibling(top) if not level else None
-        importer = (globals or {}).get("__name__", "")
-        own = importer[len(self.prefix) + 1 :].partition(".")[0] if importer.startswith(self.prefix) else ""
-        # A module `dask.py` that says `import dask` means the installed one, if there is one.
-        if full is None or (own == top and _installed(top)):
-            return self._import_installed(own, name, globals, locals, fromlist or (), level)
-        if own and own != top:
-            self.imports.setdefault(own, set()).add(top)
-            if top in self._refused:
-                raise ImportError(f"{top}, in the same folder, is broken: {self._refused[top]}", name=top)
-        module = builtins.__import__(full + name[len(top) :], globals, locals, fromlist or (), 0)
-        return module if fromlist else sys.modules[full]
+    def _bound(self, node: ast.AST, single: str, parent: str) -> Iterator[ast.AST]:
+        if isinstance(node, ast.ImportFrom):
+            yield from self._bound_from(node, single, parent)
+        elif isinstance(node, ast.Import) and any(self._package_of(a.name, single) for a in node.names):
+            for alias in node.names:
+                package, top = self._package_of(alias.name, single), alias.name.partition(".")[0]
+                full = (
+                    alias
+                    if package is None
+                    else _like(alias, ast.alias(f"{package}.{alias.name}", alias.asname or top))
+                )
+                yield _like(node, ast.Import([full]))
+                if package is not None and not alias.asname:  # `import a.b` gives the name `a`
+                    yield _like(node, ast.ImportFrom(package, [_like(alias, ast.alias(top))], 0))
+        else:
+            yield node
 
-    def _sibling(self, name: str) -> str | None:
-        """Return the full name of a module of this folder; `None` when the name means something else."""
-        if name in RESERVED:
-            return None
-        if name in self._refused:
-            return f"{self.prefix}.{name}"
-        if name not in self.names and self._others is not None:
-            files = self._others(name)
-            if files is not None:
-                self.modules[name] = files
-                self.names[name] = f"{self.prefix}.{name}"
-        if name not in self.names and self._siblings is not None:
-            found = self._siblings(name)
-            if found is not None:
-                self.names[name] = found
-        return self.names.get(name)
+    def _bound_from(self, node: ast.ImportFrom, single: str, parent: str) -> Iterator[ast.AST]:
+        target = node.module or ""
+        package = None if node.level else self._package_of(target, single)
+        if node.level:
+            with suppress(ImportError):
+                target = importlib.util.resolve_name("." * node.level + target, parent)
+            if target == self.package:  # `from . import helper`
+                for alias in node.names:
+                    package = self._names.get(alias.name, self.package)
+                    yield _like(node, ast.ImportFrom(package, [alias], 0))
+                return
+            if target.startswith(f"{self.package}."):
+                target = target.removeprefix(f"{self.package}.")
+                package = self._names.get(target.partition(".")[0])
+        yield node if package is None else _like(node, ast.ImportFrom(f"{package}.{target}", node.names, 0))
 
-    def seal(self) -> None:
-        """Let no further names in: what is imported from now on means what it meant when the modules were loaded."""
-        self._siblings = None
-
-    def _import_installed(self, own: str, name: str, *rest: Any) -> types.ModuleType:
-        try:
-            return builtins.__import__(name, *rest)
-        except ModuleNotFoundError as e:
-            # It may become a sibling later: then this module has to be loaded again.
-            if own and e.name and "." not in e.name:
-                self.imports.setdefault(own, set()).add(e.name)
-            raise
-
-    def execute(self, module: types.ModuleType, code: types.CodeType) -> None:
-        """Run a module's code in this namespace."""
-        vars(module)["__builtins__"] = self._builtins
-        name, _, rest = module.__name__[len(self.prefix) + 1 :].partition(".")
-        if rest:
-            exec(code, vars(module))  # noqa: S102 - this is the import of an administrator's module
-            return
-        with self._enter(name):
-            exec(code, vars(module))  # noqa: S102
+    def _package_of(self, module: str, single: str) -> str | None:
+        """Return the package of a module of the folder; `None` for all other modules."""
+        name = module.partition(".")[0]
+        return None if name in _RESERVED or name == single else self._names.get(name)
 
 
-def _installed(name: str) -> bool:
-    return name in sys.modules or importlib.machinery.PathFinder.find_spec(name) is not None
+def _like(old: ast.AST, new: _Node) -> _Node:
+    """Return `new` with the line of `old`."""
+    return ast.copy_location(new, old)
 
 
-class _Loader(importlib.abc.InspectLoader):
-    """Runs source that was read before."""
+def _names(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names that a statement of a class defines."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        yield statement.name
+    elif isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
 
-    def __init__(self, namespace: FolderNamespace, fullname: str, filename: str, source: bytes, package: bool) -> None:
-        self._namespace = namespace
-        self.name = fullname
-        self.path = filename
-        self._source = source
-        self._package = package
 
-    def is_package(self, fullname: str) -> bool:
-        del fullname
-        return self._package
+def _line_of(lines: Mapping[str, int], name: str) -> int:
+    return lines.get(name, 0)
 
-    def get_source(self, fullname: str) -> str:
-        del fullname
-        return importlib.util.decode_source(self._source)
 
-    def get_code(self, fullname: str) -> types.CodeType:
-        del fullname
-        code: types.CodeType = compile(self._source, self.path, "exec", dont_inherit=True)
-        return code
+def _forget(package: str) -> None:
+    for name in [n for n in list(sys.modules) if n == package or n.startswith(f"{package}.")]:
+        sys.modules.pop(name, None)
+
+
+def _is_ours(path: str) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in _folders)
+
+
+def _find(path: str) -> importlib.machinery.FileFinder:
+    """Return the finder for a folder of profiles; the path hook of this module."""
+    if not _is_ours(path):
+        raise ImportError("not a folder of profiles", path=path)
+    return importlib.machinery.FileFinder(path, (_loader, [".py"]))  # type: ignore[arg-type]
+
+
+def _loader(name: str, path: str) -> importlib.machinery.SourceFileLoader:
+    ours = name.partition(".")[0] in _loads
+    return (_ProfileLoader if ours else importlib.machinery.SourceFileLoader)(name, path)
+
+
+class _ProfileLoader(importlib.machinery.SourceFileLoader):
+    """Loads one file of a `FolderLoad`. It does not refer to the load, because modules refer to their loaders."""
+
+    @property
+    def _load(self) -> FolderLoad:
+        load = _loads.get(self.name.partition(".")[0])
+        if load is None:
+            raise ImportError("this version of the profiles is no longer in use", name=self.name)
+        return load
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        """Raise `OSError`, so that no bytecode is read or written."""
+        raise OSError(path)
 
     def get_data(self, path: str) -> bytes:
-        """Return an asset, for `pkgutil.get_data`."""
-        return Path(path).read_bytes()
+        """Return the content that was read before; other files are read now."""
+        content = self._load.contents.get(str(path))
+        if content is None and str(path).endswith(".py"):
+            return read_file(Path(path), self._load.folder, code=True)
+        return Path(path).read_bytes() if content is None else content
 
-    def get_resource_reader(self, fullname: str) -> Any:
-        """Return the assets of a package, for `importlib.resources`."""
-        del fullname
-        return FileReader(self)  # type: ignore[arg-type]
+    def source_to_code(self, data: Any, path: Any, **_: Any) -> types.CodeType:  # type: ignore[override]
+        """Compile a module, and show its lines to tracebacks and `inspect` even when the file changes."""
+        with suppress(SyntaxError, UnicodeDecodeError):
+            text = importlib.util.decode_source(data)
+            linecache.cache[path] = (len(data), None, text.splitlines(keepends=True), path)
+        tree = ast.parse(data, path)
+        changed = self._load.bind(tree, self.name, self.is_package(self.name))
+        code: types.CodeType = compile(tree if changed else data, path, "exec", dont_inherit=True)
+        return code
 
     def exec_module(self, module: types.ModuleType) -> None:
-        linecache.cache.pop(self.path, None)  # lines of an earlier version
-        self._namespace.execute(module, self.get_code(self.name))
+        """Run the module. What it registers belongs to the top-level module or package."""
+        name = self.name.split(".")[1]
+        if name in self._load.refused:
+            raise ImportError(f"{name}, in the same folder, is broken: {self._load.refused[name]}", name=name)
+        with collecting(self._load.collectors.get(name) or Collector()):
+            super().exec_module(module)
+
+
+def provide_configurator() -> None:
+    """Make the package `configurator` importable in this process, and `loguru` where it is not installed."""
+    if "configurator" in sys.modules:
+        return
+    path = Path(__file__).parent / "configurator"
+    spec = importlib.util.spec_from_file_location(
+        "configurator", path / "__init__.py", submodule_search_locations=[str(path)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["configurator"] = package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    if importlib.util.find_spec("loguru") is None:
+        sys.modules["loguru"] = importlib.import_module("configurator.loguru")

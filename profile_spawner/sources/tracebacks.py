@@ -10,7 +10,7 @@ from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 
 __all__ = ["describe"]
 
-_OUR_NAMES = re.compile(r"_profile_spawner_g\d+_\w+\.")
+_OUR_NAMES = re.compile(r"_profile_spawner_\d+\.")
 
 
 def describe(error: BaseException, path: Path) -> ProfileSpawnerError:

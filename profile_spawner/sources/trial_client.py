@@ -1,4 +1,4 @@
-"""The trial client: imports modules in a separate process before the hub imports them."""
+"""The trial client: lets a separate process load changed items before the hub loads them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from profile_spawner import errors
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.params.definition import thaw
-from profile_spawner.profiles.registry import Collector
 
-from .importing import ModuleFiles
-from .units import Unit
+from .loading import params_of, reasons
+from .source_items import LoadedItem, Source, SourceItem
+from .trial_worker import TrialRequest
 
 __all__ = ["TrialClient"]
 
@@ -40,13 +39,17 @@ _SECONDS_PER_ITEM = 0.5
 _MAX_LINE = 16 * 1024 * 1024
 
 
+Batches = Sequence[tuple[Source, Sequence[SourceItem]]]
+Problems = dict[str, list[ProfileSpawnerError]]
+
+
 class TrialClient:
     """Starts trial workers. Used from one thread at a time.
 
     Args:
-        timeout: How long one module may take, in seconds.
+        timeout: How long one item may take, in seconds.
         memory: How much memory a worker may use in addition to what it has at its start, in bytes.
-        configurator: Whether the modules find `configurator`.
+        configurator: Whether modules find the package `configurator`.
     """
 
     def __init__(self, timeout: float, memory: int, *, configurator: bool = False) -> None:
@@ -54,41 +57,46 @@ class TrialClient:
         self._memory = memory
         self._configurator = configurator
 
-    def run(
-        self, units: Sequence[Unit], folder: Path | None, stale: Mapping[str, ModuleFiles], params: Collector | None
-    ) -> dict[str, list[ProfileSpawnerError]]:
-        """Import all units in a worker, and build their profiles once.
+    def run(self, batches: Batches, sources: Sequence[Source], current: Mapping[str, LoadedItem]) -> Problems:
+        """Load all items in a worker, and build their profiles once.
 
-        A unit that ends the worker, or changes its process, is refused; the others go on in a new worker.
+        An item that ends the worker, or changes its process, is refused; the others go on in a new worker.
 
         Args:
-            units: Modules of one folder.
-            folder: Where their siblings are; `None` for entry points.
-            stale: Siblings whose last good version counts instead of what is in the folder now.
-            params: Params and collections of other sources that the units may use.
+            batches: The items, by source. Those that define params come first.
+            sources: All sources.
+            current: What is loaded, by key; the items may use it.
 
         Returns:
-            The errors by the unit's key; an empty list for valid units.
+            The errors by the item's key; an empty list for valid items.
         """
-        result: dict[str, list[ProfileSpawnerError]] = {}
-        allowed = _START_SECONDS + 10 * self._timeout + _SECONDS_PER_ITEM * len(units)
+        items = [item for _, batch in batches for item in batch]
+        keys = {item.key for item in items}
+        others = {key: loaded for key, loaded in current.items() if key not in keys}
+        params = params_of(others.values())
+        result: Problems = {}
+        allowed = _START_SECONDS + 10 * self._timeout + _SECONDS_PER_ITEM * len(items)
         deadline = time.monotonic() + allowed
-        while left := [u for u in units if u.key not in result]:
+        while left := [item for item in items if item.key not in result]:
             if time.monotonic() > deadline:
-                message = f"the module was not tried: the trial took more than {allowed:.0f} s in all"
-                result.update({u.key: [SourceError(message, origin=Origin(u.name))] for u in left})
+                message = f"this was not tried: the trial took more than {allowed:.0f} s in all"
+                result.update({item.key: [SourceError(message, origin=Origin(item.name))] for item in left})
                 break
-            good = {u.short_name: u.payload.files for u in units if folder is not None and result.get(u.key) == []}
-            request = {
-                "units": left,
-                "folder": folder,
-                "stale": {**stale, **good},
-                "refused": {u.short_name: str(result[u.key][0]) for u in units if result.get(u.key)},
-                "params": None if params is None else _plain(params),
-                "timeout": self._timeout,
-                "memory": self._memory,
-                "configurator": self._configurator,
-            }
+            tried = {item.key for item in left}
+            good = [item for item in items if result.get(item.key) == []]
+            accepted = _by_source(sources, [*(one.item for one in others.values() if not one.problems), *good])
+            data = {item.key for source, batch in accepted if not source.runs_code for item in batch}
+            request = TrialRequest(
+                [(source, [item for item in batch if item.key in tried]) for source, batch in batches],
+                accepted,
+                {slug: key for key, loaded in others.items() if key in data for slug in loaded.collector.profiles},
+                reasons(others, [(item, result.get(item.key, ())) for item in items]),
+                [_plain(param) for param in params.params.values()],
+                [_plain(collection) for collection in params.collections.values()],
+                self._timeout,
+                self._memory,
+                self._configurator,
+            )
             found = self._try(left, request, deadline, set(result))
             if found is None:
                 found = self._each_alone(left, request, deadline, set(result))
@@ -96,34 +104,35 @@ class TrialClient:
         return result
 
     def _each_alone(
-        self, units: Sequence[Unit], request: Mapping[str, Any], deadline: float, done: set[str]
-    ) -> dict[str, list[ProfileSpawnerError]]:
-        """Return the first unit that makes a worker of its own disappear; nothing when none does so again."""
-        for unit in units:
-            if self._try([unit], {**request, "units": [unit]}, deadline, done) is None:
-                text = "the trial worker was killed while the module was loaded (SIGKILL)"
-                return {unit.key: [SourceError(text, origin=Origin(unit.name), hint="Look for os.kill, and at memory")]}
+        self, items: Sequence[SourceItem], request: TrialRequest, deadline: float, done: set[str]
+    ) -> Problems:
+        """Return the first item that makes a worker of its own disappear; nothing when none does so again."""
+        for item in items:
+            alone = [(source, [i for i in batch if i is item]) for source, batch in request.batches]
+            if self._try([item], dataclasses.replace(request, batches=alone), deadline, done) is None:
+                text = "the trial worker was killed while this was loaded (SIGKILL)"
+                return {item.key: [SourceError(text, origin=Origin(item.name), hint="Look for os.kill, and at memory")]}
         return {}
 
     def _try(
-        self, units: Sequence[Unit], request: Mapping[str, Any], deadline: float, done: set[str]
-    ) -> dict[str, list[ProfileSpawnerError]] | None:
-        """Start one worker; return what it said, about at least one unit.
+        self, items: Sequence[SourceItem], request: TrialRequest, deadline: float, done: set[str]
+    ) -> Problems | None:
+        """Start one worker; return what it said, about at least one item.
 
         Returns:
             `None` when the worker disappeared without a word of its parent process. A module that kills that process
             can go on for a moment and report success, so nothing that such a worker said counts.
         """
-        result: dict[str, list[ProfileSpawnerError]] = {}
-        current = units[0]
+        result: Problems = {}
+        current = items[0]
         end: Mapping[str, Any] = {"end": "exit", "number": 0}
         with tempfile.TemporaryFile() as trace:
             try:
                 for answer in self._answers(request, trace.fileno(), deadline):
                     if "begin" in answer:
-                        current = units[answer["begin"]]
+                        current = items[answer["begin"]]
                     elif "done" in answer:
-                        result[units[answer["done"]].key] = [_problem(p) for p in answer["problems"]]
+                        result[items[answer["done"]].key] = [_problem(p) for p in answer["problems"]]
                     else:
                         end = answer
             except (OSError, ValueError) as e:
@@ -132,12 +141,12 @@ class TrialClient:
                 return None
             trace.seek(0)
             text = trace.read(64 * 1024).decode("utf-8", "replace")
-        if current.key not in result and len(result) < len(units):
-            culprit, origin = _culprit(text, units, current, done | set(result))
+        if current.key not in result and len(result) < len(items):
+            culprit, origin = _culprit(text, items, current, done | set(result))
             result[culprit.key] = [_death(end, text, origin)]
         return result
 
-    def _answers(self, request: Mapping[str, Any], trace: int, deadline: float) -> Iterator[Mapping[str, Any]]:
+    def _answers(self, request: TrialRequest, trace: int, deadline: float) -> Iterator[Mapping[str, Any]]:
         """Yield the lines of a new worker. Lines without the nonce are ignored: the worker did not write them."""
         nonce = secrets.token_hex(16)
         reading, writing = os.pipe()
@@ -154,7 +163,7 @@ class TrialClient:
         try:
             assert worker.stdin is not None
             with worker.stdin as stdin:
-                pickle.dump({**request, "nonce": nonce, "channel": writing, "trace": trace}, stdin)
+                pickle.dump(dataclasses.replace(request, nonce=nonce, channel=writing, trace=trace), stdin)
             for line in _lines(reading, _START_SECONDS, self._timeout + _SPARE_SECONDS, deadline):
                 with contextlib.suppress(ValueError):
                     answer = json.loads(line)
@@ -201,7 +210,7 @@ def _death(end: Mapping[str, Any], trace: str, origin: Origin) -> SourceError:
     """Return what to say about a unit that was in progress when its worker ended."""
     how, number = end["end"], end.get("number", 0)
     if how == "timeout" or "Timeout (" in trace:
-        text, hint = "the module does not come to an end while it is loaded", "Look for an endless loop"
+        text, hint = "it does not come to an end while it is loaded", "Look for an endless loop"
     elif how == "failed":
         text, hint = f"the module could not be tried: {end['why']}", None
     elif how == "signal" and number != signal.SIGKILL:
@@ -214,30 +223,30 @@ def _death(end: Mapping[str, Any], trace: str, origin: Origin) -> SourceError:
     return SourceError(text, origin=origin, hint=hint)
 
 
-def _culprit(trace: str, units: Sequence[Unit], current: Unit, done: set[str]) -> tuple[Unit, Origin]:
-    """Return the unit that the worker was in, by a dump of `faulthandler`, which lists the newest call first."""
+def _culprit(trace: str, items: Sequence[SourceItem], current: SourceItem, done: set[str]) -> tuple[SourceItem, Origin]:
+    """Return the item that the worker was in, by a dump of `faulthandler`, which lists the newest call first."""
     for file, line in re.findall(r'File "([^"\n]+)", line (\d+)', trace):
-        for unit in units:
-            if file == unit.name or file.startswith(f"{unit.name}/"):
+        for item in items:
+            if file == item.name or file.startswith(f"{item.name}/"):
                 # A module that is fine by itself is not to blame for who calls it.
-                return current if unit.key in done else unit, Origin(file, int(line))
+                return current if item.key in done else item, Origin(file, int(line))
     return current, Origin(current.name)
 
 
-def _plain(collector: Collector) -> dict[str, Any]:
-    """Return params and collections as plain data, because frozen values cannot be pickled.
+def _by_source(sources: Sequence[Source], items: Sequence[SourceItem]) -> Batches:
+    found = [(s, [i for i in items if (i.kind, i.source) == (s.kind, s.name)]) for s in sources if s.trial]
+    return [(source, own) for source, own in found if own]
 
-    Whether they come from documents is left out: the hub judges what documents set, and a module is not refused for it.
+
+def _plain(defined: Any) -> dict[str, Any]:
+    """Return a param or collection as plain data, because frozen values cannot be pickled.
+
+    Whether it comes from a document is left out: the hub judges what documents set, and no item is refused for it.
     """
-    params = [_fields(param) for param in collector.params.values()]
-    for values, param in zip(params, collector.params.values(), strict=True):
-        if not param.has_default:
-            del values["default"]
-    return {"params": params, "collections": [_fields(collection) for collection in collector.collections.values()]}
-
-
-def _fields(item: Any) -> dict[str, Any]:
-    return {f.name: _value(getattr(item, f.name)) for f in dataclasses.fields(item) if f.name != "untrusted"}
+    fields = {f.name: _value(getattr(defined, f.name)) for f in dataclasses.fields(defined) if f.name != "untrusted"}
+    if not getattr(defined, "has_default", True):
+        del fields["default"]
+    return fields
 
 
 def _value(value: Any) -> Any:

@@ -1,15 +1,15 @@
-"""The trial worker: the process in which changed modules are imported before the hub imports them.
+"""The trial worker: the process in which changed items are loaded before the hub loads them.
 
-The trial client starts one worker per reload that has something to try, and another one when a module ends it. The
+The trial client starts one worker per reload that has something to try, and another one when an item ends it. The
 request comes from the hub on standard input and is trusted (pickle). Answers go through a pipe of their own, one JSON
 object per line, each with the nonce of the request:
 
-    {"begin": 3}                        the unit with this index is in progress
+    {"begin": 3}                        the item with this index is in progress
     {"done": 3, "problems": [...]}      it was tried, and this is wrong with it
     {"end": "exit", "number": 0}        the worker has ended; "signal" when it was killed
 
-Modules are imported in a child of the worker's first process. So `os.getppid()` is not the hub, and what the child
-leaves behind is ended by its parent.
+Items are loaded in a child of the worker's first process. So `os.getppid()` is not the hub, and what the child leaves
+behind is ended by its parent.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,44 +35,74 @@ from profile_spawner.errors import BuildError, Origin, ParamError, ProfileSpawne
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Collection
 from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.profile_params import make_resolver
-from profile_spawner.profiles.registry import Collector, collecting
+from profile_spawner.profiles.registry import Collector
 
-from .entries import EntryMaker
-from .entry_points import load_entry_point
 from .import_side_effects import Baseline, child_processes
-from .importing import Finder, FolderNamespace, ModuleFiles
-from .python_dir import import_unit
-from .python_files import find_module
-from .units import Loaded, Unit
+from .importing import provide_configurator
+from .loading import EntryMaker
+from .source_items import LoadedItem, LoadSession, Source, SourceItem
 
-__all__ = ["main"]
+__all__ = ["TrialRequest", "main"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_PREFIX = "_profile_spawner_g0_trial"
 _FIRST_CHANNEL = 200
 _MORE_PROCESSES = 64
-_EXAMPLE_USER = UserInfo("example")
 
 Tell = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """What a worker is started for.
+
+    Attributes:
+        batches: The items to try, by source; data comes before code.
+        accepted: Items that were accepted before and that these items may use, by source.
+        slugs: The keys of accepted items that register these profiles.
+        refused: Items that were refused in this trial, with the reasons.
+        params: Params of other items, as plain data.
+        collections: Collections of params of other items, as plain data.
+        timeout: How long one item may take, in seconds.
+        memory: How much memory the worker may use in addition to what it has at its start, in bytes.
+        configurator: Whether modules find the package `configurator`.
+        nonce: The secret of the channel.
+        channel: The file descriptor for the answers.
+        trace: The file descriptor for tracebacks of a worker that is killed.
+    """
+
+    batches: Sequence[tuple[Source, Sequence[SourceItem]]]
+    accepted: Sequence[tuple[Source, Sequence[SourceItem]]]
+    slugs: Mapping[str, str]
+    refused: Sequence[tuple[SourceItem, str]]
+    params: Sequence[Mapping[str, Any]]
+    collections: Sequence[Mapping[str, Any]]
+    timeout: float
+    memory: int
+    configurator: bool
+    nonce: str = ""
+    channel: int = -1
+    trace: int = -1
 
 
 def main() -> None:
     """Try what the request on standard input asks for."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the hub itself
+    request: TrialRequest = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the hub itself
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    tell = _channel(request.pop("channel"), request.pop("nonce"))
+    tell = _channel(request.channel, request.nonce)
+    request = replace(request, nonce="")
     child = os.fork()
     if child:
         _supervise(child, tell)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    trace = _move_high(request["trace"])
-    _limit(request["memory"])
+    trace = _move_high(request.trace)
+    _limit(request.memory)
     faulthandler.enable(trace)
     # Modules are imported in a thread, as in the hub: what needs the main thread fails here already.
     worker = threading.Thread(target=_work, args=(request, trace, tell), name="trial")
@@ -144,7 +174,7 @@ def _tasks_of_this_user() -> int:
     return count
 
 
-def _work(request: Mapping[str, Any], trace: int, tell: Tell) -> None:
+def _work(request: TrialRequest, trace: int, tell: Tell) -> None:
     _Trial(request, trace, tell).run()
     os._exit(0)
 
@@ -152,81 +182,80 @@ def _work(request: Mapping[str, Any], trace: int, tell: Tell) -> None:
 class _Trial:
     """One request."""
 
-    def __init__(self, request: Mapping[str, Any], trace: int, tell: Tell) -> None:
-        self._units: list[Unit] = request["units"]
-        self._folder: Path | None = request["folder"]
-        self._stale: Mapping[str, ModuleFiles] = request["stale"]
-        self._timeout: float = request["timeout"]
+    def __init__(self, request: TrialRequest, trace: int, tell: Tell) -> None:
+        self._items = [item for _, items in request.batches for item in items]
+        self._number_of_data = sum(len(items) for source, items in request.batches if not source.runs_code)
+        self._timeout = request.timeout
         self._trace = trace
         self._tell = tell
         self._current = 0
-        self._collectors = {u.short_name: Collector(u.source) for u in self._units}
         self._params = Collector("params")
-        for param in (request["params"] or {}).get("params", ()):
+        for param in request.params:
             self._params.add_param(Param(**param))
-        for collection in (request["params"] or {}).get("collections", ()):
+        for collection in request.collections:
             self._params.add_collection(Collection(**collection))
-        if self._folder is not None:
-            finder = Finder(configurator=request["configurator"])
-            namespace = FolderNamespace(
-                _PREFIX,
-                self._folder,
-                {u.short_name: u.payload.files for u in self._units},
-                {},
-                self._enter,
-                refused=request["refused"],
-                others=self._sibling,
-                aliases=finder.aliases,
-            )
-            finder.install()
-            finder.add(namespace)
+        if request.configurator:
+            provide_configurator()
+        self._session = LoadSession({}, request.refused, request.slugs)
+        accepted = {source.name: items for source, items in request.accepted}
+        for source, items in request.batches:
+            self._session.add(source, [*items, *accepted.pop(source.name, ())])
+        for source, items in request.accepted:
+            if source.name in accepted:
+                self._session.add(source, items)
 
     def run(self) -> None:
-        """Try one unit after the other; those that use params of later units are built at the end."""
+        """Try one item after the other; those that use params of later items are built again at the end."""
         baseline = Baseline()
         os.register_at_fork(before=self._forks)
-        later: list[tuple[int, Loaded]] = []
+        later: list[int] = []
         with EntryMaker() as maker:
-            for index, unit in enumerate(self._units):
+            for index, item in enumerate(self._items):
                 self._begin(index)
-                loaded = self._load(unit)
-                own = loaded.collector
-                problems = [*loaded.problems, *self._build(loaded, maker, [self._params, own])]
-                self._compare(baseline, unit)
+                try:
+                    loaded = self._session.load(item.key)
+                    assert loaded is not None
+                    problems = self._build(loaded, maker, [self._params, loaded.collector])
+                except MemoryError:
+                    self._done(index, [SourceError("it needs too much memory", origin=Origin(item.name))])
+                    continue
+                self._compare(baseline, item)
                 if any(isinstance(p, ParamError) for p in problems):
-                    later.append((index, loaded))
+                    later.append(index)
                 else:
-                    self._done(index, problems)
-            for index, loaded in later:
+                    self._done(index, self._relevant(index, loaded, problems))
+            everything = [self._params, *(loaded.collector for loaded in self._session.loaded.values())]
+            for index in later:
                 self._begin(index)
-                collectors = [self._params, *self._collectors.values()]
-                problems = [*loaded.problems, *self._build(loaded, maker, collectors)]
-                self._compare(baseline, loaded.unit)
-                self._done(index, problems)
+                loaded = self._session.loaded[self._items[index].key]
+                problems = self._build(loaded, maker, everything)
+                self._compare(baseline, loaded.item)
+                self._done(index, self._relevant(index, loaded, problems))
 
-    def _load(self, unit: Unit) -> Loaded:
-        collector = self._collectors[unit.short_name]
-        if self._folder is None:
-            return load_entry_point(unit, collector)
-        return import_unit(unit, f"{_PREFIX}.{unit.short_name}", collector)
+    def _relevant(
+        self, index: int, loaded: LoadedItem, problems: Sequence[ProfileSpawnerError]
+    ) -> list[ProfileSpawnerError]:
+        """Return the errors for which the hub must not load an item.
 
-    def _build(self, loaded: Loaded, maker: EntryMaker, collectors: list[Collector]) -> list[ProfileSpawnerError]:
+        The hub loads data itself, whatever is wrong with it, and it knows whether a param is missing.
+        """
+        if index < self._number_of_data:
+            return []
+        return [*loaded.problems, *(p for p in problems if not isinstance(p, ParamError))]
+
+    def _build(
+        self, loaded: LoadedItem, maker: EntryMaker, collectors: Sequence[Collector]
+    ) -> list[ProfileSpawnerError]:
+        """Build each profile of an item once for example facts, and ask its access rule."""
         classes = [p for c in collectors for p in c.profiles.values() if isinstance(p, type)]
         needed = any(c.params or c.collections for c in collectors) or any(p.params for p in classes)
-        entries, problems = maker.make(loaded, make_resolver(collectors) if needed else None)
-        for entry in entries.values():
-            try:
-                entry.offer.access.allows(_EXAMPLE_USER)
-            except BaseException as e:  # noqa: BLE001 - an author's rule may raise anything, SystemExit included
-                text = f"the access rule raises {type(e).__name__}"
-                problems.append(BuildError(text, profile=entry.slug, origin=entry.origin))
-        return problems
-
-    def _sibling(self, name: str) -> ModuleFiles | None:
-        return self._stale.get(name) or (find_module(self._folder, name) if self._folder is not None else None)
-
-    def _enter(self, name: str) -> AbstractContextManager[Any]:
-        return collecting(self._collectors.get(name) or Collector())
+        try:
+            entries, problems = maker.make(loaded, make_resolver(collectors) if needed else None)
+        except MemoryError:
+            raise
+        except BaseException as e:  # noqa: BLE001 - an author's value may raise anything
+            return [BuildError(f"{type(e).__name__}: {e}", origin=Origin(loaded.item.name))]
+        return [*problems, *filter(None, map(_access_problem, entries.values()))]
 
     def _begin(self, index: int) -> None:
         self._current = index
@@ -236,27 +265,39 @@ class _Trial:
     def _done(self, index: int, problems: list[ProfileSpawnerError]) -> None:
         self._tell(done=index, problems=[_plain(p) for p in problems])
 
-    def _compare(self, baseline: Baseline, unit: Unit) -> None:
+    def _compare(self, baseline: Baseline, item: SourceItem) -> None:
         """End the worker when a module has changed the process: the next ones could not be judged in it."""
-        author = _PREFIX if self._folder is not None else str(unit.payload).partition(":")[0].partition(".")[0]
+        loaded = self._session.loaded[item.key]
+        package = item.payload.partition(":")[0].partition(".")[0] if isinstance(item.payload, str) else ""
+        author = loaded.keep.package if loaded.keep else package
         differences = baseline.differences(author)
         if differences:
             self._refuse("; ".join(differences[:5]), 0)
 
     def _forks(self) -> None:
         """Called before a fork."""
-        own = self._units[self._current].name
+        own = self._items[self._current].name
         lines = [f.lineno for f in traceback.extract_stack() if f.filename == own or f.filename.startswith(f"{own}/")]
         self._refuse("starts processes", (lines[-1] if lines else 0) or 0)
 
     def _refuse(self, what: str, line: int) -> NoReturn:
         problem = SourceError(
             f"the module {what} while it is loaded",
-            origin=Origin(self._units[self._current].name, line),
+            origin=Origin(self._items[self._current].name, line),
             hint="A profile's module must leave the rest of the hub as it is",
         )
         self._done(self._current, [problem])
         os._exit(0)
+
+
+def _access_problem(entry: Entry) -> ProfileSpawnerError | None:
+    """Ask the access rule of a profile once; return an error when it would end the hub."""
+    access = entry.offer.access
+    try:
+        access.allows(UserInfo("example", access.groups or frozenset(access.users or ())))
+    except BaseException as e:  # noqa: BLE001 - an author's rule may raise anything, SystemExit included
+        return BuildError(f"the access rule raises {type(e).__name__}", profile=entry.slug, origin=entry.origin)
+    return None
 
 
 def _plain(problem: ProfileSpawnerError) -> dict[str, Any]:

@@ -41,16 +41,16 @@ class FileWatcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, told: Callable[[frozenset[str]], Any]) -> None:
-        """Begin; `told` is called in the running event loop with the paths that may have changed.
+    def start(self, changed: Callable[[], Any]) -> None:
+        """Begin; `changed` is called in the running event loop when something may have changed.
 
-        It is called once with all paths when the watch has begun, so that nothing before it is missed.
+        It is also called when the watch has begun, so that nothing before it is missed.
         """
         home = asyncio.get_running_loop()
 
-        def tell(changed: frozenset[str]) -> None:
+        def tell() -> None:
             with contextlib.suppress(RuntimeError):  # the hub's loop has ended
-                home.call_soon_threadsafe(told, changed)
+                home.call_soon_threadsafe(changed)
 
         self._thread = threading.Thread(target=self._run, args=(tell,), name="profile-watch", daemon=True)
         self._thread.start()
@@ -66,7 +66,7 @@ class FileWatcher:
                     self._loop.call_soon_threadsafe(self._task.cancel)
             await asyncio.to_thread(thread.join, 0.1)
 
-    def _run(self, tell: Callable[[frozenset[str]], None]) -> None:
+    def _run(self, tell: Callable[[], None]) -> None:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
             self._task = asyncio.ensure_future(self._watch(tell))
@@ -74,24 +74,24 @@ class FileWatcher:
 
         asyncio.run(main())
 
-    async def _watch(self, tell: Callable[[frozenset[str]], None]) -> None:
+    async def _watch(self, tell: Callable[[], None]) -> None:
         while True:
             meant = self._meant()
             try:
                 async with contextlib.aclosing(self._notified(meant)) as notified:
-                    async for found in notified:
-                        tell(found)
+                    async for _ in notified:
+                        tell()
             except (OSError, RuntimeError) as e:
                 self._log.warning("Profiles: files cannot be watched (%s); looking every %g s instead", e, self._poll)
                 await asyncio.sleep(self._poll)
-            tell(frozenset(meant))  # something has come or gone
+            tell()  # something has come or gone
 
     def _meant(self) -> Mapping[str, tuple[int, int] | None]:
         """Return for every path the device and number of what stands there now; `None` where there is nothing."""
         return {path: _identity(path) for path in self._paths()}
 
-    async def _notified(self, meant: Mapping[str, tuple[int, int] | None]) -> AsyncGenerator[frozenset[str], None]:
-        """Yield what changes, until a watched path comes, goes or means something else."""
+    async def _notified(self, meant: Mapping[str, tuple[int, int] | None]) -> AsyncGenerator[None, None]:
+        """Yield at every change, until a watched path comes, goes or means something else."""
         present = [path for path, identity in meant.items() if identity is not None]
         if not present:
             await asyncio.sleep(self._poll)
@@ -107,12 +107,12 @@ class FileWatcher:
         following: asyncio.Future[Any] = asyncio.ensure_future(anext(watching))
         try:
             await asyncio.sleep(0)  # now the kernel watches
-            yield frozenset(meant)
+            yield
             while True:
                 changes = await following
                 following = asyncio.ensure_future(anext(watching))
                 if changes:
-                    yield frozenset(path for _, path in changes)
+                    yield
                 # What is made anew where something was removed may get the same number.
                 removed = any(kind is watchfiles.Change.deleted and path in meant for kind, path in changes)
                 if removed or self._meant() != meant:

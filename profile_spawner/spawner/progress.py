@@ -25,8 +25,8 @@ _LATER = marked("Try again in a few minutes; if it stays, tell your administrato
 
 
 @dataclass(frozen=True)
-class _Rule:
-    """A rule: the text for a kind of event.
+class _Event:
+    """The text for a kind of event.
 
     Attributes:
         reason: A regular expression for the event's whole `reason`.
@@ -46,140 +46,140 @@ _IMAGE = r"image:? [\"'](?P<image>[^\"']+)[\"']"
 
 _RULES = (
     # ------------------------------------------------------------------------------------------ a place to run
-    _Rule(
+    _Event(
         "FailedScheduling", r"Insufficient [\w./-]*(?:gpu|mig|tpu|gaudi)", marked("Waiting for a free GPU."), _SMALLER
     ),
-    _Rule("FailedScheduling", r"Insufficient cpu", marked("Waiting for a node with enough free CPU."), _SMALLER),
-    _Rule("FailedScheduling", r"Insufficient memory", marked("Waiting for a node with enough free memory."), _SMALLER),
-    _Rule(
+    _Event("FailedScheduling", r"Insufficient cpu", marked("Waiting for a node with enough free CPU."), _SMALLER),
+    _Event("FailedScheduling", r"Insufficient memory", marked("Waiting for a node with enough free memory."), _SMALLER),
+    _Event(
         "FailedScheduling",
         r"Insufficient (?P<resource>[\w./-]*\w)",
         marked("Waiting for a node with free %(resource)s."),
         _SMALLER,
     ),
-    _Rule("FailedScheduling", r"Too many pods", marked("Waiting for a node with room for one more server."), _SMALLER),
-    _Rule(
+    _Event("FailedScheduling", r"Too many pods", marked("Waiting for a node with room for one more server."), _SMALLER),
+    _Event(
         "FailedScheduling",
         r"persistentvolumeclaim " + _QUOTED + r" not found",
         marked("Waiting for the storage %(name)s, which does not exist."),
         TELL_ADMIN,
     ),
-    _Rule(
+    _Event(
         "FailedScheduling",
         r"unbound (?:immediate )?PersistentVolumeClaims",
         marked("Waiting for your storage to be made."),
         _LATER,
     ),
-    _Rule(
+    _Event(
         "FailedScheduling",
         r"volume node affinity conflict",
         marked("Waiting for room on the nodes that can reach your storage."),
         _SMALLER,
     ),
-    _Rule(
+    _Event(
         "FailedScheduling",
         r"didn't match (?:Pod's )?node (?:affinity|selector)|node\(s\) didn't match",
         marked("Waiting for a node of the kind that this profile needs."),
         TELL_ADMIN,
     ),
-    _Rule("FailedScheduling", r"taint", marked("Waiting for a node that takes this profile."), TELL_ADMIN),
-    _Rule("FailedScheduling", r"", marked("Waiting for a node with room for your server."), _SMALLER),
-    _Rule("TriggeredScaleUp", r"", marked("A new node is being started for you. This can take a few minutes.")),
-    _Rule("NotTriggerScaleUp", r"", marked("No further node can be started for this."), _SMALLER),
-    _Rule("SchedulingGated|Gated", r"", marked("Waiting in the queue of the cluster."), _LATER),
-    _Rule("Nominated|Preempt.*", r"", marked("Room is being made for your server.")),
-    _Rule("Scheduled", r"", marked("A place for your server has been found.")),
+    _Event("FailedScheduling", r"taint", marked("Waiting for a node that takes this profile."), TELL_ADMIN),
+    _Event("FailedScheduling", r"", marked("Waiting for a node with room for your server."), _SMALLER),
+    _Event("TriggeredScaleUp", r"", marked("A new node is being started for you. This can take a few minutes.")),
+    _Event("NotTriggerScaleUp", r"", marked("No further node can be started for this."), _SMALLER),
+    _Event("SchedulingGated|Gated", r"", marked("Waiting in the queue of the cluster."), _LATER),
+    _Event("Nominated|Preempt.*", r"", marked("Room is being made for your server.")),
+    _Event("Scheduled", r"", marked("A place for your server has been found.")),
     # ------------------------------------------------------------------------------------------ storage
-    _Rule(
+    _Event(
         "FailedAttachVolume",
         r"Multi-Attach",
         marked("Your storage is still in use on another node. Waiting until it is free."),
         marked("Stop your other servers and wait a minute."),
     ),
-    _Rule("FailedAttachVolume", r"", marked("Your storage cannot be attached yet. It is tried again."), _LATER),
-    _Rule(
+    _Event("FailedAttachVolume", r"", marked("Your storage cannot be attached yet. It is tried again."), _LATER),
+    _Event(
         "FailedMount",
         r"(?:configmap|secret) " + _QUOTED + r" not found",
         marked("A file of the profile is missing: %(name)s."),
         TELL_ADMIN,
     ),
-    _Rule("FailedMount", r"", marked("Your storage or files cannot be mounted yet. It is tried again."), _LATER),
-    _Rule("SuccessfulAttachVolume|SuccessfulMountVolume", r"", marked("Your storage is attached.")),
+    _Event("FailedMount", r"", marked("Your storage or files cannot be mounted yet. It is tried again."), _LATER),
+    _Event("SuccessfulAttachVolume|SuccessfulMountVolume", r"", marked("Your storage is attached.")),
     # ------------------------------------------------------------------------------------------ the image
-    _Rule(
+    _Event(
         "Pulling",
         r"[Ii]mage [\"'](?P<image>[^\"']+)[\"']",
         marked("The image %(image)s is being downloaded. The first time on a node this takes a while."),
     ),
-    _Rule("Pulled", r"already present", marked("The image is already there.")),
-    _Rule("Pulled", r"", marked("The image has been downloaded.")),
-    _Rule("InspectFailed|Failed", r"InvalidImageName", marked("The name of the image is not valid."), OTHER_IMAGE),
-    _Rule(
+    _Event("Pulled", r"already present", marked("The image is already there.")),
+    _Event("Pulled", r"", marked("The image has been downloaded.")),
+    _Event("InspectFailed|Failed", r"InvalidImageName", marked("The name of the image is not valid."), OTHER_IMAGE),
+    _Event(
         "Failed",
         r"(?i)unauthorized|denied|authentication required|forbidden",
         marked("The registry does not give out the image: it does not exist, or needs a login."),
         OTHER_IMAGE,
     ),
-    _Rule(
+    _Event(
         "Failed",
         r"(?i)pull.*(?:not found|manifest unknown|does not exist|notfound)",
         marked("The image does not exist."),
         OTHER_IMAGE,
     ),
-    _Rule("Failed", r"(?i)no space left", marked("The node has no disk space left for the image."), _LATER),
-    _Rule(
+    _Event("Failed", r"(?i)no space left", marked("The node has no disk space left for the image."), _LATER),
+    _Event(
         "Failed",
         r"(?i)toomanyrequests|rate limit",
         marked("The registry allows no more downloads at the moment."),
         _LATER,
     ),
-    _Rule(
+    _Event(
         "Failed",
         r"(?i)pull.*(?:timeout|no such host|refused|x509|unreachable|deadline|EOF)",
         marked("The registry of the image cannot be reached."),
         _LATER,
     ),
-    _Rule(
+    _Event(
         "Failed|BackOff",
         r"(?i)ImagePullBackOff|ErrImagePull|pulling image|pull image",
         marked("The image cannot be downloaded. It is tried again."),
         OTHER_IMAGE,
     ),
     # ------------------------------------------------------------------------------------------ the containers
-    _Rule(
+    _Event(
         "Failed",
         r"(?:configmap|secret) " + _QUOTED + r" not found|couldn't find key (?P<key>\S+)",
         marked("A file or value of the profile is missing."),
         TELL_ADMIN,
     ),
-    _Rule("OOMKilled", r"", marked("The server ran out of memory."), marked("Choose a profile with more memory.")),
-    _Rule(
+    _Event("OOMKilled", r"", marked("The server ran out of memory."), marked("Choose a profile with more memory.")),
+    _Event(
         "BackOff|CrashLoopBackOff",
         r"",
         marked("The server ends right after its start. It is tried again."),
         marked("Choose another profile or image; your administrator finds the reason in the log of the pod."),
     ),
-    _Rule(
+    _Event(
         "Failed",
         r"executable file not found|no such file or directory",
         marked("The image does not contain the program that starts the server."),
         OTHER_IMAGE,
     ),
-    _Rule("Failed", r"", marked("The server cannot be started."), OTHER_IMAGE),
-    _Rule(
+    _Event("Failed", r"", marked("The server cannot be started."), OTHER_IMAGE),
+    _Event(
         "FailedCreatePodSand[Bb]ox|NetworkNotReady",
         r"",
         marked("The node is not ready yet. It is tried again."),
         _LATER,
     ),
-    _Rule("Created|Started", r"container:? (?:notebook|block-cloud-metadata)\b", marked("Your server is starting.")),
-    _Rule("Created|Started", r"container:? " + _QUOTED, marked("Your server is being prepared: %(name)s.")),
-    _Rule("Created|Started", r"", marked("Your server is starting.")),
-    _Rule("Unhealthy", r"", marked("The server does not answer yet.")),
-    _Rule("Evicted", r"", marked("The server was removed because its node ran short of something."), _LATER),
-    _Rule("Preempted", r"", marked("The server had to make room for a more important one."), _LATER),
-    _Rule("NodeNotReady|TaintManagerEviction", r"", marked("The node of the server has a problem."), _LATER),
-    _Rule("Killing", r"", marked("The server is being stopped.")),
+    _Event("Created|Started", r"container:? (?:notebook|block-cloud-metadata)\b", marked("Your server is starting.")),
+    _Event("Created|Started", r"container:? " + _QUOTED, marked("Your server is being prepared: %(name)s.")),
+    _Event("Created|Started", r"", marked("Your server is starting.")),
+    _Event("Unhealthy", r"", marked("The server does not answer yet.")),
+    _Event("Evicted", r"", marked("The server was removed because its node ran short of something."), _LATER),
+    _Event("Preempted", r"", marked("The server had to make room for a more important one."), _LATER),
+    _Event("NodeNotReady|TaintManagerEviction", r"", marked("The node of the server has a problem."), _LATER),
+    _Event("Killing", r"", marked("The server is being stopped.")),
 )
 _COMPILED = tuple((re.compile(r.reason), re.compile(r.pattern), r) for r in _RULES)
 

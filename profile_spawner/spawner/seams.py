@@ -9,7 +9,7 @@ import asyncio
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kubespawner import KubeSpawner
 from kubespawner.objects import make_namespace
@@ -27,6 +27,9 @@ from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from .waiting import EventWatch, PodWatch
 
+if TYPE_CHECKING:
+    from .starting import ServerStart
+
 try:
     from jupyterhub.spawner import SpawnException
 except ImportError:  # JupyterHub 5
@@ -38,7 +41,7 @@ _USER = "hub.jupyter.org/username"
 
 
 class ComposedHook:
-    """An `after_pod_created_hook` that calls the administrator's as a part of `UpstreamSpawner.finish_start`.
+    """An `after_pod_created_hook` that calls the administrator's as a part of `ServerStart.finish`.
 
     Args:
         configured: The administrator's hook.
@@ -49,7 +52,7 @@ class ComposedHook:
 
     async def __call__(self, spawner: UpstreamSpawner, pod: Any) -> None:
         """Finish a start. Called by KubeSpawner when the pod and its own objects are created."""
-        await spawner.finish_start(pod, self._configured)
+        await spawner.current_start.finish(pod, self._configured)
 
 
 class UpstreamSpawner(KubeSpawner):
@@ -75,20 +78,9 @@ class UpstreamSpawner(KubeSpawner):
         """Log the error and return the exception for the user."""
         raise NotImplementedError
 
-    async def begin_writing(self) -> None:
-        """Check and record what this start will create, before its first object is created."""
-        raise NotImplementedError
-
-    async def create_pod(self, pod: Any) -> None:
-        """Create the pod of this start, and the objects that must exist before it."""
-        raise NotImplementedError
-
-    async def create_owned(self, item: KubeObject, pod_uid: str) -> None:
-        """Create an object that the pod of this start owns; `pod_uid` counts if the pod is not known."""
-        raise NotImplementedError
-
-    async def finish_start(self, pod: Any, configured: Callable[..., Any] | None) -> None:
-        """Create the rest, call the administrator's `after_pod_created_hook`, and wait until the server answers."""
+    @property
+    def current_start(self) -> ServerStart:
+        """The start that has begun."""
         raise NotImplementedError
 
     async def apply_choice(self, user_options: Any) -> None:
@@ -137,7 +129,7 @@ class UpstreamSpawner(KubeSpawner):
 
     async def _ensure_namespace(self) -> None:
         """Create the user's namespace, unless it exists."""
-        await self.begin_writing()
+        await self.current_start.begin_writing()
         labels = self._expand_all(self.user_namespace_labels)
         annotations = self._expand_all(self.user_namespace_annotations)
         body = self.as_json(make_namespace(self.namespace, labels=labels, annotations=annotations))
@@ -149,7 +141,7 @@ class UpstreamSpawner(KubeSpawner):
                 raise self.answer_to(e) from None
 
     async def _make_create_pvc_request(self, pvc: Any, request_timeout: float) -> bool:
-        await self.begin_writing()
+        await self.current_start.begin_writing()
         try:
             return bool(await super()._make_create_pvc_request(pvc, request_timeout))
         except CALL_ERRORS as e:
@@ -161,7 +153,7 @@ class UpstreamSpawner(KubeSpawner):
 
     async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
         del request_timeout
-        await self.create_pod(pod)
+        await self.current_start.create_pod(pod)
         return True
 
     async def _ensure_not_exists(self, kind: str, name: str) -> bool:
@@ -172,12 +164,11 @@ class UpstreamSpawner(KubeSpawner):
     async def _make_create_resource_request(self, kind: str, manifest: Any) -> bool:
         """Create the Secret or the Service of `internal_ssl` or `services_enabled`, owned by the pod of this start."""
         body = self.as_json(manifest)
-        metadata = body["metadata"]
-        owners = metadata.pop("ownerReferences", None) or ()
-        item = KubeObject(
-            "v1", kind.capitalize(), metadata.pop("name"), Lifetime.owned, "the hub's configuration", body
-        )
-        await self.create_owned(item, next((owner["uid"] for owner in owners), ""))
+        # KubeSpawner takes the UID of the pod that its reflector shows, which may be an earlier one.
+        body["metadata"].pop("ownerReferences", None)
+        name = body["metadata"].pop("name")
+        item = KubeObject("v1", kind.capitalize(), name, Lifetime.owned, "the hub's configuration", body)
+        await self.current_start.create_owned(item)
         return True
 
     @default("after_pod_created_hook")
@@ -201,7 +192,7 @@ class UpstreamSpawner(KubeSpawner):
             return True
         owner = (found["metadata"].get("annotations") or {}).get(_USER)
         if owner != self.user.name:
-            self.log.warning("%s is not known to be of %s; it is left alone", what, self._log_name)
+            self.log.warning("%s is not known to be of %s; it is not deleted", what, self._log_name)
             return True
         self.log.info("Deleting %s", what)
         await self.cluster.transport.delete(path, what=what, uid=found["metadata"]["uid"])

@@ -2,8 +2,8 @@
 
 The order of a spawn: JupyterHub calls `clear_state` (resets the values of an earlier profile), the hooks,
 `apply_user_options` (the choice is validated and authorised), then `start`: `load_user_options` builds
-the profile and merges it into the traits, KubeSpawner makes the manifest, `create_pod` creates shared and persistent
-objects and the pod, and `finish_start` creates what the pod owns and waits for the server.
+the profile and merges it into the traits, and KubeSpawner makes the manifest. `ServerStart.create_pod` creates shared
+and persistent objects and the pod; `ServerStart.finish` creates what the pod owns and waits for the server.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import copy
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any
 
 from jupyterhub.utils import maybe_future
@@ -425,22 +425,6 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         finally:
             hub_metrics().spawned(self.chosen.entry.slug if self.chosen is not None else "", result)
 
-    async def begin_writing(self) -> None:
-        """Check and record what this start will create, before its first object is created."""
-        await self.current_start.begin_writing()
-
-    async def create_pod(self, pod: Any) -> None:
-        """Create the pod of this start, and the objects that must exist before it."""
-        await self.current_start.create_pod(pod)
-
-    async def create_owned(self, item: KubeObject, pod_uid: str) -> None:
-        """Create an object that the pod of this start owns; `pod_uid` counts if the pod is not known."""
-        await self.current_start.create_owned(item, pod_uid)
-
-    async def finish_start(self, pod: Any, configured: Callable[[Any, Any], Any] | None) -> None:
-        """Create the rest, call the administrator's `after_pod_created_hook`, and wait until the server answers."""
-        await self.current_start.finish(pod, configured)
-
     def keep_house(self) -> None:
         """Remove unused objects in this server's namespace from now on."""
         if self.cluster is not None:
@@ -538,7 +522,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         identity = self.identity(self._record.get("spawn_id", ""))
         pod = self.pod_reflector.pods.get(self.pod_key)
         if pod is not None and identity.owns_pod(pod) == "foreign" and not identity.started(pod):
-            self.log.warning("Pod %s belongs to another server or program; it is left alone", self.pod_key)
+            self.log.warning("Pod %s belongs to another server or program; it is not deleted", self.pod_key)
             return
         grace = 0 if now else self.delete_grace_period
         uid = pod["metadata"]["uid"] if pod is not None else None
@@ -570,7 +554,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         """Delete the user's persistent objects if the user (not only a server) is deleted and `delete_pvc` is on."""
         await super().delete_forever()
         if self.delete_pvc and not self.name and self.profiles.has_sources:
-            deleted = await self.cluster.delete_kept(self.identity())
+            deleted = await self.cluster.delete_persistent(self.identity())
             if deleted:
                 self.log.info("Deleted %d volume claims of %s", deleted, self.log_name)
 

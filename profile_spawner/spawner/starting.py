@@ -106,24 +106,25 @@ class ServerStart:
     def _trusted(self) -> bool:
         return self._chosen is None or self._chosen.entry.trusted
 
-    def _trust(self) -> dict[str, Any]:
-        """Return what of the pod the hub's own configuration answers for, as `Cluster.create_pod` takes it."""
-        spawner = self._spawner
-        original = spawner.trait_snapshot.original
-        accounts = [spawner.expanded(original("service_account") or "")]
-        accounts += [item.name for item in self.objects if item.kind == "ServiceAccount"]
-        parts = () if self._trusted else spawner.pod_parts(original)
-        return {"trusted": self._trusted, "hub_parts": parts, "service_accounts": accounts}
-
     def check(self, pod: Any) -> dict[str, Any]:
-        """Return the pod as it is sent.
+        """Return the pod as it is sent. Parts that the hub's configuration gives to every server are not judged.
 
         Raises:
             PolicyError: If the policy does not allow the pod or an object.
         """
         spawner = self._spawner
-        check_objects(spawner.profiles.policy, self.identity.profile, self.objects, self.identity.namespace)
-        return spawner.cluster.checked_pod(self.identity, pod, **self._trust())
+        self._check_objects()
+        original = spawner.trait_snapshot.original
+        accounts = [spawner.expanded(original("service_account") or "")]
+        accounts += [item.name for item in self.objects if item.kind == "ServiceAccount"]
+        parts = () if self._trusted else spawner.pod_parts(original)
+        return spawner.cluster.checked_pod(
+            self.identity, pod, trusted=self._trusted, hub_parts=parts, service_accounts=accounts
+        )
+
+    def _check_objects(self) -> None:
+        policy = self._spawner.profiles.policy
+        check_objects(policy, self.identity.profile, self.objects, self.identity.namespace)
 
     async def begin_writing(self) -> None:
         """Check and record all objects before the first one is created, which the pod may not be.
@@ -139,8 +140,9 @@ class ServerStart:
         # Hooks may still change the pod; then it is checked after them.
         pod = None if spawner.modify_pod_hook or self._trusted else await spawner.get_pod_manifest()
         try:
-            check_objects(spawner.profiles.policy, self.identity.profile, self.objects, self.identity.namespace)
-            if pod is not None:
+            if pod is None:
+                self._check_objects()
+            else:
                 self.check(pod)
         except ProfileSpawnerError as e:
             raise spawner.answer_to(e) from e
@@ -158,30 +160,26 @@ class ServerStart:
         """
         spawner = self._spawner
         try:
-            self.check(pod)
+            body = self.check(pod)
             if not self._recorded:
                 self._record()
             await spawner.cluster.prepare(self.identity, self.objects)
             if self._chosen is not None:
                 spawner.keep_house()
-            created = await spawner.cluster.create_pod(self.identity, pod, **self._trust())
+            created = await spawner.cluster.create_pod(self.identity, body)
         except ProfileSpawnerError as e:
             raise spawner.answer_to(e) from e
         self._created = created
         spawner.pod_reflector.show(created)
 
-    async def create_owned(self, item: KubeObject, pod_uid: str) -> None:
-        """Create an object of the hub's own that the pod owns.
-
-        Args:
-            item: The object.
-            pod_uid: The UID of the pod if this start has not created it.
+    async def create_owned(self, item: KubeObject) -> None:
+        """Create an object of the hub's own that the pod of this start owns.
 
         Raises:
             tornado.web.HTTPError: If the cluster refuses it.
         """
-        # KubeSpawner takes the UID of the pod that its reflector shows, which may be an earlier one.
-        uid = self._created["metadata"]["uid"] if self._created is not None else pod_uid
+        assert self._created is not None
+        uid = self._created["metadata"]["uid"]
         try:
             await self._spawner.cluster.attach(self.identity, [item], self.identity.pod_name, uid)
         except ProfileSpawnerError as e:

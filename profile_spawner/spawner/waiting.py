@@ -7,10 +7,12 @@ watch of the pods wakes the tasks that wait for a pod, and the server is asked d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlparse
 
+import aiohttp
 from kubespawner.reflector import ResourceReflector
 from kubespawner.spawner import EventReflector, PodReflector
 
@@ -175,34 +177,24 @@ async def server_answers(url: str, path: str, *, timeout: float, gone: Callable[
     Returns:
         Whether it answered.
     """
-    parsed = urlparse(url)
-    host, port = parsed.hostname or "127.0.0.1", parsed.port or (443 if parsed.scheme == "https" else 80)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     pause = 0.02
     while loop.time() < deadline and not gone():
-        try:
-            if await asyncio.wait_for(
-                _ask(host, port, path, parsed.scheme), min(5.0, max(0.1, deadline - loop.time()))
-            ):
+        with contextlib.suppress(OSError, aiohttp.ClientError, asyncio.TimeoutError):
+            if await asyncio.wait_for(_answers(url, path), min(5.0, max(0.1, deadline - loop.time()))):
                 return True
-        except (OSError, asyncio.TimeoutError):
-            pass
         await asyncio.sleep(pause)
         pause = min(pause * 1.2, 0.1)
     return False
 
 
-async def _ask(host: str, port: int, path: str, scheme: str) -> bool:
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        if scheme == "https":
-            return True
-        request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\nAccept: */*\r\n\r\n"
-        writer.write(request.encode("ascii", "replace"))
-        await writer.drain()
-        # As in JupyterHub, a server that answers 5xx is not ready.
-        answer = await reader.readline()
-        return answer.startswith(b"HTTP/") and answer.partition(b" ")[2][:1] != b"5"
-    finally:
+async def _answers(url: str, path: str) -> bool:
+    parsed = urlparse(url)
+    if parsed.scheme == "https":
+        _, writer = await asyncio.open_connection(parsed.hostname, parsed.port or 443)
         writer.close()
+        return True
+    async with aiohttp.ClientSession() as session, session.get(url + path, allow_redirects=False) as response:
+        # As in JupyterHub, a server that answers 5xx is not ready.
+        return response.status < 500

@@ -37,12 +37,12 @@ def mounted(override):
 
 @PROFILES
 def test_a_builtin_profile_passes_the_check_of_the_registry(profile):
-    """What an author's class has to pass, the built-in ones pass too."""
+    """Built-in classes pass the checks of authors' classes."""
     check_profile_class(profile)
     assert issubclass(profile, FAMILIES)
 
 
-async def test_all_builtin_profiles_stand_in_one_snapshot():
+async def test_all_builtin_profiles_fit_into_one_snapshot():
     """All of them can be offered together, and none has a problem."""
     collector = Collector("built-in")
     for profile in BUILTIN.values():
@@ -53,7 +53,7 @@ async def test_all_builtin_profiles_stand_in_one_snapshot():
 
 
 def test_importing_the_families_offers_nothing():
-    """Nothing is offered by surprise: the registry is empty until somebody registers."""
+    """The registry is empty until a profile is registered."""
     assert not set(BUILTIN) & set(profile_registry.all())
 
 
@@ -63,7 +63,7 @@ def test_the_home_is_the_workspace_claim(profile):
     built = build(profile)
     override = built.kubespawner_override
     claims = [o for o in built.objects if o.kind == "PersistentVolumeClaim"]
-    assert [c.lifetime for c in claims] == [Lifetime.kept]
+    assert [c.lifetime for c in claims] == [Lifetime.persistent]
     assert claims[0].body["spec"]["resources"]["requests"]["storage"] == profile.workspace_volume_size
     assert mounted(override)["/workspace"]["name"] == "workspace-volume"
     assert override["working_dir"] == override["environment"]["HOME"] == "/workspace"
@@ -87,7 +87,7 @@ def test_files_are_the_same_for_all_users(profile):
 
 
 @PROFILES
-def test_what_a_profile_builds_is_json(profile):
+def test_the_override_of_a_profile_is_json(profile):
     """Tools that read profile_list as JSON can."""
     json.dumps(build(profile).kubespawner_override)
 
@@ -151,7 +151,7 @@ def test_the_init_script_prepares_an_empty_workspace(family, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_init_script_leaves_alone_what_the_user_has(family, tmp_path):
+def test_the_init_script_does_not_change_the_users_files(family, tmp_path):
     """A second start changes nothing, and a README or a git setting of the user stays."""
     (tmp_path / "README.md").write_text("mine")
     (tmp_path / ".gitconfig").write_text("[user]\n\tname = Rear Admiral\n")

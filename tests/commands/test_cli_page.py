@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from profile_spawner.cli import app
+from profile_spawner.errors import ProfileSpawnerError
 from tests.documentation import ROOT, code_blocks
 
 from .conftest import DEMO
@@ -47,30 +47,28 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_example_prints_what_the_page_shows(folder):
-    """In one shell, so that `$?` is that of the command before."""
+def test_every_example_prints_what_the_page_shows(folder, run, monkeypatch):
+    """In one folder and in order. What follows a pipe is run by a shell."""
     examples = _examples()
     assert len(examples) > 10
-    script = "\n".join(f"{command}\nstatus=$?; printf '\\036\\n'; (exit $status)" for command, _ in examples)
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(folder),
-        "LANG": "C.UTF-8",
-        "KUBECONFIG": os.environ["KUBECONFIG"],
-    }
-    done = subprocess.run(
-        ["bash", "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        cwd=folder,
-        env=environment,
-    )
-    printed = done.stdout.split("\036\n")
-    assert len(printed) == len(examples) + 1, printed[-1]
-    for (command, shown), output in zip(examples, printed[:-1], strict=True):
-        assert _matches(shown, output), f"{command}\n{output}"
+    monkeypatch.chdir(folder)
+    code = 0
+    for command, shown in examples:
+        program, _, filters = command.partition(" | ")
+        if command == "echo $?":
+            printed = str(code)
+        else:
+            name, *words = shlex.split(program)
+            assert name == "profile-spawner", command
+            result = run.result(*words)
+            code = result.exit_code
+            printed = result.output
+            if isinstance(result.exception, ProfileSpawnerError):
+                printed += f"Error: {result.exception}"
+            if filters:
+                done = subprocess.run(["bash", "-c", filters], input=result.stdout, text=True, capture_output=True)
+                printed = result.stderr + done.stdout
+        assert _matches(shown, printed), f"{command}\n{printed}"
 
 
 def test_every_option_of_every_command_is_explained():

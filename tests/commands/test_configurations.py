@@ -253,8 +253,8 @@ def test_the_policy_for_documents_is_not_for_the_administrators_values(run, writ
     ("text", "message"),
     [
         ("singleuser:\n  profileList: text\n", "values.yaml:2: singleuser.profileList: must be a list of profiles"),
-        ("a: 1\n", "these are no values of Zero to JupyterHub"),
-        ("a: [\n", "values.yaml:2: this is no YAML"),
+        ("a: 1\n", "these are not values of Zero to JupyterHub"),
+        ("a: [\n", "values.yaml:2: this is not YAML"),
     ],
 )
 def test_other_files_are_no_values(run, write, text, message):

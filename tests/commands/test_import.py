@@ -617,7 +617,7 @@ def test_what_is_written_for_the_application_hub_reads_the_same(run, write):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"profiles": {}}, "this is no configuration of the ApplicationHub"),
+        ({"profiles": {}}, "this is not a configuration of the ApplicationHub"),
         ({"profiles": [{"id": "x"}]}, "has no definition"),
         (
             {"profiles": [{"definition": {"display_name": "A", "slug": "a", "kubespawner_override": {}}}]},

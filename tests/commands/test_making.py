@@ -178,5 +178,5 @@ def test_new_writes_a_profile_that_is_right_and_its_test_passes(run, tmp_path, f
     done = subprocess.run(test, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "exists already" in run("new", "my-lab", "--dir", tmp_path, code=1)
-    assert "this is no slug" in run("new", "My Lab!", "--dir", tmp_path, code=1)
+    assert "this is not a slug" in run("new", "My Lab!", "--dir", tmp_path, code=1)
     assert not Path(tmp_path / "My Lab!").exists()

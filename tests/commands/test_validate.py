@@ -80,7 +80,7 @@ def test_every_mistake_in_a_profile_list_is_found_at_its_line(run, write):
     assert "did you mean 'cpu_limit'" in misspelt["message"]
     assert "did you mean 'environment'" in next(f["message"] for f in findings if f["field"].endswith(".env"))
     text = run("validate", path, code=1)
-    assert f"{path}:9: error: profile 'small': kubespawner_override.cpu_limt: is no setting of KubeSpawner" in text
+    assert f"{path}:9: error: profile 'small': kubespawner_override.cpu_limt: is not a setting of KubeSpawner" in text
 
 
 def test_a_static_list_in_a_configuration_is_checked_too(run, write):
@@ -128,7 +128,7 @@ class One(BaseAppProfile):
         ("    cpu_guarantee, cpu_limit = 2, 1", "profile-definition", "cpu_guarantee"),
         ('    bashrc_path = "missing"\n    home_dir = "/home"', "profile-definition", "missing"),
         ('    kubespawner_override = {"no_such_trait": 1}', "build", "no_such_trait"),
-        ('    kubespawner_override = {"privileged": True}', "policy-violation", "privileged"),
+        ('    kubespawner_override = {"privileged": True}', "policy", "privileged"),
         ('    extra_labels = {"a": "not a label!"}', "kubernetes", "metadata.labels"),
         ('    kubespawner_override = {"extra_container_config": {"imagePull": "x"}}', "build", "imagePull"),
         ('    params = {"no/such": 1}', "unavailable", "no/such"),

@@ -614,4 +614,4 @@ async def test_a_file_that_is_no_kubeconfig_is_a_clear_message(tmp_path: Path) -
     path.write_text("just: text")
     code, printed = await run_to_its_end("--port", "0", "--kubeconfig", str(path))
     assert code == 1
-    assert "is no kubeconfig" in printed
+    assert "is not a kubeconfig" in printed

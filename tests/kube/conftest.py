@@ -56,10 +56,10 @@ def shared_map(text: str = "hello") -> KubeObject:
     return KubeObject("v1", "ConfigMap", name, Lifetime.shared, "config_maps", {"data": data})
 
 
-def kept_claim(name: str = "home-unal") -> KubeObject:
+def persistent_claim(name: str = "home-unal") -> KubeObject:
     """Return a user's claim."""
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    return KubeObject("v1", "PersistentVolumeClaim", name, Lifetime.kept, "volumes", {"spec": spec})
+    return KubeObject("v1", "PersistentVolumeClaim", name, Lifetime.persistent, "volumes", {"spec": spec})
 
 
 def owned(kind: str = "Secret", name: str = "token-unal", api_version: str = "v1", **body: Any) -> KubeObject:

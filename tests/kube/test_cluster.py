@@ -14,12 +14,12 @@ from profile_spawner.profiles.resources import KubeObject, Lifetime
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import FaultProxy
 
-from .conftest import identity, kept_claim, owned, pod, shared_map
+from .conftest import identity, owned, persistent_claim, pod, shared_map
 
 
 async def test_a_warm_spawn_costs_one_call(cluster: Cluster, proxy: FaultProxy, namespace: str) -> None:
     """What is shared or kept is made once; the second spawn creates the pod and nothing else."""
-    objects = [shared_map(), shared_map("other"), kept_claim()]
+    objects = [shared_map(), shared_map("other"), persistent_claim()]
     await cluster.prepare(identity(namespace), objects)
     assert proxy.counts() == {"POST": 3}
     proxy.clear()
@@ -52,7 +52,7 @@ async def test_a_restarted_hub_finds_what_is_there(
     new_cluster: Callable[..., Cluster], proxy: FaultProxy, namespace: str
 ) -> None:
     """A hub that remembers nothing reads each object back once and uses it."""
-    objects = [shared_map(), kept_claim()]
+    objects = [shared_map(), persistent_claim()]
     await new_cluster().prepare(identity(namespace), objects)
     restarted = new_cluster()
     proxy.clear()
@@ -112,20 +112,20 @@ async def test_claims_belong_to_their_user(
     new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
 ) -> None:
     """A claim is used again by its user's servers, by whatever spawn, and by nobody else."""
-    await new_cluster().prepare(identity(namespace), [kept_claim()])
-    await new_cluster().prepare(identity(namespace, server="second", spawn_id="9"), [kept_claim()])
+    await new_cluster().prepare(identity(namespace), [persistent_claim()])
+    await new_cluster().prepare(identity(namespace, server="second", spawn_id="9"), [persistent_claim()])
     for other in ({"user": "bob"}, {"hub": "hub-b"}):
         for cluster in (new_cluster(), new_cluster()):
             with pytest.raises(ClusterError, match="does not belong"):
-                await cluster.prepare(identity(namespace, **other), [kept_claim()])
+                await cluster.prepare(identity(namespace, **other), [persistent_claim()])
 
 
 async def test_a_remembered_claim_is_still_only_its_users(cluster: Cluster, namespace: str) -> None:
     """Remembering does not replace the check: the same name for another user is asked for again, and refused."""
-    await cluster.prepare(identity(namespace), [kept_claim()])
+    await cluster.prepare(identity(namespace), [persistent_claim()])
     with pytest.raises(ClusterError, match="does not belong"):
-        await cluster.prepare(identity(namespace, user="bob"), [kept_claim()])
-    await cluster.prepare(identity(namespace), [kept_claim()])
+        await cluster.prepare(identity(namespace, user="bob"), [persistent_claim()])
+    await cluster.prepare(identity(namespace), [persistent_claim()])
 
 
 @pytest.mark.parametrize(("annotation", "adopt", "works"), [
@@ -141,14 +141,14 @@ async def test_a_claim_from_before(
 ) -> None:
     """A claim that plain KubeSpawner made is mounted for its own user, if the hub's policy allows it."""
     annotations = {"hub.jupyter.org/username": annotation} if annotation else {}
-    body = {"metadata": {"name": "home-unal", "annotations": annotations}, **kept_claim().body}
+    body = {"metadata": {"name": "home-unal", "annotations": annotations}, **persistent_claim().body}
     await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", body)
     cluster = new_cluster(policy=Policy(adopt_unlabelled_claims=adopt))
     if works:
-        await cluster.prepare(identity(namespace), [kept_claim()])
+        await cluster.prepare(identity(namespace), [persistent_claim()])
     else:
         with pytest.raises(ClusterError, match="does not belong"):
-            await cluster.prepare(identity(namespace), [kept_claim()])
+            await cluster.prepare(identity(namespace), [persistent_claim()])
 
 
 async def test_the_pod_of_this_spawn_is_adopted(
@@ -174,7 +174,7 @@ async def test_an_older_pod_of_this_server_is_replaced(cluster: Cluster, proxy: 
 async def test_a_foreign_pod_is_refused(
     cluster: Cluster, control_plane: ControlPlane, proxy: FaultProxy, namespace: str, other: dict[str, str] | None
 ) -> None:
-    """A pod of another hub, user or server, or of nobody, is left alone whatever its name."""
+    """A pod of another hub, user or server, or without labels, is not changed, whatever its name."""
     labels = identity(namespace, **other).labels() if other is not None else {}
     body = pod()
     body["metadata"] = {"name": "jupyter-unal", "labels": labels}
@@ -217,7 +217,7 @@ async def test_owned_objects_go_with_the_pod(
         owned("ServiceAccount", "sa", automountServiceAccountToken=False),
         owned("ConfigMap", "c", data={"a": "b"}),
         owned("Secret", "s", stringData={"a": "b"}),
-        owned("PersistentVolumeClaim", "p", **kept_claim().body),
+        owned("PersistentVolumeClaim", "p", **persistent_claim().body),
         owned("Service", "svc", spec={"ports": [{"port": 80}], "selector": {"a": "b"}}),
         owned("Deployment", "d", "apps/v1", spec={"selector": selector, "template": always}),
         owned("StatefulSet", "st", "apps/v1", spec={"selector": selector, "template": always, "serviceName": "svc"}),
@@ -280,16 +280,16 @@ async def test_a_missing_shared_object_is_made_again(
     await control_plane.ok("DELETE", path)
     proxy.clear()
     assert cluster.forget(namespace, item.name)
-    await cluster.recreate(identity(namespace), [item, kept_claim()])
+    await cluster.recreate(identity(namespace), [item, persistent_claim()])
     assert proxy.counts() == {"POST": 1}
     await control_plane.ok("GET", path)
 
 
 async def test_policy_comes_before_every_call(cluster: Cluster, proxy: FaultProxy, namespace: str) -> None:
-    """One object that is not allowed: nothing at all is sent."""
+    """Nothing is sent if one object is not allowed, and a pod is checked without a call."""
     role = owned("Role", "r", "rbac.authorization.k8s.io/v1", rules=[])
     with pytest.raises(PolicyError):
         await cluster.prepare(identity(namespace), [shared_map(), role])
     with pytest.raises(PolicyError):
-        await cluster.create_pod(identity(namespace), pod(hostNetwork=True))
+        cluster.checked_pod(identity(namespace), pod(hostNetwork=True))
     assert proxy.seen == []

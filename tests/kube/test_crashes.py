@@ -14,12 +14,12 @@ from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy
 
-from .conftest import identity, kept_claim, owned, pod, shared_map
+from .conftest import identity, owned, persistent_claim, pod, shared_map
 
 COLLECTIONS = ("configmaps", "secrets", "persistentvolumeclaims", "services", "pods")
 OBJECTS = [
     shared_map(),
-    kept_claim(),
+    persistent_claim(),
     owned(),
     owned("Service", "svc-unal", spec={"ports": [{"port": 80}], "selector": {"a": "b"}}),
 ]
@@ -52,7 +52,7 @@ def orphans(found: Mapping[str, list[Mapping[str, Any]]]) -> list[str]:
         for item in items if plural != "pods" else ():
             lifetime = labels_of(item)[LABEL_LIFETIME]
             owners = {reference["uid"] for reference in item["metadata"].get("ownerReferences", ())}
-            if lifetime not in ("shared", "kept") and not owners & uids:
+            if lifetime not in ("shared", "persistent") and not owners & uids:
                 lost.append(f"{plural}/{item['metadata']['name']}")
     return lost
 

@@ -20,7 +20,7 @@ from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy
 
 from . import fault_table
-from .conftest import LOG, identity, kept_claim, owned, pod, shared_map
+from .conftest import LOG, identity, owned, persistent_claim, pod, shared_map
 from .fault_scenarios import CANARY, SCENARIOS, Scenario
 
 
@@ -32,7 +32,7 @@ def _pod() -> dict[str, Any]:
 
 def _object(step: str) -> KubeObject:
     secret = owned(stringData={"token": CANARY})
-    return {"shared": shared_map(CANARY), "kept": kept_claim(), "owned": secret}.get(step, secret)
+    return {"shared": shared_map(CANARY), "kept": persistent_claim(), "owned": secret}.get(step, secret)
 
 
 async def _set_up(scenario: Scenario, cluster: Cluster, plane: ControlPlane, namespace: str) -> None:

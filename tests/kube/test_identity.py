@@ -23,7 +23,7 @@ IDENTITY = st.builds(
 @given(who=IDENTITY)
 def test_all_labels_are_valid(who: ServerIdentity) -> None:
     """Whatever the names, Kubernetes takes the labels."""
-    for labels in (who.labels(), who.owned_labels(), who.shared_labels(), who.kept_labels()):
+    for labels in (who.labels(), who.owned_labels(), who.shared_labels(), who.persistent_labels()):
         assert all(is_label_value(value) and value for value in labels.values())
         assert labels[LABEL_MANAGED_BY] == MANAGED_BY
 
@@ -34,14 +34,14 @@ def test_only_the_same_server_is_not_foreign(one: ServerIdentity, other: ServerI
     assert one.owns(one.labels()) == "same-spawn"
     same = (one.hub, one.user, one.server) == (other.hub, other.user, other.server)
     assert (one.owns(other.labels()) == "foreign") == (not same)
-    assert one.keeps(other.kept_labels()) == ((one.hub, one.user) == (other.hub, other.user))
+    assert one.owns_persistent(other.persistent_labels()) == ((one.hub, one.user) == (other.hub, other.user))
 
 
 def test_labels_that_are_missing_prove_nothing() -> None:
     """Neither no labels nor a part of them make an object ours."""
     me = identity("n")
-    assert me.owns(None) == me.owns({}) == me.owns(me.shared_labels()) == me.owns(me.kept_labels()) == "foreign"
-    assert not me.keeps({})
+    assert me.owns(None) == me.owns({}) == me.owns(me.shared_labels()) == me.owns(me.persistent_labels()) == "foreign"
+    assert not me.owns_persistent({})
     assert me.owns(identity("n", spawn_id="other").labels()) == "older"
     assert identity("n", spawn_id="").owns(identity("n", spawn_id="").labels()) == "older"
 
@@ -62,4 +62,4 @@ def test_nobody_can_choose_the_name_of_anothers_label() -> None:
     victim = identity("n", user="Ünal")
     thief = identity("n", user=victim.labels()[LABEL_USER])
     assert thief.labels()[LABEL_USER] != victim.labels()[LABEL_USER]
-    assert not thief.keeps(victim.kept_labels())
+    assert not thief.owns_persistent(victim.persistent_labels())

@@ -27,7 +27,7 @@ from profile_spawner.policy.settings import DEFAULT_KINDS, Policy
 from profile_spawner.profiles.resources import KubeObject
 from tests.control_plane import ControlPlane
 
-from .conftest import HUB_USER, kept_claim, owned, pod, shared_map
+from .conftest import HUB_USER, owned, persistent_claim, pod, shared_map
 from .test_crashes import everything, settled
 
 STEPS = 3000 if os.environ.get("CI") else 500
@@ -79,7 +79,7 @@ class World:
         claim = object_name("home", identity_hash(who.hub, who.user))
         profile = self.dice.randrange(3)
         files = [shared_map(f"profile {profile}"), shared_map("common")]
-        return [*files, kept_claim(claim), owned(name=mine), owned("ConfigMap", mine, data={"a": who.spawn_id})][
+        return [*files, persistent_claim(claim), owned(name=mine), owned("ConfigMap", mine, data={"a": who.spawn_id})][
             : 3 + profile
         ]
 

@@ -15,7 +15,7 @@ from profile_spawner.profiles.resources import KubeObject, Lifetime
 from tests.control_plane import ControlPlane, real_only
 from tests.fault_proxy import Fault, FaultProxy
 
-from .conftest import identity, kept_claim, owned, pod, shared_map
+from .conftest import identity, owned, persistent_claim, pod, shared_map
 
 LATER = datetime.now(timezone.utc) + timedelta(days=1)
 
@@ -31,7 +31,7 @@ async def _passes(cluster: Cluster, namespace: str, pods: list[Any] | None = Non
 async def test_unused_shared_objects_go_in_the_second_pass(new_cluster: Callable[..., Cluster], namespace: str) -> None:
     """One pass only suspects; the second removes; the user's data and the owned objects stay."""
     first = new_cluster()
-    await first.prepare(identity(namespace), [shared_map(), kept_claim()])
+    await first.prepare(identity(namespace), [shared_map(), persistent_claim()])
     created = await first.create_pod(identity(namespace), pod())
     await first.attach(identity(namespace), [owned()], "jupyter-unal", created["metadata"]["uid"])
     restarted = new_cluster()

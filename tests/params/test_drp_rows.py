@@ -59,7 +59,7 @@ def test_work_order_params_stand_below_profiles_and_above_stages() -> None:
 
 
 def test_stage_params_come_before_stage_profiles() -> None:
-    """A group's own values, then the collections that it takes on, in order."""
+    """A group's own values, then the collections that it inherits, in order."""
     collections = [col("one", 1), col("two", 2)]
     found = resolve(*collections, groups=[("stage", {"a": "own"}, ["one", "two"])])
     assert [found["a"], *[s.value for s in found.explain("a").overridden]] == ["own", 1, 2]
@@ -86,7 +86,7 @@ def test_the_default_of_the_schema_comes_last() -> None:
     assert resolve(col("global", 5), params=params)["a"] == 5
 
 
-def test_a_param_that_nobody_sets_does_not_exist() -> None:
+def test_a_param_without_a_value_does_not_exist() -> None:
     """Looking it up is an error, asking whether it exists is not."""
     found = resolve()
     assert "a" not in found
@@ -193,7 +193,7 @@ def test_names_of_params_may_have_an_area() -> None:
     assert Param("network/firewall-ports").name == "network/firewall-ports"
 
 
-def test_a_secure_value_is_looked_at_and_never_shown() -> None:
+def test_a_secure_value_is_checked_and_never_shown() -> None:
     """The reference is checked, not the secret."""
     found = resolve(user={"a": {"secret": "s", "key": "k"}}, params={"a": Param("a", secure=True)})
     assert found["a"] == SecretRef("s", "k")

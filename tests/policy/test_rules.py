@@ -298,7 +298,7 @@ def test_harmless_things_pass() -> None:
     objects = [
         thing("ConfigMap", lifetime=Lifetime.shared, data={"a": "b"}),
         thing("Secret", type="kubernetes.io/dockerconfigjson", data={".dockerconfigjson": "e30="}),
-        thing("PersistentVolumeClaim", lifetime=Lifetime.kept, spec={"resources": {}}),
+        thing("PersistentVolumeClaim", lifetime=Lifetime.persistent, spec={"resources": {}}),
         thing("Service", spec={"type": "ClusterIP", "ports": [{"port": 80}]}, metadata={"labels": {"a": "b"}}),
     ]
     check_objects(Policy(), "x", objects, "users")

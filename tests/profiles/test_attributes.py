@@ -57,23 +57,6 @@ def test_an_entry_of_a_profile_list_has_no_attribute_that_params_give() -> None:
     assert [n for n in entry_keys if ATTRIBUTES[n].param] == ["kubespawner_override"]
 
 
-@pytest.mark.parametrize(
-    ("name", "most"),
-    [
-        ("storage_class_rwx", 2),
-        ("get_secret_mounts", 3),
-        ("get_env_secrets", 3),
-        ("get_init_containers", 3),
-        ("get_kubespawner_override", 3),
-    ],
-)
-def test_few_files_name_an_attribute_or_a_hook(name: str, most: int) -> None:
-    """So few are touched by a new one: two for an attribute, three for a hook."""
-    package = ROOT / "profile_spawner"
-    naming = [p for p in package.rglob("*.py") if "configurator" not in p.parts and name in p.read_text("utf-8")]
-    assert len([p for p in naming if package / "apps" not in p.parents]) <= most, naming
-
-
 def test_importing_the_base_class_makes_no_adapters() -> None:
     """They are made when a value is checked for the first time."""
     code = "from profile_spawner.profiles import attributes, base; print(attributes.adapter.cache_info().currsize)"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from profile_spawner.profiles.snapshot import Snapshot
-from profile_spawner.sources.reloader import ProfileService, SourceSettings
+from profile_spawner.sources.reloader import ProfileService
+from profile_spawner.sources.settings import SourceSettings
 
 GOOD = """
     from profile_spawner import BaseAppProfile, profile_registry
@@ -44,6 +45,16 @@ def served(snapshot: Snapshot) -> dict[str, Any]:
     return {slug: (entry.digest, entry.offer.display_name, entry.source) for slug, entry in snapshot.entries.items()}
 
 
+def service_of(*, trial: bool = True, settle: float = 0.0, api_client: Any = None, **settings: Any) -> ProfileService:
+    """Return a service with these settings; paths may be given as such."""
+    values = {
+        name: [str(item) for item in value] if isinstance(value, tuple) else value
+        for name, value in {"watch_profiles": False, **settings}.items()
+    }
+    log = logging.getLogger("tests.profiles")
+    return ProfileService(SourceSettings(**values), log=log, trial=trial, settle=settle, api_client=api_client)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return an empty folder of modules."""
@@ -58,12 +69,8 @@ async def make_service(folder: Path) -> AsyncIterator[Callable[..., ProfileServi
     made = []
 
     def make(**settings: Any) -> ProfileService:
-        settings.setdefault("profiles_dirs", (folder,))
-        settings.setdefault("settle", 0.0)
-        settings.setdefault("watch", False)
-        service = ProfileService(SourceSettings(**settings), log=logging.getLogger("tests.profiles"))
-        made.append(service)
-        return service
+        made.append(service_of(**{"profiles_dirs": (folder,), **settings}))
+        return made[-1]
 
     yield make
     for service in made:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -11,9 +10,11 @@ import pytest
 import pytest_asyncio
 from kubernetes_asyncio.client import ApiClient, Configuration
 
-from profile_spawner.sources.reloader import ProfileService, SourceSettings
+from profile_spawner.sources.config_maps import ConfigMapDocuments
+from profile_spawner.sources.reloader import ProfileService
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy
+from tests.sources.conftest import service_of
 from tests.sources.test_reloader import until
 
 pytestmark = pytest.mark.cluster
@@ -66,12 +67,14 @@ async def make(
         return clients[-1]
 
     def made(**settings: Any) -> ProfileService:
-        values = {"config_map_selector": "profile-spawner=profiles", "config_map_namespace": namespace, **settings}
-        service = ProfileService(
-            SourceSettings(**values), log=logging.getLogger("tests.profiles"), api_client=api_client
-        )
-        services.append(service)
-        return service
+        values = {
+            "profile_config_maps": "profile-spawner=profiles",
+            "profile_config_maps_namespace": namespace,
+            "watch_profiles": True,
+            **settings,
+        }
+        services.append(service_of(**values, api_client=api_client, settle=0.2))
+        return services[-1]
 
     yield made
     for service in services:
@@ -186,8 +189,10 @@ async def test_lost_events_are_made_up_for(
     await control_plane.ok("POST", path, config_map("a", {"doc.yaml": first}))
     service = make()
     await service.ready()
-    assert service._maps is not None
-    service._maps._version = "1"  # long forgotten
+    (source,) = service._sources
+    assert isinstance(source, ConfigMapDocuments)
+    assert source._watch is not None
+    source._watch._version = "1"  # long forgotten
     second = "[{slug: a, display_name: A, image: 'i:2'}]"
     await control_plane.ok("PUT", f"{path}/a", config_map("a", {"doc.yaml": second}))
     await service.start()
@@ -206,7 +211,7 @@ async def test_a_reload_by_hand_lists_again(
     control_plane: ControlPlane, path: str, make: Callable[..., ProfileService]
 ) -> None:
     """Without watching, a reload by hand reads the ConfigMaps."""
-    service = make(watch=False)
+    service = make(watch_profiles=False)
     await service.start()
     assert not len(service.snapshot)
     await control_plane.ok("POST", path, config_map("a", {"doc.yaml": "[{slug: a, display_name: A, image: i}]"}))

@@ -25,10 +25,10 @@ from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.config_maps import ConfigMapDocuments
 from profile_spawner.sources.data_profiles import DocumentReader
-from profile_spawner.sources.entries import EntryMaker
+from profile_spawner.sources.loading import EntryMaker
 from profile_spawner.sources.reloader import ProfileService
 from profile_spawner.sources.schema import document_schema
-from profile_spawner.sources.units import Loaded, Unit
+from profile_spawner.sources.source_items import LoadedItem, LoadSession, SourceItem
 from tests.sources.conftest import put
 from tests.sources.test_reloader import until
 
@@ -142,7 +142,7 @@ async def test_a_changed_asset_is_a_change(documents: Path, make_service: Callab
     service = make_service(profiles_dirs=(), profile_documents=(documents,))
     await service.ready()
     put(documents, "other.conf", "x = 2\n")
-    report = await service.reload("watched", hints=[])
+    report = await service.reload("watched", full=False)
     assert [(c.slug, c.what, c.fields) for c in report.changes] == [
         ("lab", "changed", ("config_maps",)),
         ("gpu", "changed", ("config_maps",)),
@@ -175,7 +175,7 @@ async def test_a_single_file_is_watched_however_often_it_is_replaced(
     text = "[{{slug: a, display_name: A, image: 'a:{}', files: [{{mount_path: /etc/a, path: a.conf}}]}}]"
     document = put(tmp_path, "doc.yaml", text.format(0))
     asset = put(tmp_path, "a.conf", "0")
-    service = make_service(profiles_dirs=(), profile_documents=(document,), watch=True, settle=0.05)
+    service = make_service(profiles_dirs=(), profile_documents=(document,), watch_profiles=True, settle=0.05)
     await service.start()
     assert not service.problems
     for number in range(1, 4):
@@ -203,7 +203,9 @@ async def test_a_file_of_a_mounted_config_map_is_watched(
 
     publish(0)
     (tmp_path / "doc.yaml").symlink_to("..data/doc.yaml")
-    service = make_service(profiles_dirs=(), profile_documents=(tmp_path / "doc.yaml",), watch=True, settle=0.05)
+    service = make_service(
+        profiles_dirs=(), profile_documents=(tmp_path / "doc.yaml",), watch_profiles=True, settle=0.05
+    )
     await service.start()
     for number in range(1, 4):
         publish(number)
@@ -223,7 +225,9 @@ async def test_a_folder_that_is_swapped_is_watched(tmp_path: Path, make_service:
         await until(lambda: service.snapshot.entries["a"].effective["image"] == image)
 
     publish(0)
-    service = make_service(profiles_dirs=(), profile_documents=(tmp_path / "current",), watch=True, settle=0.05)
+    service = make_service(
+        profiles_dirs=(), profile_documents=(tmp_path / "current",), watch_profiles=True, settle=0.05
+    )
     await service.start()
     for number in (1, 2):
         document = publish(number)
@@ -466,7 +470,9 @@ def load(
     """Return the profiles of a document that are accepted, and the problems of the others."""
     rights = rights or DataPolicy()
     result = DocumentReader(rights, find).read(json.dumps(document), "doc.yaml", "docs")
-    loaded = Loaded(Unit("k", "documents", "docs", "doc.yaml", ""), result.collector, rights=rights.restricting)
+    loaded = LoadedItem(
+        SourceItem("k", "documents", "docs", "doc.yaml", ""), result.collector, rights=rights.restricting
+    )
     with EntryMaker() as maker:
         entries, problems = maker.make(loaded, make_resolver([result.collector]))
     usable = {slug: entry for slug, entry in entries.items() if not entry.offer.unavailable}
@@ -617,7 +623,8 @@ async def test_a_config_map_brings_its_start_up_files() -> None:
     for key, found in (("rc", True), ("gone", False)):
         source = ConfigMapDocuments("ns", DataPolicy())
         source.objects = {"map": {"data": {"a.yaml": text % key, "rc": "alias ll='ls -l'"}}}
-        (loaded,) = source.load(source.scan({}, full=True, hints=None), 1, {})
+        (item,) = source.scan({}, full=True)
+        loaded = source.loader([item], LoadSession({}, ()))(item)
         assert bool(loaded.collector.profiles) is found
         assert bool(loaded.problems) is not found
         for registered in loaded.collector.profiles.values():

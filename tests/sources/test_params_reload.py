@@ -53,7 +53,7 @@ async def test_params_and_profiles_are_reloaded_together(
     documents: Path, make_service: Callable[..., ProfileService]
 ) -> None:
     """A change of a value changes every profile that uses it; values know their lines."""
-    service = make_service(profiles_dirs=(), profile_documents=(documents,), watch=True, settle=0.05)
+    service = make_service(profiles_dirs=(), profile_documents=(documents,), watch_profiles=True, settle=0.05)
     await service.start()
     assert not service.problems
     assert service.snapshot.entries["one"].effective["image"] == "lab:1"
@@ -184,11 +184,11 @@ async def test_a_mended_param_leaves_no_problem_standing(
     assert not service.problems
     for _ in range(2):
         put(documents, "params.yaml", PARAMS.format(threads=4, version=1).replace("lab/image", "lab/picture"))
-        report = await service.reload("watched", hints=[])
+        report = await service.reload("watched", full=False)
         assert len(report.problems) == 1
         assert "lab/image" in service.snapshot.entries["lab"].offer.unavailable
         put(documents, "params.yaml", PARAMS.format(threads=4, version=1))
-        assert (await service.reload("watched", hints=[])).successful
+        assert (await service.reload("watched", full=False)).successful
         assert not service.snapshot.entries["lab"].offer.unavailable
         assert service.status()["sources"] == {"good": 2, "stale": 0, "broken": 0}
 
@@ -202,10 +202,10 @@ async def test_a_version_that_comes_before_its_param_is_served_when_the_param_is
     await service.ready()
     put(documents, "labs.yaml", USES.format(version=2, text="{{ lab/later }}"))
     put(documents, "new.yaml", "[{slug: new, display_name: New, image: 'new:1', env: {N: '{{ lab/later }}'}}]")
-    assert len((await service.reload("watched", hints=[])).problems) == 2
+    assert len((await service.reload("watched", full=False)).problems) == 2
     assert service.snapshot.entries["lab"].effective["image"] == "lab:1"
     put(documents, "later.yaml", "params: {lab/later: {default: 'x'}}")
-    assert (await service.reload("watched", hints=[])).successful
+    assert (await service.reload("watched", full=False)).successful
     assert service.snapshot.entries["lab"].effective["image"] == "lab:2"
     assert service.snapshot.entries["new"].effective["image"] == "new:1"
 
@@ -219,9 +219,9 @@ async def test_a_conflict_ends_with_its_rival(documents: Path, make_service: Cal
     await service.ready()
     put(documents, "labs.yaml", lab.format("lab", 2))
     put(documents, "z.yaml", "[{slug: z, display_name: Z, image: 'z:1'}, {slug: lab, display_name: Z, image: 'z:2'}]")
-    assert len((await service.reload("watched", hints=[])).problems) == 2
+    assert len((await service.reload("watched", full=False)).problems) == 2
     assert service.snapshot.entries["lab"].effective["image"] == "a:1"
     (documents / "z.yaml").unlink()
     rival.unlink()
-    assert (await service.reload("watched", hints=[])).successful
+    assert (await service.reload("watched", full=False)).successful
     assert {s: e.effective["image"] for s, e in service.snapshot.entries.items()} == {"lab": "a:2"}

@@ -20,8 +20,8 @@ from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.selection import default_selection
 from profile_spawner.profiles.snapshot import Snapshot
-from profile_spawner.sources.reloader import ProfileService, SourceSettings
-from tests.sources.conftest import folder, make_service, module, put, served  # noqa: F401 - fixtures
+from profile_spawner.sources.reloader import ProfileService
+from tests.sources.conftest import folder, make_service, module, put, served, service_of  # noqa: F401 - fixtures
 
 
 async def until(condition: Callable[[], Any], timeout: float = 20.0) -> None:
@@ -35,7 +35,7 @@ async def until(condition: Callable[[], Any], timeout: float = 20.0) -> None:
 async def test_save_break_mend_remove(folder: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
     """A watched folder: a new file appears, a broken one keeps its profile, mending and removing have their effect."""
     put(folder, "a.py", module("a"))
-    service = make_service(watch=True, settle=0.05)
+    service = make_service(watch_profiles=True, settle=0.05)
     await service.start()
     put(folder, "b.py", module("b"))
     await until(lambda: "b" in service.snapshot.entries)
@@ -54,7 +54,7 @@ async def test_save_break_mend_remove(folder: Path, make_service: Callable[..., 
 async def test_a_folder_that_comes_later(tmp_path: Path, make_service: Callable[..., ProfileService]) -> None:  # noqa: F811
     """A folder that does not exist yet is a problem that names it, and is loaded when it appears."""
     later = tmp_path / "later"
-    service = make_service(profiles_dirs=(later,), watch=True, settle=0.05)
+    service = make_service(profiles_dirs=(later,), watch_profiles=True, settle=0.05)
     await service.start()
     assert str(later) in str(service.problems[0])
     put(later, "a.py", module("a"))
@@ -139,7 +139,7 @@ async def test_reloads_do_not_grow_the_hub(
 
     def ours() -> tuple[int, int]:
         gc.collect()
-        modules = [m for m in sys.modules if m.startswith("_profile_spawner_g")]
+        modules = [m for m in sys.modules if m.startswith("_profile_spawner_")]
         return len(modules), len(gc.get_objects())
 
     for number in range(10):
@@ -175,16 +175,16 @@ async def test_reloads_are_coalesced(folder: Path, make_service: Callable[..., P
     service = make_service(trial=False)
     await service.ready()
     builds = 0
-    build = service._builder.build
+    reconcile = service._reconciler.reconcile
 
     def counted(**kwargs: Any) -> Any:
         nonlocal builds
-        built = build(**kwargs)
+        result = reconcile(**kwargs)
         builds += 1
         time.sleep(0.05)
-        return built
+        return result
 
-    service._builder.build = counted  # type: ignore[method-assign]
+    service._reconciler.reconcile = counted  # type: ignore[method-assign]
     first = asyncio.ensure_future(service.reload())
     await until(lambda: builds == 1)
     put(folder, "a.py", module("a", "example/new:2"))
@@ -255,7 +255,7 @@ async def test_half_written_files_are_never_seen(
             if len(seen) > 2:
                 break
             await asyncio.sleep(0.01)  # the writer's pace, not a wait for something
-            report = await service.reload("by hand", hints=())
+            report = await service.reload("by hand", full=False)
             assert report.successful, report.problems
             images = {e.effective["image"] for e in service.snapshot.entries.values()}
             assert len(service.snapshot) == 12
@@ -281,7 +281,7 @@ async def test_a_mounted_config_map(tmp_path: Path, make_service: Callable[..., 
     publish("..2026_01", "i:1")
     for name in ("doc.yaml", "mod.py"):
         (mount / name).symlink_to(f"..data/{name}")
-    service = make_service(profiles_dirs=(mount,), profile_documents=(mount,), watch=True, settle=0.05)
+    service = make_service(profiles_dirs=(mount,), profile_documents=(mount,), watch_profiles=True, settle=0.05)
     await service.start()
     assert not service.problems
     assert {e.effective["image"] for e in service.snapshot.entries.values()} == {"i:1"}
@@ -321,11 +321,9 @@ async def test_assets_belong_to_their_profile(folder: Path, make_service: Callab
     await service.ready()
     assert not service.problems
     put(folder, "pkg/rc", "two\n")
-    hints = [str(folder / "pkg" / "rc")]
-    assert [c.slug for c in (await service.reload("watched", hints=hints)).changes] == ["pkg"]
+    assert [c.slug for c in (await service.reload("watched", full=False)).changes] == ["pkg"]
     put(folder, "files/rc", "two\n")
-    hints = [str(folder / "files" / "rc")]
-    assert [c.slug for c in (await service.reload("watched", hints=hints)).changes] == ["mod"]
+    assert [c.slug for c in (await service.reload("watched", full=False)).changes] == ["mod"]
 
 
 START_UP = """
@@ -429,7 +427,7 @@ async def test_a_load_that_breaks_off_is_made_good(folder: Path, make_service: C
     assert list(service.snapshot.entries) == ["good"]
     (folder / "one.py").unlink()
     (folder / "two.py").unlink()
-    report = await service.reload("watched", hints=[str(folder / "one.py"), str(folder / "two.py")])
+    report = await service.reload("watched", full=False)
     assert sorted(c.slug for c in report.changes) == ["good", "later"]
     assert not service.problems
 
@@ -445,7 +443,7 @@ async def test_who_may_override_whom(folder: Path, tmp_path: Path, make_service:
     report = await service.reload()
     assert service.snapshot.entries["a"].effective["image"] == "example/image:1"
     assert ["a.py:4" in str(p) and "doc.yaml:1" in str(p) for p in report.problems] == [True]
-    overriding = make_service(profile_documents=(documents,), allow_overrides={"documents": ("python",)})
+    overriding = make_service(profile_documents=(documents,), source_overrides={"documents": ("python",)})
     snapshot = await overriding.ready()
     assert not overriding.problems
     assert snapshot.entries["a"].effective["image"] == "i"
@@ -586,7 +584,7 @@ async def test_what_the_administrator_sees(
 @pytest.fixture
 async def quiet() -> AsyncIterator[ProfileService]:
     """Return a service without any source."""
-    service = ProfileService(SourceSettings(watch=False), log=logging.getLogger("tests.quiet"))
+    service = service_of()
     yield service
     await service.stop()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,8 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from profile_spawner.sources.reloader import ProfileService, SourceSettings
-from tests.sources.conftest import module
+from tests.sources.conftest import module, service_of
 
 NAMES = st.sampled_from(["a", "b", "c"])
 SLUGS = st.sampled_from(["one", "two", "three"])
@@ -28,10 +26,7 @@ class Reloading(RuleBasedStateMachine):
         """Begin with an empty folder."""
         self.folder = Path(tempfile.mkdtemp())
         self.loop = asyncio.new_event_loop()
-        options = SourceSettings(
-            profiles_dirs=(self.folder,), profile_documents=(self.folder,), watch=False, trial=False, settle=0.0
-        )
-        self.service = ProfileService(options, log=logging.getLogger("tests.stateful"))
+        self.service = service_of(profiles_dirs=(self.folder,), profile_documents=(self.folder,), trial=False)
         self.wanted: dict[str, tuple[str, int] | None] = {}
         self.good: dict[str, tuple[str, int]] = {}
         self.owners: dict[str, str] = {}

@@ -132,7 +132,7 @@ async def test_every_user_has_a_namespace(own_namespaces: UserNamespaces) -> Non
         (shared,) = await world.of(user, "configmaps")
         assert labels_of(shared)[LABEL_LIFETIME] == "shared"
         claims = await world.of(user, "persistentvolumeclaims")
-        assert sorted(labels_of(claim)[LABEL_LIFETIME] for claim in claims) == ["kept", "owned"]
+        assert sorted(labels_of(claim)[LABEL_LIFETIME] for claim in claims) == ["owned", "persistent"]
     assert await world.objects("pods") == await world.objects("configmaps") == []
     await world.kill(hub)
     hub = await world.hub(world.config())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from traitlets.config import Config
 from traitlets.config.loader import KVArgParseConfigLoader
@@ -43,4 +41,3 @@ async def test_appended_updated_and_given_on_the_command_line(spawner_first: boo
         "pod_security": "restricted",
         "watch_profiles": False,
     }
-    assert hub.sources.profiles_dirs == (Path("/a"), Path("/b"))

@@ -55,9 +55,9 @@ async def killed(world: World, hub: Any, number: int, carried_out: bool, request
     world.proxy.carried_out.clear()
     world.proxy.faults = faults
     begun = asyncio.ensure_future(request)
-    await asyncio.wait_for(faults.reached.wait(), 20)
+    await asyncio.wait_for(faults.reached.wait(), 60)
     if carried_out:
-        await asyncio.wait_for(world.proxy.carried_out.wait(), 20)
+        await asyncio.wait_for(world.proxy.carried_out.wait(), 60)
     await world.kill(hub)
     await asyncio.gather(begun, return_exceptions=True)
     world.proxy.faults = []

@@ -198,6 +198,6 @@ async def test_interleaved(local_world: World) -> None:
     for plural in COLLECTIONS:
         for item in await world.objects(plural):
             lifetime = labels_of(item).get("profile-spawner/lifetime")
-            assert lifetime in ("shared", "kept") or LABEL_HUB not in labels_of(item), item
+            assert lifetime in ("shared", "persistent") or LABEL_HUB not in labels_of(item), item
     assert hub.alive
     assert CANARY not in hub.log

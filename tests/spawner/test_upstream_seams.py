@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyterhub.app import JupyterHub
+from jupyterhub.handlers import base
 from jupyterhub.spawner import Spawner
 from kubespawner import KubeSpawner
 
@@ -72,6 +74,8 @@ def test_what_is_used_exists() -> None:
     for cls, names in USED.items():
         assert [name for name in names if not hasattr(cls, name)] == []
     assert "_pvc_exists" in inspect.getsource(KubeSpawner.__init__)
+    assert inspect.iscoroutinefunction(JupyterHub.initialize)
+    assert 'settings["failure_count"]' in inspect.getsource(base).replace("'", '"')
 
 
 def test_the_other_modules_use_nothing_private() -> None:

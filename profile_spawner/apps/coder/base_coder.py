@@ -13,7 +13,7 @@ _ASSETS = Path(__file__).parent / "config_maps" / "common"
 
 
 class BaseCoderProfile(BaseWorkspaceProfile):
-    """VS Code in `/workspace`: code-server behind a Jupyter server, which does the hub's login.
+    """VS Code in `/workspace`: code-server behind a Jupyter server, which handles the hub's login.
 
     The image must contain `jupyterhub-singleuser`, code-server and jupyter-server-proxy with an entry `code-server`,
     as the images `glcr.b-data.ch/jupyterlab/...` do. For an image with `jupyter-vscode-proxy` set `default_url` to

@@ -18,7 +18,7 @@ _SERVER_SETTINGS = load_config_map(_ASSETS / "server", name="jupyter-settings", 
 
 
 class BaseJupyterLabProfile(BaseWorkspaceProfile):
-    """JupyterLab in `/workspace`, with a terminal that greets its user and a first notebook.
+    """JupyterLab in `/workspace`, with a greeting in the terminal and a first notebook.
 
     The image must contain JupyterLab and `jupyterhub-singleuser`, as all images of the Jupyter Docker Stacks do
     (`quay.io/jupyter/...`). To derive from it, set `slug`, `display_name`, `description` and `image`.

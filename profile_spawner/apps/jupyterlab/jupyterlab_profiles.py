@@ -22,7 +22,7 @@ class SmallJupyterLabProfile(BaseJupyterLabProfile):
 
     slug = "jupyterlab_small"
     display_name = "JupyterLab, small"
-    description = "Notebooks, terminals and an editor. Right for teaching, small data and first steps."
+    description = "Notebooks, terminals and an editor. For teaching, small data and first steps."
     image = "quay.io/jupyter/minimal-notebook:2026-09-01"
     cpu_guarantee = 0.25
     cpu_limit = 1
@@ -35,13 +35,13 @@ class SmallJupyterLabProfile(BaseJupyterLabProfile):
 class GpuJupyterLabProfile(BaseJupyterLabProfile):
     """JupyterLab with PyTorch and CUDA 12 on one or two NVIDIA GPUs.
 
-    It needs nodes with NVIDIA's device plug-in. Nodes that are tainted for GPU work are tolerated. Restrict it with
-    `allowed_groups` in a subclass, or by the policy of the cluster's quota.
+    It needs nodes with NVIDIA's device plug-in. It tolerates nodes with a taint for GPUs. To restrict it,
+    set `allowed_groups` in a subclass, or use a quota of the cluster.
     """
 
     slug = "jupyterlab_gpu"
     display_name = "JupyterLab with GPU"
-    description = "PyTorch and CUDA 12 on an NVIDIA GPU. Right for training models; please stop it when you are done."
+    description = "PyTorch and CUDA 12 on an NVIDIA GPU. For training models. Please stop it when you have finished."
     image = "quay.io/jupyter/pytorch-notebook:cuda12-2026-08-03"
     icon = "gpu"
     cpu_guarantee = 2
@@ -73,12 +73,12 @@ class GpuJupyterLabProfile(BaseJupyterLabProfile):
 class RedisJupyterLabProfile(SmallJupyterLabProfile):
     """JupyterLab with a Redis: a Deployment and a Service, which are deleted with the server.
 
-    The hub's policy must allow profiles to bring Deployments (Services it allows by default).
+    The hub's policy must allow Deployments. It allows Services by default.
     """
 
     slug = "jupyterlab_redis"
     display_name = "JupyterLab with Redis"
-    description = "A small JupyterLab and a Redis database of your own, at `REDIS_URL`. Its data goes with the server."
+    description = "A small JupyterLab with its own Redis database, at `REDIS_URL`. Its data is deleted with the server."
     tags: Sequence[str] = ("python", "notebook", "database")
 
     def get_manifests(self) -> list[Manifest]:

@@ -14,7 +14,7 @@ class RemoteDesktopProfile(BaseRemoteDesktopProfile):
 
     slug = "remote_desktop"
     display_name = "Remote desktop"
-    description = "A whole Linux desktop in your browser, for programs with windows of their own."
+    description = "A complete Linux desktop in your browser, for programs with their own windows."
     image = "ghcr.io/manics/jupyter-desktop-mate:latest"
     cpu_guarantee = 0.5
     cpu_limit = 2

@@ -6,7 +6,7 @@ import base64
 import copy
 import secrets
 import uuid
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from .failures import bad_request, invalid
 from .kinds import ResourceType
@@ -15,9 +15,9 @@ from .selectors import Object
 __all__ = ["complete", "new_object", "now"]
 
 
-def now() -> str:
-    """Return the present time as Kubernetes writes it."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now(later: float = 0) -> str:
+    """Return the present time, or that of some seconds `later`, as Kubernetes writes it."""
+    return (datetime.now(timezone.utc) + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def new_object(kind: ResourceType, namespace: str | None, body: Object) -> Object:
@@ -39,7 +39,7 @@ def new_object(kind: ResourceType, namespace: str | None, body: Object) -> Objec
     metadata.pop("namespace", None)
     if namespace is not None:
         metadata["namespace"] = namespace
-    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "managedFields"):
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"):
         metadata.pop(field, None)
     metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
     if kind.status and kind.kind != "Node":
@@ -50,15 +50,9 @@ def new_object(kind: ResourceType, namespace: str | None, body: Object) -> Objec
 
 def complete(document: Object) -> None:
     """Add defaults to an object, in place, where they are missing."""
-    add = {
-        "Namespace": _namespace,
-        "PersistentVolumeClaim": _claim,
-        "Pod": _pod,
-        "Secret": _secret,
-        "Service": _service,
-    }.get(document["kind"])
-    if add is not None:
-        add(document)
+    add = {"Namespace": _namespace, "PersistentVolumeClaim": _claim, "Pod": _pod, "Secret": _secret}
+    if document["kind"] in add:
+        add[document["kind"]](document)
 
 
 def _namespace(namespace: Object) -> None:
@@ -68,9 +62,7 @@ def _namespace(namespace: Object) -> None:
 
 
 def _claim(claim: Object) -> None:
-    claim.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
     claim.setdefault("status", {"phase": "Pending"})
-    _amounts_as_text(claim["spec"].get("resources"))
 
 
 def _secret(secret: Object) -> None:
@@ -79,59 +71,22 @@ def _secret(secret: Object) -> None:
         secret.setdefault("data", {})[key] = base64.b64encode(text.encode()).decode()
 
 
-def _service(service: Object) -> None:
-    spec = service.setdefault("spec", {})
-    spec.setdefault("type", "ClusterIP")
-    for port in spec.get("ports") or ():
-        port.setdefault("protocol", "TCP")
-        port.setdefault("targetPort", port["port"])
-    if spec["type"] != "ExternalName":
-        number = int(service["metadata"]["uid"][:4], 16)
-        spec.setdefault("clusterIP", f"10.96.{number >> 8}.{number & 255}")
-    service.setdefault("status", {"loadBalancer": {}})
-
-
 def _pod(pod: Object) -> None:
     spec = pod.get("spec")
     if not isinstance(spec, dict) or not spec.get("containers"):
         raise invalid("Pod", pod["metadata"]["name"], "spec.containers", "Required value")
-    defaults = {
-        "restartPolicy": "Always",
-        "terminationGracePeriodSeconds": 30,
-        "dnsPolicy": "ClusterFirst",
-        "schedulerName": "default-scheduler",
-        "serviceAccountName": "default",
-        "securityContext": {},
-        "enableServiceLinks": True,
-    }
-    for key, value in defaults.items():
-        if spec.get(key) is None:
-            spec[key] = value
+    spec.setdefault("restartPolicy", "Always")
+    if spec.get("terminationGracePeriodSeconds") is None:
+        spec["terminationGracePeriodSeconds"] = 30
     containers = [*spec["containers"], *(spec.get("initContainers") or ())]
     for container in containers:
-        resources = container.get("resources") or {}
-        container["resources"] = resources
-        _amounts_as_text(resources)
+        resources = container["resources"] = container.get("resources") or {}
+        for part in ("limits", "requests"):
+            if resources.get(part):  # `0.5` becomes `"0.5"`
+                resources[part] = {name: str(amount) for name, amount in resources[part].items()}
         if resources.get("limits"):
             resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
         for port in container.get("ports") or ():
             port.setdefault("protocol", "TCP")
-        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-            if container.get(probe):
-                container[probe] = {
-                    "timeoutSeconds": 1,
-                    "periodSeconds": 10,
-                    "successThreshold": 1,
-                    "failureThreshold": 3,
-                    **container[probe],
-                }
     asked = any(container["resources"].get("requests") for container in containers)
     pod.setdefault("status", {"phase": "Pending", "qosClass": "Burstable" if asked else "BestEffort"})
-
-
-def _amounts_as_text(resources: Object | None) -> None:
-    """Write amounts as text: `0.5` becomes `"0.5"`."""
-    for part in ("limits", "requests"):
-        amounts = (resources or {}).get(part)
-        if resources is not None and amounts:
-            resources[part] = {name: str(amount) for name, amount in amounts.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["LocalClusterError", "StatusError", "bad_request", "conflict", "invalid", "not_found", "shorten"]
+__all__ = ["LocalClusterError", "StatusError", "bad_request", "conflict", "invalid", "not_found"]
 
 
 class LocalClusterError(Exception):
@@ -58,8 +58,3 @@ def invalid(kind: str, name: str, field: str, why: str, reason: str = "FieldValu
     cause = {"reason": reason, "message": why, "field": field}
     message = f'{kind} "{name}" is invalid: {field}: {why}'
     return StatusError(422, "Invalid", message, name=name, kind=kind, causes=[cause])
-
-
-def shorten(text: str, limit: int) -> str:
-    """Return `text` with at most `limit` characters."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = ["KINDS", "RBAC", "ResourceType", "by_kind", "find", "plural"]
@@ -45,39 +44,33 @@ class ResourceType:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
-def _table() -> Iterator[ResourceType]:
-    pod_fields = ("spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName")
-    involved = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-    event_fields = (*(f"involvedObject.{name}" for name in involved), "reason", "reportingComponent", "source", "type")
-    yield ResourceType("", "namespaces", "Namespace", False, ("ns",), True, fields=("status.phase",))
-    yield ResourceType("", "nodes", "Node", False, ("no",), True, fields=("spec.unschedulable",))
-    yield ResourceType(
-        "", "pods", "Pod", True, ("po",), True, ("binding", "log"), (*pod_fields, "status.phase", "status.podIP")
-    )
-    yield ResourceType("", "events", "Event", True, ("ev",), fields=event_fields)
-    yield ResourceType("", "persistentvolumeclaims", "PersistentVolumeClaim", True, ("pvc",), True)
-    yield ResourceType("", "persistentvolumes", "PersistentVolume", False, ("pv",), True)
-    yield ResourceType("", "secrets", "Secret", fields=("type",))
-    yield ResourceType("", "services", "Service", True, ("svc",), True)
-    yield ResourceType("", "configmaps", "ConfigMap", True, ("cm",))
-    yield ResourceType("", "serviceaccounts", "ServiceAccount", True, ("sa",))
-    yield ResourceType("", "resourcequotas", "ResourceQuota", True, ("quota",), True)
-    yield ResourceType("", "limitranges", "LimitRange", True, ("limits",))
-    yield ResourceType("apps", "deployments", "Deployment", True, ("deploy",), True)
-    yield ResourceType("apps", "statefulsets", "StatefulSet", True, ("sts",), True)
-    yield ResourceType("batch", "jobs", "Job", True, (), True)
-    yield ResourceType("networking.k8s.io", "networkpolicies", "NetworkPolicy", True, ("netpol",))
-    yield ResourceType("networking.k8s.io", "ingresses", "Ingress", True, ("ing",), True)
-    yield ResourceType(RBAC, "roles", "Role")
-    yield ResourceType(RBAC, "rolebindings", "RoleBinding")
-    yield ResourceType(RBAC, "clusterroles", "ClusterRole", False)
-    yield ResourceType(RBAC, "clusterrolebindings", "ClusterRoleBinding", False)
-    yield ResourceType("storage.k8s.io", "storageclasses", "StorageClass", False, ("sc",))
-    yield ResourceType("scheduling.k8s.io", "priorityclasses", "PriorityClass", False, ("pc",))
-    yield ResourceType("coordination.k8s.io", "leases", "Lease")
+_POD_FIELDS = ("spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "status.phase", "status.podIP")
+_ABOUT = [f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "fieldPath")]
 
-
-KINDS: tuple[ResourceType, ...] = tuple(_table())
+KINDS: tuple[ResourceType, ...] = (
+    ResourceType("", "namespaces", "Namespace", False, ("ns",), True, fields=("status.phase",)),
+    ResourceType("", "nodes", "Node", False, ("no",), True, fields=("spec.unschedulable",)),
+    ResourceType("", "pods", "Pod", True, ("po",), True, ("binding", "log"), _POD_FIELDS),
+    ResourceType("", "events", "Event", True, ("ev",), fields=(*_ABOUT, "reason", "type")),
+    ResourceType("", "persistentvolumeclaims", "PersistentVolumeClaim", True, ("pvc",), True),
+    ResourceType("", "persistentvolumes", "PersistentVolume", False, ("pv",), True),
+    ResourceType("", "secrets", "Secret", fields=("type",)),
+    ResourceType("", "services", "Service", True, ("svc",), True),
+    ResourceType("", "configmaps", "ConfigMap", True, ("cm",)),
+    ResourceType("", "serviceaccounts", "ServiceAccount", True, ("sa",)),
+    ResourceType("", "resourcequotas", "ResourceQuota", True, ("quota",), True),
+    ResourceType("", "limitranges", "LimitRange", True, ("limits",)),
+    ResourceType("apps", "deployments", "Deployment", True, ("deploy",), True),
+    ResourceType("apps", "statefulsets", "StatefulSet", True, ("sts",), True),
+    ResourceType("batch", "jobs", "Job", True, (), True),
+    ResourceType("networking.k8s.io", "networkpolicies", "NetworkPolicy", True, ("netpol",)),
+    ResourceType("networking.k8s.io", "ingresses", "Ingress", True, ("ing",), True),
+    ResourceType(RBAC, "roles", "Role"),
+    ResourceType(RBAC, "rolebindings", "RoleBinding"),
+    ResourceType(RBAC, "clusterroles", "ClusterRole", False),
+    ResourceType(RBAC, "clusterrolebindings", "ClusterRoleBinding", False),
+    ResourceType("storage.k8s.io", "storageclasses", "StorageClass", False, ("sc",)),
+)
 """Every resource, in the order in which discovery lists them."""
 
 _BY_PLURAL = {(kind.group, kind.plural): kind for kind in KINDS}
@@ -96,7 +89,7 @@ def by_kind(api_version: str, kind: str) -> ResourceType | None:
 
 def plural(name: str) -> ResourceType:
     """Return the resource with the plural `name`; `KeyError` if there is none."""
-    return next((kind for kind in KINDS if kind.plural == name), None) or _BY_PLURAL["", name]
+    return {kind.plural: kind for kind in KINDS}[name]
 
 
 PODS, EVENTS, NODES, NAMESPACES = plural("pods"), plural("events"), plural("nodes"), plural("namespaces")

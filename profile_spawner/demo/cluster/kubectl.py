@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from functools import cache
@@ -27,15 +26,11 @@ def discovery(path: str) -> Object | None:
     if root == "openapi":
         return _openapi(parts)
     if (root, parts) == ("version", []):
-        machine = "arm64" if platform.machine() in ("arm64", "aarch64") else "amd64"
-        system = f"{platform.system().lower()}/{machine}"
-        return {"major": "1", "minor": _MINOR, "gitVersion": f"v1.{_MINOR}.0+local", "platform": system}
+        return {"major": "1", "minor": _MINOR, "gitVersion": f"v1.{_MINOR}.0+local"}
     if (root, parts) == ("api", []):
         return {"kind": "APIVersions", "versions": ["v1"]}
     if (root, parts) == ("apis", []):
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(group) for group in _GROUPS]}
-    if root == "apis" and len(parts) == 1 and parts[0] in _GROUPS:
-        return {"kind": "APIGroup", "apiVersion": "v1", **_group(parts[0])}
     version = "/".join(parts)
     if (root, version) == ("api", "v1") or (root == "apis" and version in [f"{group}/v1" for group in _GROUPS]):
         entries = [entry for kind in KINDS if kind.api_version == version for entry in _entries(kind)]
@@ -73,21 +68,17 @@ def _openapi(parts: list[str]) -> Object | None:
     They name the kinds and say that the server checks fields, so that kubectl does not ask for schemas to do it. (The
     server accepts any field.) For merging, kubectl then uses the types that are built into it.
     """
-    places = {f"apis/{v}" if "/" in v else f"api/{v}": v for v in dict.fromkeys(kind.api_version for kind in KINDS)}
+    places = [f"apis/{v}" if "/" in v else f"api/{v}" for v in dict.fromkeys(kind.api_version for kind in KINDS)]
     if parts == ["v3"]:
         return {"paths": {place: {"serverRelativeURL": f"/openapi/v3/{place}?hash=1"} for place in places}}
-    version = places.get("/".join(parts[1:])) if parts[:1] == ["v3"] else None
-    if version is None:
+    if parts[:1] != ["v3"] or "/".join(parts[1:]) not in places:
         return None
+    parameters = [{"name": name, "in": "query"} for name in ("dryRun", "fieldManager", "fieldValidation")]
     paths: Object = {}
     for kind in KINDS:
-        if kind.api_version == version:
-            operation = {
-                "parameters": [{"name": n, "in": "query"} for n in ("dryRun", "fieldManager", "fieldValidation")],
-                "responses": {"200": {"description": "OK"}},
-                "x-kubernetes-group-version-kind": {"group": kind.group, "version": "v1", "kind": kind.kind},
-            }
-            paths[f"/{'/'.join(parts[1:])}/{kind.plural}/{{name}}"] = {"patch": operation}
+        named = {"group": kind.group, "version": "v1", "kind": kind.kind}
+        operation = {"parameters": parameters, "responses": {}, "x-kubernetes-group-version-kind": named}
+        paths[f"/{kind.plural}/{{name}}"] = {"patch": operation}
     return {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "local"}, "paths": paths}
 
 
@@ -160,11 +151,6 @@ def _restarts(pod: Object) -> int:
     return sum(state.get("restartCount", 0) for state in pod["status"].get("containerStatuses", ()))
 
 
-def _node_status(node: Object) -> str:
-    conditions = {item["type"]: item["status"] for item in dig(node, "status.conditions") or ()}
-    return "Ready" if conditions.get("Ready") == "True" else "NotReady"
-
-
 def _about(event: Object) -> str:
     subject = event.get("involvedObject", {})
     return f"{subject.get('kind', '').lower()}/{subject.get('name', '')}"
@@ -183,7 +169,7 @@ _COLUMNS: dict[str, dict[str, Callable[[Object], Any]]] = {
         "Message": _at("message"),
     },
     "Namespace": {"Status": _at("status.phase")},
-    "Node": {"Status": _node_status},
+    "Node": {"Status": lambda node: "Ready"},
     "PersistentVolumeClaim": {"Status": _at("status.phase"), "Capacity": _at("status.capacity.storage")},
     "Pod": {
         "Ready": _pod_ready,
@@ -193,6 +179,5 @@ _COLUMNS: dict[str, dict[str, Callable[[Object], Any]]] = {
         "Node": _at("spec.nodeName"),
     },
     "Secret": {"Type": _at("type"), "Data": _data},
-    "Service": {"Type": _at("spec.type"), "Cluster-IP": _at("spec.clusterIP")},
 }
 """What stands between name and age."""

@@ -6,76 +6,48 @@ It talks to its API server over HTTP only, so that a real `kube-apiserver` does 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import json
 import logging
-import os
-import ssl
-import uuid
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .addresses import AddressPool
-from .apiclient import MERGE_PATCH, STRATEGIC_PATCH, ApiClient, ApiError, Informer, Json, Key, key_of
-from .containers import PodHost, Runtime
-from .events import EventRecorder, timestamp
-from .failures import LocalClusterError, shorten
-from .fitting import claims_of
-from .nodes import NodeSpec, node_object, node_status
+from .apiclient import MERGE_PATCH, ApiClient, ApiError, Informer, Json, key_of
+from .containers import Container, PodHost, Runtime
+from .defaults import now
 from .pods import PodWorker
-from .processes import Container
-from .sandbox import Mode, Sandbox, choose_mode
+from .processes import choose_mode
+from .sandbox import Mode, Sandbox
 from .scheduler import Scheduler
 from .stubs import raise_file_limit
-from .volumes import VolumeStore
 
 __all__ = ["Kubelet", "NodeSpec"]
 
-HEARTBEAT = 20.0
-"""Seconds between two signs of life of the node; a real control plane gives it up after 40."""
+_STOP_GRACE = 5.0
+"""Seconds that pods get when the node stops."""
 
 log = logging.getLogger(__name__)
 
 
-class _Reader:
-    """Reads the objects that pods refer to.
+@dataclass(frozen=True)
+class NodeSpec:
+    """What the one node of a local cluster pretends to have.
 
-    A process gets what the server has now. A stub only has to know that the object exists, which the cache of the
-    watch knows without a call.
+    Attributes:
+        name: The node's name.
+        cpu: CPU cores, as a quantity.
+        memory: Memory, as a quantity.
+        gpus: How many GPUs.
+        labels: Labels beside the well-known ones, for node selectors.
+        pods: How many pods fit.
     """
 
-    def __init__(self, client: ApiClient, informers: dict[str, Informer], *, cached: bool) -> None:
-        self._client = client
-        self._informers = informers
-        self._cached = cached
-
-    async def _read(self, kind: str, namespace: str, name: str, *, cached: bool) -> Json | None:
-        known = self._informers[kind].objects.get((namespace, name))
-        if cached and known is not None:
-            return known
-        return await self._client.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
-
-    async def config_map(self, namespace: str, name: str) -> Json | None:
-        """Return a ConfigMap."""
-        return await self._read("configmaps", namespace, name, cached=self._cached)
-
-    async def secret(self, namespace: str, name: str) -> Json | None:
-        """Return a Secret."""
-        return await self._read("secrets", namespace, name, cached=self._cached)
-
-    async def claim(self, namespace: str, name: str) -> Json | None:
-        """Return a PersistentVolumeClaim."""
-        return await self._read("persistentvolumeclaims", namespace, name, cached=True)
-
-    async def service_account_token(self, namespace: str, name: str) -> str:
-        """Return a token of a ServiceAccount, an opaque one where the server gives none."""
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-        with contextlib.suppress(ApiError, KeyError):
-            answer = await self._client.call("POST", path, {"kind": "TokenRequest", "spec": {}})
-            return str(answer["status"]["token"])
-        return f"local.{uuid.uuid4().hex}"
+    name: str = "local"
+    cpu: str | float = 8
+    memory: str = "32Gi"
+    gpus: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    pods: int = 10_000
 
 
 class Kubelet:
@@ -87,91 +59,62 @@ class Kubelet:
         state_dir: The folder for everything that is written; data of PersistentVolumeClaims stays in it.
         node: What the node pretends to have.
         runtime: `process` runs containers as processes; `stub` lets each pod answer like an idle server, without one.
-        ca: The certificate authority of an `https` address: a file or a ready context.
-        namespaces: The namespaces whose pods are run; None for all.
+        ca: The file of the certificate authority of an `https` address.
+        namespaces: The namespaces whose pods are run; empty for all.
         sandbox: How processes see the machine; None takes the best mode that works, see `sandbox.MODES`.
-        default_command: What a container runs that names no command.
         backoff: Seconds before a container's second restart; doubled for each further one.
-        stop_grace: Seconds that pods get at `stop()`.
-        unpullable: Images of which a pull fails, to rehearse that.
         environment: Variables of every container, whatever its pod says: all images are the same here.
     """
 
     def __init__(
         self,
         url: str,
-        token: str | None,
+        token: str,
         state_dir: str | Path,
         *,
         node: NodeSpec | None = None,
         runtime: Runtime = "process",
-        ca: str | Path | ssl.SSLContext | None = None,
-        namespaces: Sequence[str] | None = None,
+        ca: str | Path | None = None,
+        namespaces: Sequence[str] = (),
         sandbox: Mode | None = None,
-        default_command: Sequence[str] = ("jupyterhub-singleuser",),
         backoff: float = 10.0,
-        stop_grace: float = 5.0,
-        unpullable: Collection[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.node = node or NodeSpec()
         self.state_dir = Path(state_dir).absolute()
         self.runtime: Runtime = runtime
         self._wanted_sandbox = sandbox
-        self._stop_grace = stop_grace
-        self._since = timestamp()
         self._namespaces = namespaces
-        self._client = ApiClient(url, token, ca=ca)
-        self._recorder = EventRecorder(self._client, self.node.name)
-        self._informers: dict[str, Informer] = {}
-        self._reader = _Reader(self._client, self._informers, cached=runtime == "stub")
-        self._volumes = VolumeStore(self.state_dir, self._reader)
-        self.host = PodHost(
-            client=self._client,
-            recorder=self._recorder,
-            reader=self._reader,
-            volumes=self._volumes,
-            addresses=AddressPool(),
-            node=self.node.name,
-            allocatable=self.node.allocatable(),
-            runtime=runtime,
-            default_command=tuple(default_command),
-            backoff=backoff,
-            unpullable=frozenset(unpullable),
-            environment=dict(environment or {}),
-            informers=self._informers,
-        )
-        self._scheduler: Scheduler | None = None
+        client = ApiClient(url, token, ca=ca)
+        self._host = PodHost(client, self.state_dir, self.node.name, backoff, dict(environment or {}))
+        self._scheduler = Scheduler(client, self._host.recorder, self._host.cache, self.node.name)
+        self._informers: list[Informer] = []
         self._workers: dict[str, PodWorker] = {}
-        self._by_name: dict[Key, PodWorker] = {}
-        self._lives: dict[str, asyncio.Task[None]] = {}
-        self._chores: set[asyncio.Task[None]] = set()
-        self._doomed_claims: set[Key] = set()
-        self._lock: int | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def sandbox_mode(self) -> Mode | None:
         """The mode in which processes run; None before `start()` and in the `stub` runtime."""
-        return self.host.sandbox.mode if self.host.sandbox else None
+        return self._host.sandbox.mode if self._host.sandbox else None
 
     async def start(self) -> None:
         """Register the node and begin to run pods.
 
         Raises:
-            LocalClusterError: Another kubelet uses the state folder, or the API server refuses.
-            LocalClusterError: The sandbox mode asked for does not work here.
+            LocalClusterError: The API server refuses, or the sandbox mode asked for does not work here.
         """
-        self._lock_state_dir()
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        self.state_dir.chmod(0o700)  # Secrets of pods lie in it.
         try:
-            await self._volumes.clear()
+            await self._host.volumes.remove("pods")
             if self.runtime == "stub":
                 raise_file_limit()
             else:
                 mode = await choose_mode(self.state_dir, self._wanted_sandbox)
-                self.host.sandbox = Sandbox(mode, self.state_dir)
-                self._write_jupyter_config()
-            await self._client.start()
-            await self._register()
+                self._host.sandbox = Sandbox(mode, self.state_dir)
+            await self._host.client.start()
+            if await self._host.client.get(f"/api/v1/nodes/{self.node.name}") is None:
+                await self._host.client.call("POST", "/api/v1/nodes", _node_object(self.node))
             await self._follow()
         except BaseException:
             await self.stop()
@@ -182,215 +125,122 @@ class Kubelet:
 
         The objects in the cluster stay as they are.
         """
-        for informer in self._informers.values():
+        for informer in self._informers:
             await informer.stop()
-        if self._scheduler is not None:
-            await self._scheduler.stop()
-        for worker in list(self._workers.values()):
-            worker.shut_down(self._stop_grace)
+        await self._scheduler.stop()
+        for worker in self._workers.values():
+            worker.shut_down(_STOP_GRACE)
         # A call to a server that does not answer must not hold this up.
-        await self._client.close()
-        await asyncio.gather(*self._lives.values(), return_exceptions=True)
-        for chore in list(self._chores):
-            chore.cancel()
-        await asyncio.gather(*self._chores, return_exceptions=True)
-        await self._recorder.stop()
-        self.host.addresses.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        await self._host.client.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._host.recorder.stop()
+        self._host.addresses.close()
 
-    def log_path(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> Path | None:
-        """Return the file with the output of a container, None when there is none.
-
-        Args:
-            namespace: The pod's namespace.
-            pod: The pod's name.
-            container: The container's name.
-            previous: Whether the run before the last restart is meant.
-        """
-        worker = self._by_name.get((namespace, pod))
-        return worker.log_path(container, previous=previous) if worker else None
-
-    def default_container(self, namespace: str, pod: str) -> str:
-        """Return the name of a pod's first container, empty when the pod is not here."""
-        worker = self._by_name.get((namespace, pod))
-        return str(worker.pod["spec"]["containers"][0]["name"]) if worker else ""
+    def log_path(self, namespace: str, pod: str, container: str) -> Path | None:
+        """Return the file with the output of a container, None when there is none."""
+        worker = self._worker(namespace, pod)
+        return worker.log_path(container) if worker else None
 
     def running(self, namespace: str, pod: str) -> dict[str, Container]:
         """Return the running containers of a pod by name, so that tests can make them fail."""
-        worker = self._by_name.get((namespace, pod))
+        worker = self._worker(namespace, pod)
         return dict(worker.running) if worker else {}
+
+    def _worker(self, namespace: str, pod: str) -> PodWorker | None:
+        # An older pod of the same name may still be stopping.
+        return next((w for w in reversed(self._workers.values()) if w.key == (namespace, pod)), None)
 
     # Starting up
 
-    def _lock_state_dir(self) -> None:
-        self.state_dir.mkdir(parents=True, exist_ok=True)
-        self.state_dir.chmod(0o700)  # Secrets of pods lie in it.
-        self._lock = os.open(self.state_dir / "kubelet.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            self._lock = None
-            raise LocalClusterError(
-                f"another local cluster uses this state folder ({self.state_dir}). Stop it, or choose another"
-            ) from error
-
-    def _write_jupyter_config(self) -> None:
-        """Let Jupyter servers run as root, as a container's image would: the hub's configuration need not know."""
-        if os.geteuid() != 0:
-            return
-        folder = self.state_dir / "jupyter"
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o755)
-        config = {"ServerApp": {"allow_root": True}}
-        (folder / "jupyter_server_config.json").write_text(json.dumps(config), encoding="utf-8")
-        self.host.jupyter_config = folder
-
-    async def _register(self) -> None:
-        node = node_object(self.node)
-        try:
-            await self._client.call("POST", "/api/v1/nodes", node)
-        except ApiError as error:
-            if error.status != 409:
-                raise
-            path = f"/api/v1/nodes/{self.node.name}"
-            await self._client.call(
-                "PATCH", path, {"metadata": {"labels": node["metadata"]["labels"]}}, content_type=MERGE_PATCH
-            )
-        await self._beat()
-
-    async def _beat(self) -> None:
-        path = f"/api/v1/nodes/{self.node.name}/status"
-        await self._client.call(
-            "PATCH", path, {"status": node_status(self.node, self._since)}, content_type=STRATEGIC_PATCH
-        )
-
-    async def _heartbeats(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT)
-            with contextlib.suppress(ApiError):
-                await self._beat()
-
     async def _follow(self) -> None:
         """Begin to follow the server; what pods refer to is known before the first pod is."""
-        self._inform("configmaps", handler=self._config_map_changed)
-        self._inform("secrets", handler=self._secret_changed)
-        self._inform("persistentvolumeclaims", handler=self._claim_changed)
-        # Only its own: other nodes of the cluster have their own way to get pods.
-        own = f"metadata.name={self.node.name}"
-        nodes = self._inform("nodes", handler=self._node_changed, namespaced=False, field_selector=own)
-        self._scheduler = Scheduler(self._client, self._recorder, nodes.objects, self._reader.claim)
-        for informer in list(self._informers.values()):
-            informer.start()
-        await asyncio.gather(*(informer.synced() for informer in self._informers.values()))
-        pods = self._inform("pods", handler=self._pod_changed)
-        pods.start()
-        await pods.synced()
+        everywhere = [f"namespaces/{name}/" for name in self._namespaces] or [""]
+        # A change of a ConfigMap or Secret only wakes who waits for it.
+        await self._inform("configmaps", everywhere, lambda *_: None)
+        await self._inform("secrets", everywhere, lambda *_: None)
+        await self._inform("persistentvolumeclaims", everywhere, self._claim_changed)
+        await self._inform("nodes", [""], lambda *_: self._scheduler.wake(), f"metadata.name={self.node.name}")
+        await self._inform("pods", everywhere, self._pod_changed)
         # Only now: the node's load is known.
         self._scheduler.start()
-        self._do(self._heartbeats())
 
-    def _inform(self, resource: str, handler: Callable[[str, Json], None], **options: Any) -> Informer:
-        informer = Informer(self._client, resource, namespaces=self._namespaces, handler=handler, **options)
-        self._informers[resource] = informer
-        return informer
+    async def _inform(
+        self, plural: str, scopes: Sequence[str], handler: Callable[[str, Json], None], fields: str = ""
+    ) -> None:
+        def handle(change: str, obj: Json) -> None:
+            self._host.cache.notify(plural, key_of(obj))
+            handler(change, obj)
+
+        for scope in scopes:
+            path, query = f"/api/v1/{scope}{plural}", {"fieldSelector": fields}
+            informer = Informer(self._host.client, path, self._host.cache.objects[plural], handle, query)
+            self._informers.append(informer)
+            await informer.start()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    # What the server tells
+    # What the server reports
 
-    def _pod_changed(self, kind: str, pod: Json) -> None:
-        if self._scheduler is not None:
-            self._scheduler.pod_changed(kind, pod)
+    def _pod_changed(self, change: str, pod: Json) -> None:
+        self._scheduler.pod_changed(change, pod)
         if pod["spec"].get("nodeName") != self.node.name:
             return
-        uid = pod["metadata"]["uid"]
-        worker = self._workers.get(uid)
-        if kind == "DELETED":
+        worker = self._workers.get(pod["metadata"]["uid"])
+        if change == "DELETED":
             if worker is not None:
                 worker.vanish()
             return
         if worker is None:
-            worker = self._adopt(pod)
+            worker = self._workers[pod["metadata"]["uid"]] = PodWorker(self._host, pod)
+            self._do(self._live(worker))
         worker.update(pod)
-
-    def _adopt(self, pod: Json) -> PodWorker:
-        uid = pod["metadata"]["uid"]
-        worker = PodWorker(self.host, pod)
-        self._workers[uid] = worker
-        self._by_name[key_of(pod)] = worker
-        self._lives[uid] = asyncio.create_task(self._live(worker))
-        return worker
 
     async def _live(self, worker: PodWorker) -> None:
         try:
             await worker.run()
         except Exception:
-            log.exception("Pod %s/%s broke", worker.namespace, worker.name)
+            log.exception("Pod %s/%s broke", *worker.key)
         finally:
-            self._workers.pop(worker.uid, None)
-            self._lives.pop(worker.uid, None)
-            if self._by_name.get((worker.namespace, worker.name)) is worker:
-                del self._by_name[worker.namespace, worker.name]
-            for key in [k for k in self._doomed_claims if not self._is_mounted(k)]:
-                self._doomed_claims.discard(key)
-                self._do(self._volumes.remove_claim(*key))
+            del self._workers[worker.uid]
 
-    def _node_changed(self, _kind: str, _node: Json) -> None:
-        if self._scheduler is not None:
-            self._scheduler.wake()
-
-    def _config_map_changed(self, kind: str, obj: Json) -> None:
-        self._object_changed(kind, "configmap", obj)
-
-    def _secret_changed(self, kind: str, obj: Json) -> None:
-        self._object_changed(kind, "secret", obj)
-
-    def _object_changed(self, kind: str, what: str, obj: Json) -> None:
-        namespace, name = key_of(obj)
-        if kind != "DELETED":
-            for worker in self._workers.values():
-                if worker.namespace == namespace:
-                    worker.object_changed(what, name)
-
-    def _claim_changed(self, kind: str, claim: Json) -> None:
-        key = key_of(claim)
-        if kind == "DELETED":
-            if self._is_mounted(key):
-                self._doomed_claims.add(key)
-            else:
-                self._do(self._volumes.remove_claim(*key))
-            return
-        if self._scheduler is not None:
-            self._scheduler.wake()
-        if claim.get("status", {}).get("phase") != "Bound":
+    def _claim_changed(self, change: str, claim: Json) -> None:
+        self._scheduler.wake()
+        if change == "DELETED":
+            self._do(self._host.volumes.remove("volumes", *key_of(claim)))
+        elif claim.get("status", {}).get("phase") != "Bound":
             self._do(self._bind(claim))
-
-    def _is_mounted(self, key: Key) -> bool:
-        return any(w.namespace == key[0] and key[1] in claims_of(w.pod) for w in self._workers.values())
 
     async def _bind(self, claim: Json) -> None:
         """Give a claim its volume: a folder that is made when a pod first mounts it."""
         namespace, name = key_of(claim)
-        path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}"
-        uid = claim["metadata"]["uid"]
         spec = claim["spec"]
-        status = {
-            "phase": "Bound",
-            "accessModes": spec.get("accessModes", []),
-            "capacity": {"storage": spec["resources"]["requests"]["storage"]},
-        }
+        capacity = {"storage": spec["resources"]["requests"]["storage"]}
+        status = {"phase": "Bound", "accessModes": spec.get("accessModes", []), "capacity": capacity}
+        body = {"metadata": {"uid": claim["metadata"]["uid"]}, "status": status}
+        path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}/status"
         try:
-            if not spec.get("volumeName"):
-                body: Json = {"metadata": {"uid": uid}, "spec": {"volumeName": f"pvc-{uid}"}}
-                await self._client.call("PATCH", path, body, content_type=MERGE_PATCH)
-            body = {"metadata": {"uid": uid}, "status": status}
-            await self._client.call("PATCH", f"{path}/status", body, content_type=MERGE_PATCH)
+            await self._host.client.call("PATCH", path, body, content_type=MERGE_PATCH)
         except ApiError as error:
             if error.status not in (404, 409):
-                log.warning("The claim %s/%s was not bound: %s", namespace, name, shorten(str(error), 300))
+                log.warning("The claim %s/%s was not bound: %s", namespace, name, error)
+
+
+def _node_object(node: NodeSpec) -> Json:
+    """Return the Node object for `node`, with its status."""
+    labels = {"kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux", **node.labels}
+    amounts = {"cpu": str(node.cpu), "memory": node.memory, "ephemeral-storage": "100Gi", "pods": str(node.pods)}
+    if node.gpus:
+        amounts["nvidia.com/gpu"] = str(node.gpus)
+    times = {"lastHeartbeatTime": now(), "lastTransitionTime": now()}
+    return {
+        "metadata": {"name": node.name, "labels": labels},
+        "status": {
+            "capacity": amounts,
+            "allocatable": amounts,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "", **times}],
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": node.name}],
+        },
+    }

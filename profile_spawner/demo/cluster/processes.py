@@ -5,141 +5,141 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
+import shutil
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from .failures import LocalClusterError
-from .sandbox import ContainerPlan, Sandbox
+from .sandbox import MODES, ContainerPlan, Mode, Sandbox
+from .volumes import Mount
 
-__all__ = ["Container", "HookError", "ProcessContainer", "StartError"]
+__all__ = ["KILLED", "ProcessContainer", "StartError", "choose_mode", "why_not_mode"]
 
 KILLED = 137
 
 _REACTION_TIME = 10.0
 """Seconds that a launcher has to end what it was told to kill."""
 
+log = logging.getLogger(__name__)
+
 
 class StartError(LocalClusterError):
     """A container's program could not be started; the message is in the container runtime's words."""
 
 
-class HookError(StartError):
-    """A container's `postStart` hook failed; its program was ended."""
-
-
-class Container(Protocol):
-    """One running container."""
-
-    async def wait(self) -> int:
-        """Wait for its end and return the exit code; 128 and the signal's number when one ended it."""
-
-    async def stop(self, grace: float) -> None:
-        """End it: ask first (SIGTERM), and kill it when it still runs after `grace` seconds."""
-
-    async def kill(self) -> None:
-        """End it at once, with everything that it started."""
-
-
 @dataclass
 class ProcessContainer:
-    """A container that is a process with its own launcher.
-
-    Attributes:
-        process: The launcher.
-        started: Set when the program runs.
-    """
+    """A container that is a process with its own launcher."""
 
     process: asyncio.subprocess.Process
-    code: int | None = None
-
-    def __post_init__(self) -> None:
-        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ended = asyncio.create_task(self._listen())
 
     @classmethod
     async def create(cls, sandbox: Sandbox, plan: ContainerPlan, log_path: Path) -> ProcessContainer:
-        """Start the launcher of `plan`; the program may still fail to start, see `ready()`."""
+        """Start the program of `plan`, with its output in the file `log_path`.
+
+        Raises:
+            StartError: It could not be started.
+        """
         argv, spec = await asyncio.to_thread(sandbox.prepare, plan)
-        log_fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
+        with log_path.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=log_fd,
+                stderr=output,
                 # The launcher needs nothing of the hub's environment, and a pod shall not find it in /proc either.
                 env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
                 cwd="/",
                 start_new_session=True,
             )
-        finally:
-            os.close(log_fd)
         container = cls(process)
-        container._tell(spec)
+        assert process.stdout is not None
+        try:
+            container._tell(json.dumps(spec))
+            line = (await process.stdout.readline()).decode().strip()
+            if line != "started":
+                raise StartError(line or "the launcher failed; see the container's log")
+        except BaseException:  # An interruption, too, must not leave a process behind.
+            container.kill()
+            await process.wait()
+            raise
         return container
 
-    async def ready(self) -> None:
-        """Wait until the program runs.
-
-        Raises:
-            StartError: It could not be started.
-        """
-        await asyncio.shield(self.started)
-
     async def wait(self) -> int:
-        """Wait for the end and return the exit code."""
-        return await asyncio.shield(self._ended)
+        """Wait for the end and return the exit code; 128 and the signal's number when one ended it."""
+        code = await self.process.wait()
+        return 128 - code if code < 0 else code
 
     async def stop(self, grace: float) -> None:
-        """Run the `preStop` hook, send SIGTERM to the program's process group; after `grace` seconds kill all."""
-        if grace > 0 and not self._ended.done():
-            self._tell({"stop": True})
-            await asyncio.wait({self._ended}, timeout=grace)
-        await self.kill()
+        """Send SIGTERM to the program's process group; after `grace` seconds kill everything."""
+        if grace > 0:
+            self._tell("stop")
+            await self._ended_within(grace)
+        self.kill()
+        if not await self._ended_within(_REACTION_TIME):
+            os.killpg(self.process.pid, signal.SIGKILL)
+            await self.process.wait()
 
-    async def kill(self) -> None:
-        """Kill everything in the container and wait until it is gone."""
-        if self._ended.done():
-            return
-        self._tell({"kill": True})
-        done, _ = await asyncio.wait({self._ended}, timeout=_REACTION_TIME)
-        if not done:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            await asyncio.wait({self._ended})
-
-    def _tell(self, order: dict[str, Any]) -> None:
+    def kill(self) -> None:
+        """Have the launcher kill everything in the container."""
         assert self.process.stdin is not None
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            self.process.stdin.write(json.dumps(order).encode() + b"\n")
-
-    async def _listen(self) -> int:
-        """Follow the launcher's messages to its end; return the program's exit code."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        code: int | None = None
-        async for line in self.process.stdout:
-            with contextlib.suppress(ValueError):
-                message = json.loads(line)
-                code = message.get("exited", code)
-                if self.started.done():
-                    continue
-                if "started" in message:
-                    self.started.set_result(None)
-                elif "failed" in message:
-                    self.started.set_exception(StartError(message["failed"]))
-                elif "hook_failed" in message:
-                    self.started.set_exception(HookError(message["hook_failed"]))
-                elif "exited" in message:  # It ended before its hook did.
-                    self.started.set_result(None)
-        ended = await self.process.wait()
         self.process.stdin.close()
-        if not self.started.done():
-            self.started.set_exception(StartError(f"the launcher ended with code {ended}; see the container's log"))
-        self.started.exception()  # It is not an error if no task reads the result.
-        if code is not None:
-            return code
-        return 128 - ended if ended < 0 else ended
+
+    async def _ended_within(self, seconds: float) -> bool:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.process.wait(), seconds)
+        return self.process.returncode is not None
+
+    def _tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(ConnectionError, RuntimeError):  # It has ended.
+            self.process.stdin.write(line.encode() + b"\n")
+
+
+async def why_not_mode(mode: Mode, state_dir: Path) -> str:
+    """Return why containers cannot run in `mode` on this machine; empty when they can. Tries it with a real one."""
+    if mode == "plain":
+        return ""
+    if shutil.which("bwrap") is None:
+        return "bubblewrap (bwrap) is not installed"
+    folder = state_dir / f"trial-{os.getpid()}"
+    proof = folder / "proof"
+    proof.mkdir(parents=True, exist_ok=True)
+    plan = ContainerPlan(
+        folder=folder / "container",
+        argv=[sys.executable, "-I", "-S", "-c", "open('/mnt/trial/it/works', 'w')"],
+        env={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/home/jovyan"},
+        cwd="/",
+        hostname="trial",
+        mounts=[Mount(proof, "/mnt/trial/it", read_only=False)],
+    )
+    output = folder / "log"
+    try:
+        container = await asyncio.wait_for(ProcessContainer.create(Sandbox(mode, state_dir), plan, output), 20)
+        await container.wait()
+        works = (proof / "works").exists()
+    except (StartError, OSError, asyncio.TimeoutError):
+        works = False
+    said = output.read_text("utf-8", "replace").strip()[-300:] if output.exists() else ""
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    return "" if works else said or "bubblewrap failed"
+
+
+async def choose_mode(state_dir: Path, wanted: Mode | None = None) -> Mode:
+    """Return the best mode that works on this machine, or `wanted`.
+
+    Raises:
+        LocalClusterError: `wanted` does not work here; the message says why.
+    """
+    best = wanted or MODES[0]
+    reason = await why_not_mode(best, state_dir)
+    if not reason:
+        return best
+    if wanted is not None:
+        raise LocalClusterError(f"containers cannot run in the sandbox mode {wanted!r} here: {reason}")
+    log.warning("Pods have no file system of their own (%s): their volumes are links below their homes", reason)
+    return "plain"

@@ -18,32 +18,12 @@ CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
 
 _MAGIC = b"k8s\x00"
 
-# By message and number: name and type of a field. `[]` is a list, `{}` a map from text.
+# By message and number: name and type of a field. `{}` is a map from text.
 _FIELDS: dict[str, dict[int, tuple[str, str]]] = {
-    "ConfigMap": {
-        1: ("metadata", "Meta"),
-        2: ("data", "{}text"),
-        3: ("binaryData", "{}bytes"),
-        4: ("immutable", "bool"),
-    },
-    "Meta": {
-        1: ("name", "text"),
-        2: ("generateName", "text"),
-        3: ("namespace", "text"),
-        11: ("labels", "{}text"),
-        12: ("annotations", "{}text"),
-    },
+    "ConfigMap": {1: ("metadata", "Meta"), 2: ("data", "{}text"), 3: ("binaryData", "{}bytes")},
+    "Meta": {1: ("name", "text"), 3: ("namespace", "text"), 11: ("labels", "{}text"), 12: ("annotations", "{}text")},
     "Namespace": {1: ("metadata", "Meta")},
-    "Role": {1: ("metadata", "Meta"), 2: ("rules", "[]Rule")},
-    "RoleBinding": {1: ("metadata", "Meta"), 2: ("subjects", "[]Subject"), 3: ("roleRef", "RoleRef")},
-    "RoleRef": {1: ("apiGroup", "text"), 2: ("kind", "text"), 3: ("name", "text")},
-    "Rule": {
-        1: ("verbs", "[]text"),
-        2: ("apiGroups", "[]text"),
-        3: ("resources", "[]text"),
-        4: ("resourceNames", "[]text"),
-    },
-    "Secret": {1: ("metadata", "Meta"), 2: ("data", "{}bytes"), 3: ("type", "text"), 5: ("immutable", "bool")},
+    "Secret": {1: ("metadata", "Meta"), 2: ("data", "{}bytes"), 3: ("type", "text")},
     "SelfSubjectAccessReview": {1: ("metadata", "Meta"), 2: ("spec", "ReviewSpec")},
     "ReviewSpec": {1: ("resourceAttributes", "Attributes"), 2: ("nonResourceAttributes", "Attributes")},
     "Attributes": {
@@ -55,9 +35,7 @@ _FIELDS: dict[str, dict[int, tuple[str, str]]] = {
         7: ("name", "text"),
     },
     "ServiceAccount": {1: ("metadata", "Meta")},
-    "Subject": {1: ("kind", "text"), 2: ("apiGroup", "text"), 3: ("name", "text"), 4: ("namespace", "text")},
 }
-_FIELDS["ClusterRole"], _FIELDS["ClusterRoleBinding"] = _FIELDS["Role"], _FIELDS["RoleBinding"]
 
 
 def read(data: bytes) -> Object:
@@ -113,9 +91,7 @@ def _message(name: str, data: bytes) -> Object:
     found: Object = {}
     for number, value in _split(data):
         field, type_ = _FIELDS[name].get(number, ("", ""))
-        if type_.startswith("[]"):
-            found.setdefault(field, []).append(_value(type_[2:], value))
-        elif type_.startswith("{}"):
+        if type_.startswith("{}"):
             entry = dict(_split(value))
             found.setdefault(field, {})[bytes(entry.get(1, b"")).decode()] = _value(type_[2:], entry.get(2, b""))
         elif type_ and value != b"":
@@ -124,8 +100,6 @@ def _message(name: str, data: bytes) -> Object:
 
 
 def _value(type_: str, value: Any) -> Any:
-    if type_ == "bool":
-        return bool(value)
     if type_ == "text":
         return bytes(value).decode()
     if type_ == "bytes":

@@ -1,114 +1,159 @@
-"""Assigns pending pods to nodes, or reports why no node fits, like a real scheduler."""
+"""Assigns pending pods to the node where there is room, and reports the others, like a real scheduler."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
+from typing import TypeAlias
 
-from .apiclient import STRATEGIC_PATCH, ApiClient, ApiError, Json
-from .events import EventRecorder, timestamp
-from .fitting import Amounts, add, claims_of, is_terminal, message_for, no_preemption, pod_requests, why_not
+from .apiclient import MERGE_PATCH, ApiClient, ApiError, Json, KnownObjects
+from .defaults import now
+from .events import EventRecorder
 
-__all__ = ["Scheduler"]
+__all__ = ["Amounts", "Scheduler", "is_terminal", "pod_requests", "why_not"]
+
+Amounts: TypeAlias = dict[str, Fraction]
+"""Resource name to amount."""
 
 log = logging.getLogger(__name__)
 
-ClaimReader = Callable[[str, str], Awaitable[Json | None]]
+_QUANTITY = re.compile(r"([+-]?[\d.]{1,40}(?:[eE][+-]?\d{1,2})?)([KMGTPE]i|[numkMGTPE])?", re.ASCII)
+_FACTORS = {
+    "": Fraction(1),
+    **{unit: Fraction(10) ** power for unit, power in zip("numkMGTPE", (-9, -6, -3, 3, 6, 9, 12, 15, 18), strict=True)},
+    **{f"{unit}i": Fraction(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+}
+
+
+@lru_cache(maxsize=4096)
+def _parse_quantity(text: str | float) -> Fraction:
+    """Return the value of a quantity (`500m`, `4Gi`) as an exact number; `ValueError` when it is not one."""
+    match = _QUANTITY.fullmatch(str(text))
+    if match is None:
+        raise ValueError(f"{str(text)[:64]!r} is not a quantity such as 500m, 2, 1.5G or 4Gi")
+    return Fraction(match[1]) * _FACTORS[match[2] or ""]
+
+
+def is_terminal(pod: Json) -> bool:
+    """Whether all containers of `pod` have ended for good."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def pod_requests(pod: Json) -> Amounts:
+    """Return what `pod` takes from its node.
+
+    That is the sum over its containers, or the largest of its init containers where that is more. A limit counts as
+    a request where there is none, as the API server writes it.
+    """
+    total: Amounts = {"pods": Fraction(1)}
+    for container in pod["spec"]["containers"]:
+        _add(total, _requests(container))
+    for container in pod["spec"].get("initContainers") or []:
+        for name, amount in _requests(container).items():
+            total[name] = max(total.get(name, Fraction(0)), amount)
+    return total
+
+
+def _requests(container: Json) -> Amounts:
+    resources = container.get("resources") or {}
+    amounts = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return {name: _parse_quantity(amount) for name, amount in amounts.items()}
+
+
+def _add(total: Amounts, amounts: Mapping[str, Fraction], sign: int = 1) -> None:
+    for name, amount in amounts.items():
+        total[name] = total.get(name, Fraction(0)) + sign * amount
+
+
+def why_not(pod: Json, requests: Amounts, node: Json, used: Amounts) -> str:
+    """Return the reasons why `pod` does not fit on `node`, in the scheduler's words; empty when it fits.
+
+    Args:
+        pod: The pod.
+        requests: What it takes, from `pod_requests()`.
+        node: The Node object.
+        used: What the node's other pods take.
+    """
+    labels = node["metadata"].get("labels") or {}
+    if any(labels.get(key) != value for key, value in (pod["spec"].get("nodeSelector") or {}).items()):
+        return "1 node(s) didn't match Pod's node affinity/selector"
+    have = node["status"]["allocatable"]
+    return ", ".join(
+        "1 Too many pods" if name == "pods" else f"1 Insufficient {name}"
+        for name, amount in sorted(requests.items())
+        if amount and used.get(name, Fraction(0)) + amount > _parse_quantity(have.get(name, 0))
+    )
 
 
 class Scheduler:
-    """Binds pending pods to nodes in the order of their creation, and tries again whenever something changes.
+    """Binds pending pods to one node in the order of their creation, and tries again whenever something changes.
 
     It is fed with pods through `pod_changed()` and does its work in one background task.
 
     Args:
         client: The client.
         recorder: Where events go.
-        nodes: The Node objects by key; read at every attempt.
-        read_claim: Returns the PersistentVolumeClaim of a namespace and name, or None.
+        cache: Has the Node object, and reads claims.
+        node: The node's name.
     """
 
-    def __init__(
-        self,
-        client: ApiClient,
-        recorder: EventRecorder,
-        nodes: Mapping[tuple[str, str], Json],
-        read_claim: ClaimReader,
-    ) -> None:
+    def __init__(self, client: ApiClient, recorder: EventRecorder, cache: KnownObjects, node: str) -> None:
         self._client = client
         self._recorder = recorder
-        self._nodes = nodes
-        self._read_claim = read_claim
+        self._cache = cache
+        self._node = node
         self._pending: dict[str, Json] = {}
-        self._charged: dict[str, tuple[str, Amounts]] = {}
-        self._used: dict[str, Amounts] = {}
-        self._told: dict[str, str] = {}
-        self._unannounced: dict[str, Json] = {}
+        self._charged: dict[str, Amounts] = {}
+        self._used: Amounts = {}
+        self._reported: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._bindings: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to schedule in the background."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End the background tasks."""
-        tasks = [*self._bindings, *([self._task] if self._task else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """End the background task."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def wake(self) -> None:
-        """Try all pending pods again soon: a node or a claim has changed."""
+        """Try all pending pods again soon: the node or a claim has changed."""
         if self._pending:
             self._wake.set()
 
-    def pod_changed(self, kind: str, pod: Json) -> None:
+    def pod_changed(self, change: str, pod: Json) -> None:
         """Take note of an event (`ADDED`, `MODIFIED`, `DELETED`) of the watch of pods."""
         uid = pod["metadata"]["uid"]
         node = pod["spec"].get("nodeName")
-        if kind == "DELETED" or is_terminal(pod):
-            self._pending.pop(uid, None)
-            self._told.pop(uid, None)
-            self._release(uid)
-        elif node:
-            self._pending.pop(uid, None)
-            self._told.pop(uid, None)
-            self._announce(uid, node)
-            self._charge(uid, node, pod)
-        elif uid not in self._charged and self._is_mine(pod):
-            if uid not in self._pending:
-                self._wake.set()
-            self._pending[uid] = pod
-
-    @staticmethod
-    def _is_mine(pod: Json) -> bool:
-        spec = pod["spec"]
-        return (
-            spec.get("schedulerName", "default-scheduler") == "default-scheduler"
-            and not spec.get("schedulingGates")
-            and not pod["metadata"].get("deletionTimestamp")
-        )
-
-    def _charge(self, uid: str, node: str, pod: Json) -> None:
-        before = self._charged.get(uid)
-        if before is not None and before[0] == node:
+        waits = not (change == "DELETED" or is_terminal(pod) or node)
+        if waits and not pod["metadata"].get("deletionTimestamp"):
+            if uid not in self._charged and pod["spec"].get("schedulerName") in (None, "default-scheduler"):
+                if uid not in self._pending:
+                    self._wake.set()
+                self._pending[uid] = pod
             return
-        self._release(uid)
-        requests = pod_requests(pod)
-        self._charged[uid] = (node, requests)
-        add(self._used.setdefault(node, {}), requests)
+        self._pending.pop(uid, None)
+        self._reported.pop(uid, None)
+        if change == "DELETED" or is_terminal(pod):
+            self._release(uid)
+        elif node == self._node and uid not in self._charged:
+            self._charge(uid, pod_requests(pod))
+
+    def _charge(self, uid: str, requests: Amounts) -> None:
+        self._charged[uid] = requests
+        _add(self._used, requests)
 
     def _release(self, uid: str) -> None:
-        charged = self._charged.pop(uid, None)
-        if charged is not None:
-            node, requests = charged
-            add(self._used[node], {name: -amount for name, amount in requests.items()})
-            self.wake()
+        _add(self._used, self._charged.pop(uid, {}), -1)
+        self.wake()
 
     async def _run(self) -> None:
         while True:
@@ -117,106 +162,59 @@ class Scheduler:
                 await asyncio.wait_for(self._wake.wait(), 5.0 if self._pending else None)
             self._wake.clear()
             # Sorting is stable: pods of one second keep the order in which the watch brought them.
-            for pod in sorted(self._pending.values(), key=lambda p: str(p["metadata"]["creationTimestamp"])):
-                try:
-                    await self._try(pod)
-                except ApiError as error:
-                    log.warning("Scheduling %s failed: %s", pod["metadata"]["name"], error)
-                except Exception:
-                    # One odd pod must not keep all others from being scheduled.
-                    log.exception("Scheduling %s failed", pod["metadata"]["name"])
-                    self._pending.pop(pod["metadata"]["uid"], None)
+            pods = sorted(self._pending.values(), key=lambda p: str(p["metadata"]["creationTimestamp"]))
+            results = await asyncio.gather(*map(self._try, pods), return_exceptions=True)
+            for pod, result in zip(pods, results, strict=True):
+                if isinstance(result, Exception):
+                    log.warning("Scheduling %s failed: %r", pod["metadata"]["name"], result)
 
     async def _try(self, pod: Json) -> None:
         uid = pod["metadata"]["uid"]
-        message = await self._missing_claim(pod)
+        requests = pod_requests(pod)
+        reason = await self._missing_claim(pod)
+        if not reason:
+            reason = why_not(pod, requests, self._cache.objects["nodes"]["", self._node], self._used)
         if uid not in self._pending:
             return
-        if message is None:
-            requests = pod_requests(pod)
-            reasons = []
-            for _, name in sorted(self._nodes, key=self._load):
-                node = self._nodes["", name]
-                why = why_not(pod, requests, node, self._used.get(name, {}))
-                if not why[0]:
-                    self._bind(pod, name)
-                    return
-                reasons.append(why)
-            message = message_for(reasons)
-        if self._told.get(uid) != message:
-            self._told[uid] = message
-            await self._tell(pod, message)
+        if not reason:
+            await self._bind(pod, requests)
+        elif self._reported.get(uid) != reason:
+            self._reported[uid] = reason
+            await self._report(pod, f"0/1 nodes are available: {reason}.")
 
-    def _load(self, key: tuple[str, str]) -> Fraction:
-        return self._used.get(key[1], {}).get("pods", Fraction(0))
+    async def _missing_claim(self, pod: Json) -> str:
+        for volume in pod["spec"].get("volumes") or []:
+            if name := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+                claim = await self._cache.read("persistentvolumeclaims", pod["metadata"]["namespace"], name)
+                if claim is None:
+                    return f'persistentvolumeclaim "{name}" not found'
+        return ""
 
-    async def _missing_claim(self, pod: Json) -> str | None:
-        for name in claims_of(pod):
-            claim = await self._read_claim(pod["metadata"]["namespace"], name)
-            count = len(self._nodes)
-            if claim is None:
-                what = f'persistentvolumeclaim "{name}" not found'
-            elif claim["metadata"].get("deletionTimestamp"):
-                what = f'persistentvolumeclaim "{name}" is being deleted'
-            else:
-                continue
-            return f"0/{count} nodes are available: {what}. {no_preemption([False] * count)}"
-        return None
-
-    async def _tell(self, pod: Json, message: str) -> None:
+    async def _report(self, pod: Json, message: str) -> None:
         self._recorder.record(pod, "FailedScheduling", message, warning=True, component="default-scheduler")
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": message,
-            "lastTransitionTime": timestamp(),
-        }
-        body = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": {"conditions": [condition]}}
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        status = {"conditions": [{**condition, "lastTransitionTime": now()}]}
+        body = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status}
         with contextlib.suppress(ApiError):  # The pod is gone: the watch will say so.
-            await self._client.call("PATCH", f"{_path(pod)}/status", body, content_type=STRATEGIC_PATCH)
+            await self._client.call("PATCH", f"{_path(pod)}/status", body, content_type=MERGE_PATCH)
 
-    def _bind(self, pod: Json, node: str) -> None:
-        """Bind `pod` in the background; its share of the node counts at once."""
-        uid = pod["metadata"]["uid"]
-        self._pending.pop(uid, None)
-        self._charge(uid, node, pod)
-        self._unannounced[uid] = pod
-        task = asyncio.create_task(self._post_binding(pod, node))
-        self._bindings.add(task)
-        task.add_done_callback(self._bindings.discard)
-
-    async def _post_binding(self, pod: Json, node: str) -> None:
+    async def _bind(self, pod: Json, requests: Amounts) -> None:
+        """Bind `pod`; its share of the node counts at once."""
         metadata = pod["metadata"]
-        body = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-        }
+        self._pending.pop(metadata["uid"])
+        self._charge(metadata["uid"], requests)
+        message = f"Successfully assigned {metadata['namespace']}/{metadata['name']} to {self._node}"
+        self._recorder.record(pod, "Scheduled", message, component="default-scheduler")
+        target = {"apiVersion": "v1", "kind": "Node", "name": self._node}
+        body = {"metadata": {"name": metadata["name"], "uid": metadata["uid"]}, "target": target}
         try:
             await self._client.call("POST", f"{_path(pod)}/binding", body)
         except ApiError as error:
             # 404: deleted meanwhile. 409: bound, deleted or replaced meanwhile; what counts comes with the watch.
-            self._unannounced.pop(metadata["uid"], None)
             self._release(metadata["uid"])
             if error.status not in (404, 409):
-                log.warning("Binding %s failed: %s", metadata["name"], error)
                 self._pending[metadata["uid"]] = pod
-            return
-        self._announce(metadata["uid"], node)
-
-    def _announce(self, uid: str, node: str) -> None:
-        """Write the `Scheduled` event once.
-
-        The watch may be quicker than the answer to the binding: whichever comes first writes the event, so that it
-        comes before those of the kubelet.
-        """
-        pod = self._unannounced.pop(uid, None)
-        if pod is not None:
-            metadata = pod["metadata"]
-            message = f"Successfully assigned {metadata['namespace']}/{metadata['name']} to {node}"
-            self._recorder.record(pod, "Scheduled", message, component="default-scheduler")
+                raise
 
 
 def _path(pod: Json) -> str:

@@ -55,8 +55,7 @@ def _field_tests(kind: ResourceType, selector: str) -> tuple[tuple[str, str, boo
         match = re.fullmatch(r"([^=!]+)(==|=|!=)(.*)", term.strip())
         if match is None or match[1] not in ("metadata.name", "metadata.namespace", *kind.fields):
             raise bad_request(f"field label not supported: {term[:64]!r}")
-        key = "source.component" if match[1] == "source" else match[1]
-        tests.append((key, match[3], match[2] != "!="))
+        tests.append((match[1], match[3], match[2] != "!="))
     return tuple(tests)
 
 

@@ -9,20 +9,20 @@ import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
+from .defaults import now
 from .failures import LocalClusterError
 from .kinds import EVENTS, KINDS, NAMESPACES, NODES, PODS, ResourceType, by_kind
 from .selectors import Object
 
-__all__ = ["Change", "Item", "Store"]
+__all__ = ["KEPT", "Item", "ObjectChange", "Store"]
 
 _EVENT_LIMIT = 10_000
-_FORM = 2
-_KEPT = frozenset(kind for kind in KINDS if kind not in (EVENTS, NODES, PODS) and kind.plural != "leases")
+_FORMAT = 2
+KEPT = frozenset(kind for kind in KINDS if kind not in (EVENTS, NODES, PODS))
 """The resources whose objects are kept between runs."""
 
 Place: TypeAlias = tuple[str | None, str]
@@ -66,7 +66,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Change:
+class ObjectChange:
     """What happened to one object: `ADDED`, `MODIFIED` or `DELETED`, with the item before, if there was one."""
 
     type: str
@@ -87,9 +87,9 @@ class Store:
 
     def __init__(self, history: int = 5000) -> None:
         self.version = 1
-        self.listeners: list[Callable[[Change], None]] = []
+        self.listeners: list[Callable[[ObjectChange], None]] = []
         self._objects: defaultdict[ResourceType, dict[Place, Item]] = defaultdict(dict)
-        self._changes: defaultdict[ResourceType, deque[Change]] = defaultdict(lambda: deque(maxlen=history))
+        self._changes: defaultdict[ResourceType, deque[ObjectChange]] = defaultdict(lambda: deque(maxlen=history))
         self._dependents: defaultdict[str, set[tuple[ResourceType, Place]]] = defaultdict(set)
         self._first_version = self.version
 
@@ -104,13 +104,13 @@ class Store:
         found = [item for item in self._objects[kind].values() if namespace in (None, item.namespace)]
         return sorted(found, key=lambda item: (item.namespace or "", item.name))
 
-    def changes(self, kind: ResourceType, version: int) -> list[Change] | None:
+    def changes(self, kind: ResourceType, version: int) -> list[ObjectChange] | None:
         """Return the changes after `version`; None if it is too long ago to know."""
         known = self._changes[kind]
         oldest = known[0].item.version - 1 if known and len(known) == known.maxlen else self._first_version
         if version < oldest:
             return None
-        later: list[Change] = []
+        later: list[ObjectChange] = []
         for change in reversed(known):
             if change.item.version <= version:
                 break
@@ -124,10 +124,8 @@ class Store:
         old = self.get(kind, document["metadata"].get("namespace"), document["metadata"]["name"])
         item = self._record("MODIFIED" if old else "ADDED", kind, document, old)
         metadata = item.metadata
-        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
-            if kind is NAMESPACES:
-                self._end_namespace(item)
-            elif not metadata.get("deletionGracePeriodSeconds"):
+        if metadata.get("deletionTimestamp"):
+            if not metadata.get("finalizers") and not metadata.get("deletionGracePeriodSeconds"):
                 return self.remove(item)
         elif metadata.get("ownerReferences"):
             # A moment later, as for a real collector: the writer gets the answer first.
@@ -137,17 +135,18 @@ class Store:
         return item
 
     def remove(self, item: Item) -> Item:
-        """Take an object out, and delete what depends on it."""
+        """Take an object out, and delete what depends on it or lies in it."""
         gone = self._record("DELETED", item.kind, item.document, item)
         for kind, place in list(self._dependents.get(gone.metadata["uid"], ())):
             asyncio.get_running_loop().call_soon(self._check_owners, kind, place)
-        namespace = self.get(NAMESPACES, None, gone.namespace or "")
-        if namespace is not None and namespace.metadata.get("deletionTimestamp"):
-            asyncio.get_running_loop().call_soon(self._end_namespace, namespace)
+        if item.kind is NAMESPACES:
+            for kind in KINDS:
+                for inner in self.select(kind, item.name) if kind.namespaced else ():
+                    self.delete(inner)
         return gone
 
     def delete(self, item: Item, grace: int | None = None) -> Item:
-        """Delete an object, or mark it where it has to wait: for its finalizers, its grace period, its contents.
+        """Delete an object, or mark it where it has to wait for its finalizers or its grace period.
 
         Args:
             item: The object.
@@ -161,14 +160,11 @@ class Store:
         if metadata.get("deletionTimestamp"):
             if grace >= metadata["deletionGracePeriodSeconds"] and (grace or item.kind is not PODS):
                 return item
-        elif item.kind not in (PODS, NAMESPACES) and not metadata.get("finalizers"):
+        elif item.kind is not PODS and not metadata.get("finalizers"):
             return self.remove(item)
-        due = datetime.now(timezone.utc) + timedelta(seconds=grace)
-        moment = due.strftime("%Y-%m-%dT%H:%M:%SZ")
-        metadata = {**metadata, "deletionTimestamp": moment, "deletionGracePeriodSeconds": grace}
-        status = {"status": {"phase": "Terminating"}} if item.kind is NAMESPACES else {}
+        metadata = {**metadata, "deletionTimestamp": now(grace), "deletionGracePeriodSeconds": grace}
         # A pod is always seen to be on its way out before it is gone.
-        return self.put(item.kind, {**document, "metadata": metadata, **status})
+        return self.put(item.kind, {**document, "metadata": metadata})
 
     def _record(self, what: str, kind: ResourceType, document: Object, old: Item | None) -> Item:
         self.version += 1
@@ -183,39 +179,26 @@ class Store:
             self._objects[kind][place] = item
             for reference in metadata.get("ownerReferences") or ():
                 self._dependents[reference["uid"]].add((kind, place))
-        change = Change(what, item, old)
+        change = ObjectChange(what, item, old)
         self._changes[kind].append(change)
         for listener in self.listeners:
             listener(change)
         return item
 
-    # ------------------------------------------------------------------------------------------------ dependents
-
     def _check_owners(self, kind: ResourceType, place: Place) -> None:
         """Delete an object if none of its owners exists any more."""
         item = self._objects[kind].get(place)
-        if item is None or item.metadata.get("deletionTimestamp"):
+        references = item.metadata.get("ownerReferences") if item is not None else None
+        if item is None or not references or item.metadata.get("deletionTimestamp"):
             return
-        for reference in item.metadata.get("ownerReferences") or ():
+        for reference in references:
             owner_kind = by_kind(reference["apiVersion"], reference["kind"])
             if owner_kind is None:
                 return
             owner = self.get(owner_kind, item.namespace if owner_kind.namespaced else None, reference["name"])
             if owner is not None and owner.metadata["uid"] == reference["uid"]:
                 return
-        if item.metadata.get("ownerReferences"):
-            self.delete(item)
-
-    def _end_namespace(self, namespace: Item) -> None:
-        """Delete what is in a namespace that is being deleted, and the namespace when nothing is left."""
-        if self.get(NAMESPACES, None, namespace.name) is None:
-            return
-        for kind in KINDS:
-            for item in self.select(kind, namespace.name) if kind.namespaced else ():
-                if not item.metadata.get("deletionTimestamp"):
-                    self.delete(item)
-        if not any(self.select(kind, namespace.name) for kind in KINDS if kind.namespaced):
-            self.remove(namespace)
+        self.delete(item)
 
     # --------------------------------------------------------------------------------------------------- the file
 
@@ -225,11 +208,10 @@ class Store:
         Raises:
             OSError: It cannot be written.
         """
-        objects = [item.document for kind in KINDS if kind in _KEPT for item in self.select(kind)]
-        state = json.dumps({"form": _FORM, "version": self.version, "objects": objects})
+        objects = [item.document for kind in KINDS if kind in KEPT for item in self.select(kind)]
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(state)
+            json.dump({"form": _FORMAT, "version": self.version, "objects": objects}, file)
         Path(temporary).replace(path)
 
     def load(self, path: Path) -> None:
@@ -240,15 +222,13 @@ class Store:
         """
         try:
             state = json.loads(path.read_bytes())
-            if state["form"] != _FORM:
+            if state["form"] != _FORMAT:
                 raise KeyError("form")
         except FileNotFoundError:
             return
         except (ValueError, TypeError, KeyError):
-            message = (
-                f"the state of the local cluster in {path} cannot be read. Move it away to begin with an empty one"
-            )
-            raise LocalClusterError(message) from None
+            text = f"the state of the local cluster in {path} cannot be read. Move it away to begin with an empty one"
+            raise LocalClusterError(text) from None
         for document in state["objects"]:
             kind = by_kind(document["apiVersion"], document["kind"])
             if kind is not None:
@@ -256,7 +236,3 @@ class Store:
         self._changes.clear()
         # Clients of an earlier run must not take their old versions for new ones.
         self._first_version = self.version = max(self.version, state["version"]) + 1
-
-    def is_kept(self, change: Change) -> bool:
-        """Whether a change belongs into the file."""
-        return change.item.kind in _KEPT

@@ -12,29 +12,20 @@ from .processes import KILLED
 
 __all__ = ["StubContainer", "raise_file_limit"]
 
-_WANTED_FILES = 65_536
-
 
 def raise_file_limit() -> None:
     """Allow this process as many open files as it may have: each stub has a socket of its own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if 0 <= soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _answer() -> bytes:
-    """Return what an idle single-user server says."""
-    try:
-        version = metadata.version("jupyterhub")
-    except metadata.PackageNotFoundError:
-        version = "6.0.0"
-    body = b'{"version": "stub", "started": "2020-01-01T00:00:00Z", "kernels": 0, "connections": 0}'
-    head = (
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        f"X-JupyterHub-Version: {version}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+_BODY = b'{"version": "stub", "started": "2020-01-01T00:00:00Z", "kernels": 0, "connections": 0}'
+_HEAD = (
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    f"X-JupyterHub-Version: {metadata.version('jupyterhub')}\r\nContent-Length: {len(_BODY)}\r\n\r\n"
+)
 
 
 class StubContainer:
@@ -43,7 +34,6 @@ class StubContainer:
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._answer = _answer()
 
     @classmethod
     async def create(cls, address: str, ports: Iterable[int], code: int | None = None) -> StubContainer:
@@ -67,7 +57,7 @@ class StubContainer:
         """Stop at once; a stub has nothing to save."""
         self.finish(0 if grace > 0 else KILLED)
 
-    async def kill(self) -> None:
+    def kill(self) -> None:
         """Stop at once."""
         self.finish(KILLED)
 
@@ -82,6 +72,6 @@ class StubContainer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, ValueError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(self._answer)
+            writer.write(_HEAD.encode() + _BODY)
             await writer.drain()
         writer.close()

@@ -1,4 +1,4 @@
 """The modules that plug-ins of the EOEPCA configurator import, implemented with this project.
 
-These modules are found as `configurator` by plug-ins only, and only with `configurator_compat`.
+With `configurator_compat` this package is registered as `configurator`; see `importing.provide_configurator`.
 """

@@ -15,8 +15,6 @@ from tests.control_plane import Answer, ControlPlane
 
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
-JSON_PATCH = "application/json-patch+json"
-APPLY = "application/apply-patch+yaml"
 
 PATIENCE = 20.0
 """Seconds that a test waits for something that must come."""

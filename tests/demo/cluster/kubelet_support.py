@@ -18,7 +18,7 @@ PATIENCE = 30.0
 def needs_view(kubelet: Kubelet) -> None:
     """Skip the test where pods have no view of the machine of their own."""
     if kubelet.sandbox_mode == "plain":
-        pytest.skip("volumes cannot appear at their paths here: neither root's overlay nor bubblewrap works")
+        pytest.skip("volumes cannot appear at their paths here: bubblewrap does not work")
 
 
 class Cluster:
@@ -28,10 +28,12 @@ class Cluster:
         client: An open client of an administrator.
         namespace: The namespace.
         ca: The file with the control plane's certificate authority; `None` where it has none.
+        token: The administrator's token.
     """
 
-    def __init__(self, client: ApiClient, namespace: str, ca: Any = None) -> None:
+    def __init__(self, client: ApiClient, namespace: str, ca: Any = None, token: str = "") -> None:
         self.client = client
+        self.token = token
         self.namespace = namespace
         self.ca = ca
         self.base = f"/api/v1/namespaces/{namespace}"
@@ -41,7 +43,7 @@ class Cluster:
         """Connect to `plane` as its administrator."""
         client = ApiClient(plane.url, plane.admin_token, ca=plane.ca_path)
         await client.start()
-        return cls(client, namespace, plane.ca_path)
+        return cls(client, namespace, plane.ca_path, plane.admin_token)
 
     async def create(self, resource: str, name: str, **content: Any) -> Json:
         """Create an object; `metadata` beside its name may be part of `content`."""
@@ -51,13 +53,13 @@ class Cluster:
     async def pod(self, name: str, script: str = "exec sleep 1000", **options: Any) -> Json:
         """Create a pod that runs `script` in `sh`.
 
-        Options of the container are `env`, `env_from`, `mounts`, `resources`, `ports`, `lifecycle`, `command`, `args`
-        and `image`; all others are the pod's.
+        Options of the container are `env`, `env_from`, `mounts`, `resources`, `ports`, `command`, `args` and
+        `image`; all others are the pod's.
         """
         container: Json = {"name": "main", "image": options.pop("image", "example/image:1")}
         container["command"] = options.pop("command", ["sh", "-c", script])
         renamed = {"env_from": "envFrom", "mounts": "volumeMounts"}
-        for key in ("env", "env_from", "mounts", "resources", "args", "ports", "lifecycle"):
+        for key in ("env", "env_from", "mounts", "resources", "args", "ports"):
             if key in options:
                 container[renamed.get(key, key)] = options.pop(key)
         metadata = options.pop("metadata", {})
@@ -108,11 +110,11 @@ class Cluster:
         """Wait until the object does not exist any more."""
 
         async def gone() -> None:
-            listed = await self.client.call("GET", f"{self.base}/{resource}?fieldSelector=metadata.name%3D{name}")
+            query = {"fieldSelector": f"metadata.name={name}"}
+            listed = await self.client.call("GET", f"{self.base}/{resource}", query=query)
             version = listed["metadata"]["resourceVersion"]
             if not listed["items"]:
                 return
-            query = {"fieldSelector": f"metadata.name={name}"}
             async for event in self.client.watch(f"{self.base}/{resource}", version, query):
                 if event["type"] == "DELETED":
                     return
@@ -126,7 +128,8 @@ class Cluster:
 
     async def events(self, name: str) -> list[tuple[str, str]]:
         """Return reason and message of the pod's events, in their order."""
-        listed = await self.client.call("GET", f"{self.base}/events?fieldSelector=involvedObject.name%3D{name}")
+        query = {"fieldSelector": f"involvedObject.name={name}"}
+        listed = await self.client.call("GET", f"{self.base}/events", query=query)
         items = sorted(listed["items"], key=lambda e: int(e["metadata"]["resourceVersion"]))
         return [(e["reason"], e["message"]) for e in items]
 
@@ -135,17 +138,15 @@ class Cluster:
 
         async def found() -> Json:
             path = f"{self.base}/{resource}"
-            query = selector.replace("=", "%3D").replace(",", "%2C")
+            query = {"fieldSelector": selector}
             while True:
-                listed = await self.client.call("GET", f"{path}?fieldSelector={query}")
+                listed = await self.client.call("GET", path, query=query)
                 for item in listed["items"]:
                     seen.append(item)
                     if condition(item):
                         return dict(item)
                 try:
-                    async for event in self.client.watch(
-                        path, listed["metadata"]["resourceVersion"], {"fieldSelector": selector}
-                    ):
+                    async for event in self.client.watch(path, listed["metadata"]["resourceVersion"], query):
                         if event["type"] in ("ADDED", "MODIFIED"):
                             seen.append(event["object"])
                             if condition(event["object"]):

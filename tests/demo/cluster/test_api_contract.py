@@ -8,9 +8,8 @@ import base64
 import pytest
 import pytest_asyncio
 
-from tests.control_plane import ControlPlane
+from tests.control_plane import ControlPlane, real_only
 from tests.demo.cluster.api_support import (
-    JSON_PATCH,
     PATIENCE,
     STRATEGIC,
     Api,
@@ -233,21 +232,6 @@ async def test_a_merge_patch_deletes_by_null(api: Api) -> None:
     assert answer.body["metadata"]["labels"] == {"c": "d"}
 
 
-async def test_a_json_patch_is_a_list_of_operations(api: Api) -> None:
-    """JSON patch: add, test, copy, move, remove; a test that fails is 422 and changes nothing."""
-    await api.create("pods", pod(labels={"app": "b"}))
-    operations = [
-        {"op": "test", "path": "/metadata/labels/app", "value": "b"},
-        {"op": "add", "path": "/metadata/labels/x~1y", "value": "1"},
-        {"op": "copy", "from": "/metadata/labels/app", "path": "/metadata/labels/z"},
-        {"op": "remove", "path": "/metadata/labels/app"},
-    ]
-    answer = await api.patch("pods", "p", operations, JSON_PATCH)
-    assert answer.body["metadata"]["labels"] == {"x/y": "1", "z": "b"}
-    refused = await api.patch("pods", "p", operations, JSON_PATCH)
-    assert (refused.status, refused.body["reason"]) == (422, "Invalid")
-
-
 async def test_a_strategic_patch_merges_lists_by_their_keys(api: Api) -> None:
     """Conditions by type, ports by number: what is not named stays."""
     await api.create("pods", pod())
@@ -352,20 +336,6 @@ async def test_a_watch_ends_by_its_own_timeout(api: Api) -> None:
         assert await watch.rest() == []
 
 
-async def test_a_watch_tells_how_far_it_has_come(api: Api) -> None:
-    """Bookmarks carry the newest version, whatever was selected."""
-    if api.plane.name == "real":
-        pytest.skip("a real API server sends bookmarks about once a minute")
-    await api.create("pods", pod("there"))
-    params = {"allowWatchBookmarks": "true", "timeoutSeconds": "1"}
-    async with api.watch("pods", **params) as watch:
-        assert await watch.names(1) == [("ADDED", "there")]
-        await api.create("configmaps", config_map())
-        [(kind, mark)] = await watch.rest()
-    assert kind == "BOOKMARK"
-    assert mark["metadata"]["resourceVersion"] == await api.version("pods")
-
-
 # -------------------------------------------------------------------------------------------------------- deleting
 
 
@@ -423,16 +393,6 @@ async def test_a_deletion_with_a_wrong_precondition_is_a_conflict(api: Api, prec
     assert (await api.get("pods", "p")).status == 200
 
 
-async def test_a_collection_is_deleted_by_selector(api: Api) -> None:
-    """What is not selected stays."""
-    await api.create("configmaps", config_map("a", metadata={"labels": {"t": "1"}}))
-    await api.create("configmaps", config_map("b"))
-    answer = await api.call("DELETE", api.path("configmaps"), params={"labelSelector": "t=1"})
-    assert answer.status == 200
-    assert (await api.get("configmaps", "a")).status == 404
-    assert (await api.get("configmaps", "b")).status == 200
-
-
 async def test_finalizers_hold_an_object(api: Api) -> None:
     """It goes when the last one is removed."""
     await api.create("configmaps", config_map("c", metadata={"finalizers": ["example.com/one"]}))
@@ -464,6 +424,15 @@ async def test_dependents_go_with_their_owner(collecting: Api) -> None:
     await api.gone("configmaps", "grandchild")
 
 
+async def test_a_namespace_goes_with_all_that_is_in_it(collecting: Api) -> None:
+    """Its objects are deleted, and then it is gone itself."""
+    api = collecting
+    await api.create("secrets", {"metadata": {"name": "s"}})
+    assert (await api.call("DELETE", f"/api/v1/namespaces/{api.namespace}")).status == 200
+    await _answers(api, 404, f"/api/v1/namespaces/{api.namespace}")
+    assert (await api.get("secrets", "s")).status == 404
+
+
 async def test_a_dependent_of_nobody_goes(collecting: Api) -> None:
     """An owner that does not exist, or is another object of the same name, is no owner."""
     api = collecting
@@ -471,22 +440,6 @@ async def test_a_dependent_of_nobody_goes(collecting: Api) -> None:
     reference = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "11111111-2222-3333-4444-555555555555"}
     await api.create("configmaps", config_map("c", metadata={"ownerReferences": [reference]}))
     await api.gone("configmaps", "c")
-
-
-async def test_a_namespace_goes_with_all_that_is_in_it(collecting: Api) -> None:
-    """Its objects are deleted, new ones are refused meanwhile, then it is gone itself."""
-    api = collecting
-    held = config_map("held", metadata={"finalizers": ["example.com/hold"]})
-    await api.create("configmaps", held)
-    await api.create("secrets", {"metadata": {"name": "s"}})
-    answer = await api.call("DELETE", f"/api/v1/namespaces/{api.namespace}")
-    assert (answer.status, answer.body["status"]["phase"]) == (200, "Terminating")
-    await api.gone("secrets", "s")
-    refused = await api.try_create("configmaps", config_map("late"))
-    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
-    assert "NamespaceTerminating" in {reason for reason, _ in causes(refused)}
-    await api.patch("configmaps", "held", {"metadata": {"finalizers": None}})
-    await _answers(api, 404, f"/api/v1/namespaces/{api.namespace}")
 
 
 # ------------------------------------------------------------------------------------------------------- other kinds
@@ -516,16 +469,6 @@ async def test_immutable_content_stays(api: Api) -> None:
         answer = await api.patch("configmaps", "c", change)
         assert (answer.status, causes(answer)) == (422, {("FieldValueForbidden", field)})
     assert (await api.patch("configmaps", "c", {"metadata": {"labels": {"l": "m"}}})).status == 200
-
-
-async def _counted(api: Api, side: str, amounts: dict[str, str]) -> None:
-    """Wait until the status of quota `q` says so."""
-
-    async def wait() -> None:
-        while (await api.get("resourcequotas", "q")).body.get("status", {}).get(side) != amounts:
-            await asyncio.sleep(0.05)
-
-    await asyncio.wait_for(wait(), PATIENCE)
 
 
 async def test_the_log_of_a_missing_pod_is_404(api: Api) -> None:
@@ -589,3 +532,44 @@ async def test_one_may_ask_what_one_may_do(api: Api) -> None:
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
         answer = await user.call("POST", reviews, {**body, "spec": {"resourceAttributes": attributes}})
         assert (answer.status, answer.body["status"]["allowed"]) == (201, allowed)
+
+
+# --------------------------------------------------------- rules of a real one, by whose words the hub tells failures
+
+
+@real_only
+async def test_a_quota_refuses_with_its_name_and_amounts(collecting: Api) -> None:
+    """What the hub tells users about an exceeded quota, and authors about a missing limit."""
+    api = collecting
+    await api.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "0"}}})
+    await _counted(api, {"pods": "0"})
+    refused = await api.try_create("pods", pod())
+    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
+    assert "exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0" in refused.body["message"]
+    await api.put("resourcequotas", "q", {"metadata": {"name": "q"}, "spec": {"hard": {"limits.cpu": "9"}}})
+    await _counted(api, {"limits.cpu": "0"})
+    refused = await api.try_create("pods", pod())
+    assert "failed quota: q: must specify limits.cpu" in refused.body["message"]
+
+
+async def _counted(api: Api, amounts: dict[str, str]) -> None:
+    """Wait until the quota `q` is in force."""
+
+    async def wait() -> None:
+        while (await api.get("resourcequotas", "q")).body.get("status", {}).get("used") != amounts:
+            await asyncio.sleep(0.05)
+
+    await asyncio.wait_for(wait(), PATIENCE)
+
+
+@real_only
+async def test_a_namespace_that_is_going_away_takes_nothing(collecting: Api) -> None:
+    """It stays until its last object has gone, and refuses new ones."""
+    api = collecting
+    await api.create("configmaps", config_map("held", metadata={"finalizers": ["example.com/hold"]}))
+    await api.call("DELETE", f"/api/v1/namespaces/{api.namespace}")
+    refused = await api.try_create("configmaps", config_map("late"))
+    assert (refused.status, refused.body["reason"]) == (403, "Forbidden")
+    assert "NamespaceTerminating" in {reason for reason, _ in causes(refused)}
+    await api.patch("configmaps", "held", {"metadata": {"finalizers": None}})
+    await _answers(api, 404, f"/api/v1/namespaces/{api.namespace}")

@@ -101,18 +101,12 @@ async def test_create_sends_protocol_buffers(kubectl: Kubectl) -> None:
         ("secret", "generic", "s", "--from-literal=k=v"),
         ("namespace", "n"),
         ("serviceaccount", "a"),
-        ("role", "r", "--verb=get,list", "--resource=pods"),
-        ("rolebinding", "b", "--role=r", "--user=x", "--serviceaccount=default:a"),
     )
     for arguments in made:
         assert "created" in await kubectl("create", *arguments)
     found = {kind: json.loads(await kubectl("get", kind, "-o", "json"))["items"] for kind in ("cm", "secret")}
     assert found["cm"][0]["data"] == {"a": "b"}
     assert found["secret"][0]["data"] == {"k": "dg=="}
-    role = json.loads(await kubectl("get", "role", "r", "-o", "json"))
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]
-    binding = json.loads(await kubectl("get", "rolebinding", "b", "-o", "json"))
-    assert {"kind": "ServiceAccount", "name": "a", "namespace": "default"} in binding["subjects"]
 
 
 async def test_patch_edit_and_delete(kubectl: Kubectl) -> None:

@@ -102,9 +102,7 @@ async def test_documents_of_the_store_are_never_changed_in_place() -> None:
     await api.bind("p")
     await api.patch("pods", "p", {"metadata": {"labels": {"a": None}}})
     await api.patch("pods", "p", {"status": {"phase": "Running", "podIP": "127.1.1.1"}}, subresource="status")
-    await api.patch(
-        "configmaps", "c", [{"op": "replace", "path": "/data/a", "value": "2"}], "application/json-patch+json"
-    )
+    await api.patch("configmaps", "c", {"data": {"a": "2"}})
     await api.delete("pods", "p", gracePeriodSeconds=3)
     assert [repr(stored.document) for stored in held if stored] == before
     assert store.get(plural("secrets"), "default", "nothing") is None

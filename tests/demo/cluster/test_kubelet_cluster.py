@@ -16,13 +16,13 @@ import pytest_asyncio
 
 from profile_spawner.demo.cluster.apiclient import ApiClient
 from profile_spawner.demo.cluster.cluster import LocalCluster
-from profile_spawner.demo.cluster.failures import LocalClusterError
+from profile_spawner.demo.cluster.kubelet import NodeSpec
 from tests.demo.cluster.kubelet_support import Cluster, needs_view
 
 
 async def connect(local: LocalCluster) -> Cluster:
     """Open a client for the default namespace."""
-    client = ApiClient(local.url, local.admin_token)
+    client = ApiClient(local.api.url, local.admin_token)
     await client.start()
     return Cluster(client, "default")
 
@@ -30,7 +30,7 @@ async def connect(local: LocalCluster) -> Cluster:
 @pytest_asyncio.fixture(loop_scope="session")
 async def local(tmp_path: Path) -> AsyncIterator[LocalCluster]:
     """A running local cluster."""
-    async with LocalCluster(tmp_path / "state", gpus=2, labels={"disk": "ssd"}) as cluster:
+    async with LocalCluster(tmp_path / "state", node=NodeSpec(gpus=2, labels={"disk": "ssd"})) as cluster:
         yield cluster
 
 
@@ -44,7 +44,7 @@ async def cluster(local: LocalCluster) -> AsyncIterator[Cluster]:
 
 async def read_log(local: LocalCluster, pod: str, **query: Any) -> str:
     """Return a pod's log as `kubectl logs` gets it."""
-    url = f"{local.url}/api/v1/namespaces/default/pods/{pod}/log"
+    url = f"{local.api.url}/api/v1/namespaces/default/pods/{pod}/log"
     headers = {"Authorization": f"Bearer {local.admin_token}"}
     async with aiohttp.ClientSession(headers=headers) as session, session.get(url, params=query) as answer:
         assert answer.status == 200, await answer.text()
@@ -87,24 +87,24 @@ async def test_node(local: LocalCluster, cluster: Cluster) -> None:
 
 async def test_kubeconfig(local: LocalCluster, tmp_path: Path) -> None:
     """Kubeconfigs lead to the cluster, are private, and belong to who they say."""
-    document = json.loads(local.kubeconfig_path.read_text())
-    assert document["clusters"][0]["cluster"]["server"] == local.api.secure_url
-    assert document["users"][0]["user"]["token"] == local.admin_token
-    assert stat.S_IMODE(local.kubeconfig_path.stat().st_mode) == 0o600
-    path = local.write_kubeconfig(tmp_path / "hub", user="hub", namespace="hub-ns")
-    other = json.loads(path.read_text())
-    assert other["users"][0]["user"]["token"] != local.admin_token
-    assert other["contexts"][0]["context"]["namespace"] == "hub-ns"
+    for user in (None, "hub"):
+        path = local.write_kubeconfig(tmp_path / "kubeconfig", user=user, namespace="hub-ns")
+        document = json.loads(path.read_text())
+        assert document["clusters"][0]["cluster"]["server"] == local.api.secure_url
+        assert (document["users"][0]["user"]["token"] == local.admin_token) is (user is None)
+        assert document["contexts"][0]["context"]["namespace"] == "hub-ns"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-async def test_kubectl(local: LocalCluster, cluster: Cluster) -> None:
+async def test_kubectl(local: LocalCluster, cluster: Cluster, tmp_path: Path) -> None:
     """`kubectl get pods` and `kubectl logs` work with the kubeconfig."""
+    path = local.write_kubeconfig(tmp_path / "kubeconfig")
     await cluster.pod("one", "echo said")
     await cluster.wait_phase("one", "Succeeded")
     for arguments, expected in ((["get", "pods"], "one"), (["logs", "one"], "said")):
         process = await asyncio.create_subprocess_exec(
-            "kubectl", "--kubeconfig", str(local.kubeconfig_path), *arguments, stdout=asyncio.subprocess.PIPE
+            "kubectl", "--kubeconfig", str(path), *arguments, stdout=asyncio.subprocess.PIPE
         )
         out, _ = await process.communicate()
         assert expected in out.decode()
@@ -127,27 +127,3 @@ async def test_claims_are_kept(tmp_path: Path) -> None:
             pod = await cluster.wait_phase("one", "Succeeded", "Failed")
             assert pod["status"]["phase"] == "Succeeded"
             await cluster.client.close()
-
-
-async def test_state_folder_in_use(local: LocalCluster) -> None:
-    """A second cluster on the same state folder refuses, stops what it has started, and the first goes on."""
-    second = LocalCluster(local.state_dir)
-    with pytest.raises(LocalClusterError, match="another local cluster uses this state folder"):
-        await second.start()
-    assert second.url == ""
-    document = json.loads(local.kubeconfig_path.read_text())
-    assert document["clusters"][0]["cluster"]["server"] == local.api.secure_url
-
-
-async def test_temporary_state_folder() -> None:
-    """Without a state folder a temporary one is used, which goes away."""
-    async with LocalCluster(runtime="stub") as local:
-        folder = local.state_dir
-        assert folder.is_dir()
-    assert not folder.exists()
-
-
-async def test_not_started(tmp_path: Path) -> None:
-    """Asking for the kubelet before the start says what to do."""
-    with pytest.raises(RuntimeError, match="async with"):
-        _ = LocalCluster(tmp_path / "state").kubelet

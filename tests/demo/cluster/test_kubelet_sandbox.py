@@ -18,7 +18,8 @@ import pytest_asyncio
 
 from profile_spawner.demo.cluster.failures import LocalClusterError
 from profile_spawner.demo.cluster.kubelet import Kubelet
-from profile_spawner.demo.cluster.sandbox import MODES, Mode, Step, choose_mode, plan_steps, why_not_mode
+from profile_spawner.demo.cluster.processes import choose_mode, why_not_mode
+from profile_spawner.demo.cluster.sandbox import MODES, Mode
 from tests.control_plane import LocalControlPlane
 from tests.demo.cluster.kubelet_support import Cluster
 
@@ -28,7 +29,7 @@ DAEMON = "exec 3<>fifo; trap '' TERM HUP; while :; do sleep 0.1; done"
 WITH_DAEMON = f'cd ~; mkfifo fifo; setsid sh -c "{DAEMON}" & while :; do sleep 0.1; done'
 
 CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-OWN_VIEW: tuple[Mode, ...] = ("overlay", "bwrap")
+OWN_VIEW: tuple[Mode, ...] = ("bwrap",)
 
 
 class Sandboxed:
@@ -273,13 +274,12 @@ async def test_plain_mode_moves_paths(sandboxed: Sandboxed) -> None:
 
 async def test_plain_mode_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
     """Where nothing better works, the log says so and why, once."""
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", str(tmp_path))
     with caplog.at_level(logging.WARNING):
         assert await choose_mode(tmp_path) == "plain"
     told = [record.message for record in caplog.records]
     assert len(told) == 1
-    assert "overlay: an overlay over / needs root; bwrap: bubblewrap (bwrap) is not installed" in told[0]
+    assert "bubblewrap (bwrap) is not installed" in told[0]
 
 
 async def test_forced_mode_that_cannot_run(tmp_path: Path, monkeypatch: Any) -> None:
@@ -287,18 +287,6 @@ async def test_forced_mode_that_cannot_run(tmp_path: Path, monkeypatch: Any) -> 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LocalClusterError, match=r"bubblewrap \(bwrap\) is not installed"):
         await choose_mode(tmp_path, "bwrap")
-
-
-def test_steps() -> None:
-    """What lies in a hidden folder and is needed is shown again, the state folder in it is hidden again."""
-    steps = plan_steps({"/tmp", "/tmp/a/state", "/srv/state"}, {"/tmp/a", "/usr", "/tmp/a/b", "/srv/state/venv"})
-    assert steps == [
-        Step("/tmp", hidden=True),
-        Step("/srv/state", hidden=True),
-        Step("/tmp/a", hidden=False),
-        Step("/srv/state/venv", hidden=False),
-        Step("/tmp/a/state", hidden=True),
-    ]
 
 
 @pytest.mark.parametrize("mode", MODES)

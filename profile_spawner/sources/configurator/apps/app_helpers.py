@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from profile_spawner.apps.assets import load_manifests as _load_manifests
-from profile_spawner.sources.configurator.models import (
+
+from ..models import (
     ConfigMap,
     InitContainer,
     InitContainerVolumeMount,

@@ -11,7 +11,8 @@ from profile_spawner.profiles import base as profile
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.resources import Volume
 from profile_spawner.profiles.selection import Selection
-from profile_spawner.sources.configurator.fact_names import FACT_NAMES
+
+from ..fact_names import FACT_NAMES
 
 __all__ = ["BaseAppProfile", "WorkspaceProfile"]
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs before the server starts, on the workspace. What the user has is never touched.
+# Runs in the workspace before the server starts. It does not change existing files of the user.
 set -eu
 cd "$HOME"
 
@@ -7,10 +7,10 @@ if [ ! -e README.md ]; then
   cat > README.md <<'TEXT'
 # Your workspace
 
-Everything in this folder is kept when your server stops, and is the same in all profiles.
+Everything in this folder is kept when your server stops. All profiles show the same files.
 
 - `examples/first-steps.ipynb` shows what this server has.
-- The shell's settings come with the profile; put your own into `~/.bashrc.local`.
+- The profile provides the settings of the shell. Put your own settings into `~/.bashrc.local`.
 TEXT
 fi
 
@@ -22,7 +22,7 @@ if [ ! -e examples/first-steps.ipynb ]; then
   {
    "cell_type": "markdown",
    "metadata": {},
-   "source": ["# First steps\n", "\n", "Run the cell below (Shift+Enter) to see what your profile gives you."]
+   "source": ["# First steps\n", "\n", "Run the cell below (Shift+Enter) to see the resources of your profile."]
   },
   {
    "cell_type": "code",
@@ -52,14 +52,14 @@ if [ ! -e examples/first-steps.ipynb ]; then
 NOTEBOOK
 fi
 
-# JupyterLab need not ask whether it may show news.
+# Turn off JupyterLab's question whether to show news.
 settings=.jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings
 if [ ! -e "$settings" ]; then
   mkdir -p "$(dirname "$settings")"
   echo '{"fetchNews": "false"}' > "$settings"
 fi
 
-# Defaults for git, only where the user has not chosen.
+# Defaults for git, unless the user has set them.
 set_default() {
   git config --global --get "$1" > /dev/null || git config --global "$1" "$2"
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs before the server starts, on the workspace. What the user has is never touched.
+# Runs in the workspace before the server starts. It does not change existing files of the user.
 set -eu
 cd "$HOME"
 
@@ -7,10 +7,10 @@ if [ ! -e README.md ]; then
   cat > README.md <<'TEXT'
 # Your workspace
 
-Everything in this folder is kept when your server stops, and is the same in all profiles.
+Everything in this folder is kept when your server stops. All profiles show the same files.
 
-- The desktop's own settings lie in `.config`, its icons in `Desktop`.
-- The shell's settings come with the profile; put your own into `~/.bashrc.local`.
+- The settings of the desktop are in `.config`, its icons in `Desktop`.
+- The profile provides the settings of the shell. Put your own settings into `~/.bashrc.local`.
 TEXT
 fi
 
@@ -26,7 +26,7 @@ ENTRY
   printf 'URL=file://%s/README.md\n' "$HOME" >> Desktop/readme.desktop
 fi
 
-# Defaults for git, only where the user has not chosen.
+# Defaults for git, unless the user has set them.
 set_default() {
   git config --global --get "$1" > /dev/null || git config --global "$1" "$2"
 }

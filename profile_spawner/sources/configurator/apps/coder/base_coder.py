@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from profile_spawner.profiles.resources import Volume, VolumeMount
-from profile_spawner.sources.configurator.apps.base import WorkspaceProfile
+
+from ...apps.base import WorkspaceProfile
 
 __all__ = ["BaseCoderProfile"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from profile_spawner.sources.configurator.apps.base import WorkspaceProfile
+from ...apps.base import WorkspaceProfile
 
 __all__ = ["BaseRemoteDesktopProfile"]
 

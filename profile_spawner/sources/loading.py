@@ -1,9 +1,9 @@
-"""Creates the entries of a snapshot from the profiles that a unit registered."""
+"""Creates the entries of a snapshot from the profiles that an item registered, in the hub and in the trial worker."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +19,9 @@ from profile_spawner.profiles.plain_entries import RawProfile
 from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.yaml_text import line_at
 
-from .units import Loaded
+from .source_items import LoadedItem, SourceItem
 
-__all__ = ["EntryMaker", "param_signature", "place_of"]
+__all__ = ["EntryMaker", "param_signature", "params_of", "place_of", "reasons"]
 
 
 def place_of(registered: type[BaseAppProfile] | RawProfile) -> Origin:
@@ -30,7 +30,7 @@ def place_of(registered: type[BaseAppProfile] | RawProfile) -> Origin:
 
 
 def param_signature(collector: Collector) -> Any:
-    """Return what the resolver needs of a collector; false when that is nothing."""
+    """Return what the resolver needs of a collector; `None` when that is nothing."""
     taking_part = [
         (slug, repr(p.params), tuple(p.profiles))
         for slug, p in collector.profiles.items()
@@ -39,6 +39,23 @@ def param_signature(collector: Collector) -> Any:
     if not (taking_part or collector.params or collector.collections):
         return None
     return (repr(collector.params), repr(collector.collections), taking_part)
+
+
+def params_of(loaded: Iterable[LoadedItem]) -> Collector:
+    """Return the params and collections that these items define."""
+    joined = Collector("params")
+    for one in loaded:
+        joined.params.update(one.collector.params)
+        joined.collections.update(one.collector.collections)
+    return joined
+
+
+def reasons(
+    current: Mapping[str, LoadedItem], tried: Iterable[tuple[SourceItem, Sequence[ProfileSpawnerError]]]
+) -> list[tuple[SourceItem, str]]:
+    """Return the items that must not be loaded, with the first error of each: they were refused now or before."""
+    broken = [(loaded.item, loaded.problems) for loaded in current.values()]
+    return [(item, str(problems[0])) for item, problems in (*broken, *tried) if problems]
 
 
 class EntryMaker:
@@ -51,32 +68,32 @@ class EntryMaker:
     def __exit__(self, *exc: object) -> None:
         self._loop.close()
 
-    def make(self, loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
+    def make(self, loaded: LoadedItem, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
         """Return the valid entries by slug, and the errors of the others."""
         return self._loop.run_until_complete(_make(loaded, resolver))
 
 
-async def _make(loaded: Loaded, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
+async def _make(loaded: LoadedItem, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
     entries: dict[str, Entry] = {}
     problems: list[ProfileSpawnerError] = []
     for slug, registered in loaded.collector.profiles.items():
         refused: list[PolicyError] = []
         judge = None if loaded.rights is None else _judge_of(loaded.rights, refused)
         try:
-            entry = await make_entry(registered, loaded.unit.source, resolver, judge)
+            entry = await make_entry(registered, loaded.item.source, resolver, judge)
         except ProfileSpawnerError as e:
             e.profile = e.profile or slug
             e.origin = e.origin or place_of(registered)
             e.__traceback__ = None
             problems.append(e)
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
+        except MemoryError:
+            raise  # what is left is not enough for anything
         except BaseException as e:  # noqa: BLE001 - an author's property may raise anything, SystemExit included
             problems.append(BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=place_of(registered)))
         else:
             problems += refused
             if not refused:
-                entries[slug] = replace(entry, keep=loaded.hold)
+                entries[slug] = replace(entry, keep=loaded.keep)
     return entries, problems
 
 

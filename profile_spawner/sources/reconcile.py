@@ -1,11 +1,10 @@
-"""Builds the next snapshot from all sources. A broken source keeps its last good version.
+"""Makes the next snapshot from the current state of all sources. A broken item keeps its last good version.
 
-All code here is synchronous and runs in a worker thread, one build at a time.
+All code here is synchronous and runs in a worker thread, one call at a time.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,192 +14,229 @@ from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawne
 from profile_spawner.params.layers import Resolver
 from profile_spawner.profiles.entry import Entry, with_availability
 from profile_spawner.profiles.profile_params import make_resolver, param_problems
-from profile_spawner.profiles.registry import direct_collector, duplicate
+from profile_spawner.profiles.registry import Collector, direct_collector, duplicate
 from profile_spawner.profiles.snapshot import Snapshot
 
-from .changes import Change, changes_between
-from .entries import EntryMaker, param_signature, place_of
+from .changes import ProfileChange, changes_between
+from .loading import EntryMaker, param_signature, place_of, reasons
 from .settings import SourceSettings
-from .units import Loaded, Source, Unit
+from .source_items import LoadedItem, LoadSession, Source, SourceItem
+from .trial_client import TrialClient
 
-__all__ = ["Builder", "Built"]
+__all__ = ["ReconcileResult", "Reconciler"]
 
 _DIRECT = "configuration:"
 
 
 @dataclass
-class _State:
-    """The state of one unit.
+class _ItemState:
+    """The state of one item.
 
     Attributes:
-        seen: The unit at the last scan.
+        seen: The item at the last scan.
         good: The version that was last loaded and accepted.
         entries: The profiles of `good`, by slug.
         unloaded: Why the version of the last scan could not be read or loaded.
         unmade: Why profiles of `good` could not be created with the current params.
-        conflicts: The current conflicts of its slugs with other units.
+        conflicts: The current conflicts of its slugs with other items.
         refused: A loaded version that was not accepted. It may become valid with other params or without a conflict.
         refusal: Why `refused` was not accepted.
-        needs: The siblings that its last load requested.
+        needs: The items of its source that its last load requested.
     """
 
-    seen: Unit
-    good: Loaded | None = None
+    seen: SourceItem
+    good: LoadedItem | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
     unloaded: Sequence[ProfileSpawnerError] = ()
     unmade: Sequence[ProfileSpawnerError] = ()
     conflicts: Sequence[ProfileSpawnerError] = ()
-    refused: Loaded | None = None
+    refused: LoadedItem | None = None
     refusal: Sequence[ProfileSpawnerError] = ()
     needs: frozenset[str] = frozenset()
 
     @property
     def problems(self) -> list[ProfileSpawnerError]:
-        """The current errors of the unit."""
+        """The current errors of the item."""
         return [*self.unloaded, *self.refusal, *self.conflicts, *self.unmade]
 
 
 @dataclass(frozen=True)
-class Built:
-    """The result of one build.
+class ReconcileResult:
+    """The result of one call.
 
     Attributes:
         snapshot: The next snapshot; the same object if nothing has changed.
         changes: The changes for users.
-        loaded: The number of units that were loaded.
+        loaded: The number of items that were loaded.
         seconds: The duration, in seconds.
         unavailable: The reasons why profiles cannot be started now, by slug.
     """
 
     snapshot: Snapshot
-    changes: Sequence[Change]
+    changes: Sequence[ProfileChange]
     loaded: int
     seconds: float
     unavailable: Mapping[str, str]
 
 
-class Builder:
-    """Stores the last good version of every unit and builds snapshots from them.
+class Reconciler:
+    """Stores the last good version of every item and makes snapshots of them.
 
     Args:
-        settings: The configuration.
-        sources: The sources of units, in order of precedence.
+        settings: The settings.
+        sources: The sources, in order of precedence.
+        trial: Where items are loaded first; `None` loads them in this process at once.
+        settle: The minimum time since the last change of a file before it is read, in seconds.
+
+    Attributes:
+        snapshot: The last snapshot.
+        trial_of_data: Whether documents are loaded in the trial worker first, too.
+        unsettled: Whether a file was still being written at the last scan.
     """
 
-    def __init__(self, settings: SourceSettings, sources: Sequence[Source]) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: SourceSettings, sources: Sequence[Source], trial: TrialClient | None, settle: float
+    ) -> None:
+        self._strict = not settings.permissive_params
+        self._overrides: Mapping[str, Sequence[str]] = dict(settings.source_overrides)
         self._sources = sources
-        self._states: dict[str, _State] = {}
+        self._trial = trial
+        self._settle = settle
+        self._states: dict[str, _ItemState] = {}
         self._owners: dict[str, str] = {}
         self._signature: Any = None
         self._resolver: Resolver | None = None
         self._next_resolver: Resolver | None = None
-        self._attempt = itertools.count(1)
         self._direct: Sequence[tuple[str, Any]] | None = None
         self._unavailable: Mapping[str, str] = {}
         self._unfinished = False
+        self.trial_of_data = True
         self.unsettled = False
         self.snapshot = Snapshot()
 
-    # ---------------------------------------------------------------------------------------------- a build
+    # ---------------------------------------------------------------------------------------------- reconciling
 
-    def build(self, *, full: bool = False, retry: bool = False, hints: frozenset[str] | None = None) -> Built:
+    def reconcile(self, *, full: bool = False) -> ReconcileResult:
         """Scan all sources, load what has changed, and return the next snapshot.
 
         Args:
-            full: Whether to read all files again.
-            retry: Whether to load broken units again, even if they have not changed.
-            hints: The changed paths; `None` if they are not known.
+            full: Whether to read all files again, and to load broken items again even if they have not changed.
         """
         start = time.monotonic()
-        units, changed = self._scan(full=full, retry=retry, hints=hints)
-        # If a build is interrupted, its state is unknown, so the next build loads everything.
+        items, changed = self._scan(full=full)
+        # If this is interrupted, its state is unknown, so the next call loads everything.
         again, self._unfinished = self._unfinished, True
-        gone = [key for key in self._states if key not in units and key != _DIRECT]
+        gone = [key for key in self._states if key not in items and key != _DIRECT]
         removed = [self._states.pop(key) for key in gone]
-        candidates = self._load(changed, removed, units)
+        candidates = self._load(changed, removed, items)
         direct = self._load_direct(again)
         if direct is not None:
             candidates[_DIRECT] = direct
         if not (changed or removed or candidates or again) and self.snapshot.generation:
             self._unfinished = False
-            return Built(self.snapshot, (), 0, time.monotonic() - start, self._unavailable)
-        order = [_DIRECT, *units]
+            return ReconcileResult(self.snapshot, (), 0, time.monotonic() - start, self._unavailable)
+        order = [_DIRECT, *items]
         tried = {key: s.refused for key, s in self._states.items() if s.refused is not None and key not in candidates}
         self._accept({**candidates, **tried}, order)
         before, self.snapshot = self.snapshot, self._freeze(order)
         self._unfinished = False
         changes = changes_between(before.entries, self.snapshot.entries)
         self._unavailable = {s: e.offer.unavailable for s, e in self.snapshot.entries.items() if e.offer.unavailable}
-        return Built(self.snapshot, changes, len(candidates), time.monotonic() - start, self._unavailable)
+        return ReconcileResult(self.snapshot, changes, len(candidates), time.monotonic() - start, self._unavailable)
 
-    def _scan(self, *, full: bool, retry: bool, hints: frozenset[str] | None) -> tuple[dict[str, Unit], list[Unit]]:
-        """Return all units in order, and those that differ from the last scan."""
+    def _scan(self, *, full: bool) -> tuple[dict[str, SourceItem], list[SourceItem]]:
+        """Return all items in order, and those that differ from the last scan."""
         known = {key: state.seen for key, state in self._states.items()}
-        units = self._settled(known, full=full, hints=hints)
-        changed: list[Unit] = []
-        for key, unit in units.items():
+        items = self._settled(known, full=full)
+        changed: list[SourceItem] = []
+        for key, item in items.items():
             state = self._states.get(key)
             if state is None:
-                self._states[key] = _State(unit)
-                changed.append(unit)
+                self._states[key] = _ItemState(item)
+                changed.append(item)
                 continue
-            if self._unfinished or unit.digest != state.seen.digest or (retry and state.problems):
-                changed.append(unit)
-            state.seen = unit
-        return units, changed
+            if self._unfinished or item.digest != state.seen.digest or (full and state.problems):
+                changed.append(item)
+            state.seen = item
+        return items, changed
 
-    def _settled(self, known: dict[str, Unit], *, full: bool, hints: frozenset[str] | None) -> dict[str, Unit]:
+    def _settled(self, known: dict[str, SourceItem], *, full: bool) -> dict[str, SourceItem]:
         """Scan repeatedly until no file is being written, for a limited time; keep old versions of the others."""
-        deadline = time.monotonic() + 10 * self._settings.settle
-        found: dict[tuple[str, str], Sequence[Unit]] = {}
+        deadline = time.monotonic() + 10 * self._settle
+        found: dict[tuple[str, str], Sequence[SourceItem]] = {}
         waiting: Sequence[Source] = self._sources
         while waiting:
             for source in waiting:
-                units = source.scan(known, full=full, hints=hints)
-                found[source.kind, source.name] = units
-                known.update({u.key: u for u in units})
+                items = source.scan(known, full=full)
+                found[source.kind, source.name] = items
+                known.update({u.key: u for u in items})
             full = False
             waiting = [source for source in waiting if source.unsettled]
             if waiting and time.monotonic() >= deadline:
                 break
             if waiting:
-                time.sleep(self._settings.settle / 2)
+                time.sleep(self._settle / 2)
         self.unsettled = bool(waiting)
         return {u.key: u for source in self._sources for u in found[source.kind, source.name]}
 
-    def _load(self, changed: Sequence[Unit], removed: Sequence[_State], units: Mapping[str, Unit]) -> dict[str, Loaded]:
-        """Load the changed units and those that import them."""
-        result: dict[str, Loaded] = {}
-        for unit in changed:
-            state = self._states[unit.key]
-            state.unloaded = [unit.problem] if unit.problem else []
+    def _load(
+        self, changed: Sequence[SourceItem], removed: Sequence[_ItemState], items: Mapping[str, SourceItem]
+    ) -> dict[str, LoadedItem]:
+        """Load the changed items and those that depend on them, in the trial worker first."""
+        for item in changed:
+            state = self._states[item.key]
+            state.unloaded = [item.problem] if item.problem else []
             state.refused, state.refusal = None, ()
-        current = {key: s.good for key, s in self._states.items() if s.good is not None}
-        attempt = next(self._attempt)
-        # Documents come first: modules may use params that they define.
-        for source in sorted(self._sources, key=lambda s: s.kind in ("python", "entry_points")):
-            touched = [
-                u for u in (*changed, *(s.seen for s in removed)) if (u.kind, u.source) == (source.kind, source.name)
-            ]
-            if not touched:
-                continue
-            wanted = self._with_dependants(touched, units)
-            try:
-                for loaded in source.load(wanted, attempt, {**current, **result}):
-                    loaded.signature = param_signature(loaded.collector)
-                    result[loaded.unit.key] = loaded
-                    state = self._states[loaded.unit.key]
-                    state.needs = loaded.needs
-                    state.unloaded = list(loaded.problems)
-                    state.refused, state.refusal = None, ()
-            except Exception as e:  # noqa: BLE001 - what nobody thought of must not keep the other sources back
-                for unit in (u for u in wanted if u.key not in result):
-                    text = f"it could not be loaded: {type(e).__name__}: {shorten(str(e), 300)}"
-                    self._states[unit.key].unloaded = [SourceError(text, origin=Origin(unit.name))]
+        touched = [*changed, *(state.seen for state in removed)]
+        batches = []
+        # Data comes first: code may use params that it defines.
+        for source in sorted(self._sources, key=lambda s: s.runs_code):
+            own = [i for i in touched if (i.kind, i.source) == (source.kind, source.name)]
+            if wanted := self._with_dependants(own, items) if own else []:
+                batches.append((source, wanted))
+        current = {key: state.good for key, state in self._states.items() if state.good is not None}
+        refused = self._try(batches, current)
+        others = {key: loaded for key, loaded in current.items() if key not in refused}
+        tried = [(item, refused[item.key]) for _, wanted in batches for item in wanted]
+        session = LoadSession(current, reasons(others, tried))
+        for source, wanted in batches:
+            session.add(source, [item for item in wanted if not refused[item.key]])
+        result: dict[str, LoadedItem] = {}
+        for source, wanted in batches:
+            for item in wanted:
+                result[item.key] = loaded = self._load_one(item, source, session, refused[item.key])
+                state = self._states[item.key]
+                state.needs, state.unloaded = loaded.needs, loaded.problems
+                state.refused, state.refusal = None, ()
         return result
 
-    def _with_dependants(self, touched: Sequence[Unit], units: Mapping[str, Unit]) -> list[Unit]:
+    def _try(
+        self, batches: Sequence[tuple[Source, Sequence[SourceItem]]], current: Mapping[str, LoadedItem]
+    ) -> dict[str, list[ProfileSpawnerError]]:
+        """Return what the trial worker says about each item, by key."""
+        refused: dict[str, list[ProfileSpawnerError]] = {item.key: [] for _, wanted in batches for item in wanted}
+        tried = [
+            (source, wanted) for source, wanted in batches if source.trial and (source.runs_code or self.trial_of_data)
+        ]
+        if self._trial is not None and tried:
+            refused.update(self._trial.run(tried, self._sources, current))
+        return refused
+
+    def _load_one(
+        self, item: SourceItem, source: Source, session: LoadSession, problems: list[ProfileSpawnerError]
+    ) -> LoadedItem:
+        if problems:
+            return LoadedItem(item, Collector(source.name), problems, source.needs_of(item))
+        try:
+            loaded = session.load(item.key)
+            assert loaded is not None
+            loaded.signature = param_signature(loaded.collector)
+        except BaseException as e:  # noqa: BLE001 - an unexpected error of one item must not affect the others
+            text = f"it could not be loaded: {type(e).__name__}: {shorten(str(e), 300)}"
+            return LoadedItem(item, Collector(source.name), [SourceError(text, origin=Origin(item.name))])
+        return loaded
+
+    def _with_dependants(self, touched: Sequence[SourceItem], items: Mapping[str, SourceItem]) -> list[SourceItem]:
         wanted = {u.key for u in touched}
         names = {"*", *(u.short_name for u in touched)}
         home = (touched[0].kind, touched[0].source)
@@ -209,14 +245,14 @@ class Builder:
         grown = True
         while grown:
             grown = False
-            for unit, needs in others:
-                if unit.key not in wanted and needs & names:
-                    wanted.add(unit.key)
-                    names.add(unit.short_name)
+            for item, needs in others:
+                if item.key not in wanted and needs & names:
+                    wanted.add(item.key)
+                    names.add(item.short_name)
                     grown = True
-        return [u for key, u in units.items() if key in wanted and u.problem is None]
+        return [u for key, u in items.items() if key in wanted and u.problem is None]
 
-    def _load_direct(self, again: bool) -> Loaded | None:
+    def _load_direct(self, again: bool) -> LoadedItem | None:
         """Return the profiles that the hub's configuration registered, if they are new or requested again."""
         collector = direct_collector()
         now = [*collector.profiles.items(), *collector.params.items(), *collector.collections.items()]
@@ -226,13 +262,13 @@ class Builder:
                 return None
         first = self._direct is None
         self._direct = now
-        unit = Unit(_DIRECT, "configuration", "configuration", "configuration", "")
-        self._states.setdefault(_DIRECT, _State(unit))
-        return None if first and not now else Loaded(unit, collector, signature=param_signature(collector))
+        item = SourceItem(_DIRECT, "configuration", "configuration", "configuration", "")
+        self._states.setdefault(_DIRECT, _ItemState(item))
+        return None if first and not now else LoadedItem(item, collector, signature=param_signature(collector))
 
     # ---------------------------------------------------------------------------------------------- accepting
 
-    def _accept(self, candidates: dict[str, Loaded], order: Sequence[str]) -> None:
+    def _accept(self, candidates: dict[str, LoadedItem], order: Sequence[str]) -> None:
         """Accept the valid candidates; keep the last good version of the others.
 
         A candidate that fails may have been what another one relied on, so the rest is looked at again without it.
@@ -269,22 +305,22 @@ class Builder:
                 self._resolve_again([k for k in versions if k not in left], resolver, maker)
         self._owners = owners
 
-    def _good(self, key: str) -> Loaded | None:
+    def _good(self, key: str) -> LoadedItem | None:
         state = self._states.get(key)
         return state.good if state is not None else None
 
-    def _new_resolver(self, versions: Mapping[str, Loaded]) -> Resolver | None:
+    def _new_resolver(self, versions: Mapping[str, LoadedItem]) -> Resolver | None:
         """Return the resolver for these versions; the present one when no param has changed."""
         signature = [v.signature for v in versions.values() if v.signature is not None]
         if signature != self._signature:
             collectors = [v.collector for v in versions.values()]
-            strict = not self._settings.permissive_params
-            self._next_resolver = make_resolver(collectors, strict=strict, before=self._resolver) if signature else None
+            before = self._resolver
+            self._next_resolver = make_resolver(collectors, strict=self._strict, before=before) if signature else None
             self._signature = signature
         return self._next_resolver
 
     def _resolve_again(self, keys: Sequence[str], resolver: Resolver | None, maker: EntryMaker) -> None:
-        """Create the entries of unchanged units again, because a param has changed."""
+        """Create the entries of unchanged items again, because a param has changed."""
         for key in keys:
             state = self._states[key]
             assert state.good is not None
@@ -297,8 +333,8 @@ class Builder:
 
     # ---------------------------------------------------------------------------------------------- one slug, one owner
 
-    def _claim(self, versions: Mapping[str, Loaded]) -> tuple[dict[str, str], dict[str, list[ProfileSpawnerError]]]:
-        """Decide which unit owns a slug. The current owner keeps it, unless `allow_overrides` says otherwise."""
+    def _claim(self, versions: Mapping[str, LoadedItem]) -> tuple[dict[str, str], dict[str, list[ProfileSpawnerError]]]:
+        """Decide which item owns a slug. The current owner keeps it, unless `source_overrides` says otherwise."""
         owners: dict[str, str] = {}
         conflicts: dict[str, list[ProfileSpawnerError]] = {}
         for key, version in versions.items():
@@ -319,7 +355,7 @@ class Builder:
     def _may_override(self, key: str, other: str) -> bool:
         upper, lower = self._states[key].seen, self._states[other].seen
         for name in (upper.kind, upper.source, upper.name):
-            allowed = self._settings.allow_overrides.get(name, ())
+            allowed = self._overrides.get(name, ())
             if any(n in allowed for n in (lower.kind, lower.source, lower.name)):
                 return True
         return False
@@ -345,9 +381,10 @@ class Builder:
         generation = before.generation if same else before.generation + 1
         return Snapshot(entries, generation=generation, resolver=self._resolver, problems=problems)
 
-    def problems_by_unit(self, kind: str) -> Mapping[str, Sequence[ProfileSpawnerError]]:
-        """Return the errors of each unit of one kind of source, by the unit's short name."""
-        return {s.seen.short_name: tuple(s.problems) for s in self._states.values() if s.seen.kind == kind}
+    def problems_of(self, source: Source) -> Mapping[str, Sequence[ProfileSpawnerError]]:
+        """Return the errors of each item of a source, by the item's short name."""
+        own = (source.kind, source.name)
+        return {s.seen.short_name: s.problems for s in self._states.values() if (s.seen.kind, s.seen.source) == own}
 
     def profile_counts(self) -> Mapping[str, int]:
         """Return how many profiles are served: `current`, and `stale` ones of sources that are broken now."""
@@ -355,7 +392,7 @@ class Builder:
         return {"current": max(0, len(self.snapshot) - stale), "stale": stale}
 
     def counts(self) -> Mapping[str, int]:
-        """Return how many units there are by state: `good`, `stale` (an older version is served), `broken`."""
+        """Return how many items there are by state: `good`, `stale` (an older version is served), `broken`."""
         counts = {"good": 0, "stale": 0, "broken": 0}
         for key, state in self._states.items():
             if key == _DIRECT and not state.entries:

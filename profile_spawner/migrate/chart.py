@@ -20,7 +20,7 @@ from profile_spawner.sources.chart_values import find_values, in_chart_order, so
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-__all__ = ["Values", "chart_values", "config_of"]
+__all__ = ["ChartValues", "chart_values", "config_of"]
 
 _TRAITS = {
     "allowPrivilegeEscalation": "allow_privilege_escalation",
@@ -60,7 +60,7 @@ _TRAITS = {
 
 
 @dataclass(frozen=True)
-class Values:
+class ChartValues:
     """The values of one chart.
 
     Attributes:
@@ -110,7 +110,7 @@ class Values:
         return Origin(self.file, line_at(self.data, path))
 
 
-def chart_values(path: Path) -> list[Values]:
+def chart_values(path: Path) -> list[ChartValues]:
     """Return the values of charts that a file holds; none, when it is something else.
 
     Raises:
@@ -123,10 +123,10 @@ def chart_values(path: Path) -> list[Values]:
     except OSError as e:
         raise SourceError(f"the file cannot be read: {e.strerror}", origin=Origin(str(path))) from None
     documents = parse_yaml(text, str(path))
-    return [Values(found, str(path)) for document in documents for found in find_values(document, str(path))]
+    return [ChartValues(found, str(path)) for document in documents for found in find_values(document, str(path))]
 
 
-def config_of(values: Values, warn: Callable[[str], None]) -> Config:
+def config_of(values: ChartValues, warn: Callable[[str], None]) -> Config:
     """Return the part of the hub's configuration that these values set; the code of `hub.extraConfig` is run.
 
     Args:
@@ -223,7 +223,7 @@ def _joined(own: list[Any], more: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _chart_module(values: Values, config: Config) -> Iterator[dict[str, Any]]:
+def _chart_module(values: ChartValues, config: Config) -> Iterator[dict[str, Any]]:
     """Yield the names that code in a chart's values finds, its module `z2jh` included."""
 
     def get_config(key: str, default: Any = None) -> Any:
