@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-pytest_plugins = ["tests.control_plane", "tests.hub"]
+pytest_plugins = ["tests.control_plane", "tests.fault_proxy", "tests.hub"]
 
 
 def _unused_kubeconfig() -> str:

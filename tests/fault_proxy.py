@@ -8,13 +8,16 @@ import random
 import re
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
+import pytest_asyncio
 from aiohttp import web
+
+from tests.control_plane import ControlPlane
 
 Mode = Literal["answer", "reset", "reset-after", "hang", "hang-after"]
 _HOP = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
@@ -203,3 +206,12 @@ class FaultProxy:
                 await answer.write(chunk)
         await answer.write_eof()
         return answer
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def proxy(control_plane: ControlPlane) -> AsyncIterator[FaultProxy]:
+    """A proxy in front of the control plane, without faults at first."""
+    started = FaultProxy(control_plane.url, control_plane.ca_path)
+    await started.start()
+    yield started
+    await started.stop()

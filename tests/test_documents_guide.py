@@ -14,11 +14,11 @@ from profile_spawner.metrics import Metrics
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.snapshot import make_snapshot
 from profile_spawner.sources.data_profiles import DocumentReader
 from profile_spawner.sources.schema import DocumentSpec, ProfileSpec
 from profile_spawner.sources.settings import SOURCE_KINDS
 from tests.documentation import ROOT, code_blocks
+from tests.snapshots import snapshot_of
 
 SOURCES, DOCUMENTS = ROOT / "docs" / "sources.md", ROOT / "docs" / "yaml.md"
 
@@ -33,7 +33,7 @@ async def test_the_document_of_the_page_makes_servers():
     (text,) = code_blocks(DOCUMENTS, "yaml")
     result = read(text)
     assert result.problems == []
-    snapshot = await make_snapshot([result.collector], generation=1)
+    snapshot = await snapshot_of(result.collector)
     assert snapshot.problems == ()
     assert set(snapshot.entries) == {"lab", "gpu-lab", "as-it-was"}
     grace = UserInfo("grace", frozenset({"gpu"}))

@@ -1,4 +1,4 @@
-"""The page about params, tried."""
+"""The examples and promises of docs/params.md."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from profile_spawner.hub.settings import HubTraits
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.registry import Collector, collecting, profile_registry
-from profile_spawner.profiles.snapshot import Snapshot, make_snapshot
+from profile_spawner.profiles.snapshot import Snapshot
 from tests.documentation import ROOT, code_blocks
+from tests.snapshots import snapshot_of
 
 PAGE = ROOT / "docs" / "params.md"
 PROFILE, VALUES, STAGING, HOOK = code_blocks(PAGE, "python")
 ADA = UserInfo("ada", frozenset({"research"}))
 
 
-async def snapshot_of(text: str, **more: Any) -> Snapshot:
+async def snapshot_of_text(text: str, **more: Any) -> Snapshot:
     """Load the text as a module of profiles."""
     collector = Collector("page")
     with collecting(collector):
         exec(compile(text, "page.py", "exec"), {"BaseAppProfile": BaseAppProfile, "Param": Param, **more})
-    return await make_snapshot([collector], generation=1)
+    return await snapshot_of(collector)
 
 
 def configured(text: str) -> HubTraits:
@@ -41,7 +42,7 @@ def configured(text: str) -> HubTraits:
 
 async def test_the_profile_of_the_page_makes_servers() -> None:
     """With the params, the collections, and the layers of the page."""
-    snapshot = await snapshot_of(PROFILE)
+    snapshot = await snapshot_of_text(PROFILE)
     assert snapshot.problems == ()
     selection = snapshot.select({"profile": "gpu-lab", "gpu/count": 4}, ADA)
     layers = layers_for(ADA, "", configured(VALUES).param_values, {}, None, "default")
@@ -89,8 +90,8 @@ def test_the_page_names_all_fields_of_a_param_and_all_facts() -> None:
 # ------------------------------------------------------------------------------------------------ layers
 
 
-def test_groups_stand_in_their_declared_order_and_properties_add_to_them() -> None:
-    """Value by value; groups that only have properties follow by name."""
+def test_groups_have_their_declared_order_and_values_of_properties() -> None:
+    """The configuration wins value by value; groups that only have properties follow, sorted by name."""
     values = {"groups": {"z": {"a": 1}, "b": {"params": {"a": 2}, "profiles": ["mix"]}, "other": {"a": 0}}}
     properties = {"b": {"params": {"a": 3, "x": 3}, "profiles": ["site"]}, "y": {"q": 1}, "c": {"profiles": ["gpu"]}}
     user = UserInfo("ada", frozenset({"z", "b", "y", "c"}))
@@ -109,8 +110,8 @@ def test_a_hook_wins_value_by_value() -> None:
     assert [g[0] for g in found["groups"]] == ["cloud", "research"]
 
 
-def test_nobody_gets_what_is_a_groups_by_taking_its_name() -> None:
-    """Users and groups stand apart in `assigned`."""
+def test_a_user_with_the_name_of_a_group_does_not_get_its_collections() -> None:
+    """Users and groups are separate in `assigned`."""
     values = {"assigned": {"groups": {"research": ["gpu"]}}}
     assert layers_for(UserInfo("research"), "", values, {}, None, "default")["assigned"] == []
     assert layers_for(ADA, "", values, {}, None, "default")["assigned"] == ["gpu"]
@@ -133,14 +134,14 @@ def test_nobody_gets_what_is_a_groups_by_taking_its_name() -> None:
 def test_a_layer_of_the_wrong_shape_is_an_error_with_its_place(
     values: Any, properties: Any, hooked: Any, words: str
 ) -> None:
-    """Whoever wrote it, and never something else than a ParamError."""
+    """From configuration, properties and hook, always a ParamError."""
     with pytest.raises(ParamError) as error:
         layers_for(ADA, "", values, properties, hooked, "default")
     assert words in str(error.value)
 
 
-def test_pages_are_shared_only_by_those_who_see_the_same() -> None:
-    """As soon as a value refers to a fact, everybody has an own page."""
+def test_pages_are_shared_only_by_users_who_see_the_same() -> None:
+    """If a value refers to a fact, each user has a page of their own."""
     facts = {"facts": {"username": "ada"}}
     plain = layers_for(ADA, "", {"hub": {"a": 1}}, {}, None, "default")
     referring = layers_for(ADA, "", {"hub": {"a": "{{ username }}"}}, {}, None, "default")
@@ -181,17 +182,17 @@ class Lab(BaseAppProfile):
 VOLUME = {"name": "data", "claim_name": "data", "size": "1Gi", "volume_mount": {"mount_path": "/data"}}
 
 
-async def test_what_is_sensitive_is_chosen_only_where_the_profile_says_so() -> None:
-    """Neither directly, nor through what is inserted into its value, nor a param that is marked."""
-    snapshot = await snapshot_of(LAB)
+async def test_sensitive_params_are_chosen_only_if_the_profile_allows_it() -> None:
+    """Not directly, not through params that are inserted into their values, and not params with `sensitive`."""
+    snapshot = await snapshot_of_text(LAB)
     assert snapshot.problems == ()
     assert [o.param for o in snapshot.entries["lab"].offer.options] == []
-    open_ = await snapshot_of(LAB.replace("user_settable = []", 'user_settable = ["image/tag", "lab/secret"]'))
+    open_ = await snapshot_of_text(LAB.replace("user_settable = []", 'user_settable = ["image/tag", "lab/secret"]'))
     assert [o.param for o in open_.entries["lab"].offer.options] == ["image/tag", "lab/secret"]
     built = await open_.build(open_.select({"profile": "lab", "image/tag": "2"}, ADA), ServerContext(ADA))
     assert built.kubespawner_override["image"] == "lab:2"
-    # Even when a field is there because another layer, later, puts the user's choice into a sensitive value.
-    later = await snapshot_of(
+    # The field exists, and another layer inserts the user's choice into a sensitive value later.
+    later = await snapshot_of_text(
         LAB.replace('default="lab:{{ image/tag }}"', 'default="lab:1"').replace('"y"}', '"y", "image/tag": "1"}')
     )
     selection = later.select({"profile": "lab", "image/tag": "2"}, ADA)
@@ -201,7 +202,7 @@ async def test_what_is_sensitive_is_chosen_only_where_the_profile_says_so() -> N
 
 async def test_attributes_and_hooks_take_whole_values_of_params() -> None:
     """Environment, node selector and volumes; they are expanded once."""
-    snapshot = await snapshot_of(LAB)
+    snapshot = await snapshot_of_text(LAB)
     layers = {"hub": {"lab/volumes": [VOLUME], "lab/nodes": {"pool": "{{ username }}"}}}
     built = await snapshot.build(snapshot.select({"profile": "lab"}, ADA), ServerContext(ADA), **layers)
     override = built.kubespawner_override
@@ -214,58 +215,58 @@ async def test_attributes_and_hooks_take_whole_values_of_params() -> None:
     ("hub", "words"),
     [({"image/lab": "two words"}, "must be an image"), ({"lab/nodes": {"pool": [1]}}, "must be a text")],
 )
-async def test_a_value_is_checked_like_an_attribute_that_the_author_wrote(hub: Any, words: str) -> None:
-    """Not first by Kubernetes."""
-    snapshot = await snapshot_of(LAB)
+async def test_a_value_of_a_param_is_checked_like_an_attribute(hub: Any, words: str) -> None:
+    """Before Kubernetes gets it."""
+    snapshot = await snapshot_of_text(LAB)
     with pytest.raises(Exception, match=words):
         await snapshot.build(snapshot.select({"profile": "lab"}, ADA), ServerContext(ADA), hub=hub)
 
 
-async def test_a_secure_param_is_no_attribute_and_reaches_the_environment_by_a_hook_too() -> None:
-    """As a reference."""
+async def test_a_secure_param_cannot_set_an_attribute_and_a_hook_can_return_it() -> None:
+    """The environment contains a reference to the Secret."""
     text = LAB.replace('Param.ref("image/lab")', 'Param.ref("db/token")')
-    snapshot = await snapshot_of(text.replace('"y"}', '"y", "db/token": {"secret": "canary", "key": "k"}}'))
+    snapshot = await snapshot_of_text(text.replace('"y"}', '"y", "db/token": {"secret": "canary", "key": "k"}}'))
     assert "secure param 'db/token'" in str(snapshot.problems[0])
     assert "canary" not in str(snapshot.problems[0])
     hook = '    def get_pod_env_vars(self):\n        return {"T": self.params["db/token"]}\n'
     hooked = LAB + hook
-    snapshot = await snapshot_of(hooked.replace('"y"}', '"y", "db/token": {"secret": "s", "key": "k"}}'))
+    snapshot = await snapshot_of_text(hooked.replace('"y"}', '"y", "db/token": {"secret": "s", "key": "k"}}'))
     built = await snapshot.build(snapshot.select({"profile": "lab"}, ADA), ServerContext(ADA))
     assert built.kubespawner_override["environment"]["T"] == {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
 
 
 @pytest.mark.parametrize("attribute", ["slug", "display_name", "allowed_groups", "profile_options", "default"])
-async def test_what_the_page_must_know_before_is_given_by_no_param(attribute: str) -> None:
-    """The class is refused where it is registered, with its line."""
+async def test_attributes_of_the_page_cannot_be_set_by_params(attribute: str) -> None:
+    """Registering the class is an error."""
     with pytest.raises(Exception, match="must be known before any param is"):
-        await snapshot_of(
+        await snapshot_of_text(
             f"class L(BaseAppProfile):\n    slug = display_name = image = 'x'\n    {attribute} = Param.ref('a')\n"
             "registry.register(L)",
             registry=profile_registry,
         )
 
 
-async def test_a_profile_without_params_can_be_taken_on_and_names_are_not_shared() -> None:
-    """Nothing comes from it; a collection of its name is a conflict, and `global` is no slug."""
+async def test_a_profile_without_params_can_be_inherited_and_names_are_unique() -> None:
+    """It adds no values. A collection with its name is a conflict, and a profile cannot have the slug `global`."""
     head = "from profile_spawner import profile_registry as r\nclass P(BaseAppProfile):\n    slug = 'p'\n"
     head += "    display_name = image = 'p'\nclass Q(P):\n    slug = 'q'\n    profiles = ['p']\n"
-    snapshot = await snapshot_of(head + "r.register(P); r.register(Q)")
+    snapshot = await snapshot_of_text(head + "r.register(P); r.register(Q)")
     assert not any(e.offer.unavailable for e in snapshot.entries.values())
-    snapshot = await snapshot_of(head + "r.register(P); r.register(Q); r.register_collection('q', {})")
+    snapshot = await snapshot_of_text(head + "r.register(P); r.register(Q); r.register_collection('q', {})")
     assert "the name is used twice" in str(snapshot.problems[0])
     with pytest.raises(Exception, match="taken by the collection"):
-        await snapshot_of(head.replace("'p'\n", "'global'\n", 1) + "r.register(P)")
+        await snapshot_of_text(head.replace("'p'\n", "'global'\n", 1) + "r.register(P)")
 
 
-async def test_values_know_their_own_lines() -> None:
+async def test_values_have_the_origin_of_their_own_line() -> None:
     """In classes and in collections that span several lines."""
     path = ROOT / "profile_spawner" / "demo" / "profiles" / "params.py"
     text = path.read_text()
-    snapshot = await snapshot_of(text)
+    snapshot = await snapshot_of_text(text)
     collector = Collector("demo")
     with collecting(collector):
         exec(compile(text, str(path), "exec"), {})
-    snapshot = await make_snapshot([collector], generation=1)
+    snapshot = await snapshot_of(collector)
     assert snapshot.resolver is not None
     for name in ("course/name", "lab/threads"):
         origin = snapshot.resolver.resolve().explain(name).origin

@@ -14,8 +14,9 @@ from profile_spawner.page import PageRenderer, PageRequest
 from profile_spawner.page.cards import card_of
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.registry import Collector
-from profile_spawner.profiles.snapshot import Snapshot, make_snapshot
+from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.spawner import ProfileSpawner
+from tests.snapshots import snapshot_of
 
 
 async def counted_calls(config: Config, slug: str) -> int:
@@ -52,18 +53,18 @@ async def test_a_spawn_costs_the_same_with_ten_and_a_thousand_profiles() -> None
     assert counts[1000] <= counts[10] * 1.02, counts
 
 
-async def snapshot_of(count: int) -> Snapshot:
+async def snapshot_of_size(count: int) -> Snapshot:
     """Freeze this many classes."""
     collector = Collector("test")
     for cls in profile_classes(count):
         collector.add(cls)
-    return await make_snapshot([collector], generation=1)
+    return await snapshot_of(collector)
 
 
 @pytest.mark.parametrize("count", [10, 1000])
 async def test_the_first_payload_is_small(count: int) -> None:
     """However many profiles there are, the form has at most 40 KiB, and the chosen profile is in it."""
-    cards = [card_of(e) for e in (await snapshot_of(count)).entries.values()]
+    cards = [card_of(e) for e in (await snapshot_of_size(count)).entries.values()]
     last = cards[-1].offer.slug
     form = PageRenderer().render(PageRequest(cards=cards, selected=last, static="/s", search="/q"))
     assert len(form.encode()) <= 40 * 1024
@@ -74,7 +75,7 @@ async def test_finding_a_profile_does_not_look_at_the_others() -> None:
     """Choosing one of a thousand makes as many calls as choosing one of ten."""
     counts = {}
     for size in (10, 1000):
-        snapshot = await snapshot_of(size)
+        snapshot = await snapshot_of_size(size)
         calls = 0
 
         def count(frame: object, event: str, argument: object) -> None:
@@ -99,7 +100,7 @@ async def test_a_profile_needs_little_memory_and_none_per_spawner() -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        snapshot = await make_snapshot([collector], generation=1)
+        snapshot = await snapshot_of(collector)
         per_profile = (tracemalloc.get_traced_memory()[0] - before) / len(snapshot)
         sizes = {}
         for size in (10, 1000):

@@ -5,7 +5,6 @@ A page or a spawn uses one snapshot from beginning to end.
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,24 +18,20 @@ from profile_spawner.params.layers import Resolver
 from .access import UserInfo
 from .base import BaseAppProfile, ProfileBuild
 from .context import ServerContext
-from .entry import Entry, build_profile, effective_values, make_entry, specimen_facts, with_availability
+from .entry import Entry, build_profile, effective_values, specimen_facts, with_availability
 from .guarding import guard
 from .param_options import value_of_choice
 from .profile_params import (
-    make_resolver,
     param_options,
-    param_problems,
     refuse_sensitive,
     refuse_untrusted,
     within_constraint,
 )
-from .registry import Collector, duplicate, registered_origin
 from .selection import Offer, Problem, Rejection, Selection, default_selection, form_field, select
 
 __all__ = [
     "Offers",
     "Snapshot",
-    "make_snapshot",
 ]
 
 
@@ -261,34 +256,3 @@ class Snapshot:
                 text = f"“{option.display_name}”: {failed[name].message}{expected}."
                 problems.append(Problem(form_field(selection.slug, option.name), text))
         return Rejection(tuple(problems), selection.slug) if problems else selection
-
-
-async def make_snapshot(
-    collectors: Sequence[Collector],
-    *,
-    generation: int,
-    problems: Sequence[ProfileSpawnerError] = (),
-    strict: bool = True,
-) -> Snapshot:
-    """Validate all collected profiles and create a snapshot.
-
-    If a profile cannot be built, it is left out, and the reason is added to the snapshot's `problems`. The other
-    profiles are not affected. If two profiles have the same slug, the later one is left out in the same way.
-    """
-    found: list[ProfileSpawnerError] = list(problems)
-    entries: dict[str, Entry] = {}
-    resolver = make_resolver(collectors, strict=strict)
-    for collector in collectors:
-        for slug, registered in collector.profiles.items():
-            if slug in entries:
-                found.append(duplicate(slug, entries[slug].origin, registered_origin(registered)))
-                continue
-            try:
-                entries[slug] = await make_entry(registered, collector.source, resolver)
-            except ProfileSpawnerError as e:
-                e.profile = e.profile or slug
-                found.append(e)
-    found += param_problems(resolver, entries.keys())
-    numbered = zip(itertools.count(), entries.values(), strict=False)
-    ordered = [entry for _, entry in sorted(numbered, key=lambda pair: (pair[1].order, pair[0]))]
-    return Snapshot(ordered, generation=generation, resolver=resolver, problems=found)

@@ -123,7 +123,7 @@ class DocumentReader:
             reading.finish()
         except MemoryError:
             raise  # the trial worker reports it
-        except Exception as e:  # noqa: BLE001 - one document that nobody thought of must not keep the others back
+        except Exception as e:  # noqa: BLE001 - an unexpected error of one document must not affect the others
             problem = f"the document cannot be read: {type(e).__name__}: {shorten(str(e), 300)}"
             result.problems.append(SourceError(problem, origin=Origin(place)))
         return result

@@ -107,7 +107,7 @@ class EntryPoints(Source):
 
 def _register(target: Any, collector: Collector) -> None:
     if isinstance(target, types.ModuleType):
-        # What it has registered when it was imported before is not told again, so its profiles are looked for.
+        # If it was imported before, it does not register again, so its profiles are collected here.
         for value in vars(target).values() if not collector.profiles else ():
             if isinstance(value, type) and issubclass(value, BaseAppProfile) and value.slug:
                 collector.add(value)

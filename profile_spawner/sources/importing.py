@@ -88,7 +88,7 @@ class FolderLoad:
         spec.submodule_search_locations = [str(folder)]
         sys.modules[self.package] = importlib.util.module_from_spec(spec)
         _loads[self.package] = self
-        weakref.finalize(self, _forget, self.package)
+        weakref.finalize(self, _forget, self.package).atexit = False
         if _find not in sys.path_hooks:
             sys.path_hooks.insert(0, _find)
         if str(folder) not in _folders:
@@ -163,7 +163,11 @@ class FolderLoad:
     def _package_of(self, module: str, single: str) -> str | None:
         """Return the package of a module of the folder; `None` for all other modules."""
         name = module.partition(".")[0]
-        return None if name in _RESERVED or name == single else self._names.get(name)
+        if name in _RESERVED or name == single:
+            return None
+        # Modules whose names begin with an underscore are not loaded by themselves.
+        private = name.startswith("_") and any((self.folder / n).exists() for n in (name, f"{name}.py"))
+        return self._names.get(name, self.package if private else None)
 
 
 def _like(old: ast.AST, new: _Node) -> _Node:

@@ -98,7 +98,7 @@ class PythonDirectory(Source):
         return [item for item in items if item is not None]
 
     def _look_at_shared(self, paths: Sequence[str], *, full: bool) -> str:
-        """Return a hash of the files that are no modules. Any module that is a single file may use them."""
+        """Return a hash of the files that are not modules. Any module that is a single file may use them."""
         files = [file for path in paths for file in (walk(path) if os.path.isdir(path) else (path,))]  # noqa: PTH112
         if full or not self._shared.seem_unchanged(files):
             found = read_files(files, self.folder, tolerant=True)

@@ -128,7 +128,7 @@ class Reconciler:
         again, self._unfinished = self._unfinished, True
         gone = [key for key in self._states if key not in items and key != _DIRECT]
         removed = [self._states.pop(key) for key in gone]
-        candidates = self._load(changed, removed, items)
+        candidates = self._load(changed, removed, items) if changed or removed else {}
         direct = self._load_direct(again)
         if direct is not None:
             candidates[_DIRECT] = direct

@@ -131,23 +131,6 @@ class ProfileService:
         """The current errors of the sources, with file and line, for administrators."""
         return self._snapshot.problems
 
-    def status(self) -> Mapping[str, Any]:
-        """Return the state of the sources as plain data, for administrators.
-
-        The keys: `generation`, `profiles` (how many), `sources` (how many are `good`, `stale` or `broken`), `problems`
-        (texts), `last_reload` (seconds since 1970), `last_reload_successful`, `last_reload_seconds`, `watching`.
-        """
-        return {
-            "generation": self._snapshot.generation,
-            "profiles": len(self._snapshot),
-            "sources": dict(self._reconciler.counts()),
-            "problems": [str(p) for p in self.problems],
-            "last_reload": self._loaded_at,
-            "last_reload_successful": self._last is not None and self._last.successful,
-            "last_reload_seconds": self._last.seconds if self._last is not None else 0.0,
-            "watching": self._started and self._watching,
-        }
-
     async def ready(self) -> Snapshot:
         """Return the current snapshot, after the first load. Broken sources do not raise.
 

@@ -65,7 +65,7 @@ class SourceSettings(_OfKinds, LoggingConfigurable):
         """,
     )
     permissive_params = Bool(
-        False, config=True, help="Whether values of params that nobody defined are accepted instead of refused."
+        False, config=True, help="Whether values of undefined params are accepted instead of refused."
     )
 
 

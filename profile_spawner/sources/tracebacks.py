@@ -43,7 +43,7 @@ def describe(error: BaseException, path: Path) -> ProfileSpawnerError:
 
 
 def _failing_line(error: BaseException, path: Path) -> Origin:
-    """Return the innermost line of the unit's own files."""
+    """Return the innermost line of the own files of a module or package."""
     own = str(path)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == own or frame.filename.startswith(own + "/"):

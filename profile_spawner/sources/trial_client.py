@@ -207,7 +207,7 @@ def _lines(fd: int, first: float, each: float, deadline: float) -> Iterator[byte
 
 
 def _death(end: Mapping[str, Any], trace: str, origin: Origin) -> SourceError:
-    """Return what to say about a unit that was in progress when its worker ended."""
+    """Return what to say about an item that was in progress when its worker ended."""
     how, number = end["end"], end.get("number", 0)
     if how == "timeout" or "Timeout (" in trace:
         text, hint = "it does not come to an end while it is loaded", "Look for an endless loop"

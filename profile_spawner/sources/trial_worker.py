@@ -49,7 +49,6 @@ __all__ = ["TrialRequest", "main"]
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _FIRST_CHANNEL = 200
-_MORE_PROCESSES = 64
 
 Tell = Callable[..., None]
 
@@ -125,7 +124,7 @@ def _channel(fd: int, nonce: str) -> Tell:
 
 
 def _move_high(fd: int) -> int:
-    """Return a copy of a file descriptor that programs do not inherit and that nobody finds by counting."""
+    """Return a copy of a file descriptor that programs do not inherit, high enough not to be found by counting."""
     high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_CHANNEL)
     os.close(fd)
     return high
@@ -159,19 +158,6 @@ def _limit(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
-    if os.geteuid() != 0:  # the limit does not hold for root
-        with contextlib.suppress(OSError, ValueError):
-            limit = _tasks_of_this_user() + _MORE_PROCESSES
-            resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
-
-
-def _tasks_of_this_user() -> int:
-    count = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if folder.stat().st_uid == os.geteuid():
-                count += sum(1 for _ in (folder / "task").iterdir())
-    return count
 
 
 def _work(request: TrialRequest, trace: int, tell: Tell) -> None:

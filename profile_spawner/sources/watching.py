@@ -1,8 +1,8 @@
-"""Detects changes of files with the kernel's notifications, or by polling every second where these do not work.
+"""Detects changes of files with the kernel's notifications, or by looking every second where these do not work.
 
-The watcher runs in its own thread with its own event loop, because starting to watch many folders is slow.
-The kernel watches what a path meant when the watch began. When the path means another file or folder, because it was
-replaced or a link on the way was, the watch begins anew.
+The watcher runs in its own thread, because starting to watch many folders is slow. The kernel watches what a path meant
+when the watch began. When the path means another file or folder, because it was replaced or a link on the way was, the
+watch begins anew.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class FileWatcher:
         paths: Returns the paths to watch; folders include everything below them. The paths need not exist yet.
         settle: The time without changes before a change is reported, in seconds.
         log: A logger.
-        poll: The polling interval where notifications do not work, in seconds.
+        poll: How often it is checked what the paths mean, in seconds.
     """
 
     def __init__(self, paths: Callable[[], Sequence[str]], settle: float, log: Any, *, poll: float = 1.0) -> None:
@@ -37,9 +37,8 @@ class FileWatcher:
         self._settle = settle
         self._log = log
         self._poll = poll
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
 
     def start(self, changed: Callable[[], Any]) -> None:
         """Begin; `changed` is called in the running event loop when something may have changed.
@@ -57,70 +56,44 @@ class FileWatcher:
 
     async def stop(self) -> None:
         """End, and wait for the end."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        while thread.is_alive():
-            if self._loop is not None and self._task is not None:
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._task.cancel)
-            await asyncio.to_thread(thread.join, 0.1)
+        self._stopped.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
 
     def _run(self, tell: Callable[[], None]) -> None:
-        async def main() -> None:
-            self._loop = asyncio.get_running_loop()
-            self._task = asyncio.ensure_future(self._watch(tell))
-            await asyncio.gather(self._task, return_exceptions=True)
-
-        asyncio.run(main())
-
-    async def _watch(self, tell: Callable[[], None]) -> None:
-        while True:
-            meant = self._meant()
+        while not self._stopped.is_set():
+            meant = {path: _identity(path) for path in self._paths()}
             try:
-                async with contextlib.aclosing(self._notified(meant)) as notified:
-                    async for _ in notified:
-                        tell()
+                self._watch(meant, tell)
             except (OSError, RuntimeError) as e:
                 self._log.warning("Profiles: files cannot be watched (%s); looking every %g s instead", e, self._poll)
-                await asyncio.sleep(self._poll)
+                self._stopped.wait(self._poll)
             tell()  # something has come or gone
 
-    def _meant(self) -> Mapping[str, tuple[int, int] | None]:
-        """Return for every path the device and number of what stands there now; `None` where there is nothing."""
-        return {path: _identity(path) for path in self._paths()}
-
-    async def _notified(self, meant: Mapping[str, tuple[int, int] | None]) -> AsyncGenerator[None, None]:
-        """Yield at every change, until a watched path comes, goes or means something else."""
+    def _watch(self, meant: Mapping[str, tuple[int, int] | None], tell: Callable[[], None]) -> None:
+        """Report what changes, until a watched path comes, goes or means something else."""
         present = [path for path, identity in meant.items() if identity is not None]
         if not present:
-            await asyncio.sleep(self._poll)
+            self._stopped.wait(self._poll)
             return
-        watching = watchfiles.awatch(
+        begun = False
+        for changes in watchfiles.watch(
             *present,
-            watch_filter=lambda change, path: path in meant or _matters(change, path),
+            watch_filter=lambda change, path: path in meant or _matters(path),
             step=max(50, int(self._settle * 1000)),
             debounce=2000,
-            rust_timeout=1000,
+            rust_timeout=int(self._poll * 1000),
             yield_on_timeout=True,
-        )
-        following: asyncio.Future[Any] = asyncio.ensure_future(anext(watching))
-        try:
-            await asyncio.sleep(0)  # now the kernel watches
-            yield
-            while True:
-                changes = await following
-                following = asyncio.ensure_future(anext(watching))
-                if changes:
-                    yield
-                # What is made anew where something was removed may get the same number.
-                removed = any(kind is watchfiles.Change.deleted and path in meant for kind, path in changes)
-                if removed or self._meant() != meant:
-                    return
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            await watching.aclose()
+            stop_event=self._stopped,
+            raise_interrupt=False,
+        ):
+            if changes or not begun:
+                tell()
+            begun = True
+            # A new file in the place of a removed one may get the same number.
+            removed = any(kind is watchfiles.Change.deleted and path in meant for kind, path in changes)
+            if removed or {path: _identity(path) for path in self._paths()} != meant:
+                return
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -131,8 +104,7 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _matters(change: watchfiles.Change, path: str) -> bool:
+def _matters(path: str) -> bool:
     """Return whether a path can be a part of a profile. The links of a mounted ConfigMap begin with two dots."""
-    del change
     name = Path(path).name
     return name.startswith("..") or not is_temporary(name)

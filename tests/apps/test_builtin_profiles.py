@@ -18,7 +18,7 @@ from profile_spawner.profiles.base import check_profile_class
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.registry import Collector, profile_registry
 from profile_spawner.profiles.resources import Lifetime
-from profile_spawner.profiles.snapshot import make_snapshot
+from tests.snapshots import snapshot_of
 
 FAMILIES = (BaseJupyterLabProfile, BaseCoderProfile, BaseRemoteDesktopProfile)
 CONTEXT = ServerContext(UserInfo("grace", frozenset({"gpu"})), namespace="hub", pod_name="jupyter-grace")
@@ -47,7 +47,7 @@ async def test_all_builtin_profiles_fit_into_one_snapshot():
     collector = Collector("built-in")
     for profile in BUILTIN.values():
         collector.add(profile)
-    snapshot = await make_snapshot([collector], generation=1)
+    snapshot = await snapshot_of(collector)
     assert snapshot.problems == ()
     assert list(snapshot.entries) == list(BUILTIN)
 

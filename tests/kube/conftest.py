@@ -68,15 +68,6 @@ def owned(kind: str = "Secret", name: str = "token-unal", api_version: str = "v1
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def proxy(control_plane: ControlPlane) -> AsyncIterator[FaultProxy]:
-    """A proxy in front of the control plane, without any fault at first."""
-    started = FaultProxy(control_plane.url, control_plane.ca_path)
-    await started.start()
-    yield started
-    await started.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
 async def api_client(control_plane: ControlPlane, proxy: FaultProxy, namespace: str) -> AsyncIterator[ApiClient]:
     """The hub's client, with exactly the rights that `required_rules` names."""
     await control_plane.grant(namespace, HUB_USER, required_rules(DEFAULT_KINDS | OPT_IN_KINDS))

@@ -39,14 +39,14 @@ def doubling(levels: int) -> dict[str, Any]:
     ],
 )
 def test_a_wrong_definition_is_refused_with_the_reason(make: Any, words: str) -> None:
-    """Every contradiction is found when the param is defined, and names the place or the nearest name."""
+    """Errors are found when the param is defined. The message names the place and the expected value."""
     with pytest.raises(ParamError) as error:
         make()
     assert words in str(error.value)
 
 
 def test_all_failures_of_a_value_are_collected() -> None:
-    """One message says everything that is wrong, with its path."""
+    """One message contains all errors, with their paths."""
     param = Param("a", schema={"type": "object", "properties": {"x": {"type": "integer"}, "y": {"maximum": 3}}})
     with pytest.raises(ParamError) as error:
         param.check({"x": "1", "y": 9}, profile="lab", origin=HERE)
@@ -58,14 +58,14 @@ def test_all_failures_of_a_value_are_collected() -> None:
 
 
 def test_older_drafts_are_read() -> None:
-    """`$schema` decides: in draft 4 `exclusiveMaximum` is a flag."""
+    """`$schema` selects the draft: in draft 4 `exclusiveMaximum` is a boolean."""
     schema = {"$schema": "http://json-schema.org/draft-04/schema#", "maximum": 3, "exclusiveMaximum": True}
     assert Param("a", schema=schema).problems(3)
     assert not Param("a", schema={"maximum": 3}).problems(3)
 
 
 def test_values_cannot_be_changed_from_outside() -> None:
-    """What is kept is frozen all the way down; `thaw` gives a copy."""
+    """Values are frozen at any depth; `thaw` returns a copy."""
     default = {"list": [1, {"x": 2}]}
     param = Param("a", default=default)
     default["list"].append(3)  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def test_values_cannot_be_changed_from_outside() -> None:
 
 
 def test_a_secure_value_is_a_reference_and_never_shown() -> None:
-    """Only `{secret, key}` fits; it prints as three stars, and a refused value is not repeated."""
+    """Only `{secret, key}` is valid. It is printed as `***`, and an error does not show an invalid value."""
     param = Param("token", secure=True)
     value = param.check({"secret": "canary-name", "key": "canary-key"})
     assert value == SecretRef("canary-name", "canary-key")
@@ -86,14 +86,14 @@ def test_a_secure_value_is_a_reference_and_never_shown() -> None:
     assert "canary" not in str(error.value)
 
 
-def test_a_long_text_never_meets_a_pattern() -> None:
-    """The length is checked first, so that no pattern can be made to run for ever."""
+def test_a_long_text_is_refused_before_patterns_are_matched() -> None:
+    """So the time to match a pattern is limited."""
     param = Param("a", schema={"type": "string", "pattern": "(a+)+$"})
     assert "characters" in param.problems("a" * 5000 + "!")[0]
 
 
 def test_a_pattern_that_takes_too_many_steps_is_a_refusal() -> None:
-    """Patterns are matched in linear time; one with a back-reference cannot be, and is given up."""
+    """Patterns are matched in linear time. A pattern with a back-reference is given up after a number of steps."""
     assert Param("a", schema={"pattern": "^(a+)+$"}).problems("a" * 4000 + "!")
     assert Param("a", schema={"pattern": r"(a|a)*\1b"}).problems("a" * 4000)
 
@@ -107,13 +107,13 @@ def test_references_may_repeat_and_recurse() -> None:
 
 
 def test_a_value_that_is_not_json_is_a_refusal() -> None:
-    """Only params without a schema take objects of Python; keys may be numbers."""
+    """Only params without a schema accept Python objects; keys may be numbers."""
     assert not Param("a").problems(object())
     assert "not JSON" in Param("a", schema={"enum": [1]}).problems(object())[0]
     assert not Param("a", schema={"type": "object"}).problems({1: 2})
 
 
-def test_a_reference_takes_the_value_the_default_or_fails() -> None:
+def test_a_reference_returns_the_value_or_the_default() -> None:
     """`Param.ref` in an attribute."""
     assert Param.ref("image/lab").resolve({"image/lab": "x:1"}) == "x:1"
     assert ParamRef("image/lab", "y:1").resolve({}) == "y:1"
@@ -130,7 +130,7 @@ def test_a_secure_param_is_neither_chosen_nor_merged(wrong: dict[str, Any]) -> N
 
 
 def test_a_default_with_references_is_checked_when_they_are_known() -> None:
-    """What stands for the reference may fit."""
+    """The value of the reference may match the schema."""
     assert Param("a", schema={"type": "integer"}, default="{{ b }}").default == "{{ b }}"
     with pytest.raises(ParamError):
         Param("a", schema={"type": "integer"}, default="{{range .x}}")

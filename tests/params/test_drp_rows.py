@@ -31,14 +31,14 @@ def resolve(*collections: Collection, params: dict[str, Param] | None = None, **
 
 
 def test_params_of_the_machine_come_first() -> None:
-    """Of the server, then of the user: before every profile."""
+    """Params of the server, then of the user, then of the profiles."""
     layers: dict[str, Any] = {"profile": "lab", "server": {"a": "server"}, "user": {"a": "user"}}
     assert resolve(col("lab", "lab"), **layers)["a"] == "server"
     assert resolve(col("lab", "lab"), **{**layers, "server": {}})["a"] == "user"
 
 
 def test_profiles_of_the_machine_come_in_the_order_of_the_list() -> None:
-    """The chosen one is the head of the list, those that the administrator assigned follow."""
+    """The chosen profile is the first, the assigned profiles follow."""
     found = resolve(col("lab"), col("one", 1), col("two", 2), profile="lab", assigned=["two", "one"])
     assert found["a"] == 2
     assert [s.value for s in found.explain("a").overridden] == [1]
@@ -52,7 +52,7 @@ def test_a_profile_comes_with_its_nested_ones_before_the_next_in_the_list() -> N
 
 
 def test_work_order_params_stand_below_profiles_and_above_stages() -> None:
-    """What is chosen for one run, with the original order."""
+    """In the original order, a choice for one run is weaker than the profile."""
     groups = [("stage", {"a": "stage"}, [])]
     assert resolve(col("lab", "lab"), profile="lab", spawn={"a": "run"})["a"] == "lab"
     assert resolve(col("lab"), profile="lab", spawn={"a": "run"}, groups=groups)["a"] == "run"
@@ -66,7 +66,7 @@ def test_stage_params_come_before_stage_profiles() -> None:
 
 
 def test_global_comes_after_everything_else() -> None:
-    """Even after a stage's profiles."""
+    """Also after the profiles of a stage."""
     assert resolve(col("global", "g"), col("one", 1), groups=[("stage", {}, ["one"])])["a"] == 1
     assert resolve(col("global", "g"))["a"] == "g"
 
@@ -80,7 +80,7 @@ def test_profiles_nested_in_global_come_after_its_own_params() -> None:
 
 
 def test_the_default_of_the_schema_comes_last() -> None:
-    """`default` inside the schema counts like the definition's own."""
+    """The schema's `default` is used like the default of the definition."""
     params = {"a": Param("a", schema={"type": "integer", "default": 4})}
     assert resolve(params=params)["a"] == 4
     assert resolve(col("global", 5), params=params)["a"] == 5
@@ -90,13 +90,14 @@ def test_a_param_without_a_value_does_not_exist() -> None:
     """Looking it up is an error, asking whether it exists is not."""
     found = resolve()
     assert "a" not in found
+    assert found.get("a") is None
     with pytest.raises(KeyError):
         found["a"]
 
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
 def test_a_match_is_a_key_that_is_present(value: Any) -> None:
-    """Null and other empty values stop the search."""
+    """Null and other empty values are values."""
     assert thaw(resolve(col("global", "g"), user={"a": value})["a"]) == value
 
 
@@ -106,7 +107,7 @@ def test_the_whole_value_replaces() -> None:
 
 
 def test_values_do_not_change_while_a_task_runs() -> None:
-    """What was resolved once is resolved: later changes of the inputs do not show."""
+    """Later changes of the inputs have no effect."""
     values: dict[str, Any] = {"x": [1]}
     user = {"a": values}
     found = resolve(user=user)
@@ -116,7 +117,7 @@ def test_values_do_not_change_while_a_task_runs() -> None:
 
 
 def test_without_a_machine_only_global_and_defaults_count() -> None:
-    """A resolution without any layer."""
+    """Without any layer."""
     found = resolve(col("global", "g"), col("lab", "lab"), params={**A, "b": Param("b", default=1)})
     assert dict(found) == {"b": 1, "a": "g"}
 
@@ -144,7 +145,7 @@ def test_maps_are_merged_and_the_specific_value_wins() -> None:
 
 
 def test_only_a_defined_param_is_composed() -> None:
-    """A free value, where those are allowed, is replaced as a whole."""
+    """The value of an undefined param is replaced completely."""
     resolver = Resolver({}, {"global": col("global", ["g"])}, strict=False)
     assert resolver.resolve(user={"a": ["u"]})["a"] == ("u",)
 
@@ -165,7 +166,7 @@ def test_the_aggregate_of_a_profile_is_its_own_params_nested_ones_and_global() -
 
 
 def test_every_defined_key_is_checked_when_it_is_written() -> None:
-    """All failures are collected, with the key, the value and what was expected; nothing of it counts."""
+    """All errors are collected, with key, value and expected value; no value is used."""
     params = {"a": Param("a", schema={"type": "string"}), "b": Param("b", schema={"type": "integer"})}
     resolver = Resolver(params, {"lab": Collection("lab", {"a": [5], "b": "x"}, (), Origin("lab.yaml", 3))})
     texts = [str(e) for e in resolver.unavailable["lab"]]
@@ -189,7 +190,7 @@ def test_a_schema_must_compile() -> None:
 
 
 def test_names_of_params_may_have_an_area() -> None:
-    """And those of collections are free; both are unique."""
+    """With a slash between area and name."""
     assert Param("network/firewall-ports").name == "network/firewall-ports"
 
 
@@ -212,10 +213,11 @@ def test_deleting_what_is_in_use_is_refused_with_all_users() -> None:
     resolver = Resolver(A, {c.name: c for c in (col("x", 1, "mix"), col("y", 1, "mix"), col("mix"))})
     with pytest.raises(ParamError, match="x, y"):
         resolver.require_unused("mix")
+    resolver.require_unused("x")
 
 
 def test_a_name_that_does_not_exist_makes_its_user_unavailable() -> None:
-    """It stays, with the reason."""
+    """With the reason."""
     resolver = Resolver(A, {"lab": col("lab", 1, "gone")})
     assert "there is no profile or collection 'gone'" in str(resolver.unavailable["lab"][0])
 
@@ -224,7 +226,7 @@ def test_a_name_that_does_not_exist_makes_its_user_unavailable() -> None:
 
 
 def test_the_page_names_every_test_of_this_file() -> None:
-    """And no test that does not exist."""
+    """And only existing tests."""
     named = set(re.findall(r"`(test_\w+)`", PAGE))
     here = {name for name in globals() if name.startswith("test_")} - {"test_the_page_names_every_test_of_this_file"}
     assert named == here

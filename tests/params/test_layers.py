@@ -1,4 +1,4 @@
-"""Resolution: which layer's value counts, one test for each rule that is kept from Digital Rebar."""
+"""The values of params from all layers, and their explanations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FULL: dict[str, Any] = {
 
 @pytest.mark.parametrize("order", ["default", "drp"])
 def test_the_first_layer_that_has_a_value_wins(order: str) -> None:
-    """Taking the strongest layer away uncovers the next, in exactly the order of the tuple."""
+    """Without the strongest layer the next one is used, in the order of the tuple."""
     tuple_ = PRECEDENCE if order == "default" else DRP_ORDER
     layers = dict(FULL)
     collections = {"global": col("global", "global"), "lab": col("lab", "profile"), "given": col("given", "assigned")}
@@ -57,36 +57,13 @@ def test_the_first_layer_that_has_a_value_wins(order: str) -> None:
 
 
 def test_the_documentation_quotes_the_order() -> None:
-    """docs/params.md holds the tuple of the code, layer by layer."""
+    """docs/params.md lists the layers in the order of the code."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "params.md").read_text()
     found = re.findall(r"^\d+\. `(\w+)`", page, re.MULTILINE)
     assert tuple(found) == PRECEDENCE
 
 
-@pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
-def test_presence_counts_not_truth(value: Any) -> None:
-    """An explicit null, false, zero or empty value stops the search."""
-    resolved = resolver({"global": col("global", "global")}).resolve(user={"a": value})
-    assert thaw(resolved["a"]) == value
-    assert resolved.explain("a").layer == "user"
-
-
-def test_whole_values_replace() -> None:
-    """Without a declared merge, a mapping hides the weaker one completely."""
-    params = {"m": Param("m")}
-    resolved = resolver({"global": col("global", m={"x": 1, "y": 2})}, params).resolve(user={"m": {"x": 5}})
-    assert thaw(resolved["m"]) == {"x": 5}
-
-
-def test_the_default_is_asked_last_and_a_param_without_one_is_absent() -> None:
-    """Nothing set: the definition's default, or no value at all."""
-    resolved = resolver(params={**A, "b": Param("b")}).resolve()
-    assert resolved["a"] == "default"
-    assert "b" not in resolved
-    assert resolved.get("b") is None
-
-
-def test_own_params_come_before_nested_ones_and_a_diamond_counts_once() -> None:
+def test_own_params_come_before_inherited_ones_and_each_collection_is_used_once() -> None:
     """Depth-first in order, each at its first place."""
     collections = {
         "lab": col("lab", MISSING, "left", "right"),
@@ -109,7 +86,7 @@ def test_a_cycle_is_refused_with_its_path() -> None:
 
 
 def test_a_name_that_does_not_exist_makes_the_profile_unavailable() -> None:
-    """With the nearest name, and with those that take it on."""
+    """The message suggests the most similar name; profiles that inherit the profile are unavailable too."""
     collections = {"lab": col("lab", 1, "gpuu"), "gpu": col("gpu", 2), "course": col("course", 3, "lab")}
     r = resolver(collections)
     assert "did you mean 'gpu'" in str(r.unavailable["lab"][0])
@@ -118,7 +95,7 @@ def test_a_name_that_does_not_exist_makes_the_profile_unavailable() -> None:
 
 
 def test_values_that_no_longer_fit_make_only_their_profiles_unavailable() -> None:
-    """A changed definition takes nothing else along."""
+    """Other profiles are not affected by a changed definition."""
     params = {"n": Param("n", schema={"type": "integer"})}
     r = resolver({"old": col("old", n="text"), "new": col("new", n=3)}, params)
     assert set(r.unavailable) == {"old"}
@@ -127,30 +104,20 @@ def test_values_that_no_longer_fit_make_only_their_profiles_unavailable() -> Non
 
 
 def test_an_undefined_param_is_an_error_unless_permitted() -> None:
-    """Strict by default, with the nearest name; permissive by configuration."""
+    """Strict by default, with a suggestion; permissive by configuration."""
     collections = {"lab": col("lab", aa=1)}
     assert "did you mean 'a'" in str(resolver(collections).unavailable["lab"][0])
     assert Resolver(A, collections, strict=False).resolve(profile="lab")["aa"] == 1
 
 
-def test_deleting_what_is_in_use_names_all_users() -> None:
-    """And `global` can never be deleted."""
-    r = resolver({"one": col("one", 1, "mix"), "two": col("two", 1, "mix"), "mix": col("mix")})
-    with pytest.raises(ParamError, match="one, two"):
-        r.require_unused("mix")
-    with pytest.raises(ParamError, match="always exists"):
-        r.require_unused("global")
-    r.require_unused("one")
-
-
-def test_users_choose_only_what_is_theirs_to_choose() -> None:
+def test_users_choose_only_user_settable_params() -> None:
     """A param that is not `user_settable` is refused in the spawn layer."""
     with pytest.raises(ParamError, match="cannot be chosen"):
         resolver(params={"s": Param("s")}).resolve(spawn={"s": 1})
 
 
 def test_a_param_is_set_only_in_its_layers() -> None:
-    """`layers` narrows where a value may stand."""
+    """`layers` restricts the layers in which a value may be set."""
     params = {"s": Param("s", layers=("global", "hub"))}
     assert resolver({"global": col("global", s=1)}, params).resolve()["s"] == 1
     with pytest.raises(ParamError, match="layer 'user'"):
@@ -158,7 +125,7 @@ def test_a_param_is_set_only_in_its_layers() -> None:
 
 
 def test_groups_count_in_their_declared_order() -> None:
-    """The first group that has a value wins; its values come before the collections that it takes on."""
+    """The first group that has a value wins; its values come before the collections that it inherits."""
     collections = {"mix": col("mix", "mixed")}
     groups = [("first", {}, ["mix"]), ("second", {"a": "second"}, [])]
     assert resolver(collections).resolve(groups=groups)["a"] == "mixed"
@@ -176,15 +143,7 @@ def test_lists_are_appended_most_specific_first_defaults_last_and_once_by_key() 
     assert [s.layer for s in explained.overridden] == ["global", "default"]
 
 
-def test_mappings_are_merged_recursively_the_specific_value_wins() -> None:
-    """`merge="merge"`."""
-    params = {"e": Param("e", merge="merge", default={"x": {"a": 0, "c": 0}})}
-    collections = {"global": col("global", e={"x": {"a": 1, "b": 1}, "y": 1})}
-    resolved = resolver(collections, params).resolve(user={"e": {"x": {"a": 2}}})
-    assert thaw(resolved["e"]) == {"x": {"a": 2, "b": 1, "c": 0}, "y": 1}
-
-
-def test_values_of_different_types_are_not_joined() -> None:
+def test_values_of_different_types_are_not_merged() -> None:
     """The message names both sources."""
     params = {"v": Param("v", merge="append")}
     with pytest.raises(ParamError) as error:
@@ -193,15 +152,15 @@ def test_values_of_different_types_are_not_joined() -> None:
     assert "user" in str(error.value)
 
 
-def test_the_joined_value_is_checked_again() -> None:
-    """Every part may fit and the whole not."""
+def test_a_merged_value_is_checked_again() -> None:
+    """All parts can be valid although the merged value is not."""
     params = {"v": Param("v", schema={"type": "array", "maxItems": 2}, merge="append")}
     with pytest.raises(ParamError, match="merged value"):
         resolver({"global": col("global", v=[1, 2])}, params).resolve(user={"v": [3]})["v"]
 
 
-def test_a_constraint_bounds_every_layer_and_is_explained() -> None:
-    """Numbers are set to the bound; what is not allowed is refused."""
+def test_a_constraint_applies_to_every_layer_and_is_explained() -> None:
+    """Numbers are set to the bound; other values are refused."""
     params = {"n": Param("n", schema={"type": "integer"}, default=1, user_settable=True)}
     resolved = resolver(params=params).resolve(spawn={"n": 9}, enforced={"n": {"$maximum": 4}})
     assert resolved["n"] == 4
@@ -212,7 +171,7 @@ def test_a_constraint_bounds_every_layer_and_is_explained() -> None:
         resolver(params=params).resolve(spawn={"n": 9}, enforced={"n": {"$allowed": [1, 2]}})["n"]
 
 
-def test_explain_says_layer_source_line_and_what_is_hidden() -> None:
+def test_explanations_have_layer_source_line_and_overridden_values() -> None:
     """For every value, as an object and as JSON."""
     resolved = resolver({"global": col("global", "g"), "lab": col("lab", "l")}).resolve(profile="lab")
     explained = resolved.explain("a")
@@ -227,7 +186,7 @@ def test_explain_says_layer_source_line_and_what_is_hidden() -> None:
 
 
 def test_records_and_explanations_hold_no_secrets() -> None:
-    """A secure value is three stars wherever it is shown, also where it is hidden by another."""
+    """Secure values are shown as `***`, also if they are overridden."""
     params = {"t": Param("t", secure=True)}
     collections = {"global": col("global", t={"secret": "canary", "key": "k1"})}
     resolved = resolver(collections, params).resolve(user={"t": {"secret": "canary", "key": "k2"}})
@@ -239,7 +198,7 @@ def test_records_and_explanations_hold_no_secrets() -> None:
 
 
 def test_values_refer_to_params_and_facts() -> None:
-    """Each text is expanded once, with its type where it is nothing but a reference; the escape gives braces."""
+    """Each text is expanded once. A text of one reference gets the type of the value. The escape becomes braces."""
     params = {n: Param(n) for n in ("who", "n", "copy", "text", "deep", "braces")}
     values = {
         "who": "user {{ username }}",
@@ -258,8 +217,8 @@ def test_values_refer_to_params_and_facts() -> None:
     assert resolved.explain("text").value == "user ada has 3"
 
 
-def test_what_a_user_chose_is_inserted_and_never_expanded() -> None:
-    """Neither by itself, nor inside another value, nor as a part of a joined one."""
+def test_a_users_choice_is_inserted_and_never_expanded() -> None:
+    """Neither alone, nor in another value, nor as a part of a merged value."""
     params = {
         "name": Param("name", default="x", user_settable=True),
         "title": Param("title", default="I am {{ name }}"),
@@ -273,8 +232,8 @@ def test_what_a_user_chose_is_inserted_and_never_expanded() -> None:
     assert resolved.chosen("title") == {"name"}
 
 
-def test_a_loop_is_named_with_its_chain() -> None:
-    """And everything outside of it works."""
+def test_a_loop_of_references_is_an_error_with_its_path() -> None:
+    """Other params work."""
     params = {n: Param(n) for n in "abcd"}
     values = {"a": "{{ b }}", "b": "x {{ c }}", "c": "{{ a }}", "d": 1}
     resolved = resolver({"global": Collection("global", values)}, params).resolve()
@@ -286,8 +245,8 @@ def test_a_loop_is_named_with_its_chain() -> None:
         resolved.get("c")
 
 
-def test_a_missing_name_is_an_error_where_it_stands() -> None:
-    """With file and line of the value, the line in the text, and the nearest name."""
+def test_an_unknown_reference_is_an_error_with_its_place() -> None:
+    """With file and line of the value, the line in the text, and the most similar name."""
     values = Collection("global", {"a": "one\ntwo {{ usrname }}"}, (), Origin("values.yaml", 7))
     resolved = resolver({"global": values}).resolve(facts={"username": "ada"})
     with pytest.raises(ParamError) as error:
@@ -297,7 +256,7 @@ def test_a_missing_name_is_an_error_where_it_stands() -> None:
 
 
 def test_an_expanded_value_is_checked() -> None:
-    """Against the same schema, when it is known."""
+    """With the schema of the param."""
     params = {"n": Param("n", schema={"type": "integer"}), "t": Param("t")}
     collections = {"global": Collection("global", {"n": "{{ t }}", "t": "text"})}
     with pytest.raises(ParamError, match="expanded value does not fit"):
@@ -306,7 +265,7 @@ def test_an_expanded_value_is_checked() -> None:
 
 
 def test_a_secure_param_is_not_copied_into_others() -> None:
-    """It would be shown there."""
+    """The copy would be shown."""
     params = {"token": Param("token", secure=True), "copy": Param("copy")}
     values = {"token": {"secret": "canary", "key": "k"}, "copy": "{{ token }}"}
     resolved = resolver({"global": Collection("global", values)}, params).resolve()
@@ -316,8 +275,8 @@ def test_a_secure_param_is_not_copied_into_others() -> None:
     assert "canary" not in str(resolved.record())
 
 
-def test_values_cannot_blow_up() -> None:
-    """Ten params that each hold the next one ten times would be ten thousand million characters."""
+def test_the_size_of_expanded_values_is_limited() -> None:
+    """Ten params that each contain the next one ten times would have ten thousand million characters."""
     params = {f"p{n}": Param(f"p{n}") for n in range(11)}
     values = {f"p{n}": f"{{{{ p{n + 1} }}}}" * 10 for n in range(10)} | {"p10": "x" * 10}
     resolved = resolver({"global": Collection("global", values)}, params).resolve()
@@ -328,8 +287,8 @@ def test_values_cannot_blow_up() -> None:
 # ------------------------------------------------------------------------------------------------ what is broken
 
 
-def test_a_broken_value_is_an_error_only_where_it_counts() -> None:
-    """A value of a group that no longer fits, or one of `global`, takes nothing else along."""
+def test_an_invalid_value_is_an_error_only_if_it_is_used() -> None:
+    """An invalid value of a group or of `global` affects no other param."""
     params = {"n": Param("n", schema={"type": "integer"}), "m": Param("m")}
     collections = {"global": Collection("global", {"n": "text", "m": 1}, (), Origin("g.py", 3))}
     r = resolver(collections, params)
@@ -347,8 +306,8 @@ def test_a_broken_value_is_an_error_only_where_it_counts() -> None:
     assert "n" in r.resolve(groups=[("g", {"n": "text"}, [])], user={"m": 2}).failed
 
 
-def test_a_broken_global_leaves_no_half_values() -> None:
-    """What would come from it, or from below it, has no value; what stands above it does."""
+def test_a_broken_global_is_not_used_in_parts() -> None:
+    """Params that `global` or a weaker layer would set have no value; values of stronger layers are used."""
     params = {"a": Param("a", default="default"), "b": Param("b")}
     r = resolver({"global": Collection("global", {"b": 1}, ("gone",))}, params)
     resolved = r.resolve(user={"a": "user"})
@@ -357,8 +316,8 @@ def test_a_broken_global_leaves_no_half_values() -> None:
         r.resolve()["a"]
 
 
-def test_a_typing_mistake_in_any_layer_is_told() -> None:
-    """Nobody would ever notice a value of a name that nobody uses."""
+def test_a_typing_error_in_any_layer_is_an_error() -> None:
+    """The message suggests the most similar name."""
     for layers in (
         {"user": {"aa": 1}},
         {"hub": {"aa": 1}},
@@ -369,7 +328,7 @@ def test_a_typing_mistake_in_any_layer_is_told() -> None:
             resolver().resolve(**layers)  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------------ bounds and joins
+# ---------------------------------------------------------------------------------------------- constraints, merges
 
 
 @pytest.mark.parametrize(
@@ -385,41 +344,41 @@ def test_a_typing_mistake_in_any_layer_is_told() -> None:
     ],
 )
 def test_a_bound_holds_for_numbers_and_quantities(value: Any, constraint: Any, expected: Any) -> None:
-    """Also where the units differ."""
+    """Also if the units differ."""
     assert resolver().resolve(user={"a": value}, enforced={"a": constraint})["a"] == expected
 
 
 @pytest.mark.parametrize("value", ["much", True, None, ["8Gi"], {"x": 1}, float("nan")])
-def test_what_cannot_be_compared_with_a_bound_is_refused(value: Any) -> None:
-    """A bound that silently did not hold would be worse than none."""
+def test_a_value_that_cannot_be_compared_with_a_bound_is_refused(value: Any) -> None:
+    """Otherwise the bound would not apply, and administrators would not notice."""
     with pytest.raises(ParamError, match="cannot be compared"):
         resolver().resolve(user={"a": value}, enforced={"a": {"$maximum": "8Gi"}})["a"]
 
 
 @pytest.mark.parametrize("constraint", [{"$maximum": "much"}, {"$minimum": True}, {"$allowed": 5}])
-def test_a_bound_that_is_none_is_refused(constraint: Any) -> None:
-    """The value counts for nothing, and the message names the bound."""
+def test_an_invalid_bound_is_refused(constraint: Any) -> None:
+    """The message names the bound."""
     with pytest.raises(ParamError, match=r"\$"):
         resolver().resolve(enforced={"a": constraint})["a"]
 
 
 def test_a_bounded_value_is_checked_again() -> None:
-    """A bound between two whole numbers does not make a fraction of an integer."""
+    """A bound that is not a whole number is an error for an integer."""
     params = {"n": Param("n", schema={"type": "integer"}, default=5)}
     with pytest.raises(ParamError, match="constrained value does not fit"):
         resolver(params=params).resolve(enforced={"n": {"$maximum": 2.5}})["n"]
 
 
 def test_true_is_not_one() -> None:
-    """In JSON they are different values, so a list keeps both, and neither is allowed for the other."""
+    """They are different values in JSON: a list keeps both, and `$allowed` distinguishes them."""
     params = {"v": Param("v", merge="append", default=[True, 0])}
     assert resolver(params=params).resolve(user={"v": [1, False]})["v"] == (1, False, True, 0)
     with pytest.raises(ParamError, match="not allowed"):
         resolver().resolve(user={"a": True}, enforced={"a": {"$allowed": [1]}})["a"]
 
 
-def test_mappings_of_different_shape_are_not_joined() -> None:
-    """At any depth, with the place and both sources; null hides a mapping."""
+def test_mappings_and_other_values_are_not_merged() -> None:
+    """At any depth; the message names the key and both places. `null` overrides a mapping."""
     params = {"e": Param("e", merge="merge")}
     collections = {"global": col("global", e={"x": {"y": 5}, "z": {}})}
     with pytest.raises(ParamError) as error:
@@ -429,7 +388,7 @@ def test_mappings_of_different_shape_are_not_joined() -> None:
     assert resolver(collections, params).resolve(user={"e": {"z": None}})["e"]["z"] is None
 
 
-def test_joining_changes_none_of_its_parts() -> None:
+def test_merging_does_not_change_the_merged_values() -> None:
     """The values of a snapshot are the same for all servers."""
     params = {"e": Param("e", merge="merge")}
     r = resolver({"global": col("global", e={"x": {"a": 1}})}, params)
@@ -450,11 +409,11 @@ LAYER = st.fixed_dictionaries({}, optional=KINDS)
 
 
 class MixedError(Exception):
-    """The oracle's word for maps that cannot be joined."""
+    """The oracle's error for mappings that cannot be merged."""
 
 
 def oracle(name: str, found: list[Any], enforced: bool) -> Any:
-    """Say what the values of one param amount to, strongest first. Written without a look at the resolver."""
+    """Return the expected value of one param, strongest first. Written independently of the resolver."""
     if not found:
         return MISSING
     if name == "first" or enforced:
@@ -469,7 +428,7 @@ def oracle(name: str, found: list[Any], enforced: bool) -> Any:
 
 
 def oracle_merge(found: list[Any]) -> Any:
-    """Join key by key: all values of a key that are maps are joined in turn."""
+    """Merge key by key: the mappings of a key are merged in turn."""
     joined = {}
     for key in dict.fromkeys(k for value in found for k in value):
         inner = [value[key] for value in found if key in value]
@@ -486,7 +445,7 @@ def test_random_profiles_nesting_layers_and_merges_agree_with_a_small_oracle(dat
     """All layers, both orders, nested collections with diamonds, every kind of merge, defaults."""
     names = ["global", *data.draw(st.lists(st.sampled_from(["c0", "c1", "c2", "c3"]), unique=True))]
     sets = {n: data.draw(LAYER) for n in names}
-    # Only later ones are taken on, so there is no cycle; diamonds are frequent.
+    # A collection inherits only later ones, so there is no cycle; several paths to one collection are frequent.
     nested = {
         n: data.draw(st.lists(st.sampled_from(names[i + 1 :]), max_size=3, unique=True)) if names[i + 1 :] else []
         for i, n in enumerate(names)

@@ -1,4 +1,4 @@
-"""References in texts: a closed grammar, inserted once."""
+"""References in texts."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ LOOKUP = {"username": "ada", "gpu/count": 2, "list": (1, "x"), "null": None, "to
     ],
 )
 def test_only_names_between_double_braces_are_replaced(text: str, expected: Any) -> None:
-    """Whatever is no plain name stays as it is; a text that is one reference keeps the value's type."""
+    """Other text is not changed; a text of one reference gets the type of the value."""
     if text.startswith("{{range"):
         text, expected = "{{range .items}}{{.name}}", "{{range .items}}{{.name}}"
     assert render_value(text, LOOKUP) == expected
 
 
-def test_missing_names_say_where_they_stand() -> None:
-    """File, field, line and the nearest name."""
+def test_an_unknown_name_is_an_error_with_its_place() -> None:
+    """With file, line and the most similar name."""
     with pytest.raises(ParamError) as error:
         render_value("a\nb {{ usernam }}", LOOKUP, origin=Origin("x.yaml", 3), field="files")
     text = str(error.value)
@@ -67,21 +67,21 @@ def test_containers_are_rendered_and_keys_are_not() -> None:
 
 
 @given(st.text(max_size=40))
-def test_inserted_text_is_never_looked_at_again(typed: str) -> None:
-    """What a user typed is inserted as it is, whatever it looks like."""
+def test_inserted_text_is_not_expanded_again(typed: str) -> None:
+    """The text of a user is inserted without changes."""
     assert render_value("[{{ typed }}]", {"typed": typed, "username": "ada"}) == f"[{typed}]"
     assert render_value("[{{ typed }}]", {"typed": "{{ username }}", "username": "ada"}) == "[{{ username }}]"
 
 
 @given(st.text("{} usernamex.|$%'", max_size=40))
-def test_rendering_never_fails_but_for_missing_names(text: str) -> None:
-    """Any text either renders or names what is missing."""
+def test_rendering_fails_only_for_unknown_names(text: str) -> None:
+    """Every text is rendered, or the error names the unknown name."""
     failure = rendering_failure(text)
     assert failure is None or "there is no param or fact" in failure
 
 
 def rendering_failure(text: str) -> str | None:
-    """What rendering complains of, or None."""
+    """Return the error of rendering, or None."""
     try:
         render_value(text, LOOKUP)
     except ParamError as e:

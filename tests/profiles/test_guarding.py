@@ -17,7 +17,7 @@ from profile_spawner.profiles.guarding import guard, is_guarded, unguard
 from profile_spawner.profiles.registry import profile_registry
 from profile_spawner.profiles.resources import ConfigMap, InitContainer, Manifest
 from profile_spawner.profiles.selection import Rejection, Selection
-from profile_spawner.profiles.snapshot import make_snapshot
+from tests.snapshots import snapshot_of
 
 texts = st.text(st.sampled_from("{}$ aM/\u2063"), max_size=12)
 
@@ -86,7 +86,7 @@ REFERENCES = ("{{ username }}", "{{ area/typed }}", "{{ namespace }}", "{{{{ use
 @pytest.mark.parametrize("server", ["", "{{ servername }}"])
 async def test_hooks_may_quote_the_user(title: str, typed: str, user: str, server: str) -> None:
     """No reference in a user's text is replaced, and none of the author's is left."""
-    snapshot = await make_snapshot([profile_registry.collector], generation=1)
+    snapshot = await snapshot_of(profile_registry.collector)
     assert not snapshot.problems
     request = {"profile": "quoting", "title": title, "area/typed": typed}
     who = UserInfo(user)

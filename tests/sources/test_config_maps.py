@@ -44,15 +44,6 @@ def config_map(name: str, data: dict[str, str], *, labelled: bool = True) -> dic
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def proxy(control_plane: ControlPlane) -> AsyncIterator[FaultProxy]:
-    """A proxy in front of the control plane."""
-    started = FaultProxy(control_plane.url, control_plane.ca_path)
-    await started.start()
-    yield started
-    await started.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
 async def make(
     control_plane: ControlPlane, namespace: str, proxy: FaultProxy
 ) -> AsyncIterator[Callable[..., ProfileService]]:

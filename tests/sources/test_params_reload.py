@@ -190,7 +190,7 @@ async def test_a_mended_param_leaves_no_problem_standing(
         put(documents, "params.yaml", PARAMS.format(threads=4, version=1))
         assert (await service.reload("watched", full=False)).successful
         assert not service.snapshot.entries["lab"].offer.unavailable
-        assert service.status()["sources"] == {"good": 2, "stale": 0, "broken": 0}
+        assert service._reconciler.counts() == {"good": 2, "stale": 0, "broken": 0}
 
 
 async def test_a_version_that_comes_before_its_param_is_served_when_the_param_is_there(

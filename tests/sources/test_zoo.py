@@ -219,3 +219,42 @@ async def test_an_empty_file_is_a_module_without_profiles(service: ProfileServic
     report = await service.reload()
     assert report.successful
     assert list(service.snapshot.entries) == ["good"]
+
+
+LARGE = "profiles:\n- {slug: large, display_name: L, image: i}\nparams:\n" + "".join(
+    f"  p{n}/x: {{default: [1, 2, 3, 4, 5, 6, 7, 8]}}\n" for n in range(15_000)
+)
+
+
+async def test_a_document_that_takes_too_long(
+    folder: Path, tmp_path: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """It is refused before the hub reads it, and the others are served."""
+    documents = tmp_path / "documents"
+    put(documents, "large.yaml", LARGE)
+    put(documents, "small.yaml", "[{slug: small, display_name: S, image: i}]")
+    put(folder, "a.py", module("a"))
+    service = make_service(profile_documents=(documents,), trial_timeout=1.5)
+    assert list((await service.ready()).entries) == ["a", "small"]
+    (problem,) = service.problems
+    assert problem.origin is not None
+    assert problem.origin.source == str(documents / "large.yaml")
+    assert "does not come to an end" in str(problem)
+
+
+RULE = """
+    @classmethod
+    def is_available_to(cls, user):
+        raise SystemExit
+"""
+
+
+async def test_access_rules_are_asked_although_groups_are_named(
+    folder: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """A rule that would end the hub is found, whoever may use the profile."""
+    text = module("x").replace("    image", '    allowed_groups = ["gpu"]\n    image')
+    put(folder, "x.py", text.replace("\nprofile_registry", RULE + "\nprofile_registry"))
+    service = make_service()
+    assert not (await service.ready()).entries
+    assert ["access rule raises SystemExit" in str(p) for p in service.problems] == [True]

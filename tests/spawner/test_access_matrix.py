@@ -14,7 +14,7 @@ from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.plain_entries import RawProfile
 from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.selection import Rejection
-from profile_spawner.profiles.snapshot import make_snapshot
+from tests.snapshots import snapshot_of
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 
@@ -70,7 +70,7 @@ async def test_every_combination_follows_the_sets() -> None:
     collector = Collector("test")
     for definition in profile_list():
         collector.add(RawProfile(definition["slug"], definition))
-    snapshot = await make_snapshot([collector], generation=1)
+    snapshot = await snapshot_of(collector)
     for size in range(len(GROUPS) + 1):
         for groups in map(frozenset, itertools.combinations(GROUPS, size)):
             user = UserInfo("u", groups)

@@ -15,7 +15,7 @@ from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.resources import ConfigMap
 from profile_spawner.profiles.selection import Rejection
-from profile_spawner.profiles.snapshot import make_snapshot
+from tests.snapshots import snapshot_of
 
 
 class Plain(BaseAppProfile):
@@ -44,7 +44,7 @@ async def test_a_profile_that_the_hub_may_not_make_is_unavailable_until_it_may(
     collector = Collector("test")
     collector.add(Plain)
     collector.add(WithFiles)
-    snapshot = await make_snapshot([collector], generation=1)
+    snapshot = await snapshot_of(collector)
     user = f"hub-{namespace}"
     await control_plane.grant(namespace, user, required_rules([]))
     kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", user, namespace=namespace)
