@@ -23,8 +23,8 @@ from .param_options import value_of_choice
 from .profile import Profile
 from .profile_params import (
     param_options,
-    refuse_judged,
     refuse_sensitive,
+    refuse_untrusted,
     within_constraint,
 )
 from .selection import Offer, Problem, Rejection, Selection, default_selection, form_field, select
@@ -111,8 +111,8 @@ class Snapshot:
             return ()
         if self._hooks:
             return None
-        groups = frozenset(g for g in (g.casefold() for g in user.groups) if g in self._groups)
-        name = user.name.casefold()
+        groups = frozenset(g for g in (g.lower() for g in user.groups) if g in self._groups)
+        name = user.name.lower()
         return (groups, name if name in self._users else "")
 
     def visible_to(self, user: UserInfo) -> tuple[Entry, ...]:
@@ -228,7 +228,7 @@ class Snapshot:
                     spawn[option.param] = value_of_choice(param, selection.values[option.name])
         facts = {**(layers.pop("facts", None) or specimen_facts(profile.slug)), "profile": profile.slug}
         resolved = self.resolver.resolve(profile=profile.slug, spawn=spawn, facts=facts, **layers)
-        refuse_judged(profile, self.resolver, resolved)
+        refuse_untrusted(profile, self.resolver, resolved)
         if spawn:
             refuse_sensitive(profile, self.resolver, resolved)
         return resolved

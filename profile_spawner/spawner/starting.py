@@ -16,6 +16,7 @@ from jupyterhub.utils import maybe_future
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.kube.identity import ServerIdentity
+from profile_spawner.policy.judge import check_objects
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.resources import KubeObject, Lifetime
@@ -129,7 +130,7 @@ class ServerStart:
 
     def _check_objects(self) -> None:
         policy = self._spawner.profiles.policy
-        policy.check_objects(self.identity.profile, self.objects, self.identity.namespace)
+        check_objects(policy, self.identity.profile, self.objects, self.identity.namespace)
 
     async def begin_writing(self) -> None:
         """Check and record all objects before the first one is created, which the pod may not be.
