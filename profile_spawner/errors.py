@@ -7,7 +7,7 @@ the log, the spawn page, the command line and SARIF reports can each format it.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "ProfileSpawnerError",
     "SourceError",
     "did_you_mean",
+    "raised_at",
     "shorten",
 ]
 
@@ -74,6 +75,14 @@ def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str
 
     near = difflib.get_close_matches(str(word), list(known), 1, cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def raised_at(error: BaseException, is_own: Callable[[str], bool]) -> Origin | None:
+    """Return the innermost line in a file that `is_own` at which `error` was raised; `None` without one."""
+    import traceback
+
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    return next((Origin(frame.filename, frame.lineno or 0) for frame in frames if is_own(frame.filename)), None)
 
 
 class ProfileSpawnerError(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +14,7 @@ from .loading import LoadedProfiles, find_entry, loaded
 from .output import Format, OutputOption, cell, make_table, place, plain, print_data, report_problems, tell_per_user
 
 if TYPE_CHECKING:
+    from profile_spawner.params.evaluator import Explanation
     from profile_spawner.profiles.base import BaseAppProfile
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.options import Option
@@ -111,23 +112,24 @@ def show(
     entry_points: args.EntryPoints = False,
 ) -> None:
     """Show every effective value of a profile, and the file and line that it comes from."""
-    from profile_spawner.profiles.class_profile import ClassProfile
-
     sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
     with loaded(sources, user=UserOptions.of(user, groups)) as found:
         entry = find_entry(found.snapshot, slug)
-        rows: list[tuple[str, Any, Any]] = []
-        if not isinstance(entry.profile, ClassProfile):
-            rows = list(_entry_rows(entry, found.places.of(entry)))
-        elif not entry.offer.unavailable:
-            rows = found.run(_class_rows(found, entry, entry.profile.cls))
         data = {
             **_summary(found, entry),
-            "values": [{"field": f, "value": plain(v), "origin": place(o)} for f, v, o in rows],
+            "values": [{"field": f, "value": plain(v), "origin": place(o)} for f, v, o in _rows(found, entry)],
         }
     shown = [[row["field"], cell(row["value"]), row["origin"]] for row in data["values"]]
     title = f"{entry.offer.display_name} ({entry.slug}), for {entry.offer.access.describe()}"
     print_data(data, output, make_table(["field", "value", "comes from"], shown, title=title))
+
+
+def _rows(found: LoadedProfiles, entry: Entry) -> Iterable[tuple[str, Any, Any]]:
+    from profile_spawner.profiles.class_profile import ClassProfile
+
+    if not isinstance(entry.profile, ClassProfile):
+        return _entry_rows(entry, found.places.of(entry))
+    return [] if entry.offer.unavailable else found.run(_class_rows(found, entry, entry.profile.cls))
 
 
 def _entry_rows(entry: Entry, where: Where) -> Iterator[tuple[str, Any, Any]]:
@@ -204,9 +206,9 @@ def _unescaped(value: Any) -> Any:
     return value.replace("{{", "{").replace("}}", "}") if isinstance(value, str) else value
 
 
-def _why(resolution: Any) -> str:
-    who = resolution.layer if resolution.source == resolution.layer else f"{resolution.layer} {resolution.source}"
-    return f"{who} ({place(resolution.origin or 'configuration')})"
+def _why(found: Explanation) -> str:
+    who = found.layer if found.source == found.layer else f"{found.layer} {found.source}"
+    return f"{who} ({place(found.origin or 'configuration')})"
 
 
 def _option(option: Option) -> str:

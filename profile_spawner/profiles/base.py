@@ -6,9 +6,9 @@ results and must not be overridden.
 
 from __future__ import annotations
 
+import ast
 import inspect
-import re
-import traceback
+import textwrap
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from profile_spawner.errors import (
     ProfileDefinitionError,
     ProfileSpawnerError,
     did_you_mean,
+    raised_at,
     shorten,
 )
 from profile_spawner.params.definition import ParamRef, SecretRef
@@ -55,9 +56,9 @@ __all__ = [
     "PlainProfile",
     "ProfileBuild",
     "access_of",
+    "attribute_lines",
     "check_profile_class",
     "line_of",
-    "line_pattern",
     "make_profile",
     "options_of",
     "origin_of",
@@ -548,10 +549,17 @@ def origin_of(cls: Any) -> Origin:
         return Origin(getattr(cls, "__module__", "unknown") or "unknown")
 
 
-def line_pattern(name: str) -> str:
-    """Return a pattern for the line that begins attribute or hook `name`, also in `a, b = 1, 2`."""
-    word = re.escape(name)
-    return rf"\s+(?:(?:async\s+)?(?:def\s+)?{word}\b\s*[:=(]|(?:\w+,\s*)*{word}(?:,\s*\w+)*\s*=)"
+def attribute_lines(definition: ast.ClassDef) -> dict[str, int]:
+    """Return the line of each attribute and method that the body of a class defines."""
+    lines: dict[str, int] = {}
+    for statement in definition.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines[statement.name] = statement.lineno
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            names = (node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
+            lines.update({node.id: statement.lineno for node in names})
+    return lines
 
 
 def line_of(cls: type, name: str) -> Origin:
@@ -566,23 +574,18 @@ def line_of(cls: type, name: str) -> Origin:
         try:
             lines, start = inspect.getsourcelines(owner)
             source = inspect.getsourcefile(owner) or "unknown"
-        except (OSError, TypeError):
+            (definition,) = ast.parse(textwrap.dedent("".join(lines))).body
+        except (OSError, TypeError, SyntaxError, ValueError):
             break
-        pattern = re.compile(line_pattern(name))
-        for offset, line in enumerate(lines):
-            if pattern.match(line):
-                return Origin(source, start + offset)
-        return Origin(source, start)
+        found = attribute_lines(definition) if isinstance(definition, ast.ClassDef) else {}
+        return Origin(source, start + found.get(name, 1) - 1)
     return origin_of(cls)
 
 
 def _failing_line(error: BaseException, cls: type) -> Origin:
     """Return the innermost line of the author's own code at which `error` was raised."""
     own = {origin_of(c).source for c in cls.__mro__ if c not in BaseAppProfile.__mro__}
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename in own:
-            return Origin(frame.filename, frame.lineno or 0)
-    return origin_of(cls)
+    return raised_at(error, own.__contains__) or origin_of(cls)
 
 
 def access_of(cls: type[BaseAppProfile]) -> Access:

@@ -16,8 +16,8 @@ from profile_spawner.policy.data_policy import DataPolicy
 from profile_spawner.profiles.registry import Collector
 
 from .data_profiles import DocumentReader
-from .documents import EVERY_CHANGE, SUFFIXES, finder_of
-from .source_items import Load, LoadedItem, LoadSession, Source, SourceItem
+from .documents import SUFFIXES, finder_of
+from .source_items import EVERY_CHANGE, Load, LoadedItem, LoadSession, Source, SourceItem
 
 if TYPE_CHECKING:
     from profile_spawner.kube.watching import ConfigMapWatch
@@ -126,11 +126,6 @@ class ConfigMapDocuments(Source):
                 expected=f"a key that ends in {', '.join(SUFFIXES)}",
             )
         return SourceItem(key, self.kind, self.name, place, digest, documents, problem, name)
-
-    def needs_of(self, item: SourceItem) -> frozenset[str]:
-        """Return that it may be based on any other document."""
-        del item
-        return EVERY_CHANGE
 
     def loader(self, items: Sequence[SourceItem], session: LoadSession) -> Load:
         """Return the function that reads the documents of one ConfigMap."""

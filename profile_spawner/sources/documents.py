@@ -13,20 +13,18 @@ from traitlets import HasTraits, List, Unicode
 
 from profile_spawner.errors import Origin, SourceError
 from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.yaml_text import MAX_BYTES
 
 from .data_profiles import DocumentReader
 from .files import Fingerprint, UnsettledError, fingerprint, is_temporary, read_file, read_files
-from .source_items import Load, LoadedItem, LoadSession, Source, SourceItem
+from .source_items import EVERY_CHANGE, Load, LoadedItem, LoadSession, Source, SourceItem
 
-__all__ = ["EVERY_CHANGE", "SUFFIXES", "Documents", "finder_of"]
+__all__ = ["SUFFIXES", "Documents", "finder_of"]
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """How the names of documents end."""
-
-EVERY_CHANGE = frozenset({"*"})
-"""The need of a document that is based on others: it is read again with every change of its source."""
 
 
 class DocumentSettings(HasTraits):
@@ -129,11 +127,6 @@ class Documents(Source):
         payload = _Document(read.contents[path], {**read.states, **used.states})
         return SourceItem(key, self.kind, self.name, path, digest, payload, None, path.rpartition("/")[2])
 
-    def needs_of(self, item: SourceItem) -> frozenset[str]:
-        """Return that it may be based on any other document."""
-        del item
-        return EVERY_CHANGE
-
     def loader(self, items: Sequence[SourceItem], session: LoadSession) -> Load:
         """Return the function that reads one document."""
         del items
@@ -165,11 +158,11 @@ class Documents(Source):
         return asset
 
 
-def finder_of(session: LoadSession) -> Callable[[str], Any]:
+def finder_of(session: LoadSession) -> Callable[[str], type[BaseAppProfile] | None]:
     """Return the function that finds a class of another document by its slug."""
 
-    def find(slug: str) -> Any:
-        found = session.find(slug, lambda found: isinstance(found, ClassProfile) and hasattr(found.cls, "_parts"))
-        return found.cls if found is not None else None
+    def find(slug: str) -> type[BaseAppProfile] | None:
+        found = session.find(slug, lambda one: isinstance(one, ClassProfile) and hasattr(one.cls, "_parts"))
+        return found.cls if isinstance(found, ClassProfile) else None
 
     return find

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from profile_spawner.errors import Origin
+from profile_spawner.profiles.base import attribute_lines
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.registry import Collector, collecting
 
@@ -102,8 +103,10 @@ class FolderLoad:
         """Import a module of the folder, and note the lines of its profiles. It raises whatever the module raises."""
         importlib.import_module(f"{self.package}.{name}")
         for profile in self.collectors[name].profiles.values():
-            cls: Any = profile.cls if isinstance(profile, ClassProfile) else None
-            found = self._classes.get((cls.__module__, cls.__name__)) if cls is not None else None
+            if not isinstance(profile, ClassProfile):
+                continue
+            cls: Any = profile.cls
+            found = self._classes.get((cls.__module__, cls.__name__))
             if found is not None and "__profile_origin__" not in vars(cls):
                 line, lines = found
                 cls.__profile_origin__ = Origin(sys.modules[cls.__module__].__file__ or "", line)
@@ -120,7 +123,7 @@ class FolderLoad:
         changed = False
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
-                self._classes[module, node.name] = (node.lineno, {n: s.lineno for s in node.body for n in _names(s)})
+                self._classes[module, node.name] = (node.lineno, attribute_lines(node))
             for field in ("body", "orelse", "finalbody"):
                 statements = getattr(node, field, None)
                 if isinstance(statements, list):
@@ -175,15 +178,6 @@ class FolderLoad:
 def _like(old: ast.AST, new: _Node) -> _Node:
     """Return `new` with the line of `old`."""
     return ast.copy_location(new, old)
-
-
-def _names(statement: ast.stmt) -> Iterator[str]:
-    """Yield the names that a statement of a class defines."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-        yield statement.name
-    elif isinstance(statement, ast.Assign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
 
 
 def _line_of(lines: Mapping[str, int], name: str) -> int:

@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 from traitlets import HasTraits
 
 from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.profiles.profile import Profile
 from profile_spawner.profiles.registry import Collector
 
-__all__ = ["LoadSession", "LoadedItem", "Source", "SourceItem"]
+__all__ = ["EVERY_CHANGE", "LoadSession", "LoadedItem", "Source", "SourceItem"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class LoadedItem:
     signature: Any = None
 
 
+EVERY_CHANGE = frozenset({"*"})
+"""The `needs` of a document that is based on another one: it is loaded again with every change of its source."""
 Load = Callable[[SourceItem], LoadedItem]
 
 
@@ -110,7 +113,7 @@ class LoadSession:
             self.loaded[key] = load(item)
         return self.loaded.get(key)
 
-    def find(self, slug: str, wanted: Callable[[Any], bool]) -> Any:
+    def find(self, slug: str, wanted: Callable[[Profile], bool]) -> Profile | None:
         """Return the registered profile `slug` that is `wanted`, and load waiting data for it; `None` without one."""
         for key in [*self.loaded, self._slugs.get(slug, ""), *self._data]:
             loaded = self.load(key)
@@ -165,7 +168,7 @@ class Source(abc.ABC):
     def needs_of(self, item: SourceItem) -> frozenset[str]:
         """Return the `needs` of an item that was refused without being loaded."""
         del item
-        return frozenset()
+        return frozenset() if self.runs_code else EVERY_CHANGE
 
     def watched(self) -> Sequence[str]:
         """Return the paths to watch. They may change after a load. Called from any thread."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import traceback
 from pathlib import Path
 
-from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
+from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, raised_at
 
 __all__ = ["describe"]
 
@@ -44,15 +43,12 @@ def describe(error: BaseException, path: Path) -> ProfileSpawnerError:
 
 def _failing_line(error: BaseException, path: Path) -> Origin:
     """Return the innermost line of the own files of a module or package."""
-    own = str(path)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename == own or frame.filename.startswith(own + "/"):
-            return Origin(frame.filename, frame.lineno or 0)
-    folder = str(path.parent) + "/"
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename.startswith(folder):
-            return Origin(frame.filename, frame.lineno or 0)
-    return Origin(own)
+    own, folder = str(path), f"{path.parent}/"
+    return (
+        raised_at(error, lambda name: name == own or name.startswith(f"{own}/"))
+        or raised_at(error, lambda name: name.startswith(folder))
+        or Origin(own)
+    )
 
 
 def _forget_frames(error: ProfileSpawnerError) -> ProfileSpawnerError:

@@ -515,6 +515,9 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             return
         grace = 0 if now else self.delete_grace_period
         uid = pod["metadata"]["uid"] if pod is not None else None
+        if self._current_start is not None and self._current_start.failure is not None:
+            # KubeSpawner stops the server after a failed start. A later start may have created another pod since.
+            uid = self._current_start.pod_uid
         await self.cluster.delete_pod(identity, self.namespace, grace, uid=uid)
         if uid is not None:
             await self._wait_until_gone(uid, quiet=0.5 if now else _QUIET_SECONDS)

@@ -99,6 +99,12 @@ class ServerStart:
         self._created: Mapping[str, Any] | None = None
         self._recorded = False
 
+    @property
+    def pod_uid(self) -> str:
+        """The UID of the pod that this start has created."""
+        assert self._created is not None
+        return str(self._created["metadata"]["uid"])
+
     # ---------------------------------------------------------------------------------------------- creating
 
     @property
@@ -171,19 +177,18 @@ class ServerStart:
         self._created = created
         spawner.pod_reflector.show(created)
 
-    async def create_owned(self, item: KubeObject) -> None:
-        """Create an object of the hub's own that the pod of this start owns.
+    async def create_owned(self, objects: Sequence[KubeObject]) -> None:
+        """Create the owned ones of these objects. The pod of this start owns them.
 
         Raises:
-            tornado.web.HTTPError: If the cluster refuses it.
+            tornado.web.HTTPError: If the cluster refuses one.
         """
-        assert self._created is not None
-        uid = self._created["metadata"]["uid"]
         try:
-            await self._spawner.cluster.attach(self.identity, [item], self.identity.pod_name, uid)
+            await self._spawner.cluster.attach(self.identity, objects, self.identity.pod_name, self.pod_uid)
         except ProfileSpawnerError as e:
+            self.failure = self._spawner.answer_to(e)
             # Not chained: the API server's error may contain the manifest.
-            raise self._spawner.answer_to(e) from None
+            raise self.failure from None
 
     async def finish(self, pod: Any, configured: Callable[[Any, Any], Any] | None) -> None:
         """Create the objects that the pod owns, call the administrator's hook, and wait until the server answers.
@@ -198,26 +203,18 @@ class ServerStart:
         Raises:
             tornado.web.HTTPError: If an object cannot be created, or the server does not start.
         """
-        uid = pod["metadata"]["uid"]
         try:
-            await self._create_all_owned(uid)
+            await self.create_owned(self.objects)
             if configured is not None:
                 await maybe_future(configured(self._spawner, pod))
-            await self._wait_until_answering(uid)
+            await self._wait_until_answering()
         except Exception as e:
             self.failure = e
             raise
 
-    async def _create_all_owned(self, uid: str) -> None:
-        if any(item.lifetime is Lifetime.owned for item in self.objects):
-            try:
-                await self._spawner.cluster.attach(self.identity, self.objects, self.identity.pod_name, uid)
-            except ProfileSpawnerError as e:
-                raise self._spawner.answer_to(e) from e
-
     # ---------------------------------------------------------------------------------------------- waiting
 
-    async def _wait_until_answering(self, uid: str) -> None:
+    async def _wait_until_answering(self) -> None:
         """Wait for the pod to run and for its server to answer, so that the user gets in without a further pause.
 
         Raises:
@@ -233,7 +230,7 @@ class ServerStart:
         while loop.time() < deadline:
             reflector: PodWatch = spawner.pod_reflector
             pod = reflector.pods.get(spawner.pod_key)
-            if pod is not None and pod["metadata"]["uid"] == uid:
+            if pod is not None and pod["metadata"]["uid"] == self.pod_uid:
                 # Events of an earlier pod may still arrive and remove the pod that was only shown.
                 seen = seen or pod is not self._created
                 if _ended(pod):

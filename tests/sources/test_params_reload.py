@@ -15,7 +15,7 @@ from tests.control_plane import ControlPlane
 from tests.sources.test_reloader import until
 
 from .conftest import put
-from .test_config_maps import config_map, make, path, proxy  # noqa: F401 - fixtures
+from .test_config_maps import config_map, make, path  # noqa: F401 - fixtures
 
 PARAMS = """
 params:
