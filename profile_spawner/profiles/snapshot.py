@@ -5,11 +5,12 @@ A page or a spawn uses one snapshot from beginning to end.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
+
+from cachetools import LRUCache
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.params.evaluator import Resolved
@@ -93,7 +94,7 @@ class Snapshot:
         self._groups = frozenset().union(*(e.offer.access.groups or () for e in self.entries.values()))
         self._users = frozenset().union(*(e.offer.access.users or () for e in self.entries.values()))
         self._hooks = any(e.offer.access.hook for e in self.entries.values())
-        self._visible: OrderedDict[Any, tuple[Entry, ...]] = OrderedDict()
+        self._visible: LRUCache[Any, tuple[Entry, ...]] = LRUCache(256)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -118,16 +119,11 @@ class Snapshot:
     def visible_to(self, user: UserInfo) -> tuple[Entry, ...]:
         """Return the profiles that `user` may use, in order."""
         key = self.audience(user)
-        if key is not None and key in self._visible:
-            return self._visible[key]
-        if self._all_open:
-            visible = self._visible[()] = tuple(self.entries.values())
-            return visible
-        visible = tuple(e for e in self.entries.values() if e.offer.access.allows(user))
-        if key is not None:
-            self._visible[key] = visible
-            while len(self._visible) > 256:
-                self._visible.popitem(last=False)
+        visible = self._visible.get(key) if key is not None else None
+        if visible is None:
+            visible = tuple(e for e in self.entries.values() if self._all_open or e.offer.access.allows(user))
+            if key is not None:
+                self._visible[key] = visible
         return visible
 
     def default_for(self, user: UserInfo) -> str | None:
