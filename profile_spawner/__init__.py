@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Volume,
         VolumeMount,
     )
+    from .profiles.template import Template
 
 __all__ = [
     "BaseAppProfile",
@@ -52,6 +53,7 @@ __all__ = [
     "RoleBinding",
     "SecretMount",
     "Subject",
+    "Template",
     "UserInfo",
     "Volume",
     "VolumeMount",
@@ -70,6 +72,7 @@ _HOME = {
     "ProfileBuild": "profiles.base",
     "ProfileDefinitionError": "errors",
     "ProfileSpawnerError": "errors",
+    "Template": "profiles.template",
     "UserInfo": "profiles.access",
     "load_config_map": "apps.assets",
     "load_manifests": "apps.assets",

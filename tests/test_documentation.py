@@ -221,4 +221,4 @@ def test_few_files_change(pattern: str, most: int) -> None:
 
 def test_the_registry_is_untouched():
     """The snippets register nothing in the configuration."""
-    assert "data-science" not in profile_registry.all()
+    assert "data-science" not in profile_registry.collector.profiles

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from profile_spawner.profiles.resources import ConfigMap, Manifest
+from profile_spawner.profiles.template import Template, as_templates
 from profile_spawner.profiles.yaml_text import MAX_BYTES, parse_yaml
 
 __all__ = ["load_config_map", "load_manifests"]
@@ -28,14 +29,12 @@ def load_config_map(
         OSError: If the file cannot be read. The module then fails to load, with the path in the message.
         UnicodeDecodeError: If it is not UTF-8 text.
     """
-    path = Path(path)
+    path, kind = Path(path), Template if render else str
     if path.is_dir():
-        files = {file.name: file.read_text(encoding="utf-8") for file in sorted(path.iterdir()) if file.is_file()}
-        return ConfigMap(name=name, data=files, mount_path=mount_path, default_mode=default_mode, render=render)
-    content = path.read_text(encoding="utf-8")
-    return ConfigMap(
-        name=name, key=path.name, content=content, mount_path=mount_path, default_mode=default_mode, render=render
-    )
+        files = {file.name: kind(file.read_text(encoding="utf-8")) for file in sorted(path.iterdir()) if file.is_file()}
+        return ConfigMap(name=name, data=files, mount_path=mount_path, default_mode=default_mode)
+    content = kind(path.read_text(encoding="utf-8"))
+    return ConfigMap(name=name, key=path.name, content=content, mount_path=mount_path, default_mode=default_mode)
 
 
 def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Manifest:
@@ -56,4 +55,4 @@ def load_manifests(path: str | Path, *, name: str, persist: bool = False) -> Man
     path = Path(path)
     with path.open("rb") as file:
         text = file.read(MAX_BYTES + 1)
-    return Manifest(name=name, content=tuple(parse_yaml(text, str(path))), persist=persist)
+    return Manifest(name=name, content=tuple(as_templates(parse_yaml(text, str(path)))), persist=persist)

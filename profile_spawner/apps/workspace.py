@@ -54,7 +54,7 @@ class BaseWorkspaceProfile(BaseAppProfile):
         """Return the variables for the start-up files, updated with `pod_env_vars`."""
         return {
             "PROFILE_NAME": self.display_name,
-            "PROFILE_USER": "{{ username }}",
+            "PROFILE_USER": self.user.name,
             "PROFILE_GPUS": str(self.extra_resource_limits.get(GPU, "0")),
             "SHELL": "/bin/bash",
             **self.pod_env_vars,

@@ -20,7 +20,7 @@ from .loading import find_entry, loaded
 from .output import Format, as_yaml, plain, report_problems
 
 if TYPE_CHECKING:
-    from profile_spawner.profiles.base import BaseAppProfile
+    from profile_spawner.profiles.profile import Profile
     from profile_spawner.profiles.snapshot import Snapshot
 
 __all__ = ["dump"]
@@ -194,33 +194,20 @@ class Changes:
 
         entries = []
         for slug, entry in snapshot.entries.items():
-            changed = entry
-            if slug in slugs and entry.profile is not None:
-                cls = self._changed(entry.profile)
-                changed = await make_entry(cls, entry.source, snapshot.resolver)
-            elif slug in slugs and (slug in self._fields or slug in self._selectors):
-                raise ProfileDefinitionError("an entry of a profile_list cannot be changed here", profile=slug)
-            elif slug in slugs and "allowed_groups" in self._all:
-                raw = {**(entry.raw or {}), "allowed_groups": self._all["allowed_groups"]}
-                changed = replace(entry, raw=raw)
-            entries.append(changed)
+            if slug in slugs:
+                changed = entry.profile.changed(self._attributes(entry.profile))
+                entry = await make_entry(changed, entry.source, snapshot.resolver)
+            entries.append(entry)
         return Snapshot(entries, generation=snapshot.generation, resolver=snapshot.resolver, problems=snapshot.problems)
 
-    def _changed(self, cls: type[BaseAppProfile]) -> type[BaseAppProfile]:
-        from profile_spawner.profiles.base import check_profile_class, origin_of
-
+    def _attributes(self, profile: Profile) -> dict[str, Any]:
         attributes = dict(self._all)
-        for name, text in self._fields.get(cls.slug, {}).items():
+        for name, text in self._fields.get(profile.slug, {}).items():
             known = "allowed_groups" if name == "groups" else name
-            attributes[known] = _typed(cls, name, text)
-        if cls.slug in self._selectors:
-            attributes["node_selector"] = {**dict(cls.node_selector), **self._selectors[cls.slug]}
-        if not attributes:
-            return cls
-        where = Origin(str(origin_of(cls)))
-        made = type(cls.__name__, (cls,), {**attributes, "__module__": cls.__module__, "__profile_origin__": where})
-        check_profile_class(made)
-        return made
+            attributes[known] = _typed(profile, name, text)
+        if profile.slug in self._selectors:
+            attributes["node_selector"] = {**(profile.get("node_selector") or {}), **self._selectors[profile.slug]}
+        return attributes
 
 
 def _split(option: str, text: str, what: str) -> tuple[str, str, str]:
@@ -238,7 +225,7 @@ def _groups(name: str, text: str) -> list[str]:
     return found
 
 
-def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
+def _typed(profile: Profile, name: str, text: str) -> Any:
     """Return the value for a field, of the field's type.
 
     Raises:
@@ -247,16 +234,16 @@ def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
     from profile_spawner.profiles.attributes import ATTRIBUTES
 
     known = [*(a for a in ATTRIBUTES if a != "slug"), "groups"]
-    if name not in known and not (hasattr(cls, name) and isinstance(getattr(cls, name), str | int | float)):
+    if name not in known and not isinstance(profile.get(name), str | int | float):
         message = f"profiles have no such field{did_you_mean(name, known)}"
-        raise ProfileDefinitionError(message, profile=cls.slug, field=name)
+        raise ProfileDefinitionError(message, profile=profile.slug, field=name)
     try:
         if name in ("groups", "allowed_groups"):
             return _groups(name, text)
         if name in ("cpu_limit", "cpu_guarantee"):
             return float(text) if "." in text else int(text)
         if name not in ATTRIBUTES:
-            return type(getattr(cls, name))(text)
+            return type(profile.get(name))(text)
         default = ATTRIBUTES[name].default
         if isinstance(default, dict | list):
             return next(iter(parse_yaml(text, name)), None)
@@ -266,4 +253,4 @@ def _typed(cls: type[BaseAppProfile], name: str, text: str) -> Any:
             return text.lower() in ("true", "1", "yes", "on")
         return int(text) if isinstance(default, int) else text
     except ValueError:
-        raise ProfileDefinitionError("the value does not fit", profile=cls.slug, field=name, value=text) from None
+        raise ProfileDefinitionError("the value does not fit", profile=profile.slug, field=name, value=text) from None

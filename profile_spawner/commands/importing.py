@@ -295,7 +295,7 @@ def _compare(
     """
     import tempfile
 
-    from profile_spawner.profiles.plain_entries import raw_profiles
+    from profile_spawner.profiles.plain_entries import read_profile_list
     from profile_spawner.spawner import KubeSpawner
 
     with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
@@ -309,7 +309,7 @@ def _compare(
             ours.merge({k: v for k, v in config.items() if k in ("KubeSpawner", "Spawner")})
             theirs = config.copy()
             theirs.KubeSpawner.profile_list = [dict(e) for e in entries]
-            for raw in raw_profiles(list(entries), Origin("imported")):
+            for raw in read_profile_list(list(entries), Origin("imported")):
                 if raw.definition.get("allowed_groups") == [] or raw.definition.get("allowed_users") == []:
                     missed.append(f"{raw.slug}: no user may start it")
                     continue

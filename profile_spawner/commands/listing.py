@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +14,7 @@ from .loading import LoadedProfiles, find_entry, loaded
 from .output import Format, OutputOption, cell, make_table, place, plain, print_data, report_problems, tell_per_user
 
 if TYPE_CHECKING:
+    from profile_spawner.profiles.base import BaseAppProfile
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.options import Option
 
@@ -74,7 +75,7 @@ def _summary(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
         "tags": list(entry.tags),
         "default": offer.default,
         "options": [o.name for o in offer.options],
-        "origin": place(found.places.of(entry)(()) if entry.raw is not None else entry.origin),
+        "origin": place(found.places.of(entry)(())),
     }
     if offer.unavailable:
         result["unavailable"] = offer.unavailable
@@ -113,22 +114,25 @@ def show(
     sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
     with loaded(sources, user=UserOptions.of(user, groups)) as found:
         entry = find_entry(found.snapshot, slug)
-        rows: list[tuple[str, Any, Any]] = []
-        if entry.profile is None:
-            rows = list(_raw_rows(entry, found.places.of(entry)))
-        elif not entry.offer.unavailable:
-            rows = found.run(_class_rows(found, entry))
         data = {
             **_summary(found, entry),
-            "values": [{"field": f, "value": plain(v), "origin": place(o)} for f, v, o in rows],
+            "values": [{"field": f, "value": plain(v), "origin": place(o)} for f, v, o in _rows(found, entry)],
         }
     shown = [[row["field"], cell(row["value"]), row["origin"]] for row in data["values"]]
     title = f"{entry.offer.display_name} ({entry.slug}), for {entry.offer.access.describe()}"
     print_data(data, output, make_table(["field", "value", "comes from"], shown, title=title))
 
 
-def _raw_rows(entry: Entry, where: Where) -> Iterator[tuple[str, Any, Any]]:
-    for key, value in (entry.raw or {}).items():
+def _rows(found: LoadedProfiles, entry: Entry) -> Iterable[tuple[str, Any, Any]]:
+    from profile_spawner.profiles.class_profile import ClassProfile
+
+    if not isinstance(entry.profile, ClassProfile):
+        return _entry_rows(entry, found.places.of(entry))
+    return [] if entry.offer.unavailable else found.run(_class_rows(found, entry, entry.profile.cls))
+
+
+def _entry_rows(entry: Entry, where: Where) -> Iterator[tuple[str, Any, Any]]:
+    for key, value in entry.profile.list_entry().items():
         inner = value if key == "kubespawner_override" and isinstance(value, Mapping) else None
         if inner is None:
             yield key, value, where((key,))
@@ -145,17 +149,15 @@ def _environment_value(value: Any) -> Any:
     return "computed at the start" if callable(value) else value
 
 
-async def _class_rows(found: LoadedProfiles, entry: Entry) -> list[tuple[str, Any, Any]]:
+async def _class_rows(found: LoadedProfiles, entry: Entry, cls: type[BaseAppProfile]) -> list[tuple[str, Any, Any]]:
     from profile_spawner.params.definition import ParamRef
     from profile_spawner.profiles.attributes import ATTRIBUTES
     from profile_spawner.profiles.base import line_of, make_profile
     from profile_spawner.profiles.context import ServerContext
     from profile_spawner.profiles.selection import default_selection
 
-    cls = entry.profile
-    assert cls is not None
     selection = default_selection(entry.offer)
-    params = found.snapshot.resolve(cls, None)
+    params = found.snapshot.resolve(entry.profile, None)
     profile = make_profile(cls, ServerContext.specimen(), params=params, selection=selection)
     build = await profile.build()
     rows: list[tuple[str, Any, Any]] = []

@@ -50,10 +50,12 @@ class Places:
 
     def of(self, entry: Entry) -> Where:
         """Return a function from a path in the entry to file and line."""
-        raw = entry.raw or {}
-        if hasattr(raw, "lines") and entry.origin.line:
-            return _in_yaml(raw, entry.origin.source)
-        return self.of_definition({**raw, "slug": entry.slug}, entry.origin)
+        written, origin = entry.profile.list_entry(), entry.origin
+        if not written:
+            return entry.profile.where
+        if hasattr(written, "lines") and origin.line:
+            return _in_yaml(written, origin.source)
+        return self.of_definition({**written, "slug": entry.slug}, origin)
 
     def of_definition(self, definition: Mapping[str, Any], otherwise: Origin) -> Where:
         """Return the same for a dictionary; `otherwise` is the answer for what is not found."""

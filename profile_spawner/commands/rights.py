@@ -89,7 +89,7 @@ def _rules_of(found: LoadedProfiles) -> tuple[list[dict[str, Any]], str | None]:
     kinds: set[str] = set()
     granted: list[Mapping[str, Any]] = []
     for entry in progress(found.snapshot.entries.values(), "Building the pods"):
-        if entry.profile is None or entry.offer.unavailable:
+        if entry.offer.unavailable:
             continue
         for options in every_choice(entry):
             try:

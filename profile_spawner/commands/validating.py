@@ -154,8 +154,8 @@ def _linted(sources: Sources, found: LoadedProfiles) -> Iterator[Finding]:
     """Yield the errors and warnings of plain entries."""
     traits = found.spawner_class.class_trait_names(config=True)  # type: ignore[attr-defined]
     for entry in found.snapshot.entries.values():
-        if entry.raw is not None:
-            yield from lint_entry({**entry.raw, "slug": entry.slug}, traits, found.places.of(entry))
+        if written := entry.profile.list_entry():
+            yield from lint_entry({**written, "slug": entry.slug}, traits, found.places.of(entry))
     # What the policy refuses has not become a profile, but may be wrong besides.
     for path in _documents(sources):
         yield from _lint_document(path, traits)
@@ -205,7 +205,7 @@ def _unreachable(found: LoadedProfiles) -> Iterator[Finding]:
         return
     names = {str(g).casefold() for g in known}
     for entry in found.snapshot.entries.values():
-        where = _where(found, entry)
+        where = found.places.of(entry)
         rules: list[tuple[tuple[str, ...], Any]] = [(("allowed_groups",), entry.offer.access)]
         for option in entry.offer.options:
             path = ("profile_options", option.name)
@@ -225,16 +225,11 @@ def _unreachable(found: LoadedProfiles) -> Iterator[Finding]:
                 )
 
 
-def _where(found: LoadedProfiles, entry: Entry) -> Where:
-    """Return a function from a path in the entry to file and line; for a class it is the class's line."""
-    return found.places.of(entry) if entry.raw is not None else lambda path: entry.origin
-
-
 def _built(found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun | None) -> Iterator[Finding]:
     """Build the profile for every choice, and check what comes out; `ask` also asks an API server."""
     from profile_spawner.kube.rules import problems_of
 
-    where = _where(found, entry)
+    where = found.places.of(entry)
     origin = where(())
     if entry.offer.unavailable:
         yield Finding("error", "unavailable", entry.offer.unavailable, entry.slug, origin.source, origin.line)
@@ -295,17 +290,10 @@ _FIELDS = (
 
 def _blamed(entry: Entry, problem: str, where: Where) -> Origin | None:
     """Return where the setting stands that a problem of the pod is about, as far as it is known."""
-    from profile_spawner.profiles.attributes import ATTRIBUTES
-    from profile_spawner.profiles.base import line_of
-
     for part, name in _FIELDS:
-        if part not in problem:
-            continue
-        if entry.raw is not None and name in (entry.raw.get("kubespawner_override") or {}):
-            return where(("kubespawner_override", name))
-        cls = entry.profile
-        if cls is not None and name in ATTRIBUTES and getattr(cls, name) != ATTRIBUTES[name].default:
-            return line_of(cls, name)
+        path = entry.profile.path_of(name) if part in problem else None
+        if path is not None:
+            return where(path)
     return None
 
 

@@ -119,7 +119,7 @@ class Child:
                     self._process.kill()
                 await self._process.wait()
         if self._reader is not None:
-            # A grandchild may hold the pipe open: what it says now is of no interest.
+            # A grandchild may keep the pipe open. Its output is not needed any more.
             _, late = await asyncio.wait({self._reader}, timeout=1.0)
             for task in late:
                 task.cancel()

@@ -72,7 +72,7 @@ class LocalDemoCluster(DemoCluster):
 
     Args:
         state_dir: Keeps the objects but for pods, and the data of volumes.
-        gpus: How many GPUs it pretends to have.
+        gpus: The number of simulated GPUs.
     """
 
     def __init__(self, state_dir: Path, *, gpus: int) -> None:
@@ -80,7 +80,7 @@ class LocalDemoCluster(DemoCluster):
         self._cluster = LocalCluster(
             state_dir / "cluster",
             node=NodeSpec(gpus=gpus),
-            # Whatever the image, it is a JupyterLab that runs: there is no VS Code and no desktop to be opened.
+            # Every image is a JupyterLab here: there is no VS Code and no desktop to open.
             environment={"JUPYTERHUB_DEFAULT_URL": "/lab"},
         )
 

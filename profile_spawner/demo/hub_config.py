@@ -47,10 +47,11 @@ c.KubeSpawner.volume_mounts = {"home": {"name": "home", "mountPath": "/home/jovy
 
 c.KubeSpawner.namespace = demo["namespace"]
 c.KubeSpawner.start_timeout = 120
+c.KubeSpawner.http_timeout = 120  # a first JupyterLab on a busy machine takes its time
 c.KubeSpawner.delete_grace_period = 5
 c.ProfileSpawner.hub_id = "demo"
-# Files that several servers can share are kept for a while, in case somebody starts another one. Here one wants to see
-# them go.
+# Files that several servers can share are kept for some time after the last server. In the demo their removal should be
+# visible soon.
 c.ProfileSpawner.shared_grace_period = 2
 c.ProfileSpawner.sweep_interval = 2
 c.ProfileSpawner.capacity_interval = 3

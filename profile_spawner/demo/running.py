@@ -231,7 +231,7 @@ class _Demo:
 def _ended(child: Child, code: int) -> ProfileSpawnerError:
     last = "\n".join(child.last_lines)
     return ProfileSpawnerError(
-        f"{child.name} ended with code {code}. Its last words:\n{last}", hint=f"The whole log is {child.log_path}"
+        f"{child.name} ended with code {code}. Its last output:\n{last}", hint=f"The whole log is {child.log_path}"
     )
 
 
@@ -278,7 +278,7 @@ def _state_folder(wanted: Path | None) -> Iterator[Path]:
         return
     state = wanted.absolute()
     (state / "logs").mkdir(parents=True, exist_ok=True)
-    state.chmod(0o700)  # It has the hub's secrets in it.
+    state.chmod(0o700)  # It contains the hub's secrets.
     lock = os.open(state / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -54,7 +54,7 @@ class DemoSettings:
         namespace: The namespace in that cluster; `None` takes the one of the kubeconfig's context.
         hub_address: The address of this machine as the pods of that cluster see it.
         browser: Whether the page is opened in a browser.
-        gpus: How many GPUs the local cluster pretends to have.
+        gpus: The number of simulated GPUs of the local cluster.
         verbose: Whether the hub's whole log is shown.
     """
 

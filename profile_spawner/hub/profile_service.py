@@ -18,7 +18,7 @@ from profile_spawner.kube.cluster import Cluster
 from profile_spawner.policy.data_policy import DataPolicy
 from profile_spawner.policy.object_policy import DEFAULT_KINDS, Policy
 from profile_spawner.profiles.entry import Entry, make_entry
-from profile_spawner.profiles.plain_entries import RawProfile, raw_profiles
+from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.config_maps import source_name
 from profile_spawner.sources.reloader import ProfileService
@@ -94,8 +94,7 @@ class HubProfiles:
 
     def data_rights(self, entry: Entry) -> DataPolicy | None:
         """Return what the hub allows to the source of a profile that is data; `None` for all other profiles."""
-        judged = getattr(entry.profile, "__profile_judged__", False) if entry.profile else not entry.trusted
-        if not judged:
+        if entry.profile.contributor != "document":
             return None
         of_config_maps = entry.source == source_name(self.settings.profile_config_maps_namespace)
         return self._data_rights["config_maps" if of_config_maps else "documents"]
@@ -201,7 +200,7 @@ class HubProfiles:
         )
 
 
-def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[RawProfile]:
+def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[PlainEntry]:
     """Read the entries one by one. A broken entry does not affect the others."""
     origin = Origin("profile_list")
     if isinstance(profile_list, Mapping):
@@ -211,7 +210,7 @@ def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[RawPro
     result = []
     for definition in profile_list:
         try:
-            result.extend(raw_profiles([definition], origin))
+            result.extend(read_profile_list([definition], origin))
         except ProfileSpawnerError as e:
             problems.append(e)
     return result

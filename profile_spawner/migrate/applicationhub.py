@@ -15,14 +15,16 @@ from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawne
 from profile_spawner.names import slugify
 from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
 from profile_spawner.params.templates import to_text
-from profile_spawner.profiles.base import BaseAppProfile, access_of, make_profile
+from profile_spawner.profiles.access import Access
+from profile_spawner.profiles.base import BaseAppProfile, make_profile
+from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.resources import ConfigMap, Manifest, Volume
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 
-from .dumping import Dump, hook_values, plain_model, text_of, with_texts
+from .dumping import Dump, class_of, hook_values, plain_model, text_of, with_texts
 
 __all__ = ["read_config", "write_config"]
 
@@ -48,9 +50,9 @@ async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequenc
     profiles = []
     for slug in slugs:
         entry = snapshot.entries[slug]
-        if entry.profile is None:
+        if not isinstance(entry.profile, ClassProfile):
             dump.warnings.append(f"{slug} is left out: it is an entry of a profile_list")
-        elif why := _unrestricted(entry.profile):
+        elif why := _unrestricted(entry.profile.access()):
             dump.warnings.append(f"{slug} is left out: the ApplicationHub knows groups only, and {why}")
         else:
             try:
@@ -61,9 +63,8 @@ async def write_config(snapshot: Snapshot, slugs: Sequence[str], groups: Sequenc
     return dump
 
 
-def _unrestricted(cls: type[BaseAppProfile]) -> str:
+def _unrestricted(access: Access) -> str:
     """Return why a profile would be open to more people there; nothing when it would not."""
-    access = access_of(cls)
     if access.hook is not None:
         return "is_available_to() decides who may use it"
     return "allowed_users names its users" if access.users is not None and access.groups is None else ""
@@ -111,9 +112,8 @@ def _is_secret(document: Mapping[str, Any]) -> bool:
 
 
 async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
-    cls = entry.profile
-    assert cls is not None
-    params = snapshot.resolve(cls, None)
+    cls = class_of(entry)
+    params = snapshot.resolve(entry.profile, None)
     instance = make_profile(cls, params=params)
     values = await hook_values(snapshot, entry)
     values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}

@@ -22,18 +22,22 @@ from profile_spawner.profiles import resources
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.base import BaseAppProfile, make_profile, options_of
-from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.class_profile import ClassProfile
+from profile_spawner.profiles.context import FACTS, ServerContext
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.hooks import HOOKS
 from profile_spawner.profiles.options import Option
+from profile_spawner.profiles.plain_entries import PlainEntry
 from profile_spawner.profiles.resources import InlineText, Volume
 from profile_spawner.profiles.selection import default_selection
 from profile_spawner.profiles.snapshot import Snapshot
+from profile_spawner.profiles.template import Template
 from profile_spawner.sources.schema import VolumeSpec
 
 __all__ = [
     "Dump",
     "TemplateContext",
+    "class_of",
     "dump_snapshot",
     "functions_in",
     "hook_values",
@@ -107,7 +111,8 @@ async def dump_snapshot(snapshot: Snapshot, slugs: Sequence[str] | None = None) 
     profiles = []
     for entry in entries:
         try:
-            written = _raw(entry, dump) if entry.raw is not None else await _class(snapshot, entry, dump)
+            plain = isinstance(entry.profile, PlainEntry)
+            written = _plain_entry(entry, dump) if plain else await _class(snapshot, entry, dump)
         except ProfileSpawnerError as e:
             dump.warnings.append(f"{entry.slug} is left out: {e}")
             continue
@@ -124,13 +129,13 @@ def _collection(collection: Collection) -> dict[str, Any]:
     return result
 
 
-def _raw(entry: Entry, dump: Dump) -> dict[str, Any] | None:
-    assert entry.raw is not None
-    place = next(functions_in(entry.raw), None)
+def _plain_entry(entry: Entry, dump: Dump) -> dict[str, Any] | None:
+    definition = entry.profile.list_entry()
+    place = next(functions_in(definition), None)
     if place is not None:
         dump.warnings.append(f"{entry.slug} is left out: {place} is a function, which a document cannot hold")
         return None
-    result: dict[str, Any] = thaw(entry.raw)
+    result: dict[str, Any] = thaw(definition)
     result.setdefault("slug", entry.slug)
     result.setdefault("kubespawner_override", {})  # by this key a document knows it for a plain entry
     return result
@@ -149,11 +154,10 @@ def functions_in(value: Any, path: str = "") -> Iterator[str]:
 
 
 async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]:
-    cls = entry.profile
-    assert cls is not None
+    cls = class_of(entry)
     values = await hook_values(snapshot, entry)
     result: dict[str, Any] = {}
-    made = vars(make_profile(cls, TemplateContext.make(), params=snapshot.resolve(cls, None)))
+    made = vars(make_profile(cls, TemplateContext.make(), params=snapshot.resolve(entry.profile, None)))
     for name, attribute in ATTRIBUTES.items():
         value = getattr(cls, name)
         if name in values:
@@ -234,6 +238,18 @@ def _attribute(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def with_templates(value: Any) -> Any:
+    """Return texts of a hook as a document writes them: braces of literal texts are escaped, facts are references."""
+
+    def escaped(match: re.Match[str]) -> str:
+        return match.group() if match.group(2) in FACTS else "{{{{" + (match.group(1) or match.group()[2:])
+
+    def written(text: str) -> str:
+        return str(text) if isinstance(text, Template) else REFERENCE.sub(escaped, text)
+
+    return with_texts(value, written)
+
+
 def plain_model(model: Any) -> Any:
     """Return a resource as plain data without defaults; the values of Secrets become `***` or are left out."""
     if not isinstance(model, BaseModel):
@@ -247,7 +263,7 @@ def plain_model(model: Any) -> Any:
             continue
         if isinstance(value, SecretStr):
             continue
-        result[name] = _plain(value)
+        result[name] = _plain(with_templates(value) if name in getattr(known, "TEMPLATES", ()) else value)
     return result
 
 
@@ -270,14 +286,19 @@ def _options(options: Sequence[Option]) -> dict[str, Any]:
     return {o.name: thaw(o.document()) for o in options}
 
 
+def class_of(entry: Entry) -> type[BaseAppProfile]:
+    """Return the class of an entry that is no plain entry of a `profile_list`."""
+    assert isinstance(entry.profile, ClassProfile)
+    return entry.profile.cls
+
+
 async def hook_values(snapshot: Snapshot, entry: Entry) -> dict[str, Any]:
     """Return what a class's hooks give for a server whose facts are references, by the keys of documents.
 
     Where the attribute that a hook stands for is given by a param, its value is the reference to it.
     """
-    cls = entry.profile
-    assert cls is not None
-    params = snapshot.resolve(cls, None)
+    cls = class_of(entry)
+    params = snapshot.resolve(entry.profile, None)
     profile = make_profile(cls, TemplateContext.make(), params=params, selection=default_selection(entry.offer))
     result: dict[str, Any] = {}
     for hook in HOOKS.values():
@@ -287,5 +308,9 @@ async def hook_values(snapshot: Snapshot, entry: Entry) -> dict[str, Any]:
             continue
         value = getattr(profile, hook.name)()
         value = await value if isinstance(value, Awaitable) else value
+        if hook.key == "pod_env_vars":
+            value = with_templates(value)
+        elif isinstance(value, Mapping):
+            value = with_texts(value, str)
         result[hook.key] = dict(value) if isinstance(value, Mapping) else list(value)
     return result

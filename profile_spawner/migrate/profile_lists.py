@@ -16,7 +16,7 @@ from typing import Any
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.names import is_slug, slugify
 from profile_spawner.params.definition import thaw
-from profile_spawner.profiles.plain_entries import raw_profiles
+from profile_spawner.profiles.plain_entries import read_profile_list
 from profile_spawner.profiles.yaml_text import line_at, parse_yaml
 from profile_spawner.sources.chart_values import in_chart_order, team_rules, values_or_lists
 
@@ -99,7 +99,7 @@ def _take(items: Any, where: tuple[str, ...], place: str) -> FoundList:
     for number, entry in enumerate(entries):
         line = getattr(entry, "line", 0) or (lines[number] if number < len(lines) else 0)
         try:
-            raw_profiles([entry], Origin(place, line))
+            read_profile_list([entry], Origin(place, line))
         except ProfileSpawnerError as e:
             e.origin = e.origin or Origin(place, line)
             if e.field and e.field.startswith("profile_list[0]"):
@@ -218,7 +218,7 @@ def as_module(entries: Sequence[Mapping[str, Any]], title: str) -> str:
     """
     parts = [f'"""{title}"""\n\nfrom profile_spawner import PlainProfile, profile_registry\n']
     names: set[str] = set()
-    for raw in (r for e in entries for r in raw_profiles([e], Origin(title))):
+    for raw in (r for e in entries for r in read_profile_list([e], Origin(title))):
         name = _class_name(raw.slug, names)
         lines = [f"\n\n@profile_registry.register\nclass {name}(PlainProfile):"]
         definition = {"slug": raw.slug, **thaw(raw.definition)}

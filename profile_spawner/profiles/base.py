@@ -32,7 +32,6 @@ from . import trait_merge as merging
 from .access import Access, UserInfo
 from .attributes import ATTRIBUTES, ProfileAttributes, adapter, cores, problems_of
 from .context import ServerContext
-from .guarding import is_guarded, unguard
 from .hooks import HOOKS, LIST_HOOKS, Hook
 from .options import Option, parse_options
 from .pod_builder import PodBuilder, StartUp
@@ -49,7 +48,8 @@ from .resources import (
     memory_quantity,
 )
 from .selection import Selection
-from .user_text import EXPANDED_TRAITS, FORMATTED_TRAITS, escape_braces, escape_dollars
+from .template import Template, as_templates
+from .user_text import TYPED_EXPANDED_TRAITS, escape_braces, escape_dollars
 
 __all__ = [
     "BaseAppProfile",
@@ -75,12 +75,18 @@ class ProfileBuild:
             some of them, so braces in the profile's own texts are doubled there.
         objects: The Kubernetes objects to create for the server, besides the pod.
         steps: Short texts for the progress bar that describe the steps of the start.
+        chosen: Overrides of the user's choices that KubeSpawner applies afterwards. Only for plain entries: the choices
+            of a class are part of `kubespawner_override`.
+        as_kubespawner: Whether the values are applied as KubeSpawner applies an entry of a `profile_list` (functions
+            are called, dictionaries are updated in place). Otherwise they are merged with the hub's values by type.
     """
 
     slug: str
     kubespawner_override: Mapping[str, Any]
     objects: tuple[KubeObject, ...] = ()
     steps: tuple[str, ...] = ()
+    chosen: tuple[Mapping[str, Any], ...] = ()
+    as_kubespawner: bool = False
 
 
 class BaseAppProfile(ProfileAttributes):
@@ -104,6 +110,8 @@ class BaseAppProfile(ProfileAttributes):
     FACT_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Additional names for facts that texts can use; for other formats."""
     PROTECTED: ClassVar[frozenset[str]] = frozenset({"build"})
+    HOOKS_RETURN_TEMPLATES: ClassVar[bool] = False
+    """Whether references are replaced in all texts that hooks return; for other formats."""
     _file_texts: ClassVar[Mapping[Any, InlineText]] = {}
 
     def __init__(
@@ -121,6 +129,9 @@ class BaseAppProfile(ProfileAttributes):
             value = getattr(type(self), name)
             if isinstance(value, ParamRef):
                 setattr(self, name, self._from_param(name, value))
+            elif name in _TEMPLATE_ATTRIBUTES and value:
+                # No user can have written a class attribute. Hooks return these two, or add to them.
+                setattr(self, name, as_templates(value))
 
     def _from_param(self, name: str, ref: ParamRef) -> Any:
         """Return the value of attribute `name` from a param. It is checked like a value that the author wrote."""
@@ -233,36 +244,29 @@ class BaseAppProfile(ProfileAttributes):
             BuildError: when a hook fails or returns an invalid value. It names the profile, the hook and the line.
             ConflictError: when two parts of the profile use the same name.
         """
-        guarded = is_guarded(self.params)
-        declared = type(self).get_pod_env_vars is BaseAppProfile.get_pod_env_vars
         start = StartUp(
             image=self.image,
             home=self.home_dir,
             # Use the files as they were when the class was accepted.
             files={n: self._file_texts.get(path, path) for n in _FILES if (path := getattr(self, n)) is not None},
-            # Values of a param are already expanded. The author's attribute and the results of hooks are not.
-            complete_env=declared and isinstance(type(self).pod_env_vars, ParamRef),
         )
         builder = PodBuilder(
             self.slug,
-            unguard(self.context),
-            unguard(self.params) if guarded else self.params,
+            self.context,
+            self.params,
             origin_of(type(self)),
             start,
             self._typed_params(),
-            guarded,
             self.FACT_NAMES,
         )
         for hook in HOOKS.values():
             getattr(builder, hook.part)(await self._call(hook))
         own = f"profile {self.slug!r}"
         override = _literal(self._attributes_override())
-        layers = [("hooks", _literal(builder.override())), ("kubespawner_override", builder.further_override)]
+        layers = [("hooks", _literal(builder.override())), ("kubespawner_override", _literal(builder.further_override))]
         layers += [(f"option {option!r}", chosen) for option, chosen in self._chosen_overrides()]
         for name, layer in layers:
             override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
-        if guarded:
-            override = unguard(override)
         return ProfileBuild(self.slug, override, builder.objects(), builder.steps())
 
     def _attributes_override(self) -> dict[str, Any]:
@@ -307,14 +311,14 @@ class BaseAppProfile(ProfileAttributes):
             raise
         except Exception as e:  # an author's code may raise anything
             raise BuildError(
-                # The text may quote what the user typed.
-                f"{type(e).__name__}: {shorten(unguard(str(e)), 300)}",
+                f"{type(e).__name__}: {shorten(str(e), 300)}",
                 profile=self.slug,
                 origin=_failing_line(e, type(self)),
                 field=f"{hook.name}()",
             ) from e
         try:
-            return adapter(hook.returns).validate_python(value)
+            checked = adapter(hook.returns).validate_python(value)
+            return hook.as_templates(checked) if self.HOOKS_RETURN_TEMPLATES else checked
         except ValidationError as e:
             raise BuildError(
                 _first_problem(e), profile=self.slug, origin=line_of(type(self), hook.name), field=f"{hook.name}()"
@@ -333,9 +337,18 @@ def _writable(value: Any) -> Any:
 
 
 def _literal(override: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `override` with the braces of its texts escaped wherever KubeSpawner would expand them."""
-    expanded = EXPANDED_TRAITS | FORMATTED_TRAITS
-    return {trait: escape_braces(v) if trait in expanded else v for trait, v in override.items()}
+    """Return `override` with braces escaped wherever KubeSpawner would expand them, except in templates."""
+    return {trait: _plain_text(value, trait in TYPED_EXPANDED_TRAITS) for trait, value in override.items()}
+
+
+def _plain_text(value: Any, expanded: bool) -> Any:
+    if isinstance(value, Template):
+        return str(value)
+    if isinstance(value, str):
+        return escape_braces(value) if expanded else value
+    if isinstance(value, Mapping):
+        return {k: _plain_text(v, expanded) for k, v in value.items()}
+    return [_plain_text(v, expanded) for v in value] if isinstance(value, list | tuple) else value
 
 
 class PlainProfile(BaseAppProfile):
@@ -372,7 +385,7 @@ def make_profile(
     except ProfileSpawnerError:
         raise
     except Exception as e:  # an author's code may raise anything
-        text = f"{type(e).__name__}: {shorten(unguard(str(e)), 300)}"
+        text = f"{type(e).__name__}: {shorten(str(e), 300)}"
         raise BuildError(text, profile=cls.slug, origin=_failing_line(e, cls), field="__init__()") from e
 
 
@@ -388,6 +401,7 @@ def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:
 
 # ------------------------------------------------------------------------------------------------ checking
 
+_TEMPLATE_ATTRIBUTES = ("pod_env_vars", "kubespawner_override")
 _FILES = tuple(name for name, a in ATTRIBUTES.items() if a.document is not None and a.document.how == "text")
 
 

@@ -1,4 +1,4 @@
-"""`Entry`, one profile of a snapshot, and how it is made from what was registered."""
+"""`Entry`, one profile of a snapshot, and how it is made from a registered profile."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.errors import BuildError, Origin, ProfileSpawnerError, shorten
+from profile_spawner.errors import Origin
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
 
 from .attributes import ATTRIBUTES
-from .base import BaseAppProfile, ProfileBuild, access_of, make_profile, options_of, origin_of
+from .base import ProfileBuild
 from .context import ServerContext
-from .guarding import unguard
-from .options import parse_options
-from .plain_entries import CONFIGURATION, RawProfile, access_of_plain
+from .plain_entries import PlainEntry
+from .profile import Profile
 from .profile_params import param_options, refuse_judged
-from .selection import Offer, Selection, default_selection
+from .selection import Offer, default_selection
 from .trait_merge import as_list
 
 __all__ = [
     "Entry",
-    "build_profile",
     "effective_values",
     "make_entry",
     "specimen_facts",
@@ -37,10 +35,8 @@ class Entry:
 
     Attributes:
         offer: The data for the page and for the check of a choice.
-        profile: The class; `None` for a plain `profile_list` entry.
-        raw: The plain `profile_list` entry; `None` for a class.
+        profile: The registered profile. Pages can be made of offers without one.
         source: The name of the source of the profile.
-        origin: File and line.
         digest: A hash of what the profile asks for.
         effective: Values to display: limits, image, volumes. They contain no secrets.
         icon: As the author wrote it.
@@ -49,15 +45,11 @@ class Entry:
         order: See `BaseAppProfile.order`.
         kinds: The kinds of objects that it creates besides the pod.
         keep: Objects that must live as long as the entry, so that the modules of its class stay importable.
-        trusted: Whether everything in it comes from the hub's own configuration, so that the policy does not check its
-            pod. True for plain entries, except those of documents.
     """
 
     offer: Offer
-    profile: type[BaseAppProfile] | None = field(default=None, repr=False)
-    raw: Mapping[str, Any] | None = field(default=None, repr=False)
+    profile: Profile = field(default=PlainEntry("", {}), repr=False)
     source: str = ""
-    origin: Origin = CONFIGURATION
     digest: str = ""
     effective: Mapping[str, Any] = field(default_factory=dict, repr=False)
     icon: str = ""
@@ -66,85 +58,63 @@ class Entry:
     order: int = 0
     kinds: frozenset[str] = frozenset()
     keep: Any = field(default=None, repr=False, compare=False)
-    trusted: bool = False
 
     @property
     def slug(self) -> str:
         """The profile's slug."""
         return self.offer.slug
 
+    @property
+    def origin(self) -> Origin:
+        """File and line of the profile."""
+        return self.profile.origin
 
-async def make_entry(
-    registered: type[BaseAppProfile] | RawProfile, source: str, resolver: Resolver | None = None
-) -> Entry:
+
+async def make_entry(profile: Profile, source: str, resolver: Resolver | None = None) -> Entry:
     """Create the entry of a registered profile: build it for an example server and collect the data for the page.
 
     Raises:
         ProfileSpawnerError: when the profile cannot be built.
     """
-    if isinstance(registered, RawProfile):
-        return _raw_entry(registered, source)
-    cls = registered
-    options = options_of(cls)
+    options = profile.options()
     params = Resolver().resolve()
-    broken = resolver.unavailable.get(cls.slug) if resolver is not None else None
-    if resolver is not None and not broken:
-        params = resolver.resolve(profile=cls.slug, facts=specimen_facts(cls.slug))
-        refuse_judged(cls, resolver, params)
-        options = (*options, *param_options(cls, resolver, params, {o.name for o in options}))
+    broken: Any = ()
+    if resolver is not None and profile.takes_params:
+        broken = resolver.unavailable.get(profile.slug, ())
+        if not broken:
+            params = resolver.resolve(profile=profile.slug, facts=specimen_facts(profile.slug))
+            refuse_judged(profile, resolver, params)
+            options = (*options, *param_options(profile, resolver, params, {o.name for o in options}))
     offer = Offer(
-        slug=cls.slug,
-        display_name=cls.display_name,
-        description=cls.description,
+        slug=profile.slug,
+        display_name=profile.get("display_name"),
+        description=profile.get("description"),
         options=options,
-        access=access_of(cls),
-        default=cls.default,
-        aliases=tuple(cls.aliases),
-        replaced_by=cls.replaced_by,
-        deprecated=cls.deprecated,
-        unavailable="; ".join(str(e) for e in broken or ()),
-    )
-    if broken:
-        return _described(Entry(offer=offer, profile=cls, source=source, origin=origin_of(cls)), cls)
-    specimen = default_selection(offer)
-    build = await build_profile(cls, ServerContext.specimen(), params, specimen)
-    digest = content_hash(
-        [
-            {k: repr(v) for k, v in build.kubespawner_override.items()},
-            [[o.kind, o.name, repr(o.body)] for o in build.objects],
-        ]
+        access=profile.access(),
+        default=profile.get("default"),
+        aliases=tuple(profile.get("aliases")),
+        replaced_by=profile.get("replaced_by"),
+        deprecated=profile.get("deprecated"),
+        unavailable="; ".join(map(str, broken)),
     )
     entry = Entry(
-        offer=offer,
-        profile=cls,
-        source=source,
-        origin=origin_of(cls),
-        digest=digest,
-        effective=effective_values(build),
-        kinds=frozenset(o.kind for o in build.objects),
+        offer,
+        profile,
+        source,
+        icon=profile.get("icon"),
+        category=profile.get("category"),
+        tags=tuple(profile.get("tags")),
+        order=profile.get("order"),
     )
-    return _described(entry, cls)
-
-
-async def build_profile(
-    cls: type[BaseAppProfile], context: ServerContext, params: Mapping[str, Any], selection: Selection
-) -> ProfileBuild:
-    """Build a profile.
-
-    Raises:
-        BuildError: whatever an author's code raises.
-    """
-    try:
-        return await make_profile(cls, context, params=params, selection=selection).build()
-    except ProfileSpawnerError:
-        raise
-    except Exception as e:
-        text = f"{type(e).__name__}: {shorten(unguard(str(e)), 300)}"
-        raise BuildError(text, profile=cls.slug, origin=origin_of(cls)) from e
-
-
-def _described(entry: Entry, cls: type[BaseAppProfile]) -> Entry:
-    return replace(entry, icon=cls.icon, category=cls.category, tags=tuple(cls.tags), order=cls.order)
+    if broken:
+        return entry
+    build = await profile.build(ServerContext.specimen(), params, default_selection(offer))
+    asked = [
+        {k: repr(v) for k, v in build.kubespawner_override.items()},
+        [[o.kind, o.name, repr(o.body)] for o in build.objects],
+    ]
+    kinds = frozenset(o.kind for o in build.objects)
+    return replace(entry, digest=content_hash(asked), effective=effective_values(build), kinds=kinds)
 
 
 def specimen_facts(slug: str) -> Mapping[str, str]:
@@ -158,12 +128,14 @@ _DISPLAYED = tuple(attribute.trait or name for name, attribute in ATTRIBUTES.ite
 def effective_values(build: ProfileBuild) -> Mapping[str, Any]:
     """Return the values of a build that the page shows: limits, image, volumes."""
     override = build.kubespawner_override
-    result = {name: override[name] for name in _DISPLAYED if name in override}
+    result = {name: override[name] for name in _DISPLAYED if name in override and not callable(override[name])}
     sizes = {
         o.name: o.body["spec"]["resources"]["requests"]["storage"]
         for o in build.objects
         if o.kind == "PersistentVolumeClaim"
     }
+    if not sizes:
+        return MappingProxyType(result)
     paths = {m["name"]: m["mountPath"] for m in as_list(override.get("volume_mounts")) if "mountPath" in m}
     result["volumes"] = [
         {
@@ -175,35 +147,6 @@ def effective_values(build: ProfileBuild) -> Mapping[str, Any]:
         if v.get("persistentVolumeClaim", {}).get("claimName") in sizes
     ]
     return MappingProxyType(result)
-
-
-def _raw_entry(raw: RawProfile, source: str) -> Entry:
-    definition = raw.definition
-    override = definition.get("kubespawner_override") or {}
-    offer = Offer(
-        slug=raw.slug,
-        display_name=str(definition["display_name"]),
-        description=str(definition.get("description") or ""),
-        options=parse_options(definition.get("profile_options"), profile=raw.slug),
-        access=access_of_plain(raw),
-        default=bool(definition.get("default")),
-        aliases=tuple(definition.get("aliases") or ()),
-        replaced_by=definition.get("replaced_by"),
-        deprecated=str(definition.get("deprecated") or ""),
-    )
-    return Entry(
-        offer=offer,
-        raw=definition,
-        trusted=not raw.judged,
-        source=source,
-        origin=raw.origin,
-        digest=content_hash(repr(definition)),
-        effective=MappingProxyType({k: override[k] for k in _DISPLAYED if k in override and not callable(override[k])}),
-        icon=str(definition.get("icon") or ""),
-        category=str(definition.get("category") or ""),
-        tags=tuple(definition.get("tags") or ()),
-        order=int(definition.get("order") or 0),
-    )
 
 
 def with_availability(entry: Entry, reason: str) -> Entry:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError
 from profile_spawner.names import slugify
 
 from .access import Access
-from .options import access_from, parse_options
+from .attributes import ATTRIBUTES
+from .base import ProfileBuild
+from .context import ServerContext
+from .options import Option, access_from, parse_options
+from .profile import Contributor
+from .selection import Selection
 
 __all__ = [
     "CONFIGURATION",
-    "RawProfile",
-    "access_of_plain",
-    "raw_profiles",
+    "PlainEntry",
+    "read_profile_list",
     "slugify_like_kubespawner",
 ]
 
@@ -25,23 +29,123 @@ CONFIGURATION = Origin("configuration")
 
 
 @dataclass(frozen=True)
-class RawProfile:
-    """An unchanged entry of KubeSpawner's `profile_list`.
+class PlainEntry:
+    """An entry of KubeSpawner's `profile_list`. Its values reach KubeSpawner unchanged.
 
     Attributes:
         slug: The slug from the entry, or made from the display name as KubeSpawner does.
         definition: The dictionary. It is not changed.
         origin: The file and line of the entry.
-        judged: Whether the entry comes from a document that the data policy restricts.
+        contributor: Who wrote it.
     """
 
     slug: str
     definition: Mapping[str, Any] = field(repr=False)
     origin: Origin = CONFIGURATION
-    judged: bool = False
+    contributor: Contributor = "hub"
+
+    @property
+    def takes_params(self) -> bool:
+        """False."""
+        return False
+
+    def check(self) -> None:
+        """Do nothing: KubeSpawner checks the values when it makes a pod of them."""
+
+    def get(self, name: str) -> Any:
+        """Return the value of an attribute that entries can have, or its default.
+
+        Raises:
+            ProfileDefinitionError: when the value has another type.
+        """
+        if name == "slug":
+            return self.slug
+        attribute = ATTRIBUTES.get(name)
+        if attribute is None:
+            return None
+        value = self.definition.get(name) if attribute.plain else None
+        if value is None or attribute.default is None:
+            return attribute.default if value is None else value
+        kind = type(attribute.default)
+        try:
+            return value if issubclass(kind, Mapping) else kind(value)
+        except (TypeError, ValueError):
+            raise ProfileDefinitionError(
+                "has the wrong type",
+                profile=self.slug,
+                origin=self.origin,
+                field=name,
+                value=value,
+                expected=kind.__name__,
+            ) from None
+
+    def written(self) -> Mapping[str, Any]:
+        """Return the entry."""
+        return self.definition
+
+    def list_entry(self) -> Mapping[str, Any]:
+        """Return the entry."""
+        return self.definition
+
+    def where(self, path: tuple[Any, ...]) -> Origin:
+        """Return the place of the entry."""
+        del path
+        return self.origin
+
+    def path_of(self, trait: str) -> tuple[str, ...] | None:
+        """Return the keys that lead to a value of `kubespawner_override`."""
+        return ("kubespawner_override", trait) if trait in self._override() else None
+
+    def _override(self) -> Mapping[str, Any]:
+        override = self.definition.get("kubespawner_override") or {}
+        if not isinstance(override, Mapping):
+            raise ProfileDefinitionError(
+                "must be a dictionary",
+                profile=self.slug,
+                origin=self.origin,
+                field="kubespawner_override",
+                value=type(override).__name__,
+            )
+        return override
+
+    def options(self) -> tuple[Option, ...]:
+        """Return the options of `profile_options`."""
+        return parse_options(self.definition.get("profile_options"), profile=self.slug)
+
+    def access(self) -> Access:
+        """Return the access rule.
+
+        Raises:
+            ProfileDefinitionError: when the rule is invalid. The profile is then not available to any user.
+        """
+        try:
+            return access_from(self.definition)
+        except (TypeError, ValueError) as e:
+            raise ProfileDefinitionError(str(e), profile=self.slug, origin=self.origin) from None
+
+    async def build(self, context: ServerContext, params: Mapping[str, Any], selection: Selection) -> ProfileBuild:
+        """Return the overrides of the entry and of the user's choices, for KubeSpawner to apply."""
+        del context, params
+        chosen = [
+            override
+            for option in self.options()
+            if option.name in selection.values
+            for override in option.overrides(selection.values[option.name], typed=option.name in selection.typed)
+        ]
+        return ProfileBuild(self.slug, self._override(), chosen=tuple(chosen), as_kubespawner=True)
+
+    def changed(self, attributes: Mapping[str, Any]) -> PlainEntry:
+        """Return an entry for other groups.
+
+        Raises:
+            ProfileDefinitionError: for anything else.
+        """
+        if attributes.keys() - {"allowed_groups"}:
+            raise ProfileDefinitionError("an entry of a profile_list cannot be changed here", profile=self.slug)
+        return replace(self, definition={**self.definition, **attributes})
 
 
-def raw_profiles(profile_list: Any, origin: Origin, *, judged: bool = False) -> list[RawProfile]:
+def read_profile_list(profile_list: Any, origin: Origin, *, contributor: Contributor = "hub") -> list[PlainEntry]:
     """Read a `profile_list` as KubeSpawner does: a list, or a mapping that is sorted by key.
 
     Raises:
@@ -71,7 +175,7 @@ def raw_profiles(profile_list: Any, origin: Origin, *, judged: bool = False) -> 
                 "no slug can be made of the display name", origin=origin, field=where, value=name, hint="Add a slug"
             )
         parse_options(definition.get("profile_options"), profile=slug)
-        result.append(RawProfile(slug, definition, origin, judged))
+        result.append(PlainEntry(slug, definition, origin, contributor))
     return result
 
 
@@ -83,15 +187,3 @@ def slugify_like_kubespawner(name: str) -> str:
         return str(upstream(name))
     except ImportError:  # pragma: no cover - only without KubeSpawner
         return slugify(name)
-
-
-def access_of_plain(raw: RawProfile) -> Access:
-    """Return the access rule of an entry.
-
-    Raises:
-        ProfileDefinitionError: when the rule is invalid. The profile is then not available to any user.
-    """
-    try:
-        return access_from(raw.definition)
-    except (TypeError, ValueError) as e:
-        raise ProfileDefinitionError(str(e), profile=raw.slug, origin=raw.origin) from None

@@ -11,7 +11,7 @@ import itertools
 import json
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +22,6 @@ from profile_spawner.params.definition import SecretRef
 from profile_spawner.params.templates import references_in, render_value
 
 from .context import ServerContext
-from .guarding import unguard
 from .resources import (
     MAX_CONFIG_MAP_BYTES,
     ConfigMap,
@@ -36,6 +35,7 @@ from .resources import (
     SecretMount,
     Volume,
 )
+from .template import Template
 from .user_text import escape_dollars
 
 __all__ = ["INIT_SCRIPT_PATH", "PodBuilder", "StartUp"]
@@ -78,13 +78,11 @@ class StartUp:
         image: The image.
         home: The home directory; `None` keeps the image's own.
         files: The texts, or paths, of the login files and the start-up script, by attribute.
-        complete_env: Whether the environment variables are complete, so that references in them are not replaced.
     """
 
     image: str
     home: str | None
     files: Mapping[str, Any]
-    complete_env: bool
 
 
 class PodBuilder:
@@ -97,7 +95,6 @@ class PodBuilder:
         origin: Where the profile was written, for messages.
         start: The attributes for the start of the server.
         typed: The params whose values the user typed.
-        guarded: Whether hooks received the user's texts with marks.
         fact_names: Further names of facts, each with the fact that it stands for.
     """
 
@@ -109,7 +106,6 @@ class PodBuilder:
         origin: Origin,
         start: StartUp,
         typed: Collection[str] = (),
-        guarded: bool = False,
         fact_names: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._slug = slug
@@ -127,7 +123,6 @@ class PodBuilder:
         theirs = [n for n in {*params, *facts} if n in untrusted or untrusted & self._inserting.get(n, set())]
         escaped = {name: _without_references(self._lookup[name]) for name in theirs}
         self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
-        self._is_guarded = guarded
         self._env: dict[str, Any] = {}
         self._volumes: list[dict[str, Any]] = []
         self._mounts: list[dict[str, Any]] = []
@@ -161,9 +156,6 @@ class PodBuilder:
                 value = str(value)
             if not isinstance(value, str):
                 self._env[name] = value.to_kubernetes()
-                continue
-            if self._start.complete_env:
-                self._env[name] = value
                 continue
             rendered = self._render(value, f"environment variable {name}", self._argument_lookup)
             if isinstance(rendered, SecretRef):
@@ -207,7 +199,7 @@ class PodBuilder:
                 self._add_directory(field, path, config_map)
                 continue
             text, mode = config_map.content or "", config_map.mode
-            self._add_file(field, text, path, config_map.mount_path, mode, render=config_map.render)
+            self._add_file(field, text, path, config_map.mount_path, mode)
 
     def secret_mounts(self, mounts: Sequence[SecretMount]) -> None:
         """Mount existing Secrets."""
@@ -334,15 +326,20 @@ class PodBuilder:
 
     # ---------------------------------------------------------------------------------------------- texts
 
-    def _render(self, text: Any, field: str, lookup: Mapping[str, Any] | None = None) -> Any:
-        rendered = render_value(text, self._lookup if lookup is None else lookup, origin=self._origin, field=field)
-        return self._unguarded(rendered)
-
-    def _unguarded(self, value: Any) -> Any:
-        return unguard(value) if self._is_guarded else value
+    def _render(self, value: Any, field: str, lookup: Mapping[str, Any] | None = None) -> Any:
+        """Return `value` with the references in its templates replaced. Other texts are literal."""
+        if isinstance(value, Template):
+            return render_value(
+                str(value), self._lookup if lookup is None else lookup, origin=self._origin, field=field
+            )
+        if isinstance(value, Mapping):
+            return {k: self._render(v, field, lookup) for k, v in value.items()}
+        return [self._render(v, field, lookup) for v in value] if isinstance(value, list | tuple) else value
 
     def _mentions_user(self, text: str) -> bool:
-        """Return whether a text is different for different users."""
+        """Return whether a text is a template that is different for different users."""
+        if not isinstance(text, Template):
+            return False
         names = {self._fact_names.get(n, n) for n in references_in(text)}
         return not _PERSONAL_FACTS.isdisjoint(names.union(*(self._inserting.get(n, ()) for n in names)))
 
@@ -357,12 +354,12 @@ class PodBuilder:
             )
         return rendered if isinstance(rendered, str) else _plain(rendered)
 
-    def _read(self, field: str) -> str:
+    def _read(self, field: str) -> Template:
         path = self._start.files[field]
         if isinstance(path, InlineText):
-            return str(path)
+            return Template(path)
         try:
-            return Path(path).read_text(encoding="utf-8")
+            return Template(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeError) as e:
             raise BuildError(
                 f"the file {str(path)!r} cannot be read: {e}", profile=self._slug, origin=self._origin, field=field
@@ -377,8 +374,6 @@ class PodBuilder:
     # ---------------------------------------------------------------------------------------------- names
 
     def _add(self, added: KubeObject) -> None:
-        if self._is_guarded:
-            added = replace(added, body=unguard(added.body))
         for present in self._objects:
             if present.key == added.key and present.body != added.body:
                 raise ConflictError(
@@ -465,12 +460,9 @@ class PodBuilder:
         self._init_containers.append(container)
         self._steps.append("Running the start-up script")
 
-    def _add_file(
-        self, field: str, text: str, name: str, mount_path: str, mode: int, *, render: bool = True, mount: bool = True
-    ) -> None:
-        personal = render and self._mentions_user(text)
-        content = self._render_text(text, field) if render else self._unguarded(text)
-        self._files.append(_File(field, "", name, content, mode, personal))
+    def _add_file(self, field: str, text: str, name: str, mount_path: str, mode: int, *, mount: bool = True) -> None:
+        personal = self._mentions_user(text)
+        self._files.append(_File(field, "", name, self._render_text(text, field), mode, personal))
         if mount:
             self._file_mounts.append(_FileMount(name, mount_path, personal))
 
@@ -478,17 +470,16 @@ class PodBuilder:
         files = config_map.files()
         if not files:
             return  # there is nothing to mount
-        personal = config_map.render and any(self._mentions_user(text) for text in files.values())
+        personal = any(map(self._mentions_user, files.values()))
         for name, text in files.items():
-            content = self._render_text(text, field) if config_map.render else self._unguarded(text)
+            content = self._render_text(text, field)
             self._files.append(_File(field, directory, name, content, config_map.mode, personal))
         self._file_mounts.append(_FileMount(directory, config_map.mount_path or "/", personal))
 
     def _unmounted(self, config_map: ConfigMap, field: str) -> None:
         files = config_map.files()
-        render = config_map.render
-        personal = render and any(self._mentions_user(text) for text in files.values())
-        data = {k: self._render_text(v, field) if render else self._unguarded(v) for k, v in files.items()}
+        personal = any(map(self._mentions_user, files.values()))
+        data = {k: self._render_text(v, field) for k, v in files.items()}
         name = self._files_name(config_map.name, data, personal)
         lifetime = Lifetime.owned if personal else Lifetime.shared
         self._add(KubeObject("v1", "ConfigMap", name, lifetime, field, {"data": data}))

@@ -14,10 +14,9 @@ from profile_spawner.params.layers import GLOBAL, Collection, Resolver
 from profile_spawner.params.templates import references_in
 
 from .attributes import ATTRIBUTES
-from .base import BaseAppProfile, line_of, origin_of
 from .options import NumberOption, Option
 from .param_options import choice_name, param_option
-from .plain_entries import RawProfile
+from .profile import Profile
 from .registry import Collector, key_lines
 
 __all__ = [
@@ -30,79 +29,79 @@ __all__ = [
 ]
 
 
-def _fed(cls: type[BaseAppProfile]) -> Mapping[str, set[str]]:
+def _fed(profile: Profile) -> Mapping[str, set[str]]:
     """Return the attributes that take their values from params, with the names of the params."""
     fed: dict[str, set[str]] = {}
-    for name, value in ((n, getattr(cls, n)) for n in ATTRIBUTES):
+    for name, value in ((n, profile.get(n)) for n in ATTRIBUTES):
         if isinstance(value, ParamRef):
             fed.setdefault(value.name, set()).add(name)
     return fed
 
 
-def _sensitive(cls: type[BaseAppProfile], resolver: Resolver) -> set[str]:
+def _sensitive(profile: Profile, resolver: Resolver) -> set[str]:
     """Return the params of a profile that decide on its security: marked so, or given to a sensitive attribute."""
     marked = {name for name, param in resolver.definitions.items() if param.sensitive}
-    return marked | {n for n, attributes in _fed(cls).items() if any(ATTRIBUTES[a].sensitive for a in attributes)}
+    return marked | {n for n, attributes in _fed(profile).items() if any(ATTRIBUTES[a].sensitive for a in attributes)}
 
 
 _NOT_FROM_DOCUMENTS = ("service_account", "bash_login_path", "bashrc_path", "init_script_path", "kubespawner_override")
 """Attributes whose params documents must not set. A Python class may take them from params of its own hub only."""
 
 
-def refuse_judged(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
+def refuse_judged(profile: Profile, resolver: Resolver, resolved: Resolved) -> None:
     """Refuse a service account, a file of the hub or another restricted trait that a document sets through a param.
 
     Raises:
         ParamError: names the param and the place of the value.
     """
     for attribute in _NOT_FROM_DOCUMENTS:
-        ref = getattr(cls, attribute)
+        ref = profile.get(attribute)
         if not isinstance(ref, ParamRef):
             continue
         for name in sorted({ref.name, *resolved.inserted(ref.name)}):
             for origin in resolver.judged(resolved.explain(name)) if name in resolved else ():
                 raise ParamError(
                     f"decides on {attribute}, and a document sets it",
-                    profile=cls.slug,
-                    origin=origin or origin_of(cls),
+                    profile=profile.slug,
+                    origin=origin or profile.origin,
                     field=f"param {name}",
                     hint="Set it in Python or in the hub's configuration (param_values)",
                 )
 
 
-def refuse_sensitive(cls: type[BaseAppProfile], resolver: Resolver, resolved: Resolved) -> None:
+def refuse_sensitive(profile: Profile, resolver: Resolver, resolved: Resolved) -> None:
     """Refuse a user's choice that reaches a sensitive param, directly or inserted into its value.
 
     Raises:
         ParamError: names the params.
     """
-    for name in _sensitive(cls, resolver):
-        chosen = sorted(resolved.chosen(name) - set(cls.user_settable))
+    for name in _sensitive(profile, resolver):
+        chosen = sorted(resolved.chosen(name) - set(profile.get("user_settable")))
         if chosen:
             raise ParamError(
                 f"is sensitive, and a user chose {' and '.join(chosen)}",
-                profile=cls.slug,
-                origin=origin_of(cls),
+                profile=profile.slug,
+                origin=profile.origin,
                 field=f"param {name}",
                 hint="To allow it, name what may be chosen in the profile's user_settable",
             )
 
 
-def param_options(cls: type[BaseAppProfile], resolver: Resolver, params: Resolved, taken: set[str]) -> Iterator[Option]:
+def param_options(profile: Profile, resolver: Resolver, params: Resolved, taken: set[str]) -> Iterator[Option]:
     """Return the fields for the params that users may choose with this profile.
 
     These are the `user_settable` params that the profile uses: in an attribute, in a text, or because it sets or
     inherits a value. A param that sets a sensitive attribute (the image, a service account, ...) must be named in the
     profile's `user_settable`.
     """
-    attributes = {name: getattr(cls, name) for name in ATTRIBUTES if name != "params"}
-    used = {*_fed(cls), *references_in(attributes), *cls.user_settable}
-    for name in resolver.inherited(cls.slug):
+    attributes = {name: profile.get(name) for name in ATTRIBUTES if name != "params"}
+    used = {*_fed(profile), *references_in(attributes), *profile.get("user_settable")}
+    for name in resolver.inherited(profile.slug):
         used.update(resolver.collections[name].params)
     used.update(*[params.inserted(name) for name in used])
-    sensitive = _sensitive(cls, resolver)
+    sensitive = _sensitive(profile, resolver)
     sensitive.update(*[params.inserted(name) for name in sensitive])
-    sensitive -= set(cls.user_settable)
+    sensitive -= set(profile.get("user_settable"))
     settable = [resolver.definitions[n] for n in used if n in resolver.definitions]
     for param in sorted(settable, key=lambda p: (int(p.meta.get("order") or 0), p.name)):
         if param.user_settable and not (param.name in sensitive or param.name in taken or param.name in params.failed):
@@ -148,16 +147,16 @@ def make_resolver(
         for name, collection in collector.collections.items():
             if collections.setdefault(name, collection) != collection:
                 conflicts.append(_taken("collection", name, collections[name].origin, collection.origin))
-    classes = {
-        slug: registered
+    profiles = {
+        slug: profile
         for collector in collectors
-        for slug, registered in collector.profiles.items()
-        if not isinstance(registered, RawProfile)
+        for slug, profile in collector.profiles.items()
+        if profile.takes_params
     }
-    own = {slug: _params_of(cls) for slug, cls in classes.items() if cls.params or cls.profiles}
+    own = {slug: _params_of(p) for slug, p in profiles.items() if p.get("params") or p.get("profiles")}
     # A profile without params can also be inherited. It adds nothing.
-    taken_on = {name for c in (*collections.values(), *own.values()) for name in c.profiles}
-    own.update({slug: _params_of(classes[slug]) for slug in taken_on & classes.keys() - own.keys()})
+    inherited = {name for c in (*collections.values(), *own.values()) for name in c.profiles}
+    own.update({slug: _params_of(profiles[slug]) for slug in inherited & profiles.keys() - own.keys()})
     for slug, collection in own.items():
         if slug in collections:
             conflicts.append(_taken("collection", slug, collections[slug].origin, collection.origin))
@@ -198,15 +197,15 @@ def _taken(what: str, name: str, first: Origin | None, second: Origin | None) ->
     )
 
 
-def _params_of(cls: type[BaseAppProfile]) -> Collection:
-    place = line_of(cls, "params")
+def _params_of(profile: Profile) -> Collection:
+    place, params, inherited = profile.where(("params",)), dict(profile.get("params")), tuple(profile.get("profiles"))
     return Collection(
-        name=cls.slug,
-        params=dict(cls.params),
-        profiles=tuple(cls.profiles),
-        origin=line_of(cls, "profiles") if cls.profiles else origin_of(cls),
-        origins={**dict.fromkeys(cls.params, place), **key_lines(place, cls.params)},
-        judged=getattr(cls, "__profile_judged__", False),
+        name=profile.slug,
+        params=params,
+        profiles=inherited,
+        origin=profile.where(("profiles",)) if inherited else profile.origin,
+        origins={**dict.fromkeys(params, place), **key_lines(place, params)},
+        judged=profile.contributor == "document",
     )
 
 

@@ -18,10 +18,12 @@ from typing import Any, TypeVar
 
 from profile_spawner.errors import DuplicateSlugError, Origin, ProfileDefinitionError
 from profile_spawner.params.definition import Param
-from profile_spawner.params.layers import GLOBAL, Collection
+from profile_spawner.params.layers import Collection
 
-from .base import BaseAppProfile, PlainProfile, check_profile_class, line_of, origin_of
-from .plain_entries import RawProfile, raw_profiles
+from .base import BaseAppProfile, PlainProfile, origin_of
+from .class_profile import ClassProfile
+from .plain_entries import PlainEntry, read_profile_list
+from .profile import Profile
 
 __all__ = [
     "Collector",
@@ -31,7 +33,6 @@ __all__ = [
     "duplicate",
     "key_lines",
     "profile_registry",
-    "registered_origin",
 ]
 
 _ProfileClass = TypeVar("_ProfileClass", bound=type[BaseAppProfile])
@@ -46,32 +47,23 @@ class Collector:
 
     def __init__(self, source: str = "configuration") -> None:
         self.source = source
-        self.profiles: OrderedDict[str, type[BaseAppProfile] | RawProfile] = OrderedDict()
+        self.profiles: OrderedDict[str, Profile] = OrderedDict()
         self.params: dict[str, Param] = {}
         self.collections: dict[str, Collection] = {}
 
-    def add(self, added: type[BaseAppProfile] | RawProfile) -> None:
+    def add(self, added: type[BaseAppProfile] | Profile) -> None:
         """Register one profile.
 
         Raises:
             ProfileDefinitionError: when the profile is invalid.
             DuplicateSlugError: when the slug is in use. It names both places.
         """
-        if isinstance(added, type) and issubclass(added, PlainProfile):
-            (added,) = raw_profiles([added.definition()], origin_of(added))
-        if not isinstance(added, RawProfile):
-            check_profile_class(added)
-            if added.slug == GLOBAL:
-                raise ProfileDefinitionError(
-                    "this slug is taken by the collection of values for everybody",
-                    profile=added.slug,
-                    origin=line_of(added, "slug"),
-                    field="slug",
-                )
-        present = self.profiles.get(added.slug)
+        profile = added if isinstance(added, ClassProfile | PlainEntry) else _profile_of(added)
+        profile.check()
+        present = self.profiles.get(profile.slug)
         if present is not None:
-            raise duplicate(added.slug, registered_origin(present), registered_origin(added))
-        self.profiles[added.slug] = added
+            raise duplicate(profile.slug, present.origin, profile.origin)
+        self.profiles[profile.slug] = profile
 
     def add_param(self, param: Param) -> None:
         """Register the definition of a param.
@@ -116,9 +108,11 @@ def key_lines(place: Origin, keys: Iterable[str]) -> dict[str, Origin]:
     return found
 
 
-def registered_origin(registered: type[BaseAppProfile] | RawProfile) -> Origin:
-    """Return where a registered profile is written."""
-    return registered.origin if isinstance(registered, RawProfile) else origin_of(registered)
+def _profile_of(cls: Any) -> Profile:
+    if isinstance(cls, type) and issubclass(cls, PlainProfile):
+        (entry,) = read_profile_list([cls.definition()], origin_of(cls))
+        return entry
+    return ClassProfile(cls)
 
 
 def duplicate(slug: str, first: Origin, second: Origin) -> DuplicateSlugError:
@@ -191,22 +185,6 @@ class ProfileRegistry:
         place = _caller()
         collection = Collection(name, params, tuple(profiles), place, key_lines(place, params))
         self.collector.add_collection(collection)
-
-    def get(self, slug: str) -> type[BaseAppProfile] | RawProfile:
-        """Return the profile registered as `slug`.
-
-        Raises:
-            KeyError: when there is no such profile. The message lists the existing ones.
-        """
-        try:
-            return self.collector.profiles[slug]
-        except KeyError:
-            names = ", ".join(self.collector.profiles) or "none"
-            raise KeyError(f"no profile {slug!r}; there are: {names}") from None
-
-    def all(self) -> dict[str, type[BaseAppProfile] | RawProfile]:
-        """Return all profiles registered so far, in order."""
-        return dict(self.collector.profiles)
 
     def clear(self) -> None:
         """Remove all registrations."""

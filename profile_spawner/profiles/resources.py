@@ -10,12 +10,14 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from profile_spawner.names import DNS_SUBDOMAIN, is_dns_label
 from profile_spawner.params.quantities import quantity_value
+
+from .template import TemplateText
 
 __all__ = [
     "MAX_CONFIG_MAP_BYTES",
@@ -142,6 +144,8 @@ class InlineText(str):
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False, defer_build=True)
+    TEMPLATES: ClassVar[tuple[str, ...]] = ()
+    """The fields whose texts may be templates."""
 
 
 class VolumeMount(_Model):
@@ -214,20 +218,19 @@ class ConfigMap(_Model):
     Attributes:
         name: A name within the profile.
         key: The file's name inside the ConfigMap.
-        content: The file's text.
-        data: Several files by name.
+        content: The file's text, or a `Template`.
+        data: Several files by name: texts or `Template`s.
         mount_path: An absolute path in the container.
         default_mode: The octal file mode, `0644` by default.
-        render: Whether `{{ param }}` references in the text are replaced.
     """
 
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("content", "data")
     name: DnsName
     key: FileKey | None = None
-    content: str | None = Field(default=None, repr=False)
-    data: dict[FileKey, str] | None = Field(default=None, repr=False)
+    content: TemplateText | None = Field(default=None, repr=False)
+    data: dict[FileKey, TemplateText] | None = Field(default=None, repr=False)
     mount_path: ContainerPath | None = None
     default_mode: FileMode = None
-    render: bool = True
 
     @model_validator(mode="after")
     def _one_way(self) -> ConfigMap:
@@ -299,7 +302,7 @@ class SecretEnvVarReference(_Model):
         return {"valueFrom": {"secretKeyRef": self.from_secret.model_dump()}}
 
 
-EnvValue = str | ConfigMapEnvVarReference | SecretEnvVarReference
+EnvValue = TemplateText | ConfigMapEnvVarReference | SecretEnvVarReference
 """The type of an environment variable's value."""
 
 
@@ -308,10 +311,11 @@ class Manifest(_Model):
 
     Attributes:
         name: A name within the profile.
-        content: The objects; `{{ references }}` in their texts are replaced.
+        content: The objects. Their texts may be `Template`s.
         persist: Whether the objects are kept when the server stops. If `False`, they are deleted with the server.
     """
 
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("content",)
     name: str = Field(min_length=1, max_length=253)
     content: tuple[dict[str, Any], ...] = ()
     persist: bool = False
@@ -385,14 +389,15 @@ class InitContainer(_Model):
         command: The program and its arguments. They are not passed to a shell.
         volume_mounts: Mounts of the pod's volumes. To mount the files of one of the profile's mounted ConfigMaps, use
             the name of the ConfigMap.
-        env: Constant environment variables.
+        env: Environment variables: texts or `Template`s.
     """
 
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("env",)
     name: DnsLabel
     image: str | None = None
     command: tuple[str, ...]
     volume_mounts: tuple[InitContainerVolumeMount | VolumeMount, ...] = ()
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[str, TemplateText] = Field(default_factory=dict)
 
 
 class Lifetime(str, Enum):

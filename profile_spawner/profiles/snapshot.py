@@ -16,11 +16,11 @@ from profile_spawner.params.evaluator import Resolved
 from profile_spawner.params.layers import Resolver
 
 from .access import UserInfo
-from .base import BaseAppProfile, ProfileBuild
+from .base import ProfileBuild
 from .context import ServerContext
-from .entry import Entry, build_profile, effective_values, specimen_facts, with_availability
-from .guarding import guard
+from .entry import Entry, effective_values, specimen_facts, with_availability
 from .param_options import value_of_choice
+from .profile import Profile
 from .profile_params import (
     param_options,
     refuse_judged,
@@ -162,8 +162,12 @@ class Snapshot:
                 problems.append(Problem(form_field(selection.slug, option.name), text))
         return Rejection(tuple(problems), selection.slug) if problems else selection
 
+    def takes_params(self, entry: Entry) -> bool:
+        """Return whether params can decide on a profile, so that layers of params are needed to build it."""
+        return self.resolver is not None and entry.profile.takes_params
+
     async def build(self, selection: Selection, context: ServerContext, **layers: Any) -> ProfileBuild:
-        """Build everything that a server needs. Only for profiles that are classes.
+        """Build everything that a server needs.
 
         Args:
             selection: A choice that `select()` returned for this snapshot.
@@ -175,16 +179,13 @@ class Snapshot:
             ConflictError: when two parts use the same name.
         """
         entry = self.entries[selection.slug]
-        if entry.profile is None:
-            raise TypeError(f"profile {selection.slug!r} is a plain profile_list entry; it has no build()")
         params = self.resolve(entry.profile, selection, **{**layers, "facts": context.facts(selection.slug)})
-        context, known, selection = guard(context, params, selection)
-        return await build_profile(entry.profile, context, known, selection)
+        return await entry.profile.build(context, params, selection)
 
     def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
         """Return the resolved params of a server as plain JSON, with sources and without secrets."""
         profile = self.entries[selection.slug].profile
-        if self.resolver is None or profile is None:
+        if self.resolver is None or not profile.takes_params:
             return {}
         return self.resolve(profile, selection, **layers).record()
 
@@ -197,26 +198,26 @@ class Snapshot:
             entry: An entry of this snapshot.
             layers: In the format of `Resolver.resolve`.
         """
-        cls, resolver = entry.profile, self.resolver
-        if cls is None or resolver is None or entry.offer.unavailable:
+        profile, resolver = entry.profile, self.resolver
+        if resolver is None or not profile.takes_params or entry.offer.unavailable:
             return entry
         own = tuple(o for o in entry.offer.options if o.param is None)
         try:
-            params = self.resolve(cls, None, **layers)
+            params = self.resolve(profile, None, **layers)
             enforced = layers.get("enforced") or {}
             # Only what everybody may choose: the choice is checked against the profile itself.
             known = {o.param for o in entry.offer.options}
-            chosen = (o for o in param_options(cls, resolver, params, {o.name for o in own}) if o.param in known)
+            chosen = (o for o in param_options(profile, resolver, params, {o.name for o in own}) if o.param in known)
             options = (*own, *(within_constraint(o, enforced[o.param]) if o.param in enforced else o for o in chosen))
             offer = replace(entry.offer, options=options)
-            build = await build_profile(cls, ServerContext.specimen(), params, default_selection(offer))
+            build = await profile.build(ServerContext.specimen(), params, default_selection(offer))
         except ProfileSpawnerError as e:
             return with_availability(entry, str(e))
         return replace(entry, offer=offer, effective=effective_values(build))
 
-    def resolve(self, profile: type[BaseAppProfile], selection: Selection | None, **layers: Any) -> Resolved:
+    def resolve(self, profile: Profile, selection: Selection | None, **layers: Any) -> Resolved:
         """Return the values of the params for one server."""
-        if self.resolver is None:
+        if self.resolver is None or not profile.takes_params:
             return Resolver().resolve()
         spawn = {}
         if selection is not None:
@@ -243,8 +244,6 @@ class Snapshot:
             ParamError: when something else is wrong with the layers.
         """
         entry = self.entries[selection.slug]
-        if entry.profile is None or self.resolver is None:
-            return selection
         chosen = {o.param: o for o in entry.offer.options if o.param is not None and o.name in selection.user_options}
         if not chosen:
             return selection

@@ -21,6 +21,7 @@ __all__ = [
     "EXPANDED_TRAITS",
     "FORMATTED_TRAITS",
     "MAX_TEXT",
+    "TYPED_EXPANDED_TRAITS",
     "check_typed",
     "escape_braces",
     "escape_dollars",
@@ -50,7 +51,7 @@ EXPANDED_TRAITS = frozenset(
 FORMATTED_TRAITS = frozenset({"default_url", "notebook_dir"})
 """The traits whose texts JupyterHub formats (`Spawner.format_string`)."""
 
-_TYPED_EXPANDED = (
+TYPED_EXPANDED_TRAITS = (
     EXPANDED_TRAITS
     | FORMATTED_TRAITS
     | {
@@ -213,7 +214,7 @@ def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[
         if typed and isinstance(value, str):
             if trait in _DOLLAR_TRAITS:
                 inserted = escape_dollars(inserted)
-            if trait in _TYPED_EXPANDED:
+            if trait in TYPED_EXPANDED_TRAITS:
                 inserted = escape_braces(inserted)
         elif trait in _TEXT_TRAITS and isinstance(value, int | float) and not isinstance(value, bool):
             inserted = f"{value:.15g}"

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.entry import Entry
 
 __all__ = ["ProfileChange", "changes_between", "describe_changes"]
@@ -48,16 +47,10 @@ def changes_between(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> 
 
 
 def _changed_fields(old: Entry, new: Entry) -> tuple[str, ...]:
-    fields = []
-    if old.profile is not None and new.profile is not None:
-        fields = [name for name in ATTRIBUTES if getattr(old.profile, name) != getattr(new.profile, name)]
-        before, after = (getattr(p, "_parts", {}) for p in (old.profile, new.profile))
-        fields += [name for name in after if name in before and before[name] != after[name]]
-    elif old.raw is not None and new.raw is not None:
-        keys = dict.fromkeys([*old.raw, *new.raw])
-        fields = [key for key in keys if old.raw.get(key) != new.raw.get(key)]
-    else:
-        fields = ["kind"]
+    fields = ["kind"]
+    if type(old.profile) is type(new.profile):
+        before, after = old.profile.written(), new.profile.written()
+        fields = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
     if old.source != new.source:
         fields.append("source")
     if not fields and old.digest != new.digest:

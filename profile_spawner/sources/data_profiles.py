@@ -31,7 +31,8 @@ from profile_spawner.policy.data_policy import dotted as _dotted
 from profile_spawner.profiles.attributes import ATTRIBUTES, Attribute, problems_of
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.hooks import LIST_HOOKS, Hook
-from profile_spawner.profiles.plain_entries import RawProfile, raw_profiles
+from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
+from profile_spawner.profiles.profile import Contributor
 from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.resources import InlineText
 from profile_spawner.profiles.yaml_text import YamlMap, line_at, parse_yaml
@@ -149,7 +150,7 @@ class _Reading:
         self._pending: dict[str, tuple[ProfileKeys, YamlMap]] = {}
         self._classes: dict[str, type[BaseAppProfile]] = {}
         self._making: list[str] = []
-        self._order: list[str | RawProfile] = []
+        self._order: list[str | PlainEntry] = []
 
     # ---------------------------------------------------------------------------------------------- structure
 
@@ -281,8 +282,9 @@ class _Reading:
                 hint="Write the teams, such as org:team, into allowed_groups",
             )
             return
+        contributor: Contributor = "hub" if self._policy.unrestricted else "document"
         try:
-            for raw in raw_profiles([entry], origin, judged=not self._policy.unrestricted):
+            for raw in read_profile_list([entry], origin, contributor=contributor):
                 if self._allowed(entry, raw.slug, origin):
                     self._order.append(raw)
         except ProfileSpawnerError as e:
@@ -448,7 +450,7 @@ class _Reading:
                 origin = Origin(self._place, line_at(item, ("files", number)))
                 _, message = next(problems_of(e))
                 raise ProfileDefinitionError(message, origin=origin, field=f"files[{number}]") from None
-        parts = {hook.key: getattr(spec, hook.key) for hook in LIST_HOOKS}
+        parts = {hook.key: hook.as_templates(getattr(spec, hook.key)) for hook in LIST_HOOKS}
         parts["config_maps"] = (*parts["config_maps"], *files)
         parts["volumes"] = [v.volume() for v in spec.volumes]
         return {hook.key: tuple(hook.joined(base.get(hook.key, ()), parts[hook.key])) for hook in LIST_HOOKS}

@@ -13,6 +13,8 @@ from traitlets import HasTraits, List, Unicode
 
 from profile_spawner.errors import Origin, SourceError
 from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.profiles.base import BaseAppProfile
+from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.yaml_text import MAX_BYTES
 
 from .data_profiles import DocumentReader
@@ -156,6 +158,11 @@ class Documents(Source):
         return asset
 
 
-def finder_of(session: LoadSession) -> Callable[[str], Any]:
+def finder_of(session: LoadSession) -> Callable[[str], type[BaseAppProfile] | None]:
     """Return the function that finds a class of another document by its slug."""
-    return lambda slug: session.find(slug, lambda found: isinstance(found, type) and hasattr(found, "_parts"))
+
+    def find(slug: str) -> type[BaseAppProfile] | None:
+        found = session.find(slug, lambda one: isinstance(one, ClassProfile) and hasattr(one.cls, "_parts"))
+        return found.cls if isinstance(found, ClassProfile) else None
+
+    return find

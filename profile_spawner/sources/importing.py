@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from profile_spawner.errors import Origin
 from profile_spawner.profiles.base import attribute_lines
+from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.registry import Collector, collecting
 
 from .files import read_file
@@ -101,12 +102,15 @@ class FolderLoad:
     def import_module(self, name: str) -> None:
         """Import a module of the folder, and note the lines of its profiles. It raises whatever the module raises."""
         importlib.import_module(f"{self.package}.{name}")
-        for cls in self.collectors[name].profiles.values():
-            found = self._classes.get((cls.__module__, cls.__name__)) if isinstance(cls, type) else None
+        for profile in self.collectors[name].profiles.values():
+            if not isinstance(profile, ClassProfile):
+                continue
+            cls: Any = profile.cls
+            found = self._classes.get((cls.__module__, cls.__name__))
             if found is not None and "__profile_origin__" not in vars(cls):
                 line, lines = found
-                cls.__profile_origin__ = Origin(sys.modules[cls.__module__].__file__ or "", line)  # type: ignore
-                cls.__profile_lines__ = partial(_line_of, lines)  # type: ignore[union-attr]
+                cls.__profile_origin__ = Origin(sys.modules[cls.__module__].__file__ or "", line)
+                cls.__profile_lines__ = partial(_line_of, lines)
 
     def bind(self, tree: ast.AST, module: str, is_package: bool) -> bool:
         """Let the imports in a module's code mean the versions that belong to this load, and note its classes.

@@ -7,29 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from profile_spawner.errors import BuildError, Origin, ProfileSpawnerError
+from profile_spawner.errors import BuildError, ProfileSpawnerError
 from profile_spawner.params.layers import Resolver
-from profile_spawner.profiles.base import BaseAppProfile, origin_of
 from profile_spawner.profiles.entry import Entry, make_entry
-from profile_spawner.profiles.plain_entries import RawProfile
 from profile_spawner.profiles.registry import Collector
 
 from .source_items import LoadedItem, SourceItem
 
-__all__ = ["EntryMaker", "param_signature", "params_of", "place_of", "reasons"]
-
-
-def place_of(registered: type[BaseAppProfile] | RawProfile) -> Origin:
-    """Return where a registered profile was written."""
-    return registered.origin if isinstance(registered, RawProfile) else origin_of(registered)
+__all__ = ["EntryMaker", "param_signature", "params_of", "reasons"]
 
 
 def param_signature(collector: Collector) -> Any:
     """Return what the resolver needs of a collector; `None` when that is nothing."""
     taking_part = [
-        (slug, repr(p.params), tuple(p.profiles))
+        (slug, repr(p.get("params")), tuple(p.get("profiles")))
         for slug, p in collector.profiles.items()
-        if not isinstance(p, RawProfile) and (p.params or p.profiles)
+        if p.get("params") or p.get("profiles")
     ]
     if not (taking_part or collector.params or collector.collections):
         return None
@@ -71,18 +64,18 @@ class EntryMaker:
 async def _make(loaded: LoadedItem, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
     entries: dict[str, Entry] = {}
     problems: list[ProfileSpawnerError] = []
-    for slug, registered in loaded.collector.profiles.items():
+    for slug, profile in loaded.collector.profiles.items():
         try:
-            entry = await make_entry(registered, loaded.item.source, resolver)
+            entry = await make_entry(profile, loaded.item.source, resolver)
         except ProfileSpawnerError as e:
             e.profile = e.profile or slug
-            e.origin = e.origin or place_of(registered)
+            e.origin = e.origin or profile.origin
             e.__traceback__ = None
             problems.append(e)
         except MemoryError:
             raise  # what is left is not enough for anything
         except BaseException as e:  # noqa: BLE001 - an author's property may raise anything, SystemExit included
-            problems.append(BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=place_of(registered)))
+            problems.append(BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=profile.origin))
         else:
             entries[slug] = replace(entry, keep=loaded.keep)
     return entries, problems

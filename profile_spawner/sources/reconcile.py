@@ -18,7 +18,7 @@ from profile_spawner.profiles.registry import Collector, direct_collector, dupli
 from profile_spawner.profiles.snapshot import Snapshot
 
 from .changes import ProfileChange, changes_between
-from .loading import EntryMaker, param_signature, place_of, reasons
+from .loading import EntryMaker, param_signature, reasons
 from .settings import SourceSettings
 from .source_items import LoadedItem, LoadSession, Source, SourceItem
 from .trial_client import TrialClient
@@ -348,7 +348,7 @@ class Reconciler:
                     continue
                 owners[slug] = first
                 if not self._may_override(first, second):
-                    places = [place_of(versions[k].collector.profiles[slug]) for k in (first, second)]
+                    places = [versions[k].collector.profiles[slug].origin for k in (first, second)]
                     conflicts.setdefault(second, []).append(duplicate(slug, *places))
         return owners, conflicts
 

@@ -24,6 +24,7 @@ from profile_spawner.profiles.resources import (
     VolumeMount,
     quantity,
 )
+from profile_spawner.profiles.template import Template
 
 __all__ = [
     "FAMILIES",
@@ -81,9 +82,8 @@ class FileSpec(_Spec):
         """Return the file as a ConfigMap."""
         name = slugify(self.mount_path) or "file"
         key = self.mount_path.rpartition("/")[2]
-        return ConfigMap(
-            name=name, key=key, content=content, mount_path=self.mount_path, default_mode=self.mode, render=self.render
-        )
+        text = Template(content) if self.render else content
+        return ConfigMap(name=name, key=key, content=text, mount_path=self.mount_path, default_mode=self.mode)
 
 
 class VolumeSpec(_Spec):

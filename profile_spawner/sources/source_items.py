@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from traitlets import HasTraits
 
 from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.profiles.profile import Profile
 from profile_spawner.profiles.registry import Collector
 
 __all__ = ["EVERY_CHANGE", "LoadSession", "LoadedItem", "Source", "SourceItem"]
@@ -112,7 +113,7 @@ class LoadSession:
             self.loaded[key] = load(item)
         return self.loaded.get(key)
 
-    def find(self, slug: str, wanted: Callable[[Any], bool]) -> Any:
+    def find(self, slug: str, wanted: Callable[[Profile], bool]) -> Profile | None:
         """Return the registered profile `slug` that is `wanted`, and load waiting data for it; `None` without one."""
         for key in [*self.loaded, self._slugs.get(slug, ""), *self._data]:
             loaded = self.load(key)

@@ -233,8 +233,7 @@ class _Trial:
         self, loaded: LoadedItem, maker: EntryMaker, collectors: Sequence[Collector]
     ) -> list[ProfileSpawnerError]:
         """Build each profile of an item once for example facts, and ask its access rule."""
-        classes = [p for c in collectors for p in c.profiles.values() if isinstance(p, type)]
-        needed = any(c.params or c.collections for c in collectors) or any(p.params for p in classes)
+        needed = any(c.params or c.collections or any(p.get("params") for p in c.profiles.values()) for c in collectors)
         try:
             entries, problems = maker.make(loaded, make_resolver(collectors) if needed else None)
         except MemoryError:

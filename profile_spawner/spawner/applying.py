@@ -17,10 +17,9 @@ from traitlets import Bool, Float, Int, TraitError, Unicode
 from profile_spawner.errors import BuildError, ConflictError, shorten
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
-from profile_spawner.profiles.selection import Selection
 from profile_spawner.profiles.trait_merge import merge_trait
 
-__all__ = ["TraitSnapshot", "apply_build", "apply_raw"]
+__all__ = ["TraitSnapshot", "apply_build"]
 
 _ABSENT = object()
 _HUB = "the hub's configuration"
@@ -86,20 +85,18 @@ class TraitSnapshot:
                 setattr(self._spawner, name, copy.deepcopy(value))
 
 
-def apply_raw(spawner: Any, before: TraitSnapshot, entry: Entry, selection: Selection) -> None:
-    """Apply a plain `profile_list` entry as `KubeSpawner._load_profile` does.
+def apply_build(spawner: Any, before: TraitSnapshot, entry: Entry, build: ProfileBuild) -> None:
+    """Apply what a profile needs to the spawner's traits: as KubeSpawner does it, or merged by type.
 
     Raises:
-        BuildError: If the entry does not fit KubeSpawner's traits. The error names the profile and the key.
+        BuildError: when a value does not fit its trait, or there is no such trait.
+        ConflictError: If the hub's configuration has a different object with the same name.
     """
-    definition = copy.deepcopy(dict(entry.raw or {}))
-    _apply_overrides(spawner, before, definition.get("kubespawner_override") or {}, entry)
-    for option in entry.offer.options:
-        if option.name not in selection.values:
-            continue
-        chosen = option.overrides(selection.values[option.name], typed=option.name in selection.typed)
-        for override in chosen:
-            _apply_overrides(spawner, before, copy.deepcopy(override), entry)
+    if not build.as_kubespawner:
+        _merge(spawner, before, entry, build.kubespawner_override)
+        return
+    for override in (build.kubespawner_override, *build.chosen):
+        _apply_overrides(spawner, before, copy.deepcopy(dict(override)), entry)
 
 
 def _apply_overrides(spawner: Any, before: TraitSnapshot, override: Mapping[str, Any], entry: Entry) -> None:
@@ -122,15 +119,9 @@ def _apply_overrides(spawner: Any, before: TraitSnapshot, override: Mapping[str,
     spawner.log.debug("profile %r overrides %s", entry.slug, ", ".join(override) or "nothing")
 
 
-def apply_build(spawner: Any, before: TraitSnapshot, entry: Entry, build: ProfileBuild) -> None:
-    """Merge the result of a profile class into the spawner's traits, by type.
-
-    Raises:
-        BuildError: when a value does not fit its trait, or there is no such trait.
-        ConflictError: If the hub's configuration has a different object with the same name.
-    """
+def _merge(spawner: Any, before: TraitSnapshot, entry: Entry, override: Mapping[str, Any]) -> None:
     merged = {}
-    for name, value in build.kubespawner_override.items():
+    for name, value in override.items():
         if not spawner.has_trait(name):
             raise BuildError(
                 "KubeSpawner has no such trait", profile=entry.slug, origin=entry.origin, field=name, value=name

@@ -37,7 +37,7 @@ from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import escape_dollars
 from profile_spawner.texts import Text, said
 
-from .applying import TraitSnapshot, apply_build, apply_raw
+from .applying import TraitSnapshot, apply_build
 from .choosing import choose, form_options, is_outdated, link_options
 from .env_order import in_order
 from .form import SpawnForm, expect_rejected, search_profiles
@@ -225,21 +225,19 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
     async def _apply(self, chosen: ChosenProfile) -> None:
         entry = chosen.entry
         try:
-            if entry.raw is not None:
-                apply_raw(self, self.trait_snapshot, entry, chosen.selection)
-            else:
-                context = self.server_context(chosen.spawn_id)
-                layers = await self.param_layers() if chosen.snapshot.resolver is not None else {}
-                chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
-                chosen.params = chosen.snapshot.record(chosen.selection, **layers)
-                self._warn_of_params(chosen.params)
-                apply_build(self, self.trait_snapshot, entry, chosen.build)
+            layers = await self.param_layers() if chosen.snapshot.takes_params(entry) else {}
+            context = self.server_context(chosen.spawn_id)
+            chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
+            chosen.params = chosen.snapshot.record(chosen.selection, **layers)
+            self._warn_of_params(chosen.params)
+            apply_build(self, self.trait_snapshot, entry, chosen.build)
             self._look_for_claim()
         except web.HTTPError:
             raise
         except Exception as e:  # an author's code may raise anything
             self.trait_snapshot.restore()
-            trips = "KubeSpawner cannot make a pod of it: " if entry.raw is not None else ""
+            plain = chosen.build is not None and chosen.build.as_kubespawner
+            trips = "KubeSpawner cannot make a pod of it: " if plain else ""
             text = f"{trips}{type(e).__name__}: {shorten(str(e), 300)}"
             known = e if isinstance(e, ProfileSpawnerError) else None
             error = known or BuildError(text, profile=entry.slug, origin=entry.origin)
@@ -311,7 +309,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         except (TypeError, ValueError, KeyError, AttributeError) as e:
             if chosen is None:
                 raise
-            text = f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {shorten(str(e), 300)}"
+            text = f"{type(e).__name__}: {shorten(str(e), 300)}"
             error = BuildError(text, profile=chosen.entry.slug, origin=chosen.entry.origin)
             raise self.answer_to(error) from error
         if chosen is not None and chosen.selection.typed:

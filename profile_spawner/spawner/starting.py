@@ -103,7 +103,7 @@ class ServerStart:
 
     @property
     def _trusted(self) -> bool:
-        return self._chosen is None or self._chosen.entry.trusted
+        return self._chosen is None or self._chosen.entry.profile.contributor == "hub"
 
     def check(self, pod: Any) -> dict[str, Any]:
         """Return the pod as it is sent. Parts that the hub's configuration gives to every server are not judged.

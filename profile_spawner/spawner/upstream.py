@@ -31,24 +31,21 @@ async def registry_profile_list(spawner: Any) -> list[dict[str, Any]]:
     result = []
     for entry in snapshot.visible_to(spawner.user_info):
         described = upstream_entry(entry)
-        if entry.profile is not None:
-            try:
-                selection = default_selection(entry.offer)
-                build = await snapshot.build(selection, spawner.server_context(), **await spawner.param_layers())
-            except ProfileSpawnerError as e:
-                spawner.log.error("Left out of profile_list: %s", e)
-                continue
-            described["kubespawner_override"] = _plain(build.kubespawner_override)
-        result.append(described)
+        try:
+            layers = await spawner.param_layers() if snapshot.takes_params(entry) else {}
+            build = await snapshot.build(default_selection(entry.offer), spawner.server_context(), **layers)
+        except ProfileSpawnerError as e:
+            spawner.log.error("Left out of profile_list: %s", e)
+            continue
+        result.append({**described, "kubespawner_override": _plain(build.kubespawner_override)})
     return result
 
 
 def upstream_entry(entry: Entry) -> dict[str, Any]:
     """Return one profile in upstream's shape; a plain entry without its callables, a class with its display values."""
-    if entry.raw is not None:
-        result: dict[str, Any] = _plain(entry.raw)
-        result.setdefault("slug", entry.slug)
-        return result
+    written = entry.profile.list_entry()
+    if written:
+        return {"slug": entry.slug, **_plain(written)}
     override = {k: v for k, v in entry.effective.items() if k in _SHOWN}
     return {**_display(entry.offer), "kubespawner_override": _plain(override)}
 

@@ -12,7 +12,7 @@ import yaml
 from profile_spawner.commands.choices import every_choice
 from profile_spawner.errors import Origin
 from profile_spawner.profiles.entry import make_entry
-from profile_spawner.profiles.plain_entries import raw_profiles
+from profile_spawner.profiles.plain_entries import read_profile_list
 from tests.control_plane import real_only
 
 from .conftest import DEMO
@@ -402,7 +402,7 @@ async def test_every_choice_occurs_once_with_what_it_depends_on():
         "extra": {"display_name": "E", "type": "switch"},
         "note": {"display_name": "T", "type": "text"},
     }
-    (raw,) = raw_profiles([{"display_name": "A", "profile_options": options}], Origin("test"))
+    (raw,) = read_profile_list([{"display_name": "A", "profile_options": options}], Origin("test"))
     entry = await make_entry(raw, "test")
     assert list(every_choice(entry)) == [
         {},

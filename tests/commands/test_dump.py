@@ -14,7 +14,7 @@ HOOKS = """
 from pathlib import Path
 from profile_spawner import (
     BaseAppProfile, ConfigMap, ImagePullSecret, InitContainer, Manifest, Param, Role, RoleBinding, SecretMount,
-    Subject, Volume, VolumeMount, profile_registry,
+    Subject, Template, Volume, VolumeMount, profile_registry,
 )
 
 profile_registry.register_param(Param("a/b", schema={"type": "integer"}, default=1, user_settable=True))
@@ -39,14 +39,14 @@ class All(BaseAppProfile):
     }
 
     def get_pod_env_vars(self):
-        return {"WHO": f"user-{self.user.name}", "N": "{{ a/b }}", "ON": "yes", "AT": "12:30:45"}
+        return {"WHO": f"user-{self.user.name}", "N": Template("{{ a/b }}"), "ON": "yes", "AT": "12:30:45"}
 
     def get_default_volumes(self):
         return [Volume(name="w", claim_name="w", size="1Gi", persist=False, volume_mount=VolumeMount(mount_path="/w"))]
 
     def get_config_maps(self):
         return [
-            ConfigMap(name="motd", key="motd", content="Hello {{ username }}\\n", mount_path="/etc/motd.d/x"),
+            ConfigMap(name="motd", key="motd", content=Template("Hello {{ username }}\\n"), mount_path="/etc/motd.d/x"),
             ConfigMap(name="many", data={"a": "1", "b": "2"}, mount_path="/etc/many", default_mode="0600"),
         ]
 

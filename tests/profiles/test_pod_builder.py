@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from profile_spawner import BaseAppProfile, ConfigMap, InitContainer, VolumeMount
+from profile_spawner import BaseAppProfile, ConfigMap, InitContainer, Template, VolumeMount
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.resources import InitContainerVolumeMount
@@ -16,7 +16,9 @@ class Copying(BaseAppProfile):
 
     def get_config_maps(self) -> list[ConfigMap]:
         return [
-            ConfigMap(name="script", key="run.sh", content="echo {{ username }}", mount_path="/opt/init/.init.sh"),
+            ConfigMap(
+                name="script", key="run.sh", content=Template("echo {{ username }}"), mount_path="/opt/init/.init.sh"
+            ),
             ConfigMap(name="conf", data={"a": "1", "b": "2"}, mount_path="/etc/conf"),
         ]
 

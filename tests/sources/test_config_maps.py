@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from kubernetes_asyncio.client import ApiClient, Configuration
 
+from profile_spawner.migrate.dumping import class_of
 from profile_spawner.sources.config_maps import ConfigMapDocuments
 from profile_spawner.sources.reloader import ProfileService
 from tests.control_plane import ControlPlane
@@ -153,8 +154,7 @@ async def test_files_from_other_keys(
     service = make()
     snapshot = await service.ready()
     assert not service.problems
-    profile = snapshot.entries["a"].profile
-    assert profile is not None
+    profile = class_of(snapshot.entries["a"])
     assert [c.content for c in profile().get_config_maps()] == ["hello"]
 
 

@@ -18,6 +18,7 @@ from profile_spawner.hub.profile_service import HubProfiles
 from profile_spawner.policy.data_policy import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild
+from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.yaml_text import parse_yaml
@@ -100,7 +101,7 @@ async def test_a_profile_as_data_is_a_profile(documents: Path, make_service: Cal
     claims = {o.name: o.body for o in built.objects if o.kind == "PersistentVolumeClaim"}
     assert any("scratch" in name for name in claims)
     assert snapshot.entries["lab"].origin.line == 8
-    assert snapshot.entries["plain-entry"].raw == {
+    assert snapshot.entries["plain-entry"].profile.list_entry() == {
         "display_name": "Plain Entry",
         "kubespawner_override": {"image": "example/plain:1"},
     }
@@ -259,7 +260,7 @@ async def test_values_of_the_chart_are_taken_as_they_are(
     assert not service.problems
     entries = list(snapshot.entries.values())
     listed = yaml.safe_load(path.read_text())["singleuser"]["profileList"]
-    assert [e.raw for e in entries] == listed
+    assert [e.profile.list_entry() for e in entries] == listed
     assert [e.origin.line for e in entries] == [6, 9]
 
 
@@ -589,7 +590,6 @@ async def test_documents_do_not_decide_on_what_python_asks_for(
     await service.reload()
     snapshot = service.snapshot
     profile = snapshot.entries["lab"].profile
-    assert profile is not None
     assert snapshot.resolve(profile, None, hub={"lab/what": "robot"})["lab/what"] == "robot"
 
 
@@ -597,12 +597,13 @@ def test_what_one_kind_of_source_may_cannot_be_taken_over_by_another() -> None:
     """A profile that extends one which was allowed more is refused, with the reason."""
     able = DocumentReader(DataPolicy(service_accounts=frozenset({"robot"})), lambda slug: None)
     classes = able.read(json.dumps([{**BASE, "service_account": "robot"}]), "base.yaml", "docs").collector.profiles
+    found = {slug: profile.cls for slug, profile in classes.items() if isinstance(profile, ClassProfile)}
     text = json.dumps([{"slug": "y", "display_name": "Y", "extends": "x"}])
-    result = DocumentReader(DataPolicy(), classes.get).read(text, "map", "maps")  # type: ignore[arg-type]
+    result = DocumentReader(DataPolicy(), found.get).read(text, "map", "maps")
     assert not result.collector.profiles
     assert "robot" in str(result.problems[0])
     assert isinstance(result.problems[0], PolicyError)
-    allowed = DocumentReader(DataPolicy(service_accounts=frozenset({"robot"})), classes.get)  # type: ignore[arg-type]
+    allowed = DocumentReader(DataPolicy(service_accounts=frozenset({"robot"})), found.get)
     assert allowed.read(text, "map", "maps").collector.profiles
 
 
@@ -617,8 +618,8 @@ async def test_a_config_map_brings_its_start_up_files() -> None:
         assert bool(loaded.collector.profiles) is found
         assert bool(loaded.problems) is not found
         for registered in loaded.collector.profiles.values():
-            assert isinstance(registered, type)
-            build = await registered(ServerContext.specimen()).build()
+            assert isinstance(registered, ClassProfile)
+            build = await registered.cls(ServerContext.specimen()).build()
             assert "alias ll='ls -l'" in build.objects[0].body["data"].values()
 
 

@@ -45,7 +45,6 @@ def documents(tmp_path: Path) -> Path:
 def resolved(service: ProfileService, slug: str) -> Any:
     """Resolve the params of a profile."""
     profile = service.snapshot.entries[slug].profile
-    assert profile is not None
     return service.snapshot.resolve(profile, None)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from profile_spawner.errors import PolicyError
+from profile_spawner.migrate.dumping import class_of
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.selection import default_selection
@@ -160,7 +161,7 @@ async def test_a_held_snapshot_keeps_its_modules_importable(
     put(folder, "a.py", module("a"))
     service = make_service()
     held = await service.ready()
-    name = held.entries["a"].profile.__module__  # type: ignore[union-attr]
+    name = class_of(held.entries["a"]).__module__
     put(folder, "a.py", module("a", "example/new:2"))
     await service.reload()
     assert name in sys.modules

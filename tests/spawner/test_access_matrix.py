@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.plain_entries import RawProfile
+from profile_spawner.profiles.plain_entries import PlainEntry
 from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.selection import Rejection
 from tests.snapshots import snapshot_of
@@ -69,7 +69,7 @@ async def test_every_combination_follows_the_sets() -> None:
     """All 8 sets of groups, all profiles, all choices."""
     collector = Collector("test")
     for definition in profile_list():
-        collector.add(RawProfile(definition["slug"], definition))
+        collector.add(PlainEntry(definition["slug"], definition))
     snapshot = await snapshot_of(collector)
     for size in range(len(GROUPS) + 1):
         for groups in map(frozenset, itertools.combinations(GROUPS, size)):

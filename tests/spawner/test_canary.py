@@ -21,13 +21,16 @@ CANARIES = {name: f"canary-{name}-5c1e" for name in ("env", "mount", "from", "pa
 PULL = base64.b64encode(json.dumps({"auths": {"r": {"auth": CANARIES["pull"]}}}).encode()).decode()
 
 PROFILE = f"""
-from profile_spawner import BaseAppProfile, ConfigMap, ImagePullSecret, Manifest, Param, SecretMount, profile_registry
+from profile_spawner import (
+    BaseAppProfile, ConfigMap, ImagePullSecret, Manifest, Param, SecretMount, Template, profile_registry,
+)
 
 MANIFEST = {{
-    "apiVersion": "v1", "kind": "Secret", "metadata": {{"name": "made-{{{{ server_slug }}}}"}},
+    "apiVersion": "v1", "kind": "Secret", "metadata": {{"name": Template("made-{{{{ server_slug }}}}")}},
     "stringData": {{"password": "{CANARIES["manifest"]}"}},
 }}
-ENCODED = {{**MANIFEST, "metadata": {{"name": "enc-{{{{ server_slug }}}}"}}, "stringData": {{}}, "data": {{"p": "{
+NAMED = {{"name": Template("enc-{{{{ server_slug }}}}")}}
+ENCODED = {{**MANIFEST, "metadata": NAMED, "stringData": {{}}, "data": {{"p": "{
     base64.b64encode(CANARIES["made"].encode()).decode()
 }"}}}}
 

@@ -12,6 +12,7 @@ from tornado import web
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.registry import profile_registry
 from profile_spawner.profiles.resources import ConfigMap, InitContainer, SecretMount, Volume, VolumeMount
+from profile_spawner.profiles.template import Template
 from profile_spawner.spawner import ProfileSpawner
 
 
@@ -63,7 +64,7 @@ class Lab(BaseAppProfile):
     def get_config_maps(self) -> list[ConfigMap]:
         return [
             ConfigMap(name="motd", key="motd", content="same for all", mount_path="/etc/motd"),
-            ConfigMap(name="hello", key="hello", content="hello {{ username }}", mount_path="/etc/hello"),
+            ConfigMap(name="hello", key="hello", content=Template("hello {{ username }}"), mount_path="/etc/hello"),
             ConfigMap(name="dir", data={"a.txt": "A", "b.txt": "B"}, mount_path="/etc/dir"),
             ConfigMap(name="env", data={"FROM_MAP": "1"}),
         ]

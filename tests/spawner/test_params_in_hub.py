@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 CANARY = "canary-4be1a7"
 
 PROFILES = f"""
-from profile_spawner import BaseAppProfile, ConfigMap, Manifest, Param, profile_registry
+from profile_spawner import BaseAppProfile, ConfigMap, Manifest, Param, Template, profile_registry
 
 for param in (
     Param("image/lab", schema={{"type": "string"}}, default="lab:1", user_settable=True),
@@ -60,11 +60,13 @@ class Lab(BaseAppProfile):
         return {{**self.pod_env_vars, **self.params["lab/environment"], "SAID": self.params["lab/greeting"]}}
 
     def get_config_maps(self):
-        return [ConfigMap(name="motd", key="motd", content="{{{{ lab/motto }}}}!", mount_path="/etc/motd.d/lab")]
+        text = Template("{{{{ lab/motto }}}}!")
+        return [ConfigMap(name="motd", key="motd", content=text, mount_path="/etc/motd.d/lab")]
 
     def get_manifests(self):
-        body = {{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": "extra-{{{{ server_slug }}}}"}},
-                "data": {{"greeting": "{{{{ lab/greeting }}}}"}}}}
+        name = Template("extra-{{{{ server_slug }}}}")
+        body = {{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": name}},
+                "data": {{"greeting": Template("{{{{ lab/greeting }}}}")}}}}
         return [Manifest(name="extra", content=[body])]
 
 

@@ -124,7 +124,7 @@ class Greedy(Full):
     display_name = "Greedy"
 
     def get_manifests(self):
-        body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job-{{ server_slug }}"}}
+        body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": Template("job-{{ server_slug }}")}}
         return [Manifest(name="job", content=(body,))]
 """
 

@@ -16,6 +16,7 @@ from profile_spawner.params.definition import Param
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.registry import profile_registry
 from profile_spawner.profiles.resources import ConfigMap, InitContainer, Manifest
+from profile_spawner.profiles.template import Template
 from profile_spawner.spawner import ProfileSpawner
 
 pytestmark = [pytest.mark.hub5]
@@ -96,17 +97,17 @@ class Typed(BaseAppProfile):
 
     def get_init_containers(self) -> list[InitContainer]:
         """Return one that is told."""
-        return [InitContainer(name="init", command=("true",), env={"PARAM": "{{ area/typed }}"})]
+        return [InitContainer(name="init", command=("true",), env={"PARAM": Template("{{ area/typed }}")})]
 
     def get_config_maps(self) -> list[ConfigMap]:
         """Return a file that is told."""
-        return [ConfigMap(name="file", key="file", content="[{{ area/typed }}]", mount_path="/etc/file")]
+        return [ConfigMap(name="file", key="file", content=Template("[{{ area/typed }}]"), mount_path="/etc/file")]
 
     def get_manifests(self) -> list[Manifest]:
         """Return a Deployment that is told."""
-        container = {"name": "c", "image": "c:1", "args": ["{{ area/typed }}"]}
+        container = {"name": "c", "image": "c:1", "args": [Template("{{ area/typed }}")]}
         template = {"spec": {"containers": [container]}}
-        name = "d-{{ server_slug }}"
+        name = Template("d-{{ server_slug }}")
         body = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",

@@ -9,6 +9,7 @@ from typing import Any
 from profile_spawner.apps.assets import load_manifests
 from profile_spawner.apps.workspace import GPU
 from profile_spawner.profiles.resources import Manifest
+from profile_spawner.profiles.template import Template
 
 from .base_jupyterlab import BaseJupyterLabProfile
 
@@ -87,4 +88,4 @@ class RedisJupyterLabProfile(SmallJupyterLabProfile):
 
     def get_pod_env_vars(self) -> Mapping[str, Any]:
         """Return the variables of the family and the address of Redis."""
-        return {**super().get_pod_env_vars(), "REDIS_URL": "redis://redis-{{ server_slug }}:6379/0"}
+        return {**super().get_pod_env_vars(), "REDIS_URL": Template("redis://redis-{{ server_slug }}:6379/0")}

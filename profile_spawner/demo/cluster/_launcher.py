@@ -1,13 +1,16 @@
 """The first process of a container: starts its program, ends it when asked, and leaves nothing behind.
 
-The kubelet starts this file by the interpreter (`python -I -S _launcher.py`), outside of the package: it uses the
-standard library only. Its standard input has the description of the container as one line of JSON, and then one line
-for each time that the program is asked to end. When standard input ends, everything is killed: the kubelet wants it so,
-or has ended. Standard output gets one line, `started` or the reason why the program cannot be started; standard error
-is the container's log. The exit code is that of the program.
+The kubelet starts this file as `python -I -S _launcher.py`, outside of the package: it uses the standard library only.
+
+- Standard input has the description of the container, one line of JSON, and then a line for each request to end the
+  program. When it is closed, because the kubelet wants that or has ended, everything in the container is killed.
+- Standard output gets one line: `started`, or the reason why the program cannot be started.
+- Standard error is the container's log.
+
+The exit code is that of the program.
 """
 
-# Fewer imports, for each container waits for this file: neither pathlib nor contextlib.
+# Few imports, because every container waits for this file: no pathlib and no contextlib.
 # ruff: noqa: PTH103, PTH123, PTH208, SIM105
 from __future__ import annotations
 

@@ -19,8 +19,7 @@ def make_certificate() -> tuple[bytes, ssl.SSLContext]:
     """Make a key and a self-signed certificate for `127.0.0.1`.
 
     Returns:
-        The certificate (PEM), which is all that a client has to trust, and the server's context, which alone has the
-        key.
+        The certificate (PEM) for clients, and the server's context with the key.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local cluster")])

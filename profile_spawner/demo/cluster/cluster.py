@@ -27,8 +27,8 @@ class LocalCluster:
     Args:
         state_dir: The folder for everything that is written; the data of PersistentVolumeClaims and the objects of
             the API server (but pods and events) stay in it. Only one cluster at a time may use it.
-        node: What the node pretends to have.
-        runtime: `process` runs containers as processes, `stub` pretends.
+        node: Name, labels and capacity of the node.
+        runtime: `process` runs containers as processes, `stub` only answers HTTP requests.
         environment: Variables of every container.
 
     Attributes:
@@ -58,7 +58,7 @@ class LocalCluster:
         """Start the API server and the node.
 
         Raises:
-            LocalClusterError: The state folder has the state of something else.
+            LocalClusterError: The state file is not one of the local cluster.
         """
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self.api.start()
@@ -92,7 +92,7 @@ class LocalCluster:
 
         Args:
             path: Where to.
-            user: A new user to be let in under this name; Roles decide what it may do. None takes the administrator.
+            user: The name of a new user, whose rights Roles define. None takes the administrator.
             namespace: The namespace that is meant when none is named.
         """
         token = self.api.add_user(user) if user else self.admin_token

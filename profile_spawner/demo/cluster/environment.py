@@ -147,7 +147,7 @@ def command_of(container: Json, env: Mapping[str, str], ip: str, default: str) -
         container: The container's part of the pod.
         env: Its whole environment, for `$(NAME)`.
         ip: The pod's address; it takes the place of `0.0.0.0`, for the machine's interfaces are not the pod's.
-        default: The program that the pretended image runs when the pod names no command.
+        default: The program of the image, for a pod without a command.
     """
     command, args = container.get("command") or [], container.get("args") or []
     argv = [expand(part, env) for part in (*command, *args)]

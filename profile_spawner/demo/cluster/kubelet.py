@@ -31,14 +31,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """What the one node of a local cluster pretends to have.
+    """The simulated node of a local cluster.
 
     Attributes:
         name: The node's name.
         cpu: CPU cores, as a quantity.
         memory: Memory, as a quantity.
         gpus: How many GPUs.
-        labels: Labels beside the well-known ones, for node selectors.
+        labels: Further labels, for node selectors.
         pods: How many pods fit.
     """
 
@@ -57,13 +57,13 @@ class Kubelet:
         url: The address of the API server.
         token: The bearer token of an administrator.
         state_dir: The folder for everything that is written; data of PersistentVolumeClaims stays in it.
-        node: What the node pretends to have.
+        node: Name, labels and capacity of the node.
         runtime: `process` runs containers as processes; `stub` lets each pod answer like an idle server, without one.
         ca: The file of the certificate authority of an `https` address.
         namespaces: The namespaces whose pods are run; empty for all.
         sandbox: How processes see the machine; None takes the best mode that works, see `sandbox.MODES`.
         backoff: Seconds before a container's second restart; doubled for each further one.
-        environment: Variables of every container, whatever its pod says: all images are the same here.
+        environment: Variables of every container; they override those of the pod.
     """
 
     def __init__(

@@ -213,7 +213,7 @@ class PodWorker:
         return code
 
     def _pull(self, container: Json) -> None:
-        """Pretend to pull the image of `container`."""
+        """Write the events of a pull of the image of `container`; nothing is downloaded."""
         image = container.get("image", "")
         if image in self.host.images:
             message = f'Container image "{image}" already present on machine'

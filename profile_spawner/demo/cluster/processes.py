@@ -22,7 +22,7 @@ __all__ = ["KILLED", "ProcessContainer", "StartError", "choose_mode", "why_not_m
 KILLED = 137
 
 _REACTION_TIME = 10.0
-"""Seconds that a launcher has to end what it was told to kill."""
+"""Seconds that a launcher gets to kill its container."""
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class ProcessContainer:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,
-                # The launcher needs nothing of the hub's environment, and a pod shall not find it in /proc either.
+                # Nothing of this process's environment, which a pod could read in /proc.
                 env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
                 cwd="/",
                 start_new_session=True,
@@ -63,7 +63,7 @@ class ProcessContainer:
             line = (await process.stdout.readline()).decode().strip()
             if line != "started":
                 raise StartError(line or "the launcher failed; see the container's log")
-        except BaseException:  # An interruption, too, must not leave a process behind.
+        except BaseException:  # Also after an interruption no process may stay.
             container.kill()
             await process.wait()
             raise

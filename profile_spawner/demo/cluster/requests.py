@@ -19,7 +19,7 @@ _UNNAMED = {"GET": "list", "POST": "create"}
 
 @dataclass(frozen=True)
 class ResourceRequest:
-    """A request for a resource: what is to be done, to what, and who asks."""
+    """A request for a resource: verb, resource and user."""
 
     verb: str
     kind: ResourceType

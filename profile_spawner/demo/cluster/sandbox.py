@@ -121,7 +121,7 @@ class Sandbox:
 
 
 def _needed_folders() -> set[str]:
-    """Return the folders that a container must see wherever they lie: the interpreter's and those of its modules."""
+    """Return the folders that a container needs: the interpreter's and those of its modules."""
     places = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(_LAUNCHER.parent.parent)}
     places |= {str(Path(sys.executable).parent), str(Path(sys.executable).resolve().parent.parent)}
     places |= {place for place in (*sys.path, *site.getsitepackages()) if place and Path(place).is_dir()}
@@ -163,10 +163,10 @@ def _to_rebuild(mounts: Sequence[Mount]) -> list[str]:
     return sorted(places - {"/"}, key=lambda place: place.count("/"))
 
 
-def _inside(home: Path, pretended_home: str, target: str) -> Path:
+def _inside(home: Path, container_home: str, target: str) -> Path:
     """Return where `target` of a container lies in plain mode."""
-    if _below(target, [pretended_home]):
-        return home / os.path.relpath(target, pretended_home)
+    if _below(target, [container_home]):
+        return home / os.path.relpath(target, container_home)
     return home / "volumes" / target.lstrip("/")
 
 

@@ -1,4 +1,4 @@
-"""The API server of the local cluster: HTTP, authorisation, and changes of objects."""
+"""The API server of the local cluster: HTTP, users, and the state file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ApiServer:
 
     Args:
         history: How many changes of each resource a watch can go back; older ones answer 410.
-        log_provider: Where `kubectl logs` reads; None answers that there is no log.
+        log_provider: Where `kubectl logs` reads; None if no logs are kept.
         state_file: Where objects are kept between runs: all but pods, events and nodes. None keeps nothing.
 
     Attributes:
@@ -73,13 +73,13 @@ class ApiServer:
         self.store.listeners.append(self._notice)
 
     def add_user(self, name: str, groups: Iterable[str] = ()) -> str:
-        """Let a user in and return the bearer token."""
+        """Add a user and return the bearer token."""
         token = secrets.token_urlsafe(24)
         self._users[token] = User(name, frozenset([*groups, "system:authenticated"]))
         return token
 
     def add_admin(self, name: str = "admin") -> str:
-        """Let a user in who may do everything, and return the bearer token."""
+        """Add a user with all rights and return the bearer token."""
         return self.add_user(name, [ADMINS])
 
     def kubeconfig(self, token: str, namespace: str = "default") -> Object:
@@ -148,7 +148,7 @@ class ApiServer:
         except StatusError as error:
             return web.json_response(error.to_json(), status=error.code)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # There is no validation of objects: one of an odd shape is noticed where it is used.
+            # Objects are not validated: one with an unexpected shape fails where it is used.
             log.debug("%s %s failed", http.method, http.path, exc_info=True)
             refusal = bad_request(f"the object has an unexpected shape: {error!r}")
             return web.json_response(refusal.to_json(), status=400)

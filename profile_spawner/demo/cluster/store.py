@@ -128,7 +128,7 @@ class Store:
             if not metadata.get("finalizers") and not metadata.get("deletionGracePeriodSeconds"):
                 return self.remove(item)
         elif metadata.get("ownerReferences"):
-            # A moment later, as for a real collector: the writer gets the answer first.
+            # After the answer to the writer, as a real collector does it.
             asyncio.get_running_loop().call_soon(self._check_owners, kind, (item.namespace, item.name))
         if kind is EVENTS and len(self._objects[kind]) > _EVENT_LIMIT:
             self.remove(next(iter(self._objects[kind].values())))

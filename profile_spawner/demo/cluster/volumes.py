@@ -125,7 +125,7 @@ def _checked(path: str) -> str:
     """Return the relative `path`; `MissingError` when it would leave its folder."""
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts or not parts.parts:
-        raise MissingError(f"{path!r} is no path below the volume")
+        raise MissingError(f"{path!r} is not a path below the volume")
     return str(parts)
 
 

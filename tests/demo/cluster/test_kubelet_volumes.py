@@ -94,7 +94,7 @@ async def test_missing(store: VolumeStore, source: Json, text: str) -> None:
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", "."])
 async def test_paths_stay_in_the_volume(store: VolumeStore, path: str) -> None:
     """No item's path leads out of the volume, whatever the API server has let through."""
-    with pytest.raises(MissingError, match="is no path below the volume"):
+    with pytest.raises(MissingError, match="is not a path below the volume"):
         await set_up(store, configMap={"name": "there", "items": [{"key": "a.txt", "path": path}]})
 
 

@@ -32,6 +32,7 @@ class BaseAppProfile(profile.BaseAppProfile):
     workspace_volume_size: Any = "20Gi"
     calrissian_volume_size: Any = "50Gi"
     FACT_NAMES: ClassVar[Mapping[str, str]] = FACT_NAMES
+    HOOKS_RETURN_TEMPLATES: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take a `default_url` such as `lab`, as the ApplicationHub does."""

@@ -1,0 +1,132 @@
+"""`ClassProfile`: a profile that an author wrote as a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from profile_spawner.errors import BuildError, Origin, ProfileDefinitionError, ProfileSpawnerError, shorten
+from profile_spawner.params.layers import GLOBAL
+
+from .access import Access
+from .attributes import ATTRIBUTES
+from .base import (
+    BaseAppProfile,
+    ProfileBuild,
+    access_of,
+    check_profile_class,
+    line_of,
+    make_profile,
+    options_of,
+    origin_of,
+)
+from .context import ServerContext
+from .options import Option
+from .profile import Contributor
+from .selection import Selection
+
+__all__ = ["ClassProfile"]
+
+
+@dataclass(frozen=True)
+class ClassProfile:
+    """A profile that is a class. Each server gets an instance of its own.
+
+    Attributes:
+        cls: The class.
+    """
+
+    cls: type[BaseAppProfile]
+
+    @property
+    def slug(self) -> str:
+        """The identity."""
+        return self.cls.slug
+
+    @property
+    def origin(self) -> Origin:
+        """The file and line of the class."""
+        return origin_of(self.cls)
+
+    @property
+    def contributor(self) -> Contributor:
+        """Whether the class is of a module or was made of a document that the data policy restricts."""
+        return "document" if getattr(self.cls, "__profile_judged__", False) else "module"
+
+    @property
+    def takes_params(self) -> bool:
+        """True."""
+        return True
+
+    def check(self) -> None:
+        """Check types, quantities, names and files.
+
+        Raises:
+            ProfileDefinitionError: naming the file and line, the attribute, its value and what was expected.
+        """
+        check_profile_class(self.cls)
+        if self.slug == GLOBAL:
+            raise ProfileDefinitionError(
+                "this slug is taken by the collection of values for everybody",
+                profile=self.slug,
+                origin=line_of(self.cls, "slug"),
+                field="slug",
+            )
+
+    def get(self, name: str) -> Any:
+        """Return the value of an attribute."""
+        return getattr(self.cls, name, None)
+
+    def written(self) -> Mapping[str, Any]:
+        """Return the attributes, and what a document says to hooks."""
+        return {**{name: self.get(name) for name in ATTRIBUTES}, **getattr(self.cls, "_parts", {})}
+
+    def list_entry(self) -> Mapping[str, Any]:
+        """Return an empty dictionary."""
+        return {}
+
+    def where(self, path: tuple[Any, ...]) -> Origin:
+        """Return the line of the attribute or hook that the path begins with."""
+        return line_of(self.cls, str(path[0])) if path else self.origin
+
+    def path_of(self, trait: str) -> tuple[str, ...] | None:
+        """Return the attribute for a trait."""
+        return (trait,) if trait in ATTRIBUTES and self.get(trait) != ATTRIBUTES[trait].default else None
+
+    def options(self) -> tuple[Option, ...]:
+        """Return the options of `profile_options`."""
+        return options_of(self.cls)
+
+    def access(self) -> Access:
+        """Return the access rule."""
+        return access_of(self.cls)
+
+    async def build(self, context: ServerContext, params: Mapping[str, Any], selection: Selection) -> ProfileBuild:
+        """Return the result of `BaseAppProfile.build()`.
+
+        Raises:
+            BuildError: whatever an author's code raises.
+            ConflictError: when two parts use the same name.
+        """
+        try:
+            return await make_profile(self.cls, context, params=params, selection=selection).build()
+        except ProfileSpawnerError:
+            raise
+        except Exception as e:
+            text = f"{type(e).__name__}: {shorten(str(e), 300)}"
+            raise BuildError(text, profile=self.slug, origin=self.origin) from e
+
+    def changed(self, attributes: Mapping[str, Any]) -> ClassProfile:
+        """Return a profile whose class extends this one.
+
+        Raises:
+            ProfileDefinitionError: when a value is invalid.
+        """
+        if not attributes:
+            return self
+        where = Origin(str(self.origin))
+        space = {**attributes, "__module__": self.cls.__module__, "__profile_origin__": where}
+        made = ClassProfile(type(self.cls.__name__, (self.cls,), space))
+        made.check()
+        return made
