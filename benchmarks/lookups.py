@@ -36,5 +36,5 @@ async def lookups(quick: bool) -> Table:
     ratio = cost["ours"] / cost["dict"]
     table.add("ours / dict", f"{ratio:.2f}x", "<= 2x", ratio <= 2, data=cost)
     explain = interleaved({"explain": lambda: resolved.explain(key)}, 9, inner)["explain"].median * 1e9
-    table.add("explain(name), asked again", f"{explain:.0f} ns", "<= 500 ns", explain <= 500)
+    table.add("explain(name), repeated", f"{explain:.0f} ns")
     return table

@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = ["tests.control_plane", "tests.fault_proxy", "tests.hub"]
 
 
@@ -31,3 +33,7 @@ def _unused_kubeconfig() -> str:
 
 # The client reads the variable when it is imported, so a fixture would come too late.
 os.environ["KUBECONFIG"] = _unused_kubeconfig()
+
+# A slow machine is not an error.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")

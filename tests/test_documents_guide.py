@@ -11,7 +11,7 @@ from traitlets.config import Config
 
 from profile_spawner.hub.settings import HubTraits
 from profile_spawner.metrics import Metrics
-from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.sources.data_profiles import DocumentReader

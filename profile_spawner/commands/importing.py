@@ -247,15 +247,20 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 def _restricted(found: Sequence[FoundList], config: Config) -> Iterator[Finding]:
     """Yield what the hub has to allow to documents, so that the profiles are not refused there."""
-    from profile_spawner.policy.data_policy import DataPolicy
+    from profile_spawner.policy.judge import dotted, judge_profile, place_in
+    from profile_spawner.policy.rules import Case
+    from profile_spawner.policy.settings import DataPolicy
+    from profile_spawner.profiles.options import parse_options
 
     settings = config.ProfileSpawner.get("data_policy")
     policy = DataPolicy.of(settings if isinstance(settings, Mapping) else {}, "documents")
-    for one in found:
+    for one in () if policy.unrestricted else found:
         for number, entry in enumerate(one.entries):
-            for refusal in policy.refusals(entry):
-                origin = Origin(one.place, one.line_of(number, refusal.path))
-                problem = refusal.problem(_name(entry), origin, ".".join(map(str, refusal.path)))
+            options = parse_options(entry.get("profile_options"), profile=_name(entry))
+            override, attributes = entry.get("kubespawner_override") or {}, {"icon": entry.get("icon")}
+            for refusal in judge_profile(override, options, attributes, Case(rights=policy)):
+                path = place_in(entry, refusal)
+                problem = refusal.problem(_name(entry), Origin(one.place, one.line_of(number, path)), dotted(path))
                 problem.hint = problem.hint or 'To allow it: data_policy = {"unrestricted": True}'
                 yield replace(finding_of(problem, "policy"), level="warning")
 

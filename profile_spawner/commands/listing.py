@@ -14,6 +14,7 @@ from .loading import LoadedProfiles, find_entry, loaded
 from .output import Format, OutputOption, cell, make_table, place, plain, print_data, report_problems, tell_per_user
 
 if TYPE_CHECKING:
+    from profile_spawner.params.evaluator import Explanation
     from profile_spawner.profiles.base import BaseAppProfile
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.options import Option
@@ -205,9 +206,9 @@ def _unescaped(value: Any) -> Any:
     return value.replace("{{", "{").replace("}}", "}") if isinstance(value, str) else value
 
 
-def _why(resolution: Any) -> str:
-    who = resolution.layer if resolution.source == resolution.layer else f"{resolution.layer} {resolution.source}"
-    return f"{who} ({place(resolution.origin or 'configuration')})"
+def _why(found: Explanation) -> str:
+    who = found.layer if found.source == found.layer else f"{found.layer} {found.source}"
+    return f"{who} ({place(found.origin or 'configuration')})"
 
 
 def _option(option: Option) -> str:

@@ -203,7 +203,7 @@ def _unreachable(found: LoadedProfiles) -> Iterator[Finding]:
     known = found.config.JupyterHub.get("load_groups")
     if not isinstance(known, Mapping) or not known:
         return
-    names = {str(g).casefold() for g in known}
+    names = {str(g).lower() for g in known}
     for entry in found.snapshot.entries.values():
         where = found.places.of(entry)
         rules: list[tuple[tuple[str, ...], Any]] = [(("allowed_groups",), entry.offer.access)]

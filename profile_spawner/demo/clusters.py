@@ -12,7 +12,7 @@ import yaml
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.kube.nodes import CAPACITY_RULES
 from profile_spawner.kube.rbac import required_rules, role_manifest
-from profile_spawner.policy.object_policy import DEFAULT_KINDS
+from profile_spawner.policy.settings import DEFAULT_KINDS
 
 from .cluster.apiclient import ApiClient, ApiError
 from .cluster.cluster import LocalCluster

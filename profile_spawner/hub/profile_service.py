@@ -15,8 +15,7 @@ from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
 from profile_spawner.errors import Origin, ProfileSpawnerError
 from profile_spawner.kube.cluster import Cluster
-from profile_spawner.policy.data_policy import DataPolicy
-from profile_spawner.policy.object_policy import DEFAULT_KINDS, Policy
+from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
 from profile_spawner.profiles.snapshot import Snapshot
@@ -93,11 +92,11 @@ class HubProfiles:
         return self.service.has_sources
 
     def data_rights(self, entry: Entry) -> DataPolicy | None:
-        """Return what the hub allows to the source of a profile that is data; `None` for all other profiles."""
+        """Return what the hub allows to the source of a profile that is data; `None` if it is not restricted."""
         if entry.profile.contributor != "document":
             return None
         of_config_maps = entry.source == source_name(self.settings.profile_config_maps_namespace)
-        return self._data_rights["config_maps" if of_config_maps else "documents"]
+        return self._data_rights["config_maps" if of_config_maps else "documents"].restricting
 
     def cluster(self, api_client: Any, request_timeout: float, retry_budget: float) -> Cluster:
         """Return the hub's shared `Cluster` for `api_client`."""

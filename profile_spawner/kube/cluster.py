@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from profile_spawner.errors import ClusterError
 from profile_spawner.names import LABEL_MANAGED_BY, LABEL_PROFILE
+from profile_spawner.policy.judge import check_objects, check_pod
 from profile_spawner.policy.kinds import BY_KIND, Kind, kind_of, plain, resource_path
-from profile_spawner.policy.object_policy import Policy
+from profile_spawner.policy.settings import Policy
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from . import bodies
@@ -81,7 +82,7 @@ class Cluster:
             PolicyError: If an object is not allowed. No API call has been made then.
             ClusterError: If an object cannot be created, or its name belongs to a foreign object.
         """
-        self.policy.check_objects(identity.profile, objects, identity.namespace)
+        check_objects(self.policy, identity.profile, objects, identity.namespace)
         for item in objects:
             kind_of(item.api_version, item.kind)
         await _together(self._ensure(identity, o) for o in objects if o.lifetime is not Lifetime.owned)
@@ -138,7 +139,7 @@ class Cluster:
         body = self.pod_body(identity, pod)
         if not trusted:
             parts = tuple(plain(self._client.sanitize_for_serialization(part)) for part in hub_parts)
-            self.policy.check_pod(body, identity.profile, trusted=parts, service_accounts=service_accounts)
+            check_pod(self.policy, body, identity.profile, trusted=parts, service_accounts=service_accounts)
         return body
 
     def pod_body(self, identity: ServerIdentity, pod: Any) -> dict[str, Any]:

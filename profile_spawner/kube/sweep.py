@@ -20,14 +20,13 @@ from typing import Any
 
 from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME, LABEL_MANAGED_BY, LABEL_SERVER, MANAGED_BY, label_value
 from profile_spawner.policy.kinds import BY_KIND, Kind, resource_path
-from profile_spawner.policy.object_policy import referred_names
 from profile_spawner.profiles.resources import Lifetime
 
 from .cluster import Cluster
 from .identity import labels_of
 from .object_cache import ObjectReference
 
-__all__ = ["SWEPT_KINDS", "Sweeper"]
+__all__ = ["SWEPT_KINDS", "Sweeper", "referred_names"]
 
 SWEPT_KINDS = ("ConfigMap", "Secret")
 
@@ -214,6 +213,35 @@ class _Usage:
         metadata = item["metadata"]
         owners = {reference.get("uid") for reference in metadata.get("ownerReferences") or ()}
         return metadata["name"] in self._names or not owners.isdisjoint(self._uids)
+
+
+def referred_names(spec: Mapping[str, Any]) -> set[str]:
+    """Return the names of all Secrets and ConfigMaps that a pod's spec refers to. Other texts may be included.
+
+    It collects all possible names: from volumes of any kind, `envFrom`, `valueFrom` and pull secrets. Additional names
+    cause no error, but a missing name would be a security problem.
+    """
+    names: set[str] = set()
+    _texts(spec.get("imagePullSecrets"), names)
+    _texts(spec.get("volumes"), names)
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        for container in spec.get(kind) or ():
+            _texts(container.get("envFrom"), names)
+            for variable in container.get("env") or ():
+                if variable.get("valueFrom"):
+                    _texts(variable["valueFrom"], names)
+    return names
+
+
+def _texts(value: Any, found: set[str]) -> None:
+    if isinstance(value, str):
+        found.add(value)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _texts(item, found)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _texts(item, found)
 
 
 def _time(text: str) -> datetime:

@@ -1,1 +1,1 @@
-"""Params: named, typed values, and their resolution from several layers."""
+"""Params: named, typed values, and how they are computed from several layers."""

@@ -185,7 +185,7 @@ class Param:
     """Settings for the spawn page: `title`, `icon`, `color`, `order`, `widget`, `advanced`."""
     origin: Origin | None = field(default=None, compare=False)
     """The place of the definition."""
-    judged: bool = field(default=False, compare=False)
+    untrusted: bool = field(default=False, compare=False)
     """Whether the definition comes from an untrusted document, which the data policy restricts."""
 
     def __post_init__(self) -> None:

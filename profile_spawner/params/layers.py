@@ -72,7 +72,7 @@ class Collection:
         profiles: The collections that it inherits from, strongest first.
         origin: Where the collection is defined.
         origins: Where single values are defined, if known.
-        judged: Whether it comes from an untrusted document, which the data policy restricts.
+        untrusted: Whether it comes from an untrusted document, which the data policy restricts.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Collection:
     profiles: tuple[str, ...] = ()
     origin: Origin | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    judged: bool = False
+    untrusted: bool = False
 
     def origin_of(self, param: str) -> Origin | None:
         """Return where the value of `param` was written."""
@@ -229,7 +229,7 @@ class Resolver:
         if users:
             raise ParamError(f"is in use by {', '.join(users)}", field=name, hint="Remove it from their profiles first")
 
-    def judged(self, found: Explanation) -> list[Origin | None]:
+    def untrusted_in(self, found: Explanation) -> list[Origin | None]:
         """Return the origins of the values in `found` that come from untrusted documents."""
         first = ParamValue(found.layer, found.source, found.value, found.origin)
         result = []
@@ -238,7 +238,7 @@ class Resolver:
             written: Param | Collection | None = (
                 self.definitions.get(found.name) if default else self.collections.get(one.source)
             )
-            if written is not None and written.judged and (default or one.layer in _COLLECTED):
+            if written is not None and written.untrusted and (default or one.layer in _COLLECTED):
                 result.append(one.origin)
         return result
 

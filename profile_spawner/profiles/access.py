@@ -40,8 +40,8 @@ class Access:
     case-insensitively, because identity providers do not use consistent case.
 
     Attributes:
-        groups: Names of groups, casefolded; `None` means not restricted by group.
-        users: Names of users, casefolded; `None` means not restricted by user.
+        groups: Names of groups, in lower case; `None` means not restricted by group.
+        users: Names of users, in lower case; `None` means not restricted by user.
         hook: Called with the `UserInfo`. If it returns false or raises, access is denied. It cannot be `async`.
 
     Raises:
@@ -69,8 +69,8 @@ class Access:
     ) -> Access:
         """Create a rule from the names in a profile. An empty list allows no user."""
         return cls(
-            None if groups is None else frozenset(g.casefold() for g in groups),
-            None if users is None else frozenset(u.casefold() for u in users),
+            None if groups is None else frozenset(g.lower() for g in groups),
+            None if users is None else frozenset(u.lower() for u in users),
             hook,
         )
 
@@ -82,8 +82,8 @@ class Access:
     def allows(self, user: UserInfo) -> bool:
         """Return whether `user` is allowed. Never raises: a rule that fails denies access and is logged."""
         if self.groups is not None or self.users is not None:
-            in_group = self.groups is not None and any(g.casefold() in self.groups for g in user.groups)
-            if not in_group and not (self.users is not None and user.name.casefold() in self.users):
+            in_group = self.groups is not None and any(g.lower() in self.groups for g in user.groups)
+            if not in_group and not (self.users is not None and user.name.lower() in self.users):
                 return False
         if self.hook is None:
             return True

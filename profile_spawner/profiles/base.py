@@ -79,6 +79,7 @@ class ProfileBuild:
             of a class are part of `kubespawner_override`.
         as_kubespawner: Whether the values are applied as KubeSpawner applies an entry of a `profile_list` (functions
             are called, dictionaries are updated in place). Otherwise they are merged with the hub's values by type.
+        secrets: The names of the Secrets that secure params refer to.
     """
 
     slug: str
@@ -87,6 +88,7 @@ class ProfileBuild:
     steps: tuple[str, ...] = ()
     chosen: tuple[Mapping[str, Any], ...] = ()
     as_kubespawner: bool = False
+    secrets: frozenset[str] = frozenset()
 
 
 class BaseAppProfile(ProfileAttributes):
@@ -267,7 +269,8 @@ class BaseAppProfile(ProfileAttributes):
         layers += [(f"option {option!r}", chosen) for option, chosen in self._chosen_overrides()]
         for name, layer in layers:
             override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
-        return ProfileBuild(self.slug, override, builder.objects(), builder.steps())
+        secrets = frozenset(value.name for value in self.params.values() if isinstance(value, SecretRef))
+        return ProfileBuild(self.slug, override, builder.objects(), builder.steps(), secrets=secrets)
 
     def _attributes_override(self) -> dict[str, Any]:
         override: dict[str, Any] = {}

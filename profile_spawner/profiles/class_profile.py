@@ -52,7 +52,7 @@ class ClassProfile:
     @property
     def contributor(self) -> Contributor:
         """Whether the class is of a module or was made of a document that the data policy restricts."""
-        return "document" if getattr(self.cls, "__profile_judged__", False) else "module"
+        return "document" if getattr(self.cls, "__profile_untrusted__", False) else "module"
 
     @property
     def takes_params(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from .base import ProfileBuild
 from .context import ServerContext
 from .plain_entries import PlainEntry
 from .profile import Profile
-from .profile_params import param_options, refuse_judged
+from .profile_params import param_options, refuse_untrusted
 from .selection import Offer, default_selection
 from .trait_merge import as_list
 
@@ -70,8 +70,19 @@ class Entry:
         return self.profile.origin
 
 
-async def make_entry(profile: Profile, source: str, resolver: Resolver | None = None) -> Entry:
+async def make_entry(
+    profile: Profile,
+    source: str,
+    resolver: Resolver | None = None,
+    judge: Callable[[Entry, ProfileBuild], None] | None = None,
+) -> Entry:
     """Create the entry of a registered profile: build it for an example server and collect the data for the page.
+
+    Args:
+        profile: The profile.
+        source: The name of its source.
+        resolver: Resolves params; `None` without any.
+        judge: Called with the entry and the build.
 
     Raises:
         ProfileSpawnerError: when the profile cannot be built.
@@ -83,7 +94,7 @@ async def make_entry(profile: Profile, source: str, resolver: Resolver | None = 
         broken = resolver.unavailable.get(profile.slug, ())
         if not broken:
             params = resolver.resolve(profile=profile.slug, facts=specimen_facts(profile.slug))
-            refuse_judged(profile, resolver, params)
+            refuse_untrusted(profile, resolver, params)
             options = (*options, *param_options(profile, resolver, params, {o.name for o in options}))
     offer = Offer(
         slug=profile.slug,
@@ -114,7 +125,10 @@ async def make_entry(profile: Profile, source: str, resolver: Resolver | None = 
         [[o.kind, o.name, repr(o.body)] for o in build.objects],
     ]
     kinds = frozenset(o.kind for o in build.objects)
-    return replace(entry, digest=content_hash(asked), effective=effective_values(build), kinds=kinds)
+    entry = replace(entry, digest=content_hash(asked), effective=effective_values(build), kinds=kinds)
+    if judge is not None:
+        judge(entry, build)
+    return entry
 
 
 def specimen_facts(slug: str) -> Mapping[str, str]:

@@ -23,8 +23,8 @@ __all__ = [
     "make_resolver",
     "param_options",
     "param_problems",
-    "refuse_judged",
     "refuse_sensitive",
+    "refuse_untrusted",
     "within_constraint",
 ]
 
@@ -48,18 +48,20 @@ _NOT_FROM_DOCUMENTS = ("service_account", "bash_login_path", "bashrc_path", "ini
 """Attributes whose params documents must not set. A Python class may take them from params of its own hub only."""
 
 
-def refuse_judged(profile: Profile, resolver: Resolver, resolved: Resolved) -> None:
+def refuse_untrusted(profile: Profile, resolver: Resolver, resolved: Resolved) -> None:
     """Refuse a service account, a file of the hub or another restricted trait that a document sets through a param.
+
+    Only classes in Python are checked here. What a document's own profile takes from a param is judged with it.
 
     Raises:
         ParamError: names the param and the place of the value.
     """
-    for attribute in _NOT_FROM_DOCUMENTS:
+    for attribute in () if profile.contributor == "document" else _NOT_FROM_DOCUMENTS:
         ref = profile.get(attribute)
         if not isinstance(ref, ParamRef):
             continue
         for name in sorted({ref.name, *resolved.inserted(ref.name)}):
-            for origin in resolver.judged(resolved.explain(name)) if name in resolved else ():
+            for origin in resolver.untrusted_in(resolved.explain(name)) if name in resolved else ():
                 raise ParamError(
                     f"decides on {attribute}, and a document sets it",
                     profile=profile.slug,
@@ -205,7 +207,7 @@ def _params_of(profile: Profile) -> Collection:
         profiles=inherited,
         origin=profile.where(("profiles",)) if inherited else profile.origin,
         origins={**dict.fromkeys(params, place), **key_lines(place, params)},
-        judged=profile.contributor == "document",
+        untrusted=profile.contributor == "document",
     )
 
 

@@ -116,7 +116,7 @@ class Rejection:
         return joined(p.message for p in self.problems)
 
 
-class _Reader:
+class _RequestReader:
     """Reads the options of one profile from one request."""
 
     def __init__(self, offer: Offer, request: Mapping[str, Any], user: UserInfo) -> None:
@@ -243,7 +243,7 @@ def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: s
     if offer.unavailable:
         message = Text("“%(name)s” cannot be started now: %(why)s", name=offer.display_name, why=offer.unavailable)
         return Rejection((Problem("profile", message),), offer.slug)
-    result = _Reader(offer, request, user).read()
+    result = _RequestReader(offer, request, user).read()
     if isinstance(result, Selection) and slug != offer.slug:
         notice = Text("“%(old)s” is now “%(new)s”.", old=shorten(slug), new=offer.display_name)
         return Selection(result.slug, result.values, result.typed, result.user_options, (*result.notices, notice))

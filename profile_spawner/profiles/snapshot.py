@@ -5,11 +5,12 @@ A page or a spawn uses one snapshot from beginning to end.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
+
+from cachetools import LRUCache
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.params.evaluator import Resolved
@@ -23,8 +24,8 @@ from .param_options import value_of_choice
 from .profile import Profile
 from .profile_params import (
     param_options,
-    refuse_judged,
     refuse_sensitive,
+    refuse_untrusted,
     within_constraint,
 )
 from .selection import Offer, Problem, Rejection, Selection, default_selection, form_field, select
@@ -93,7 +94,7 @@ class Snapshot:
         self._groups = frozenset().union(*(e.offer.access.groups or () for e in self.entries.values()))
         self._users = frozenset().union(*(e.offer.access.users or () for e in self.entries.values()))
         self._hooks = any(e.offer.access.hook for e in self.entries.values())
-        self._visible: OrderedDict[Any, tuple[Entry, ...]] = OrderedDict()
+        self._visible: LRUCache[Any, tuple[Entry, ...]] = LRUCache(256)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -111,23 +112,18 @@ class Snapshot:
             return ()
         if self._hooks:
             return None
-        groups = frozenset(g for g in (g.casefold() for g in user.groups) if g in self._groups)
-        name = user.name.casefold()
+        groups = frozenset(g for g in (g.lower() for g in user.groups) if g in self._groups)
+        name = user.name.lower()
         return (groups, name if name in self._users else "")
 
     def visible_to(self, user: UserInfo) -> tuple[Entry, ...]:
         """Return the profiles that `user` may use, in order."""
         key = self.audience(user)
-        if key is not None and key in self._visible:
-            return self._visible[key]
-        if self._all_open:
-            visible = self._visible[()] = tuple(self.entries.values())
-            return visible
-        visible = tuple(e for e in self.entries.values() if e.offer.access.allows(user))
-        if key is not None:
-            self._visible[key] = visible
-            while len(self._visible) > 256:
-                self._visible.popitem(last=False)
+        visible = self._visible.get(key) if key is not None else None
+        if visible is None:
+            visible = tuple(e for e in self.entries.values() if self._all_open or e.offer.access.allows(user))
+            if key is not None:
+                self._visible[key] = visible
         return visible
 
     def default_for(self, user: UserInfo) -> str | None:
@@ -228,7 +224,7 @@ class Snapshot:
                     spawn[option.param] = value_of_choice(param, selection.values[option.name])
         facts = {**(layers.pop("facts", None) or specimen_facts(profile.slug)), "profile": profile.slug}
         resolved = self.resolver.resolve(profile=profile.slug, spawn=spawn, facts=facts, **layers)
-        refuse_judged(profile, self.resolver, resolved)
+        refuse_untrusted(profile, self.resolver, resolved)
         if spawn:
             refuse_sensitive(profile, self.resolver, resolved)
         return resolved

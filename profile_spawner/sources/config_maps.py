@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from traitlets import HasTraits, Unicode, default
 
 from profile_spawner.errors import ClusterError, Origin, ProfileSpawnerError, SourceError
-from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.registry import Collector
 
 from .data_profiles import DocumentReader
@@ -133,7 +133,7 @@ class ConfigMapDocuments(Source):
         find = finder_of(session)
 
         def load(item: SourceItem) -> LoadedItem:
-            loaded = LoadedItem(item, Collector(self.name))
+            loaded = LoadedItem(item, Collector(self.name), rights=self._policy.restricting)
             for key in item.payload:
                 if key.endswith(SUFFIXES):
                     reader = DocumentReader(self._policy, find, _asset_of(item))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,17 +17,16 @@ from profile_spawner.apps import (
 )
 from profile_spawner.errors import (
     Origin,
-    PolicyError,
     ProfileDefinitionError,
     ProfileSpawnerError,
     SourceError,
     did_you_mean,
     shorten,
 )
-from profile_spawner.params.definition import MISSING, Param
+from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Collection
-from profile_spawner.policy.data_policy import DataPolicy, Refusal
-from profile_spawner.policy.data_policy import dotted as _dotted
+from profile_spawner.policy.judge import dotted, judge_param, place_in
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.attributes import ATTRIBUTES, Attribute, problems_of
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.hooks import LIST_HOOKS, Hook
@@ -203,7 +202,7 @@ class _Reading:
 
     def _problem(self, message: str, path: tuple[Any, ...], inside: Any, **more: Any) -> None:
         origin = Origin(self._place, line_at(inside, path))
-        field_name = _dotted(path) or None
+        field_name = dotted(path) or None
         self._result.problems.append(ProfileDefinitionError(message, origin=origin, field=field_name, **more))
 
     def _validated(self, model: type[_Model], data: Any, what: str, **more: Any) -> _Model | None:
@@ -216,7 +215,7 @@ class _Reading:
                 unknown = len(path) == 1 and path[0] not in known
                 hint = did_you_mean(str(path[0]), known) if unknown else ""
                 origin = Origin(self._place, line_at(data, path))
-                where = f"{what}{'.' if what and path else ''}{_dotted(path)}"
+                where = f"{what}{'.' if what and path else ''}{dotted(path)}"
                 problem = ProfileDefinitionError(f"{message}{hint}", origin=origin, field=where or None, **more)
                 self._result.problems.append(problem)
             return None
@@ -229,11 +228,11 @@ class _Reading:
         if spec is None:
             return
         values = spec.model_dump(exclude_unset=True, by_alias=True)
-        refusals = self._policy.param_refusals(name, values.get("default", MISSING), values.get("schema", {}))
-        if not self._reported(refusals, definition, name, origin):
+        possible = (values.get("default"), *_listed(values.get("schema", {})))
+        if not self._allowed(definition, "", ((name, value) for value in possible), origin):
             return
         try:
-            param = Param(name, **values, origin=origin, judged=not self._policy.unrestricted)
+            param = Param(name, **values, origin=origin, untrusted=not self._policy.unrestricted)
             self._result.collector.add_param(param)
         except ProfileSpawnerError as e:
             e.origin = e.origin or origin
@@ -244,13 +243,13 @@ class _Reading:
         if spec is None:
             return
         params = definition.get("params") if isinstance(definition, Mapping) else None
-        if not self._allowed({"params": params}, name, origin):
+        if not self._allowed(params, "", spec.params.items(), origin):
             return
         origins = {k: Origin(self._place, n) for k, n in getattr(params, "lines", {}).items()}
-        judged = not self._policy.unrestricted
+        untrusted = not self._policy.unrestricted
         try:
             self._result.collector.add_collection(
-                Collection(name, spec.params, spec.profiles, origin, origins, judged=judged)
+                Collection(name, spec.params, spec.profiles, origin, origins, untrusted=untrusted)
             )
         except ProfileSpawnerError as e:
             e.origin = e.origin or origin
@@ -284,24 +283,20 @@ class _Reading:
             return
         contributor: Contributor = "hub" if self._policy.unrestricted else "document"
         try:
-            for raw in read_profile_list([entry], origin, contributor=contributor):
-                if self._allowed(entry, raw.slug, origin):
-                    self._order.append(raw)
+            self._order += read_profile_list([entry], origin, contributor=contributor)
         except ProfileSpawnerError as e:
             e.origin = e.origin or origin
             self._result.problems.append(e)
 
-    def _allowed(self, entry: Any, slug: str, origin: Origin) -> bool:
-        return self._reported(self._policy.refusals(entry), entry, slug, origin)
-
-    def _reported(self, refusals: Iterable[Refusal], entry: Any, slug: str, origin: Origin) -> bool:
-        """Report everything that the policy does not allow; return whether everything is allowed."""
-        fine = True
+    def _allowed(self, written: Any, slug: str, values: Iterable[tuple[str, Any]], origin: Origin) -> bool:
+        """Report the values of params that the policy does not allow; return whether all are allowed."""
+        if self._policy.unrestricted:
+            return True
+        refusals = [refusal for name, value in values for refusal in judge_param(name, value, self._policy)]
         for refusal in refusals:
-            fine = False
-            line = line_at(entry, refusal.path) or origin.line
-            self._result.problems.append(refusal.problem(slug, Origin(origin.source, line), _dotted(refusal.path)))
-        return fine
+            line = line_at(written, place_in(written, refusal)) or origin.line
+            self._result.problems.append(refusal.problem(slug, Origin(origin.source, line)))
+        return not refusals
 
     def _profiles(self, items: Sequence[Any]) -> None:
         lines = getattr(items, "lines", None) or [getattr(i, "line", 0) for i in items]
@@ -327,7 +322,7 @@ class _Reading:
         elif slug in self._pending:
             first = Origin(self._place, self._pending[slug][1].line)
             self._problem(f"the slug is used twice: first at {first}", ("slug",), item, profile=slug)
-        elif self._allowed(item, slug, origin):
+        elif self._allowed(item.get("params"), slug, (item.get("params") or {}).items(), origin):
             self._pending[slug] = (spec, item)
             self._order.append(slug)
 
@@ -380,15 +375,6 @@ class _Reading:
                 field="extends",
                 hint="It must be a profile of a document, or a built-in one",
             )
-        # Another kind of source may be allowed more than this one.
-        for written in getattr(found, "_written", ()):
-            for refusal in self._policy.refusals(written):
-                raise PolicyError(
-                    f"{spec.extends!r} has what this document may not ask for: {refusal.message}",
-                    origin=origin,
-                    field=f"extends: {_dotted(refusal.path)}",
-                    hint=refusal.hint or None,
-                )
         return found
 
     def _make(
@@ -418,7 +404,7 @@ class _Reading:
         attributes |= {
             "_parts": self._parts_of(spec, item, getattr(base, "_parts", {})),
             "_written": (item, *getattr(base, "_written", ())),
-            "__profile_judged__": not self._policy.unrestricted,
+            "__profile_untrusted__": not self._policy.unrestricted,
             "__profile_origin__": origin,
             "__profile_lines__": _LineOf(lines),
             "__module__": __name__,
@@ -488,6 +474,18 @@ def _is_plain_entry(item: YamlMap) -> bool:
     """Return whether an item is an entry of KubeSpawner's `profile_list`, with the image in `kubespawner_override`."""
     own = ("image", "family", "extends", "env", "files", "volumes", "options")
     return "kubespawner_override" in item and not any(k in item for k in own)
+
+
+def _listed(schema: Any) -> Iterator[Any]:
+    """Yield the values that a JSON Schema lists; a user's choice becomes one of them."""
+    if isinstance(schema, Mapping):
+        for key, item in schema.items():
+            if key in ("const", "default", "enum", "examples"):
+                yield item
+            yield from _listed(item)
+    elif isinstance(schema, list | tuple):
+        for item in schema:
+            yield from _listed(item)
 
 
 def _wrap(params: YamlMap) -> YamlMap:

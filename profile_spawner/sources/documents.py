@@ -12,7 +12,7 @@ from typing import Any
 from traitlets import HasTraits, List, Unicode
 
 from profile_spawner.errors import Origin, SourceError
-from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.yaml_text import MAX_BYTES
@@ -138,7 +138,7 @@ class Documents(Source):
             if item.name == self.name:  # a single file: no folder is watched
                 self._beside = tuple(sorted(document.states))
             needs = EVERY_CHANGE if result.needs_others else frozenset()
-            return LoadedItem(item, result.collector, result.problems, needs)
+            return LoadedItem(item, result.collector, result.problems, needs, rights=self._policy.restricting)
 
         return load
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from profile_spawner.errors import BuildError, ProfileSpawnerError
+from profile_spawner.errors import BuildError, Origin, PolicyError, ProfileSpawnerError
 from profile_spawner.params.layers import Resolver
+from profile_spawner.policy.judge import dotted, judge_objects, judge_profile, own_names, place_in
+from profile_spawner.policy.rules import Case
+from profile_spawner.policy.settings import DataPolicy
+from profile_spawner.profiles.attributes import ATTRIBUTES
+from profile_spawner.profiles.base import ProfileBuild
+from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.registry import Collector
+from profile_spawner.profiles.yaml_text import line_at
 
 from .source_items import LoadedItem, SourceItem
 
@@ -65,8 +72,10 @@ async def _make(loaded: LoadedItem, resolver: Resolver | None) -> tuple[dict[str
     entries: dict[str, Entry] = {}
     problems: list[ProfileSpawnerError] = []
     for slug, profile in loaded.collector.profiles.items():
+        refused: list[PolicyError] = []
+        judge = None if loaded.rights is None else _judge_of(loaded.rights, refused)
         try:
-            entry = await make_entry(profile, loaded.item.source, resolver)
+            entry = await make_entry(profile, loaded.item.source, resolver, judge)
         except ProfileSpawnerError as e:
             e.profile = e.profile or slug
             e.origin = e.origin or profile.origin
@@ -77,5 +86,24 @@ async def _make(loaded: LoadedItem, resolver: Resolver | None) -> tuple[dict[str
         except BaseException as e:  # noqa: BLE001 - an author's property may raise anything, SystemExit included
             problems.append(BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=profile.origin))
         else:
-            entries[slug] = replace(entry, keep=loaded.keep)
+            problems += refused
+            if not refused:
+                entries[slug] = replace(entry, keep=loaded.keep)
     return entries, problems
+
+
+def _judge_of(rights: DataPolicy, refused: list[PolicyError]) -> Callable[[Entry, ProfileBuild], None]:
+    """Return a function that adds to `refused` what a profile of a document may not ask for, with its line."""
+
+    def judge(entry: Entry, build: ProfileBuild) -> None:
+        profile = entry.profile
+        written: Any = vars(profile.cls)["_written"][0] if isinstance(profile, ClassProfile) else profile.list_entry()
+        case = Case(rights=rights, own=own_names(build.objects, build.secrets))
+        attributes = {name: profile.get(name) for name in ATTRIBUTES}
+        refusals = judge_profile(build.kubespawner_override, entry.offer.options, attributes, case)
+        for refusal in (*refusals, *judge_objects(build.objects, case)):
+            path = place_in(written, refusal)
+            origin = Origin(entry.origin.source, line_at(written, path) or entry.origin.line)
+            refused.append(refusal.problem(entry.slug, origin, dotted(path)))
+
+    return judge

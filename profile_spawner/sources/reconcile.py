@@ -6,11 +6,11 @@ All code here is synchronous and runs in a worker thread, one call at a time.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, shorten
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, shorten
 from profile_spawner.params.layers import Resolver
 from profile_spawner.profiles.entry import Entry, with_availability
 from profile_spawner.profiles.profile_params import make_resolver, param_problems
@@ -371,6 +371,7 @@ class Reconciler:
                 continue
             problems += state.problems
             entries += [e for slug, e in state.entries.items() if self._owners.get(slug) == key]
+        problems += _alias_problems(entries)
         problems += param_problems(self._resolver, {e.slug for e in entries})
         entries.sort(key=lambda e: e.order)
         problems = list({str(p): p for p in problems}.values())
@@ -398,3 +399,14 @@ class Reconciler:
                 continue
             counts["good" if not state.problems else "stale" if state.entries else "broken"] += 1
         return counts
+
+
+def _alias_problems(entries: Sequence[Entry]) -> Iterator[ProfileDefinitionError]:
+    """Yield the aliases that have no effect, because another profile has the name."""
+    owners = {entry.slug: entry for entry in entries}
+    for entry in entries:
+        for alias in entry.offer.aliases:
+            owner = owners.setdefault(alias, entry)
+            if owner is not entry:
+                message = f"the alias {alias!r} has no effect: the profile {owner.slug!r} has this name"
+                yield ProfileDefinitionError(message, profile=entry.slug, origin=entry.origin, field="aliases")

@@ -140,7 +140,7 @@ class CollectionSpec(_Spec):
     """A named set of values of params."""
 
     params: dict[str, Any] = Field(default_factory=dict)
-    profiles: tuple[str, ...] = Field(default=(), description="Other collections that it takes on")
+    profiles: tuple[str, ...] = Field(default=(), description="Other collections that it inherits")
 
 
 class ProfileKeys(_Spec):

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from traitlets import HasTraits
 
 from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.profile import Profile
 from profile_spawner.profiles.registry import Collector
 
@@ -57,6 +58,7 @@ class LoadedItem:
             for all of them.
         keep: What must live as long as the profiles of the item.
         signature: What the resolver of params needs of it; `None` when that is nothing.
+        rights: What the hub allows to documents of this source; `None` for what is not restricted.
     """
 
     item: SourceItem
@@ -65,6 +67,7 @@ class LoadedItem:
     needs: frozenset[str] = frozenset()
     keep: Any = None
     signature: Any = None
+    rights: DataPolicy | None = None
 
 
 EVERY_CHANGE = frozenset({"*"})

@@ -243,7 +243,7 @@ def _plain(defined: Any) -> dict[str, Any]:
 
     Whether it comes from a document is left out: the hub judges what documents set, and no item is refused for it.
     """
-    fields = {f.name: _value(getattr(defined, f.name)) for f in dataclasses.fields(defined) if f.name != "judged"}
+    fields = {f.name: _value(getattr(defined, f.name)) for f in dataclasses.fields(defined) if f.name != "untrusted"}
     if not getattr(defined, "has_default", True):
         del fields["default"]
     return fields

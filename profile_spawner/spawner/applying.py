@@ -6,9 +6,11 @@ type. In both cases the previous values are saved and restored, so they do not a
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from kubespawner.utils import recursive_update
@@ -19,9 +21,13 @@ from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.trait_merge import merge_trait
 
-__all__ = ["TraitSnapshot", "apply_build"]
+__all__ = ["TraitSnapshot", "apply_build", "evaluated_once"]
 
 _ABSENT = object()
+_CALLABLE_TRAITS = (
+    "container_security_context", "fs_gid", "gid", "pod_security_context", "supplemental_gids", "uid",
+)  # fmt: skip
+"""The traits whose functions KubeSpawner calls when it makes a pod, besides the variables in `environment`."""
 _HUB = "the hub's configuration"
 
 
@@ -55,6 +61,10 @@ class TraitSnapshot:
         """Remember the values from before a profile that was applied by an earlier process of the hub."""
         self._saved.update(values)
 
+    def changed(self) -> dict[str, Any]:
+        """Return the present values of the attributes that the profile has changed."""
+        return {name: getattr(self._spawner, name) for name in self._saved if hasattr(self._spawner, name)}
+
     def original(self, name: str) -> Any:
         """Return the value before the profile."""
         return self._saved.get(name, getattr(self._spawner, name, None))
@@ -62,7 +72,7 @@ class TraitSnapshot:
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Restore the previous value of every changed attribute for the duration of the block."""
-        changed = {name: getattr(self._spawner, name) for name in self._saved if hasattr(self._spawner, name)}
+        changed = self.changed()
         try:
             self._set_back()
             yield
@@ -83,6 +93,50 @@ class TraitSnapshot:
             else:
                 # KubeSpawner changes dictionaries in place.
                 setattr(self._spawner, name, copy.deepcopy(value))
+
+
+@contextmanager
+def evaluated_once(spawner: Any) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Call each function that is the value of a trait, or of an environment variable, at most once in this block.
+
+    The pod of a document is compared with the hub's own pod. A function that is called for both could return different
+    values, or have effects twice.
+
+    Args:
+        spawner: Whose traits.
+
+    Yields:
+        A context manager that does the same for traits that were set inside of the block. It uses the same results.
+    """
+    results: dict[Any, Any] = {}
+
+    def once(function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            if function not in results:
+                result = function(*args)
+                results[function] = asyncio.ensure_future(result) if inspect.isawaitable(result) else result
+            return results[function]
+
+        return call if callable(function) else function
+
+    @contextmanager
+    def replaced() -> Iterator[None]:
+        before = {name: getattr(spawner, name) for name in _CALLABLE_TRAITS}
+        environment = spawner.environment
+        try:
+            for name, value in before.items():
+                if callable(value):
+                    setattr(spawner, name, once(value))
+            if any(map(callable, environment.values())):
+                spawner.environment = {key: once(value) for key, value in environment.items()}
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(spawner, name, value)
+            spawner.environment = environment
+
+    with replaced():
+        yield replaced
 
 
 def apply_build(spawner: Any, before: TraitSnapshot, entry: Entry, build: ProfileBuild) -> None:

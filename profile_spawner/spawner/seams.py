@@ -168,7 +168,7 @@ class UpstreamSpawner(KubeSpawner):
         body["metadata"].pop("ownerReferences", None)
         name = body["metadata"].pop("name")
         item = KubeObject("v1", kind.capitalize(), name, Lifetime.owned, "the hub's configuration", body)
-        await self.current_start.create_owned(item)
+        await self.current_start.create_owned([item])
         return True
 
     @default("after_pod_created_hook")

@@ -27,8 +27,9 @@ from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
 from profile_spawner.page.translations import gettext_for
-from profile_spawner.policy.changes import HubFacts, judge_objects, judge_pod
-from profile_spawner.policy.data_policy import dotted
+from profile_spawner.policy.judge import dotted, judge_objects, judge_server, own_names
+from profile_spawner.policy.rules import Case
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.resources import KubeObject
@@ -37,7 +38,7 @@ from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import escape_dollars
 from profile_spawner.texts import Text, said
 
-from .applying import TraitSnapshot, apply_build
+from .applying import TraitSnapshot, apply_build, evaluated_once
 from .choosing import choose, form_options, is_outdated, link_options
 from .env_order import in_order
 from .form import SpawnForm, expect_rejected, search_profiles
@@ -304,8 +305,16 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
                 what its source may not change.
         """
         chosen = self.chosen
+        rights = self.profiles.data_rights(chosen.entry) if chosen is not None else None
+        own = None
         try:
-            pod = await super().get_pod_manifest()
+            if rights is None:
+                pod = await super().get_pod_manifest()
+            else:
+                with evaluated_once(self) as again:
+                    pod = await super().get_pod_manifest()
+                    with self.trait_snapshot.undone(), again():
+                        own = await super().get_pod_manifest()
         except (TypeError, ValueError, KeyError, AttributeError) as e:
             if chosen is None:
                 raise
@@ -315,25 +324,25 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         if chosen is not None and chosen.selection.typed:
             container = pod.spec.containers[0]
             container.env = in_order(container.env or ())
-        if chosen is not None:
-            await self._judge(chosen, pod)
+        if chosen is not None and rights is not None:
+            self._judge(chosen, own, pod, rights)
         return pod
 
-    async def _judge(self, chosen: ChosenProfile, pod: Any) -> None:
+    def _judge(self, chosen: ChosenProfile, own: Any, pod: Any, rights: DataPolicy) -> None:
         """Compare the pod of a profile that is data with the hub's own pod.
 
         Raises:
             tornado.web.HTTPError: naming everything that its source may not change.
         """
-        rights = self.profiles.data_rights(chosen.entry)
-        if rights is None or rights.unrestricted:
-            return
-        with self.trait_snapshot.undone():
-            own = await super().get_pod_manifest()
-            facts = HubFacts(claim_prefix=self.pvc_name_template.partition("{")[0])
-        objects = self.current_start.objects
-        changes = judge_pod(self.as_json(own), self.as_json(pod), facts, rights, objects)
-        refusals = (*changes, *judge_objects(objects, facts, rights))
+        objects, before = self.current_start.objects, self.trait_snapshot
+        case = Case(
+            rights=rights,
+            namespace=self.namespace,
+            own=own_names(objects, chosen.build.secrets if chosen.build is not None else ()),
+            claim_prefix=before.original("pvc_name_template").partition("{")[0],
+        )
+        changed = judge_server(self.as_json(own), self.as_json(pod), before.changed(), case)
+        refusals = (*changed, *judge_objects(objects, case))
         if refusals:
             first, *others = refusals
             error = first.problem(chosen.entry.slug, chosen.entry.origin, dotted(first.path))
@@ -515,6 +524,9 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             return
         grace = 0 if now else self.delete_grace_period
         uid = pod["metadata"]["uid"] if pod is not None else None
+        if self._current_start is not None and self._current_start.failure is not None:
+            # KubeSpawner stops the server after a failed start. A later start may have created another pod since.
+            uid = self._current_start.pod_uid
         await self.cluster.delete_pod(identity, self.namespace, grace, uid=uid)
         if uid is not None:
             await self._wait_until_gone(uid, quiet=0.5 if now else _QUIET_SECONDS)

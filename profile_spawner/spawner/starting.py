@@ -16,6 +16,7 @@ from jupyterhub.utils import maybe_future
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.kube.identity import ServerIdentity
+from profile_spawner.policy.judge import check_objects
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.resources import KubeObject, Lifetime
@@ -99,6 +100,12 @@ class ServerStart:
         self._created: Mapping[str, Any] | None = None
         self._recorded = False
 
+    @property
+    def pod_uid(self) -> str:
+        """The UID of the pod that this start has created."""
+        assert self._created is not None
+        return str(self._created["metadata"]["uid"])
+
     # ---------------------------------------------------------------------------------------------- creating
 
     @property
@@ -123,7 +130,7 @@ class ServerStart:
 
     def _check_objects(self) -> None:
         policy = self._spawner.profiles.policy
-        policy.check_objects(self.identity.profile, self.objects, self.identity.namespace)
+        check_objects(policy, self.identity.profile, self.objects, self.identity.namespace)
 
     async def begin_writing(self) -> None:
         """Check and record all objects before the first one is created, which the pod may not be.
@@ -171,19 +178,18 @@ class ServerStart:
         self._created = created
         spawner.pod_reflector.show(created)
 
-    async def create_owned(self, item: KubeObject) -> None:
-        """Create an object of the hub's own that the pod of this start owns.
+    async def create_owned(self, objects: Sequence[KubeObject]) -> None:
+        """Create the owned ones of these objects. The pod of this start owns them.
 
         Raises:
-            tornado.web.HTTPError: If the cluster refuses it.
+            tornado.web.HTTPError: If the cluster refuses one.
         """
-        assert self._created is not None
-        uid = self._created["metadata"]["uid"]
         try:
-            await self._spawner.cluster.attach(self.identity, [item], self.identity.pod_name, uid)
+            await self._spawner.cluster.attach(self.identity, objects, self.identity.pod_name, self.pod_uid)
         except ProfileSpawnerError as e:
+            self.failure = self._spawner.answer_to(e)
             # Not chained: the API server's error may contain the manifest.
-            raise self._spawner.answer_to(e) from None
+            raise self.failure from None
 
     async def finish(self, pod: Any, configured: Callable[[Any, Any], Any] | None) -> None:
         """Create the objects that the pod owns, call the administrator's hook, and wait until the server answers.
@@ -198,26 +204,18 @@ class ServerStart:
         Raises:
             tornado.web.HTTPError: If an object cannot be created, or the server does not start.
         """
-        uid = pod["metadata"]["uid"]
         try:
-            await self._create_all_owned(uid)
+            await self.create_owned(self.objects)
             if configured is not None:
                 await maybe_future(configured(self._spawner, pod))
-            await self._wait_until_answering(uid)
+            await self._wait_until_answering()
         except Exception as e:
             self.failure = e
             raise
 
-    async def _create_all_owned(self, uid: str) -> None:
-        if any(item.lifetime is Lifetime.owned for item in self.objects):
-            try:
-                await self._spawner.cluster.attach(self.identity, self.objects, self.identity.pod_name, uid)
-            except ProfileSpawnerError as e:
-                raise self._spawner.answer_to(e) from e
-
     # ---------------------------------------------------------------------------------------------- waiting
 
-    async def _wait_until_answering(self, uid: str) -> None:
+    async def _wait_until_answering(self) -> None:
         """Wait for the pod to run and for its server to answer, so that the user gets in without a further pause.
 
         Raises:
@@ -233,7 +231,7 @@ class ServerStart:
         while loop.time() < deadline:
             reflector: PodWatch = spawner.pod_reflector
             pod = reflector.pods.get(spawner.pod_key)
-            if pod is not None and pod["metadata"]["uid"] == uid:
+            if pod is not None and pod["metadata"]["uid"] == self.pod_uid:
                 # Events of an earlier pod may still arrive and remove the pod that was only shown.
                 seen = seen or pod is not self._created
                 if _ended(pod):

@@ -128,7 +128,7 @@ class One(BaseAppProfile):
         ("    cpu_guarantee, cpu_limit = 2, 1", "profile-definition", "cpu_guarantee"),
         ('    bashrc_path = "missing"\n    home_dir = "/home"', "profile-definition", "missing"),
         ('    kubespawner_override = {"no_such_trait": 1}', "build", "no_such_trait"),
-        ('    kubespawner_override = {"privileged": True}', "policy-violation", "privileged"),
+        ('    kubespawner_override = {"privileged": True}', "policy", "privileged"),
         ('    extra_labels = {"a": "not a label!"}', "kubernetes", "metadata.labels"),
         ('    kubespawner_override = {"extra_container_config": {"imagePull": "x"}}', "build", "imagePull"),
         ('    params = {"no/such": 1}', "unavailable", "no/such"),

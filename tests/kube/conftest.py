@@ -14,7 +14,7 @@ from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.kube.rbac import required_rules
 from profile_spawner.names import content_hash, object_name
-from profile_spawner.policy.object_policy import DEFAULT_KINDS, OPT_IN_KINDS, Policy
+from profile_spawner.policy.settings import DEFAULT_KINDS, OPT_IN_KINDS, Policy
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import FaultProxy

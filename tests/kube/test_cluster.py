@@ -9,7 +9,7 @@ import pytest
 
 from profile_spawner.errors import ClusterError, PolicyError
 from profile_spawner.kube.cluster import Cluster
-from profile_spawner.policy.object_policy import DEFAULT_KINDS, OPT_IN_KINDS, Policy
+from profile_spawner.policy.settings import DEFAULT_KINDS, OPT_IN_KINDS, Policy
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import FaultProxy

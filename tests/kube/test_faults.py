@@ -14,7 +14,7 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 
 from profile_spawner.errors import ClusterError
 from profile_spawner.kube.cluster import Cluster
-from profile_spawner.policy.object_policy import Policy
+from profile_spawner.policy.settings import Policy
 from profile_spawner.profiles.resources import KubeObject
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy

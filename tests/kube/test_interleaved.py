@@ -21,9 +21,9 @@ from profile_spawner.errors import ClusterError
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.identity import ServerIdentity, labels_of
 from profile_spawner.kube.rbac import required_rules
-from profile_spawner.kube.sweep import Sweeper
+from profile_spawner.kube.sweep import Sweeper, referred_names
 from profile_spawner.names import identity_hash, object_name
-from profile_spawner.policy.object_policy import DEFAULT_KINDS, Policy, referred_names
+from profile_spawner.policy.settings import DEFAULT_KINDS, Policy
 from profile_spawner.profiles.resources import KubeObject
 from tests.control_plane import ControlPlane
 

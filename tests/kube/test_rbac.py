@@ -7,7 +7,7 @@ from typing import Any
 from kubernetes_asyncio.client import ApiClient
 
 from profile_spawner.kube.rbac import missing_rights, required_rules, role_binding_manifest, role_manifest
-from profile_spawner.policy.object_policy import DEFAULT_KINDS, OPT_IN_KINDS
+from profile_spawner.policy.settings import DEFAULT_KINDS, OPT_IN_KINDS
 from tests.control_plane import ControlPlane
 
 

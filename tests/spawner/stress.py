@@ -15,7 +15,7 @@ import pytest_asyncio
 from profile_spawner.kube.identity import labels_of
 from profile_spawner.kube.rbac import required_rules
 from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME
-from profile_spawner.policy.object_policy import DEFAULT_KINDS
+from profile_spawner.policy.settings import DEFAULT_KINDS
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import FaultProxy
 from tests.hub import HubUnderTest, free_port, start_hub

@@ -13,7 +13,7 @@ from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 from profile_spawner.kube.identity import labels_of
 from profile_spawner.kube.rbac import required_rules
 from profile_spawner.names import LABEL_LIFETIME
-from profile_spawner.policy.object_policy import DEFAULT_KINDS
+from profile_spawner.policy.settings import DEFAULT_KINDS
 from tests.control_plane import ControlPlane
 
 from .stress import World, open_world, until

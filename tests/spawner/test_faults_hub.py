@@ -10,7 +10,7 @@ import pytest
 
 from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 from profile_spawner.kube.rbac import required_rules
-from profile_spawner.policy.object_policy import DEFAULT_KINDS
+from profile_spawner.policy.settings import DEFAULT_KINDS
 from tests.fault_proxy import Fault, status_body
 
 from .stress import CANARY, HUB_USER, World

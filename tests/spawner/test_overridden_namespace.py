@@ -9,7 +9,7 @@ import pytest
 
 from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 from profile_spawner.kube.rbac import required_rules
-from profile_spawner.policy.object_policy import DEFAULT_KINDS
+from profile_spawner.policy.settings import DEFAULT_KINDS
 from profile_spawner.spawner import ProfileSpawner
 
 from .stress import HUB_USER, World

@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tornado.web import HTTPError
 
@@ -37,6 +37,7 @@ steps = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(steps, max_size=30))
 async def test_events_of_a_pod_are_those_of_a_look_at_all(taken: list[Any]) -> None:
     """Whatever is added, changed, removed and listed anew; also without a time or a name."""

@@ -1,13 +1,15 @@
-"""What counts as a change of the hub's own pod, and which changes of data are refused."""
+"""What counts as a change of the hub's own pod, and where a refusal is written."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from profile_spawner.policy.changes import Change, HubFacts, changes, judge_objects, judge_pod
-from profile_spawner.policy.data_policy import DataPolicy
+from profile_spawner.policy.judge import differences, judge_objects, judge_profile, judge_server, place_in
+from profile_spawner.policy.rules import Case, Difference
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 OWN: dict[str, Any] = {
@@ -20,19 +22,29 @@ OWN: dict[str, Any] = {
 
 
 def refused(pod: dict[str, Any], rights: DataPolicy | None = None) -> list[tuple[Any, ...]]:
-    """Return the paths that the judge refuses in a pod of user ada."""
-    return [r.path for r in judge_pod(OWN, pod, HubFacts(), rights or DataPolicy(), ())]
+    """Return the paths that are refused in a pod of user ada."""
+    return [r.path for r in judge_server(OWN, pod, {}, Case(rights=rights or DataPolicy()))]
 
 
 def test_items_of_lists_are_compared_by_name() -> None:
     """The order of a list is no change; a removed item is one change, an added one a change for every value."""
     before = {"volumes": [{"name": "a", "x": 1}, {"name": "b"}]}
-    after = {"volumes": [{"name": "c", "y": {"z": 2}}, {"name": "a", "x": 1}]}
-    assert list(changes(before, after)) == [
-        Change(("volumes", "b"), {"name": "b"}, None),
-        Change(("volumes", "c", "name"), None, "c"),
-        Change(("volumes", "c", "y", "z"), None, 2),
+    new = {"name": "c", "y": {"z": 2}}
+    assert list(differences(before, {"volumes": [new, {"name": "a", "x": 1}]})) == [
+        Difference(("volumes", "b"), {"name": "b"}, None),
+        Difference(("volumes", "c"), None, new),
+        Difference(("volumes", "c", "name"), None, "c"),
+        Difference(("volumes", "c", "y", "z"), None, 2),
     ]
+
+
+def test_no_second_item_of_a_name_is_overlooked() -> None:
+    """Kubernetes sets a variable twice: the second value may use the first."""
+    hidden = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "k"}}}
+    container = {**OWN["spec"]["containers"][0], "env": [hidden, {"name": "A", "value": "x"}]}
+    for env in (container["env"], container["env"][::-1]):
+        pod = {**OWN, "spec": {**OWN["spec"], "containers": [{**container, "env": env}]}}
+        assert [path[-1] for path in refused(pod)] == ["name"]
 
 
 def test_nothing_is_refused_in_the_hubs_own_pod() -> None:
@@ -71,14 +83,34 @@ def test_the_configuration_opens_single_claims_and_prefixes_of_labels() -> None:
     assert len(refused(pod)) == 2
     assert not refused(pod, rights)
     volumes[-1] = {"name": "x", "persistentVolumeClaim": {"claimName": "hub-db-dir"}}
-    assert len(refused(pod, rights)) == 1
-    assert not refused(pod, DataPolicy(unrestricted=True))
+    assert refused(pod, rights)
 
 
 def test_objects_are_judged_with_their_pod_templates() -> None:
     """A refusal in a template names the object and the place in it."""
     template = {"metadata": {"labels": {"component": "hub"}}, "spec": {"containers": [{"name": "c"}]}}
-    item = KubeObject("apps/v1", "Deployment", "x", Lifetime.owned, "manifests", {"spec": {"template": template}})
-    (found,) = judge_objects([item], HubFacts(), DataPolicy())
+    item = KubeObject("apps/v1", "Deployment", "x", Lifetime.owned, "volumes", {"spec": {"template": template}})
+    (found,) = judge_objects([item], Case())
     assert found.path == ("Deployment", "x", "spec", "template", "metadata", "labels", "component")
     assert '"labels": ["component"]' in found.hint
+
+
+def test_a_refusal_is_found_where_it_is_written() -> None:
+    """The pod has a built value; the document has it in an attribute, an override or a choice."""
+    choice = {"display_name": "B", "kubespawner_override": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}
+    written = {
+        "image": "a:1",
+        "service_account": "admin",
+        "kubespawner_override": {"env_keep": ["A"], "volumes": {"v": {"secret": {"secret_name": "hub"}}}},
+        "options": {"o": {"choices": {"b": choice}}},
+    }
+    override = {**written["kubespawner_override"], "service_account": "admin"}
+    found = [place_in(written, r) for r in judge_profile(override, (), {}, Case())]
+    assert found == [
+        ("kubespawner_override", "env_keep"),
+        ("kubespawner_override", "volumes", "v", "secret", "secret_name"),
+        ("service_account",),
+    ]
+    case = replace(Case(), rights=DataPolicy())
+    (found_in_choice,) = judge_profile(choice["kubespawner_override"], (), {}, case)
+    assert place_in(written, found_in_choice)[:4] == ("options", "o", "choices", "b")

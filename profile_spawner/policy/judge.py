@@ -1,0 +1,403 @@
+"""Finds what a profile asks for, and applies the rules to it.
+
+The rules are judged at two times. When a profile of a document is loaded, the parts that it brings are judged:
+settings, parts of the pod, objects, fields. At a start, and in previews, the finished pod is compared with the pod that
+the hub's configuration alone would create. So it does not matter how a document writes something, and which option or
+param brings it. The pods of Deployments and similar objects contain nothing from the hub, so everything in them counts
+as added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+from profile_spawner.errors import Origin, PolicyError
+from profile_spawner.profiles.options import Option
+from profile_spawner.profiles.resources import KubeObject
+
+from .rules import DATA_RULES, HUB_RULES, Case, Difference, Rule, RuleTable
+from .settings import DataPolicy, Policy
+
+__all__ = [
+    "Refusal",
+    "check_objects",
+    "check_pod",
+    "differences",
+    "dotted",
+    "judge_objects",
+    "judge_param",
+    "judge_profile",
+    "judge_server",
+    "own_names",
+    "place_in",
+]  # fmt: skip
+
+_NAMED = frozenset(
+    {
+        "containers",
+        "env",
+        "ephemeralContainers",
+        "imagePullSecrets",
+        "initContainers",
+        "ports",
+        "volumeMounts",
+        "volumes",
+    }
+)
+"""The lists in a pod whose items are identified by a key: `name`, unless `_IDENTITIES` has another key."""
+_IDENTITIES = {"volumeMounts": ("mountPath", "mount_path"), "ports": ("name", "containerPort")}
+_FREE_KEYS = frozenset(
+    {
+        "annotations", "binaryData", "data", "env", "labels", "limits", "matchLabels", "nodeSelector", "requests",
+        "selector", "stringData",
+    }
+)  # fmt: skip
+"""The mappings whose keys are free names, not fields."""
+
+_CONTAINER = ("spec", "containers", "notebook")
+_PLACES: Mapping[str, tuple[str, ...]] = {
+    "allow_privilege_escalation": (*_CONTAINER, "securityContext", "allowPrivilegeEscalation"),
+    "container_security_context": (*_CONTAINER, "securityContext"),
+    "environment": (*_CONTAINER, "env"),
+    "extra_container_config": _CONTAINER,
+    "extra_containers": ("spec", "containers"),
+    "extra_pod_config": ("spec",),
+    "fs_gid": ("spec", "securityContext", "fsGroup"),
+    "gid": (*_CONTAINER, "securityContext", "runAsGroup"),
+    "image_pull_secrets": ("spec", "imagePullSecrets"),
+    "init_containers": ("spec", "initContainers"),
+    "lifecycle_hooks": (*_CONTAINER, "lifecycle"),
+    "pod_security_context": ("spec", "securityContext"),
+    "privileged": (*_CONTAINER, "securityContext", "privileged"),
+    "service_account": ("spec", "serviceAccountName"),
+    "uid": (*_CONTAINER, "securityContext", "runAsUser"),
+    "volume_mounts": (*_CONTAINER, "volumeMounts"),
+    "volumes": ("spec", "volumes"),
+}
+"""Where in the pod the value of a trait of KubeSpawner stands."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that is not allowed.
+
+    Attributes:
+        path: Where it is.
+        rule: The rule.
+        value: The value, if it is not secret.
+        key: Kubernetes' name of the field.
+    """
+
+    path: tuple[Any, ...]
+    rule: Rule
+    value: Any = None
+    key: str = ""
+
+    @property
+    def hint(self) -> str:
+        """Which setting allows it."""
+        if not self.rule.hint:
+            return ""
+        if self.value is None and "{1}" in self.rule.hint:
+            return "Only names that the data_policy of the hub lists are allowed"
+        return self.rule.hint.format(self.path[-1], self.value, self.path[0])
+
+    def problem(self, profile: str, origin: Origin | None, field: str = "") -> PolicyError:
+        """Return the error for a profile."""
+        name = field or dotted(self.path)
+        message = self.rule.message
+        if self.rule.expected:
+            message = f"not allowed by the hub's policy, rule {message!r}"
+        if self.key not in camel(name.replace(".", "_")) and self.key not in name:
+            message += f" ({self.key})"
+        return PolicyError(
+            message,
+            profile=profile or None,
+            origin=origin,
+            field=name,
+            value=self.value,
+            expected=self.rule.expected or None,
+            hint=self.hint or None,
+        )
+
+
+# ------------------------------------------------------------------------------------------------ changes
+
+
+def differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[Difference]:
+    """Yield the differences: one for a whole removed part, one for each added item of a list and for each value in it.
+
+    Keys are converted to Kubernetes' field names. KubeSpawner also accepts names such as `claim_name`.
+    """
+    old, new = _parts(before, path, after), _parts(after, path, before)
+    if old is None or new is None:
+        if before != after:
+            yield Difference(path, before, after)
+    elif not new and (not old or isinstance(before, Mapping)):
+        if old or before is None is not after:
+            yield Difference(path, before, after if not old else None)
+    else:
+        for step in {**old, **new}:
+            here = (*path, step)
+            if step in new and step not in old and not isinstance(after, Mapping):
+                yield Difference(here, None, new[step])
+            yield from differences(old.get(step), new.get(step), here)
+
+
+def _parts(value: Any, path: tuple[str, ...], other: Any) -> dict[str, Any] | None:
+    """Return the parts of a mapping or list by their steps in the path; `None` for a single value."""
+    key = path[-1] if path and (len(path) < 2 or path[-2] not in _NAMED) else ""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return _unique((str(k) if key in _FREE_KEYS or key in _NAMED else camel(str(k)), v) for k, v in value.items())
+    if isinstance(value, list | tuple) and key in _NAMED:
+        keys = _IDENTITIES.get(key, ("name",))
+        return _unique((_name_of(item, keys) or str(n), item) for n, item in enumerate(value))
+    if isinstance(value, list | tuple) and (not value or any(isinstance(item, Mapping) for item in value)):
+        same = other if isinstance(other, list | tuple) else ()
+        return {str(n): item for n, item in enumerate(value) if item not in same}
+    return None
+
+
+def _name_of(item: Any, keys: Sequence[str]) -> str:
+    if isinstance(item, Mapping):
+        return next((str(item[k]) for k in keys if item.get(k)), "")
+    return item if isinstance(item, str) else ""
+
+
+def _unique(pairs: Any) -> dict[str, Any]:
+    """Return the pairs as a dictionary. A second value of the same name is kept too."""
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        result[name if name not in result else f"{name}#{len(result)}"] = value
+    return result
+
+
+def camel(key: str) -> str:
+    """Convert a field name of the Python client (snake case) to Kubernetes' name (camel case)."""
+    head, *rest = key.split("_")
+    return head + "".join(r.upper() if r == "api" else r.title() for r in rest)
+
+
+def _claim(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the path of a value in the specification of a new claim, from there; empty for other values."""
+    if path[:2] == ("object", "PersistentVolumeClaim") and path[3:4] == ("spec",):
+        return ("claim", *path[4:])
+    for key in {"volumeClaimTemplate", "volumeClaimTemplates"}.intersection(path):
+        rest = path[path.index(key) + 1 :]
+        if "spec" in rest[:2]:
+            return ("claim", *rest[rest.index("spec") + 1 :])
+    return ()
+
+
+def _refusals(
+    rules: RuleTable, found: Iterable[Difference], case: Case, prefix: tuple[Any, ...] = (), skip: int = 1
+) -> Iterator[Refusal]:
+    """Yield the changes that are refused. Their paths are `prefix` and what follows the first `skip` steps."""
+    seen = set()
+    for change in found:
+        for path in (_claim(change.path), change.path):
+            rule = rules.refusing(path, change, case)
+            if rule is None or (rule, change.path) in seen:
+                continue
+            seen.add((rule, change.path))
+            item = change.after
+            value = f"{item.kind} {item.name}" if isinstance(item, KubeObject) else item
+            # The value of a variable may be a secret.
+            shown = isinstance(value, str | int) and ("env" not in path or "name" in path[-1].lower())
+            yield Refusal((*prefix, *change.path[skip:]), rule, value if shown else None, change.path[-1])
+
+
+# ------------------------------------------------------------------------------------------------ pods and objects
+
+
+def own_names(objects: Sequence[KubeObject], secrets: Collection[str] = ()) -> Mapping[str, frozenset[str]]:
+    """Return the names of a profile's objects by kind, with the Secrets that its secure params name."""
+    own: dict[str, set[str]] = {}
+    for item in objects:
+        own.setdefault(item.kind, set()).add(item.name)
+    own.setdefault("Secret", set()).update(secrets)
+    return {kind: frozenset(names) for kind, names in own.items()}
+
+
+def _context(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec = _map(pod.get("spec"))
+    return _map(spec.get("securityContext"))
+
+
+def _objects(rules: RuleTable, objects: Sequence[KubeObject], case: Case) -> Iterator[tuple[KubeObject, Refusal]]:
+    """Yield what is refused in objects, and in the pods that they create."""
+    for item in objects:
+        path = ("object", item.kind, item.name)
+        values = (change for change in differences(None, item.body, path) if change.path != path)
+        refusals = _refusals(rules, chain([Difference(path, None, item)], values), case)
+        template = _map(item.body.get("spec")).get("template")
+        if isinstance(template, Mapping):
+            prefix = (*path[1:], "spec", "template")
+            inside = replace(case, context=_context(template))
+            refusals = chain(refusals, _refusals(rules, differences(None, template, ("template",)), inside, prefix))
+        yield from ((item, refusal) for refusal in refusals)
+
+
+def check_objects(policy: Policy, profile: str, objects: Sequence[KubeObject], namespace: str) -> None:
+    """Check all objects that a profile creates besides the pod against the rules for all profiles.
+
+    Args:
+        policy: What the hub allows.
+        profile: The profile's slug.
+        objects: The objects.
+        namespace: The server's namespace.
+
+    Raises:
+        PolicyError: For the first violation.
+    """
+    case = Case(policy, namespace=namespace, own=own_names(objects))
+    for item, refusal in _objects(HUB_RULES[policy.pod_security], objects, case):
+        place = dotted(refusal.path[2:])
+        raise refusal.problem(profile, None, f"{item.field}: {item.kind} {item.name}{': ' if place else ''}{place}")
+
+
+def check_pod(
+    policy: Policy,
+    pod: Mapping[str, Any],
+    profile: str,
+    *,
+    trusted: Sequence[Mapping[str, Any]] = (),
+    service_accounts: Collection[str] = (),
+) -> None:
+    """Check the server's final pod, after all hooks and overrides, against the rules for all profiles.
+
+    Args:
+        policy: What the hub allows.
+        pod: The pod that will be sent to the API server.
+        profile: The profile's slug.
+        trusted: Containers and volumes from the hub's configuration, as they appear in the pod (for example the chart's
+            privileged `block-cloud-metadata`). A container or volume that is equal to one is not checked.
+        service_accounts: Service accounts that this pod may use: those that the hub's configuration assigns to this
+            user, and those that the profile creates.
+
+    Raises:
+        PolicyError: For the first violation.
+    """
+    named = policy.service_accounts
+    case = Case(policy, accounts=None if named is None else named | {*service_accounts}, context=_context(pod))
+    spec = {
+        key: [item for item in value if item not in trusted] if isinstance(value, list) else value
+        for key, value in _map(pod.get("spec")).items()
+    }
+    judged = {**pod, "spec": spec}
+    found = chain([Difference(("server",), None, judged)], differences(None, judged, ("server",)))
+    for refusal in _refusals(HUB_RULES[policy.pod_security], found, case):
+        raise refusal.problem(profile, None, f"pod: {dotted(refusal.path)}")
+
+
+def judge_server(
+    own: Mapping[str, Any], pod: Mapping[str, Any], settings: Mapping[str, Any], case: Case
+) -> Iterator[Refusal]:
+    """Yield everything that a document changes for a server and that is not allowed.
+
+    Args:
+        own: The pod that the hub's configuration alone creates for this server, as plain JSON.
+        pod: The final pod, with the changes of the document.
+        settings: The traits of KubeSpawner that the document has changed.
+        case: What is known about the hub and the profile. What the hub's own pod says is added.
+    """
+    spec = _map(own.get("spec"))
+    claims = {str(_map(v.get("persistentVolumeClaim")).get("claimName")) for v in spec.get("volumes") or ()}
+    notebook = next((str(container["name"]) for container in spec.get("containers") or ()), "")
+    case = replace(case, claims=frozenset(claims), notebook=notebook, context=_context(pod))
+    yield from _single("setting", settings, case)
+    yield from _refusals(DATA_RULES, differences(own, pod, ("server",)), case)
+
+
+def judge_objects(objects: Sequence[KubeObject], case: Case) -> Iterator[Refusal]:
+    """Yield everything in the objects of a profile that a document may not create."""
+    for _, refusal in _objects(DATA_RULES, objects, case):
+        yield refusal
+
+
+# ------------------------------------------------------------------------------------------------ documents
+
+
+def _single(root: str, values: Mapping[str, Any], case: Case, prefix: tuple[Any, ...] = ()) -> Iterator[Refusal]:
+    """Yield the values that are not allowed under their name."""
+    found = (Difference((root, str(name)), None, value) for name, value in values.items())
+    yield from _refusals(DATA_RULES, found, case, prefix)
+
+
+def _override(override: Mapping[str, Any], case: Case, prefix: tuple[Any, ...] = ()) -> Iterator[Refusal]:
+    """Yield the traits of KubeSpawner, and the parts of the pod that they bring, that a document may not set."""
+    yield from _single("setting", override, case, prefix)
+    for trait, value in override.items():
+        if trait in _PLACES:
+            place = ("part", *_PLACES[trait])
+            yield from _refusals(DATA_RULES, differences(None, value, place), case, (*prefix, trait), skip=len(place))
+
+
+def judge_profile(
+    override: Mapping[str, Any],
+    options: Sequence[Option],
+    attributes: Mapping[str, Any],
+    case: Case,
+) -> Iterator[Refusal]:
+    """Yield everything in a profile of a document that is not allowed, for every choice. Its objects are not judged.
+
+    Args:
+        override: The values of KubeSpawner's traits: of a plain entry, or of a built profile.
+        options: What users may choose.
+        attributes: The attributes as they are written.
+        case: What is known about the hub and the profile.
+    """
+    yield from _override(override, case, ("kubespawner_override",))
+    for option in options:
+        typed = option.typed()
+        overrides = {**option.overrides_by_value(), **({} if typed is None else {"unlisted_choice": typed.override})}
+        for value, chosen in overrides.items():
+            yield from _override(chosen, case, ("options", option.name, value, "kubespawner_override"))
+    yield from _single("field", attributes, case)
+
+
+def judge_param(name: str, value: Any, rights: DataPolicy) -> Iterator[Refusal]:
+    """Yield everything in a value of a param that a document may not set."""
+    yield from _refusals(DATA_RULES, differences(None, value, ("param", name)), Case(rights=rights), ("params",))
+
+
+def place_in(written: Any, refusal: Refusal) -> tuple[Any, ...]:
+    """Return the path in a document of what is refused; empty if it is not found.
+
+    A refusal is about the result. What a document writes elsewhere, for example in an attribute, has the same value or
+    the same last keys. The place with the most in common is returned.
+    """
+    steps = set(refusal.path)
+    known = {refusal.value, *steps} - {None}
+
+    def score(path: tuple[Any, ...], value: Any) -> float:
+        same = isinstance(value, str | int) and not isinstance(value, bool) and value in known
+        return len({camel(str(step)) for step in path} & names) + 2 * same + bool(path and str(path[-1]) in steps) / 2
+
+    names = {camel(str(step)) for step in steps}
+    best = max(_nodes(written, ()), key=lambda node: score(*node), default=((), None))
+    return best[0] if score(*best) >= 1 else ()
+
+
+def _nodes(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for step, item in pairs:
+        yield (*path, step), item
+        yield from _nodes(item, (*path, step))
+
+
+def dotted(path: Sequence[Any]) -> str:
+    """Return a path in the form that messages use."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    return text
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

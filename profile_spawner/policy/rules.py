@@ -1,0 +1,605 @@
+"""The rules: what profiles may not ask for. All of them are here, each in one row of a table.
+
+A rule refuses changes at certain places of what a start would create or apply. The first step of a place says what it
+is:
+
+- `server`: the server's pod. `template`: the pod of a Deployment, StatefulSet or Job. `pod` in a rule means both.
+- `part`: a part of the pod that an override of a document brings; judged when the document is loaded, before there is a
+  pod. `pod` means this too. Rules that have to compare with the hub's own pod say `server` or `final` (`server` or
+  `template`) instead.
+- `claim`: the `spec` of a claim, wherever it stands.
+- `object`: an object, followed by its kind and its name.
+- `setting`: a trait of KubeSpawner. `field`: an attribute of a profile. `param`: a value of a param.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from profile_spawner.names import LABEL_MANAGED_BY
+from profile_spawner.params.definition import ParamRef
+from profile_spawner.params.quantities import quantity_value
+from profile_spawner.profiles.resources import KubeObject, Lifetime
+
+from .kinds import BY_KIND
+from .settings import DataPolicy, Level, Policy
+
+__all__ = ["DATA_RULES", "HUB_RULES", "Case", "Difference", "Rule", "RuleTable"]
+
+HARMLESS_OVERRIDES = frozenset(
+    {
+        "allow_privilege_escalation", "args", "cmd", "common_labels", "container_name", "container_security_context",
+        "cpu_guarantee", "cpu_limit", "default_url", "display_name", "environment", "extra_annotations",
+        "extra_container_config", "extra_containers", "extra_labels", "extra_resource_guarantees",
+        "extra_resource_limits", "fs_gid", "gid", "http_timeout", "image", "image_pull_policy", "image_pull_secrets",
+        "init_containers", "lifecycle_hooks", "mem_guarantee", "mem_limit", "node_affinity_preferred",
+        "node_affinity_required", "node_selector", "notebook_dir", "pod_affinity_preferred", "pod_affinity_required",
+        "pod_anti_affinity_preferred", "pod_anti_affinity_required", "pod_security_context", "port", "privileged",
+        "service_account", "start_timeout", "storage_access_modes", "storage_capacity", "storage_class",
+        "supplemental_gids", "tolerations", "uid", "volume_mounts", "volumes", "working_dir",
+    }
+)  # fmt: skip
+"""The settings of KubeSpawner that documents may override. The values of those that reach the pod are judged there."""
+
+_CHART_NAMES = frozenset(
+    {
+        "hub", "hub-db-dir", "image-pull-secret", "proxy-api", "proxy-http", "proxy-public",
+        "proxy-public-manual-tls", "proxy-public-tls-acme", "singleuser",
+    }
+)  # fmt: skip
+"""Names of the Secrets, ConfigMaps, claims and Services of Zero to JupyterHub."""
+
+_ACTING_LABELS = frozenset({"aadpodidbinding", "app", "chart", "component", "heritage", "profile-spawner", "release"})
+_OWN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]|\.(?!\.)){0,251}(?<=[a-z0-9])")
+_SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+_PER_PROFILE_ENV = frozenset({"JUPYTERHUB_DEFAULT_URL", "JUPYTERHUB_ROOT_DIR", "JUPYTERHUB_SERVICE_URL"})
+_IDS = frozenset({"fsGroup", "runAsGroup", "runAsUser"})
+_FURTHER_KINDS = ("get_manifests()", "get_role_bindings()")
+"""The hooks whose objects are of any kind. The other hooks bring only kinds that documents may always have."""
+_VOLUME_TYPES = frozenset(
+    {"configMap", "downwardAPI", "emptyDir", "ephemeral", "hostPath", "persistentVolumeClaim", "projected", "secret"}
+)
+_RESTRICTED_VOLUMES = _VOLUME_TYPES - {"hostPath"} | {"csi"}
+_BASELINE_CAPABILITIES = frozenset(
+    {
+        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
+        "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    }
+)  # fmt: skip
+_SAFE_SYSCTLS = frozenset(
+    {
+        "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_syncookies",
+    }
+)  # fmt: skip
+_SELINUX_TYPES = frozenset({"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"})
+_PROFILES = frozenset({"RuntimeDefault", "Localhost"})
+_TOKEN_SECRETS = frozenset({"kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"})
+_ESCALATING_VERBS = frozenset({"*", "bind", "escalate", "impersonate"})
+_ESCALATING_RESOURCES = frozenset(
+    {
+        "*", "pods/attach", "pods/ephemeralcontainers", "pods/exec", "pods/portforward", "pods/proxy", "rolebindings",
+        "roles", "serviceaccounts/token",
+    }
+)  # fmt: skip
+_LARGEST = 2**80
+_ICON = re.compile(
+    r"[\w-]{0,64}"
+    r"|data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/]{1,65536}={0,2}"
+    r"|(?:/(?!user/|services/)[\w-]{1,64}){0,4}/hub/static(?:/[\w-][\w.-]{0,127}){1,8}"
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference between the hub's own pod and the final pod, or a part of something new.
+
+    Attributes:
+        path: Keys of mappings and names of list items, from the root.
+        before: The value in the hub's pod; `None` if the part was added.
+        after: The value in the final pod; `None` if the part was removed.
+    """
+
+    path: tuple[str, ...]
+    before: Any
+    after: Any
+
+    @property
+    def added(self) -> bool:
+        """Whether the part is missing in the hub's own pod."""
+        return self.before is None
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a rule may use besides the change.
+
+    Attributes:
+        policy: What the hub allows to all profiles.
+        rights: What the hub allows to the source of the document.
+        namespace: The server's namespace.
+        own: The names of the profile's own objects, by kind. Secrets of params of the hub's configuration are included.
+        accounts: The service accounts that the server's pod may use besides `default`; `None` for all.
+        claims: The claims that the hub's own pod mounts.
+        claim_prefix: The prefix of the names of the users' home claims; empty if it is not known.
+        notebook: The name of the server's container in the hub's own pod.
+        context: The security context of the pod in which the change is.
+    """
+
+    policy: Policy = field(default_factory=Policy)
+    rights: DataPolicy = field(default_factory=DataPolicy)
+    namespace: str = ""
+    own: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    accounts: frozenset[str] | None = None
+    claims: frozenset[str] = frozenset()
+    claim_prefix: str = ""
+    notebook: str = ""
+    context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+Test = Callable[[Difference, Case], bool]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule for changes at certain places.
+
+    Attributes:
+        where: Steps of a path, separated by spaces; several paths are separated by commas. `*` matches one step, `**`
+            any number of steps, `a|b` either of two, `a?` may be missing. `container` stands for a container of a pod,
+            `context` for the security context of a pod or container.
+        refuses: Returns whether the change is refused. If it raises because of a value of the wrong type, the change is
+            refused too.
+        message: What is not allowed, or the rule's name in `HUB_RULES`.
+        hint: Which setting allows it. `{0}` is the last step of the path, `{1}` the value, `{2}` the first step.
+        expected: What a valid value looks like; only in `HUB_RULES`.
+    """
+
+    where: str
+    refuses: Test
+    message: str
+    hint: str = ""
+    expected: str = ""
+
+    @functools.cached_property
+    def pattern(self) -> str:
+        """A regular expression for paths. Each step begins with a null character."""
+        return "|".join("".join(map(_step, where.split())) for where in self.where.split(","))
+
+
+_POD = "\0(?:server|template|part)"
+_CONTAINER = "\0(?:containers|initContainers|ephemeralContainers)\0[^\0]*"
+_STEPS = {
+    "*": "\0[^\0]*",
+    "**": "(?:\0.*)?",
+    "pod": _POD,
+    "final": "\0(?:server|template)",
+    "container": f"{_POD}\0spec{_CONTAINER}",
+    "context": f"{_POD}\0spec(?:{_CONTAINER})?\0securityContext",
+}
+
+
+def _step(step: str) -> str:
+    if step.endswith("?"):
+        return f"(?:\0{step[:-1]})?"
+    return _STEPS.get(step) or f"\0(?:{step})"
+
+
+class RuleTable:
+    """Rules, of which the first that refuses a change counts.
+
+    Args:
+        rules: The rules.
+    """
+
+    def __init__(self, *rules: Rule) -> None:
+        self._rules = rules
+
+    @functools.cached_property
+    def _patterns(self) -> tuple[re.Pattern[str], Sequence[tuple[re.Pattern[str], Rule]]]:
+        compiled = [(re.compile(rule.pattern, re.DOTALL), rule) for rule in self._rules]
+        return re.compile("|".join(rule.pattern for rule in self._rules), re.DOTALL), compiled
+
+    def refusing(self, path: Sequence[str], change: Difference, case: Case) -> Rule | None:
+        """Return the rule that refuses a change at `path`; `None` if it is allowed."""
+        place = "".join("\0" + step.partition("#")[0] for step in path)
+        anywhere, patterns = self._patterns
+        if not anywhere.fullmatch(place):
+            return None
+        return next((r for pattern, r in patterns if pattern.fullmatch(place) and _refuses(r, change, case)), None)
+
+
+def _refuses(rule: Rule, change: Difference, case: Case) -> bool:
+    try:
+        return rule.refuses(change, case)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return True
+
+
+# ------------------------------------------------------------------------------------------------ tests of a change
+
+
+def _always(change: Difference, case: Case) -> bool:
+    del change, case
+    return True
+
+
+def _given(change: Difference, case: Case) -> bool:
+    del case
+    return bool(change.after)
+
+
+def _taken_away(change: Difference, case: Case) -> bool:
+    del case
+    return not change.added
+
+
+def _not_in(allowed: frozenset[str]) -> Test:
+    return lambda change, case: change.after is not None and change.after not in allowed
+
+
+def _any_of(refused: frozenset[str]) -> Test:
+    return lambda change, case: isinstance(change.after, str) or not refused.isdisjoint(change.after or ())
+
+
+def _is_template(value: Any) -> bool:
+    """Return whether KubeSpawner, or a choice of the user, completes a text before there is a pod."""
+    return isinstance(value, str) and "{" in value
+
+
+def _unnamed(change: Difference, allowed: frozenset[str]) -> bool:
+    """Return whether a name is not allowed. The name must be written out: nothing can complete it."""
+    return change.after is not None and change.after not in allowed
+
+
+def _unnamed_account(change: Difference, case: Case) -> bool:
+    own = case.own.get("ServiceAccount", frozenset())
+    return change.after != "" and _unnamed(change, case.rights.service_accounts | own)
+
+
+def _unnamed_secret(change: Difference, case: Case) -> bool:
+    own = case.own.get("Secret", frozenset())
+    return not isinstance(change.after, Mapping) and _unnamed(change, case.rights.secrets - _CHART_NAMES | own)
+
+
+def _foreign_claim(change: Difference, case: Case) -> bool:
+    name = change.after
+    if name is None or name in case.claims or name in case.own.get("PersistentVolumeClaim", ()):
+        return False
+    return name in _CHART_NAMES or name not in case.rights.claims
+
+
+def _other_container(change: Difference, case: Case) -> bool:
+    """Return whether the change is in a container of the hub other than the container of the server."""
+    return not change.added and change.path[3] != case.notebook
+
+
+def _weaker(change: Difference, case: Case) -> bool:
+    """Return whether a security context becomes weaker. Only the IDs of non-root users may change."""
+    del case
+    if change.path[-1] in _IDS:
+        return change.after in (0, None)
+    return not change.added or (change.path[-1] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after)
+
+
+def _hubs_variable(change: Difference, case: Case) -> bool:
+    del case
+    name = change.path[5] if change.path[1] == "spec" else ""
+    return name.startswith(("JUPYTERHUB_", "JPY_")) and name not in _PER_PROFILE_ENV
+
+
+def _acting(change: Difference, case: Case) -> bool:
+    """Return whether others act by a label or annotation, so that documents may not set, change or remove it."""
+    key = change.path[-1]
+    if not change.added or key.startswith("profile-spawner/"):
+        return True
+    if any(key == allowed or (allowed.endswith("/") and key.startswith(allowed)) for allowed in case.rights.labels):
+        return False
+    return not _OWN_LABEL.fullmatch(key) or key in _ACTING_LABELS
+
+
+def _path_of_the_host(change: Difference, case: Case) -> bool:
+    found = change.after
+    if isinstance(found, str) and ".." not in found.split("/"):
+        return not any(found == a or found.startswith(a.rstrip("/") + "/") for a in case.rights.host_paths)
+    return True
+
+
+def _privilege(test: Test) -> Test:
+    return lambda change, case: not case.rights.privileged and test(change, case)
+
+
+def _no_quantity(change: Difference, case: Case) -> bool:
+    del case
+    if change.after is None or _is_template(change.after):
+        return False
+    return not 0 <= quantity_value(change.after) < _LARGEST
+
+
+def _not_between(low: float, high: float) -> Test:
+    """Return a test that refuses numbers outside of the bounds, and negative texts. KubeSpawner checks other texts."""
+
+    def test(change: Difference, case: Case) -> bool:
+        del case
+        value = change.after
+        if isinstance(value, str):
+            return value.lstrip().startswith("-")
+        return isinstance(value, int | float) and not (math.isfinite(value) and low <= value <= high)
+
+    return test
+
+
+def _bad_name(change: Difference, case: Case) -> bool:
+    del case
+    item: KubeObject = change.after
+    return not (_SERVICE_NAME if item.kind == "Service" else _OBJECT_NAME).fullmatch(item.name)
+
+
+def _bad_version(change: Difference, case: Case) -> bool:
+    del case
+    item: KubeObject = change.after
+    written = (item.body.get("kind", item.kind), item.body.get("apiVersion", item.api_version))
+    return BY_KIND[item.kind].api_version != item.api_version or written != (item.kind, item.api_version)
+
+
+def _malformed(change: Difference, case: Case) -> bool:
+    del case
+    body = change.after.body
+    spec = body.get("spec") or {}
+    parts = [body.get("metadata"), spec, spec.get("template")]
+    return not all(part is None or isinstance(part, Mapping) for part in parts)
+
+
+def _malformed_pod(change: Difference, case: Case) -> bool:
+    del case
+    keys = ("containers", "initContainers", "ephemeralContainers", "volumes")
+    return any(not isinstance(change.after["spec"].get(key) or [], list | tuple) for key in keys)
+
+
+def _reserved_label(change: Difference, case: Case) -> bool:
+    del case
+    return change.path[-1].startswith("profile-spawner/") or change.path[-1] == LABEL_MANAGED_BY
+
+
+def _foreign_account(change: Difference, case: Case) -> bool:
+    server = change.path[0] == "server"
+    if server and case.accounts is None:
+        return False
+    allowed = (case.accounts if server else case.policy.service_accounts) or frozenset()
+    return bool(change.after) and change.after not in {"default", *allowed, *case.own.get("ServiceAccount", ())}
+
+
+def _bad_capability(change: Difference, case: Case) -> bool:
+    del case
+    return any(name not in _BASELINE_CAPABILITIES for name in list(change.after or ()))
+
+
+def _in_context(key: str, fine: Callable[[Any], bool]) -> Test:
+    """Return a test of a container's security setting that the pod may give to all its containers."""
+
+    def test(change: Difference, case: Case) -> bool:
+        context = change.after.get("securityContext") or {}
+        return not fine(context.get(key, case.context.get(key)))
+
+    return test
+
+
+def _only_in_container(key: str, fine: Callable[[Any], bool]) -> Test:
+    return lambda change, case: not fine((change.after.get("securityContext") or {}).get(key))
+
+
+def _old_annotation(change: Difference, case: Case) -> bool:
+    del case
+    key, text = change.path[-1], str(change.after)
+    if key.startswith("container.apparmor.security.beta.kubernetes.io/"):
+        return text not in ("", "runtime/default") and not text.startswith("localhost/")
+    old = ("seccomp.security.alpha.kubernetes.io/", "container.seccomp.security.alpha.kubernetes.io/")
+    return key.startswith(old) and text == "unconfined"
+
+
+# ------------------------------------------------------------------------------------------------ the tables
+
+_SECRETS = (
+    "pod spec volumes * secret secretName|name?, pod spec volumes * projected sources * secret name|secretName?,"
+    "container envFrom * secretRef name?, container env * valueFrom secretKeyRef name?,"
+    "pod spec imagePullSecrets, pod spec imagePullSecrets * name?"
+)
+_NAMES = (
+    "pod spec volumes * * ** name|secretName, container envFrom * * name, container env * valueFrom * name,"
+    "pod spec imagePullSecrets * name, pod spec serviceAccountName|serviceAccount"
+)
+
+
+_HUB = (
+    Rule("object * *", lambda c, k: c.after.kind not in k.policy.kinds, "allowed kinds",
+         expected="a kind that the hub allows; the hub's configuration can allow more"),
+    Rule("object * *", _bad_version, "allowed kinds", expected="the apiVersion of the kind"),
+    Rule("object * *", _malformed, "well-formed manifest", expected="a manifest of this kind"),
+    Rule("object * *", lambda c, k: c.after.lifetime is Lifetime.shared and c.after.kind not in ("ConfigMap", "Secret"),
+         "shared objects", expected="ConfigMap or Secret: only they can be immutable"),
+    Rule("server", _malformed_pod, "well-formed pod", expected="a pod"),
+    Rule("object * * metadata namespace, object RoleBinding * subjects * namespace",
+         lambda c, k: c.after not in (None, "", k.namespace), "own namespace",
+         expected="the server's namespace, or nothing"),
+    Rule("object * * metadata generateName|ownerReferences|finalizers **", _given, "reserved metadata",
+         expected="nothing: the spawner decides it"),
+    Rule("object * * metadata labels *, template metadata labels *", _reserved_label, "reserved labels",
+         expected="a label of its own"),
+    Rule("object Service * spec type", _not_in(frozenset({"ClusterIP"})), "cluster-internal services",
+         expected="ClusterIP"),
+    Rule("object Service * spec externalIPs|externalName|loadBalancerIP|loadBalancerClass", _given,
+         "cluster-internal services", expected="nothing"),
+    Rule("object Service * spec ports * nodePort", _given, "cluster-internal services", expected="nothing"),
+    Rule("object Secret * type", lambda c, k: c.after in _TOKEN_SECRETS, "no tokens",
+         expected="another type: this one would be filled with a token"),
+    Rule("object Role * rules * verbs", _any_of(_ESCALATING_VERBS), "no escalation",
+         expected="named verbs without bind, escalate, impersonate"),
+    Rule("object Role * rules * resources", _any_of(_ESCALATING_RESOURCES), "no escalation",
+         expected="named resources that give no new rights"),
+    Rule("object Role * rules * apiGroups", _any_of(frozenset({"*"})), "no escalation", expected="named groups"),
+    Rule("object Role * rules * nonResourceURLs", _given, "no escalation", expected="nothing"),
+    Rule("object Role * aggregationRule **", _always, "no escalation", expected="nothing"),
+    Rule("object RoleBinding *", lambda c, k: (c.after.body["roleRef"]["kind"] != "Role"
+         or c.after.body["roleRef"]["name"] not in k.own.get("Role", ())), "own roles",
+         expected="a Role that the same profile brings"),
+    Rule("object RoleBinding * subjects *", lambda c, k: (c.after["kind"] not in ("ServiceAccount", "User")
+         or (c.after["kind"] == "User" and c.after["name"].startswith("system:"))), "own subjects",
+         expected="a ServiceAccount of the namespace, or a named User"),
+    Rule("object NetworkPolicy *", lambda c, k: not c.after.body["spec"]["podSelector"]["matchLabels"],
+         "own pods", expected="a podSelector with matchLabels that name the server's own pods"),
+    Rule("claim volumeName, claim dataSource|dataSourceRef **",
+         lambda c, k: bool(c.after) and not k.policy.static_volumes, "other volumes",
+         expected="an empty volume of its own"),
+    Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in k.policy.protected, "protected names",
+         expected="a name that is not the hub's"),
+    Rule("final spec serviceAccountName|serviceAccount", _foreign_account, "service account",
+         expected="'default', one that the hub's configuration names, or one that the profile brings"),
+    Rule("pod spec nodeName", _given, "node name", expected="nothing: let the scheduler choose"),
+    Rule("pod spec priorityClassName", lambda c, k: c.after is not None and c.after.startswith("system-"),
+         "system priority", expected="a priority class of the users"),
+    Rule("pod spec volumes * gitRepo **", _always, "gitRepo volume", expected="an init container"),
+)  # fmt: skip
+_BASELINE = (
+    Rule("pod spec hostNetwork|hostPID|hostIPC", _given, "host namespaces", expected="false"),
+    Rule("pod spec securityContext sysctls *", lambda c, k: c.after["name"] not in _SAFE_SYSCTLS, "sysctls",
+         expected="a safe sysctl"),
+    Rule("pod metadata annotations *", _old_annotation, "AppArmor or seccomp", expected="runtime/default"),
+    Rule("pod spec volumes * hostPath **", _always, "hostPath volume", expected="a PersistentVolumeClaim"),
+    Rule("context windowsOptions hostProcess", _given, "HostProcess", expected="false"),
+    Rule("context seLinuxOptions type", _not_in(_SELINUX_TYPES), "SELinux",
+         expected="container_t"),
+    Rule("context seLinuxOptions user|role", _given, "SELinux", expected="nothing"),
+    Rule("context seccompProfile type", _not_in(_PROFILES), "seccomp",
+         expected="RuntimeDefault or Localhost"),
+    Rule("context appArmorProfile type", _not_in(_PROFILES), "AppArmor",
+         expected="RuntimeDefault or Localhost"),
+    Rule("container securityContext privileged", _given, "privileged container", expected="false"),
+    Rule("container securityContext procMount", _not_in(frozenset({"", "Default"})), "/proc mount type",
+         expected="Default"),
+    Rule("container securityContext capabilities add", _bad_capability, "capabilities",
+         expected="no added capability"),
+    Rule("container ports * hostPort", lambda c, k: bool(c.after) and c.after not in k.policy.host_ports,
+         "host ports", expected="no host port"),
+    Rule(("container livenessProbe|readinessProbe|startupProbe httpGet|tcpSocket host,"
+          "container lifecycle postStart|preStop httpGet|tcpSocket host"), _given, "host probes",
+         expected="no host: the pod itself is asked"),
+)  # fmt: skip
+_RESTRICTED = (
+    Rule("pod spec volumes *",
+         lambda c, k: any(v is not None and t not in _RESTRICTED_VOLUMES | {"name"} for t, v in c.after.items()),
+         "volume types", expected=", ".join(sorted(_RESTRICTED_VOLUMES))),
+    Rule("container", _only_in_container("allowPrivilegeEscalation", lambda v: v is False),
+         "privilege escalation", expected="allowPrivilegeEscalation: false"),
+    Rule("container", _in_context("runAsNonRoot", lambda v: v is True), "running as non-root",
+         expected="runAsNonRoot: true"),
+    Rule("container", _in_context("runAsUser", lambda v: v != 0), "running as non-root user",
+         expected="runAsUser: a number above 0"),
+    Rule("container", _in_context("seccompProfile", lambda v: (v or {}).get("type") in _PROFILES),
+         "seccomp", expected="seccompProfile: RuntimeDefault or Localhost"),
+    Rule("container", _only_in_container("capabilities", lambda v: "ALL" in ((v or {}).get("drop") or ())),
+         "capabilities", expected="drop: [ALL]"),
+    Rule("container securityContext capabilities add",
+         lambda c, k: not {"NET_BIND_SERVICE"}.issuperset(c.after or ()), "capabilities",
+         expected="at most NET_BIND_SERVICE"),
+)  # fmt: skip
+_POD_SECURITY: Mapping[Level, tuple[Rule, ...]] = {
+    "privileged": (), "baseline": _BASELINE, "restricted": (*_BASELINE, *_RESTRICTED),
+}  # fmt: skip
+HUB_RULES = {
+    level: RuleTable(*_HUB, *(replace(rule, message=f"Pod Security {level}: {rule.message}") for rule in rules))
+    for level, rules in _POD_SECURITY.items()
+}
+"""What no profile may ask for, by Pod Security level. The hub's own parts of the pod are not judged.
+
+The levels are Kubernetes' Pod Security Standards (https://kubernetes.io/docs/concepts/security/pod-security-standards/).
+Not every cluster enforces them; these rules work in every cluster, and their messages name the profile.
+"""
+
+_HUB_PART = "a document may not remove or replace what the hub gives to every pod"
+_LABEL = "a document may not set this label or annotation: others act by it"
+_ALLOW_LABEL = 'To allow it: data_policy = {{"labels": ["{0}"]}}'
+_HOST = "a document may not use the host"
+_PRIVILEGE = "a document may not ask for this privilege"
+_ALLOW_NAME = 'To allow it: data_policy = {{"secrets": ["{1}"]}}'
+_ALLOW_PRIVILEGE = 'To leave it to the Pod Security level: data_policy = {{"privileged": True}}'
+_DISK = "a new claim may not take an existing disk: name a class, or none"
+_QUANTITY = "this is not a quantity that Kubernetes takes"
+_NAME = "this name belongs to the hub"
+_TIME = "must be a number of seconds above 0"
+
+DATA_RULES = RuleTable(
+    # The server: accounts, the host, Secrets, privileges.
+    Rule("pod spec serviceAccountName|serviceAccount", _unnamed_account,
+         "a document may not name this service account", 'To allow it: data_policy = {{"service_accounts": ["{1}"]}}'),
+    Rule("pod spec hostNetwork|hostPID|hostIPC|hostUsers|nodeName", _given, _HOST),
+    Rule("pod spec hostAliases **", _always, _HOST),
+    Rule("container ports * hostPort", _given, _HOST),
+    Rule("pod spec volumes * hostPath", lambda c, k: not isinstance(c.after, Mapping) or not c.after, _HOST),
+    Rule("pod spec volumes * hostPath path", _path_of_the_host, "a document may not mount paths of the host",
+         'To allow it: data_policy = {{"host_paths": ["{1}"]}}'),
+    Rule("pod spec volumes * * **", lambda c, k: c.path[4] not in _VOLUME_TYPES | {"name"},
+         "documents may not use this type of volume"),
+    Rule(_SECRETS, _unnamed_secret, "a document may not name this Secret", _ALLOW_NAME),
+    Rule(("container securityContext privileged|allowPrivilegeEscalation|procMount|capabilities,"
+          "container securityContext capabilities add, context windowsOptions **,"
+          "pod spec automountServiceAccountToken|priorityClassName, pod spec securityContext sysctls **,"
+          "pod spec volumes * projected sources * serviceAccountToken **"), _privilege(_given),
+            _PRIVILEGE, _ALLOW_PRIVILEGE),
+    Rule("pod spec volumes * projected sources * podCertificate **", _always,
+         "a document may not ask for a certificate (podCertificate)"),
+    Rule("pod spec * * volumeMounts * mountPropagation", _always, "other containers or the node would see this mount"),
+    Rule("pod spec * * volumeDevices **", _always, "a document may not use a claim as a device"),
+    Rule("pod spec containers * env **", _hubs_variable, "a document may not set this variable of the hub"),
+    Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in _CHART_NAMES, _NAME),
+    # The hub's own pod: a document may add to it.
+    Rule("final metadata labels *, final metadata annotations *", _acting, _LABEL, _ALLOW_LABEL),
+    Rule(("server metadata labels|annotations, server spec initContainers|volumes|nodeSelector **,"
+          "server spec containers *, server spec containers * ports *,"
+          "server spec containers * volumeMounts **"), _taken_away, _HUB_PART),
+    Rule("server spec containers * **", _other_container, _HUB_PART),
+    Rule("pod spec securityContext **, pod spec * * securityContext **", _weaker,
+         "a document may not weaken the security context"),
+    Rule("final spec volumes * persistentVolumeClaim claimName", _foreign_claim,
+         "a document may not mount this claim: it is not the user's own and not made by the profile",
+         'To allow it: data_policy = {{"claims": ["{1}"]}}'),
+    # New claims and quantities.
+    Rule("claim selector **", _always, _DISK),
+    Rule("claim storageClassName", lambda c, k: c.after == "", _DISK),
+    Rule("claim resources * *", _no_quantity, f"{_QUANTITY}, so it is no size"),
+    Rule("pod spec * * resources * *", _no_quantity, _QUANTITY),
+    # Objects.
+    Rule("object * *", lambda c, k: (c.after.field.startswith(_FURTHER_KINDS) and c.after.kind not in k.rights.kinds),
+         "a document may not bring objects of this kind", 'To allow it: data_policy = {{"kinds": [..., "{2}"]}}'),
+    Rule("object * *", _bad_name, "metadata.name: is not a name that Kubernetes takes for this kind"),
+    Rule("object * *", lambda c, k: c.after.name in _CHART_NAMES, _NAME),
+    Rule("object PersistentVolumeClaim *",
+         lambda c, k: bool(k.claim_prefix) and c.after.name.startswith(k.claim_prefix),
+         "this is a name of the users' home claims"),
+    Rule("object * * metadata labels|annotations *", _acting, _LABEL, _ALLOW_LABEL),
+    Rule("object Service * spec selector *, object NetworkPolicy * spec podSelector matchLabels *", _acting,
+         "a document may not select pods by this label: others have it", _ALLOW_LABEL),
+    # What leaves no trace in the pod.
+    Rule("setting *", lambda c, k: c.path[1] not in HARMLESS_OVERRIDES | k.rights.override_keys,
+         "this setting may not be overridden by a document", 'To allow it: data_policy = {{"override_keys": ["{0}"]}}'),
+    Rule("setting start_timeout|http_timeout", _not_between(1, 10**6), _TIME),
+    Rule("setting port", _not_between(1, 65535), "is not a number of a port"),
+    Rule("setting cpu_limit|cpu_guarantee|mem_limit|mem_guarantee", _not_between(0, 2**63), _QUANTITY),
+    Rule("setting storage_class", lambda c, k: c.after == "", _DISK),
+    Rule("setting storage_capacity", _no_quantity, _QUANTITY),
+    Rule("field icon", lambda c, k: isinstance(c.after, str) and not _ICON.fullmatch(c.after),
+         "every browser would fetch this icon: name a shipped one, a data:image/ or a static file"),
+    Rule("field bash_login_path|bashrc_path|init_script_path", lambda c, k: isinstance(c.after, ParamRef),
+         "a document may not take a file from a param: it would be one of the hub's"),
+    Rule("param * ** secret|fromSecret, param * ** fromSecret name", _unnamed_secret,
+         "a document may not name this Secret", _ALLOW_NAME),
+)  # fmt: skip
+"""What documents may not ask for, unless the hub's `data_policy` allows it."""
