@@ -29,7 +29,7 @@ BAD = {
         "values", 6,
     ),
     "depth": ("a:\n  " + "[" * 60 + "]" * 60, "deep", 2),
-    "no yaml": ("a: [1\nb: 2\n", "no YAML", 2),
+    "not yaml": ("a: [1\nb: 2\n", "not YAML", 2),
 }  # fmt: skip
 
 
