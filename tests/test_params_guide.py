@@ -83,7 +83,7 @@ def test_the_page_names_all_fields_of_a_param_and_all_facts() -> None:
     text = PAGE.read_text()
     for name in Param.__dataclass_fields__:
         assert name in ("origin", "untrusted") or f"`{name}`" in text, name
-    for fact in ServerContext.specimen().facts("x"):
+    for fact in ServerContext.example().facts("x"):
         assert f"`{fact}`" in text
 
 

@@ -159,7 +159,7 @@ async def _class_rows(found: LoadedProfiles, entry: Entry, cls: type[BaseAppProf
 
     selection = default_selection(entry.offer)
     params = found.snapshot.resolve(entry.profile, None)
-    profile = make_profile(cls, ServerContext.specimen(), params=params, selection=selection)
+    profile = make_profile(cls, ServerContext.example(), params=params, selection=selection)
     build = await profile.build()
     rows: list[tuple[str, Any, Any]] = []
     for name in ATTRIBUTES:

@@ -4,7 +4,7 @@ A rule refuses changes at certain places of what a start would create or apply. 
 is:
 
 - `server`: the server's pod. `template`: the pod of a Deployment, StatefulSet or Job. `pod` in a rule means both.
-- `part`: a part of the pod that an override of a document brings; judged when the document is loaded, before there is a
+- `part`: a part of the pod that an override of a document brings; checked when the document is loaded, before there is a
   pod. `pod` means this too. Rules that have to compare with the hub's own pod say `server` or `final` (`server` or
   `template`) instead.
 - `claim`: the `spec` of a claim, wherever it stands.

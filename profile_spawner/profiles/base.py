@@ -123,7 +123,7 @@ class BaseAppProfile(ProfileAttributes):
         params: Mapping[str, Any] | None = None,
         selection: Selection | None = None,
     ) -> None:
-        self.context = context or ServerContext.specimen()
+        self.context = context or ServerContext.example()
         self.params: Mapping[str, Any] = params if params is not None else MappingProxyType(dict(type(self).params))
         self.selection = selection
         self.choices: Mapping[str, Any] = selection.values if selection is not None else MappingProxyType({})

@@ -40,7 +40,7 @@ class ServerContext:
     user_namespaces: bool = False
 
     @classmethod
-    def specimen(cls) -> ServerContext:
+    def example(cls) -> ServerContext:
         """Return an example server. Profiles are tested with it before users can start them."""
         return cls(UserInfo("user"), namespace="default", pod_name="jupyter-user")
 

@@ -23,8 +23,8 @@ from .trait_merge import as_list
 __all__ = [
     "Entry",
     "effective_values",
+    "example_facts",
     "make_entry",
-    "specimen_facts",
     "with_availability",
 ]
 
@@ -93,7 +93,7 @@ async def make_entry(
     if resolver is not None and profile.takes_params:
         broken = resolver.unavailable.get(profile.slug, ())
         if not broken:
-            params = resolver.resolve(profile=profile.slug, facts=specimen_facts(profile.slug))
+            params = resolver.resolve(profile=profile.slug, facts=example_facts(profile.slug))
             refuse_untrusted(profile, resolver, params)
             options = (*options, *param_options(profile, resolver, params, {o.name for o in options}))
     offer = Offer(
@@ -119,7 +119,7 @@ async def make_entry(
     )
     if broken:
         return entry
-    build = await profile.build(ServerContext.specimen(), params, default_selection(offer))
+    build = await profile.build(ServerContext.example(), params, default_selection(offer))
     asked = [
         {k: repr(v) for k, v in build.kubespawner_override.items()},
         [[o.kind, o.name, repr(o.body)] for o in build.objects],
@@ -131,9 +131,9 @@ async def make_entry(
     return entry
 
 
-def specimen_facts(slug: str) -> Mapping[str, str]:
+def example_facts(slug: str) -> Mapping[str, str]:
     """Return the facts of an example server."""
-    return ServerContext.specimen().facts(slug)
+    return ServerContext.example().facts(slug)
 
 
 _DISPLAYED = tuple(attribute.trait or name for name, attribute in ATTRIBUTES.items() if attribute.shown)

@@ -19,7 +19,7 @@ from profile_spawner.params.layers import Resolver
 from .access import UserInfo
 from .base import ProfileBuild
 from .context import ServerContext
-from .entry import Entry, effective_values, specimen_facts, with_availability
+from .entry import Entry, effective_values, example_facts, with_availability
 from .param_options import value_of_choice
 from .profile import Profile
 from .profile_params import (
@@ -206,7 +206,7 @@ class Snapshot:
             chosen = (o for o in param_options(profile, resolver, params, {o.name for o in own}) if o.param in known)
             options = (*own, *(within_constraint(o, enforced[o.param]) if o.param in enforced else o for o in chosen))
             offer = replace(entry.offer, options=options)
-            build = await profile.build(ServerContext.specimen(), params, default_selection(offer))
+            build = await profile.build(ServerContext.example(), params, default_selection(offer))
         except ProfileSpawnerError as e:
             return with_availability(entry, str(e))
         return replace(entry, offer=offer, effective=effective_values(build))
@@ -222,7 +222,7 @@ class Snapshot:
                 if option.param is not None and option.name in selection.user_options:
                     param = self.resolver.definitions[option.param]
                     spawn[option.param] = value_of_choice(param, selection.values[option.name])
-        facts = {**(layers.pop("facts", None) or specimen_facts(profile.slug)), "profile": profile.slug}
+        facts = {**(layers.pop("facts", None) or example_facts(profile.slug)), "profile": profile.slug}
         resolved = self.resolver.resolve(profile=profile.slug, spawn=spawn, facts=facts, **layers)
         refuse_untrusted(profile, self.resolver, resolved)
         if spawn:

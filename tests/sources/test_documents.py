@@ -629,7 +629,7 @@ async def test_a_config_map_brings_its_start_up_files() -> None:
         assert bool(loaded.problems) is not found
         for registered in loaded.collector.profiles.values():
             assert isinstance(registered, ClassProfile)
-            build = await registered.cls(ServerContext.specimen()).build()
+            build = await registered.cls(ServerContext.example()).build()
             assert "alias ll='ls -l'" in build.objects[0].body["data"].values()
 
 

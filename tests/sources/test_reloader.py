@@ -354,7 +354,7 @@ async def test_start_up_files_belong_to_the_class(folder: Path, make_service: Ca
 
     async def texts(snapshot: Snapshot) -> set[str]:
         entry = snapshot.entries["lab"]
-        build = await snapshot.build(default_selection(entry.offer), ServerContext.specimen())
+        build = await snapshot.build(default_selection(entry.offer), ServerContext.example())
         return {text for o in build.objects if o.kind == "ConfigMap" for text in o.body["data"].values()}
 
     script.write_text("echo second\n")
