@@ -65,6 +65,7 @@ c.JupyterHub.load_roles = [{{'name': 'tests', 'services': ['tests'],
 c.JupyterHub.allow_named_servers = True
 c.JupyterHub.log_level = 'DEBUG'
 c.JupyterHub.cleanup_servers = False
+c.ProfileSpawner.trial_timeout = 120  # many hubs share two cores
 c.JupyterHub.concurrent_spawn_limit = 0
 c.KubeSpawner.namespace = '{namespace}'
 c.KubeSpawner.start_timeout = 60
