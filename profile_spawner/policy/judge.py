@@ -18,7 +18,7 @@ from profile_spawner.errors import Origin, PolicyError
 from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.resources import KubeObject
 
-from .rules import DATA_RULES, HUB_RULES, Case, Difference, Rule, RuleTable
+from .rules import DATA_RULES, FIRST_CONTAINERS, HUB_RULES, Case, Difference, Rule, RuleTable
 from .settings import DataPolicy, Policy
 
 __all__ = [
@@ -308,10 +308,22 @@ def judge_server(
     """
     spec = _map(own.get("spec"))
     claims = {str(_map(v.get("persistentVolumeClaim")).get("claimName")) for v in spec.get("volumes") or ()}
-    notebook = next((str(container["name"]) for container in spec.get("containers") or ()), "")
-    case = replace(case, claims=frozenset(claims), notebook=notebook, context=_context(pod))
+    containers, first = (_container_names(spec, key) for key in ("containers", "initContainers"))
+    case = replace(
+        case,
+        claims=frozenset(claims),
+        notebook=next(iter(containers), ""),
+        containers=frozenset((*containers, *first)),
+        context=_context(pod),
+    )
+    if _container_names(_map(pod.get("spec")), "initContainers")[: len(first)] != first:
+        yield Refusal(("spec", "initContainers"), FIRST_CONTAINERS)
     yield from _single("setting", settings, case)
     yield from _refusals(DATA_RULES, differences(own, pod, ("server",)), case)
+
+
+def _container_names(spec: Mapping[str, Any], key: str) -> list[str]:
+    return [str(container["name"]) for container in spec.get(key) or ()]
 
 
 def judge_objects(objects: Sequence[KubeObject], case: Case) -> Iterator[Refusal]:

@@ -4,9 +4,9 @@ A rule refuses changes at certain places of what a start would create or apply. 
 is:
 
 - `server`: the server's pod. `template`: the pod of a Deployment, StatefulSet or Job. `pod` in a rule means both.
-- `part`: a part of the pod that an override of a document brings; checked when the document is loaded, before there is a
-  pod. `pod` means this too. Rules that have to compare with the hub's own pod say `server` or `final` (`server` or
-  `template`) instead.
+- `part`: a part of the pod that an override of a document brings; it is checked when the document is loaded, before
+  there is a pod. `pod` means this too. Rules that have to compare with the hub's own pod say `server` or `final`
+  (`server` or `template`) instead.
 - `claim`: the `spec` of a claim, wherever it stands.
 - `object`: an object, followed by its kind and its name.
 - `setting`: a trait of KubeSpawner. `field`: an attribute of a profile. `param`: a value of a param.
@@ -61,8 +61,19 @@ _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]|\.(?!\.)){0,251}(?<=[a-z0-9])")
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _PER_PROFILE_ENV = frozenset({"JUPYTERHUB_DEFAULT_URL", "JUPYTERHUB_ROOT_DIR", "JUPYTERHUB_SERVICE_URL"})
 _IDS = frozenset({"fsGroup", "runAsGroup", "runAsUser"})
-_FURTHER_KINDS = ("get_manifests()", "get_role_bindings()")
-"""The hooks whose objects are of any kind. The other hooks bring only kinds that documents may always have."""
+_KINDS_OF_HOOKS = frozenset({"ConfigMap", "PersistentVolumeClaim", "Secret"})
+"""The kinds that a document may always have, if a hook for files, volumes or pull secrets makes them."""
+_ANY_KIND = ("get_manifests()", "get_role_bindings()")
+"""The hooks whose objects must always be of a kind that `data_policy` lists."""
+
+
+def _other_kind(change: Difference, case: Case) -> bool:
+    made: KubeObject = change.after
+    if made.kind in case.rights.kinds:
+        return False
+    return made.kind not in _KINDS_OF_HOOKS or made.field.startswith(_ANY_KIND)
+
+
 _VOLUME_TYPES = frozenset(
     {"configMap", "downwardAPI", "emptyDir", "ephemeral", "hostPath", "persistentVolumeClaim", "projected", "secret"}
 )
@@ -132,6 +143,7 @@ class Case:
         claims: The claims that the hub's own pod mounts.
         claim_prefix: The prefix of the names of the users' home claims; empty if it is not known.
         notebook: The name of the server's container in the hub's own pod.
+        containers: The names of all containers in the hub's own pod.
         context: The security context of the pod in which the change is.
     """
 
@@ -143,6 +155,7 @@ class Case:
     claims: frozenset[str] = frozenset()
     claim_prefix: str = ""
     notebook: str = ""
+    containers: frozenset[str] = frozenset()
     context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -263,7 +276,13 @@ def _unnamed(change: Difference, allowed: frozenset[str]) -> bool:
 
 def _unnamed_account(change: Difference, case: Case) -> bool:
     own = case.own.get("ServiceAccount", frozenset())
-    return change.after != "" and _unnamed(change, case.rights.service_accounts | own)
+    return _unnamed(change, case.rights.service_accounts | own)
+
+
+def _token_mounted(change: Difference, case: Case) -> bool:
+    """Return whether the hub's `automountServiceAccountToken: false` is gone without an account that is allowed."""
+    allowed = case.rights.service_accounts or case.own.get("ServiceAccount")
+    return change.before is False and change.after is not False and not allowed
 
 
 def _unnamed_secret(change: Difference, case: Case) -> bool:
@@ -280,7 +299,7 @@ def _foreign_claim(change: Difference, case: Case) -> bool:
 
 def _other_container(change: Difference, case: Case) -> bool:
     """Return whether the change is in a container of the hub other than the container of the server."""
-    return not change.added and change.path[3] != case.notebook
+    return change.path[3] in case.containers and change.path[3] != case.notebook
 
 
 def _weaker(change: Difference, case: Case) -> bool:
@@ -326,14 +345,19 @@ def _no_quantity(change: Difference, case: Case) -> bool:
 
 
 def _not_between(low: float, high: float) -> Test:
-    """Return a test that refuses numbers outside of the bounds, and negative texts. KubeSpawner checks other texts."""
+    """Return a test that refuses numbers outside of the bounds, negative texts, and values that are neither.
+
+    KubeSpawner checks other texts.
+    """
 
     def test(change: Difference, case: Case) -> bool:
         del case
         value = change.after
         if isinstance(value, str):
             return value.lstrip().startswith("-")
-        return isinstance(value, int | float) and not (math.isfinite(value) and low <= value <= high)
+        if not isinstance(value, int | float):
+            return value is not None
+        return not (math.isfinite(value) and low <= value <= high)
 
     return test
 
@@ -536,6 +560,8 @@ _QUANTITY = "this is not a quantity that Kubernetes takes"
 _NAME = "this name belongs to the hub"
 _TIME = "must be a number of seconds above 0"
 
+FIRST_CONTAINERS = Rule("server spec initContainers", lambda c, k: False, "the hub's init containers must come first")
+"""Judged by `judge_server`, because an order is no single part of a pod."""
 DATA_RULES = RuleTable(
     # The server: accounts, the host, Secrets, privileges.
     Rule("pod spec serviceAccountName|serviceAccount", _unnamed_account,
@@ -565,7 +591,9 @@ DATA_RULES = RuleTable(
     Rule(("server metadata labels|annotations, server spec initContainers|volumes|nodeSelector **,"
           "server spec containers *, server spec containers * ports *,"
           "server spec containers * volumeMounts **"), _taken_away, _HUB_PART),
-    Rule("server spec containers * **", _other_container, _HUB_PART),
+    Rule("server spec containers * **, server spec initContainers * **", _other_container, _HUB_PART),
+    Rule("server spec automountServiceAccountToken", _token_mounted, "a document may not ask for the account's token"),
+
     Rule("pod spec securityContext **, pod spec * * securityContext **", _weaker,
          "a document may not weaken the security context"),
     Rule("final spec volumes * persistentVolumeClaim claimName", _foreign_claim,
@@ -577,7 +605,7 @@ DATA_RULES = RuleTable(
     Rule("claim resources * *", _no_quantity, f"{_QUANTITY}, so it is no size"),
     Rule("pod spec * * resources * *", _no_quantity, _QUANTITY),
     # Objects.
-    Rule("object * *", lambda c, k: (c.after.field.startswith(_FURTHER_KINDS) and c.after.kind not in k.rights.kinds),
+    Rule("object * *", _other_kind,
          "a document may not bring objects of this kind", 'To allow it: data_policy = {{"kinds": [..., "{2}"]}}'),
     Rule("object * *", _bad_name, "metadata.name: is not a name that Kubernetes takes for this kind"),
     Rule("object * *", lambda c, k: c.after.name in _CHART_NAMES, _NAME),

@@ -213,6 +213,10 @@ class Option(_Declared):
     when: Annotated[Mapping[str, _Values], BeforeValidator(_mapping)] = Field(default_factory=dict)
     param: str | None = None
 
+    is_typed: ClassVar[bool] = True
+    """Whether a value can be any text of the user. It is then never expanded. Types that allow only certain values say
+    no."""
+
     @property
     def label(self) -> str:
         """The label on the page."""
@@ -299,6 +303,8 @@ class Option(_Declared):
 
 class _Listed(Option):
     """An option with a list of choices."""
+
+    is_typed: ClassVar[bool] = False
 
     choices: Annotated[tuple[Choice, ...], BeforeValidator(_choices)] = ()
 
@@ -483,6 +489,8 @@ class NumberOption(_Filled):
         override: The `kubespawner_override` with `{value}` for the number.
     """
 
+    is_typed: ClassVar[bool] = False
+
     kind: Literal["number"] = Field(default="number", alias="type")
     minimum: _Number = Field(default=None, alias="min")
     maximum: _Number = Field(default=None, alias="max")
@@ -549,6 +557,8 @@ class SwitchOption(Option):
         override: The `kubespawner_override` when it is on.
         override_off: The `kubespawner_override` when it is off.
     """
+
+    is_typed: ClassVar[bool] = False
 
     kind: Literal["switch"] = Field(default="switch", alias="type")
     default: bool | None = None

@@ -17,7 +17,7 @@ from profile_spawner.errors import shorten
 from profile_spawner.texts import Text, joined, marked
 
 from .access import EVERYBODY, Access, UserInfo
-from .options import UNLISTED, ChoiceOption, MultiOption, Option, TextOption, Unlisted
+from .options import UNLISTED, ChoiceOption, MultiOption, Option, Unlisted
 
 __all__ = [
     "Offer",
@@ -167,7 +167,7 @@ class _RequestReader:
             return
         self.values[option.name] = value
         self.stored[option.name] = list(value) if isinstance(value, tuple) else value
-        if isinstance(option, TextOption):
+        if option.is_typed:
             self.typed.add(option.name)
 
     def read_typed(self, option: Option, unlisted: Unlisted | None, text: Any) -> None:

@@ -315,7 +315,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
                     pod = await super().get_pod_manifest()
                     with self.trait_snapshot.undone(), again():
                         own = await super().get_pod_manifest()
-        except (TypeError, ValueError, KeyError, AttributeError) as e:
+        except (TypeError, ValueError, LookupError, AttributeError) as e:
             if chosen is None:
                 raise
             text = f"{type(e).__name__}: {shorten(str(e), 300)}"

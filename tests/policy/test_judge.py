@@ -90,9 +90,26 @@ def test_objects_are_judged_with_their_pod_templates() -> None:
     """A refusal in a template names the object and the place in it."""
     template = {"metadata": {"labels": {"component": "hub"}}, "spec": {"containers": [{"name": "c"}]}}
     item = KubeObject("apps/v1", "Deployment", "x", Lifetime.owned, "volumes", {"spec": {"template": template}})
-    (found,) = judge_objects([item], Case())
+    case = Case(rights=DataPolicy(kinds=frozenset({"Deployment"})))
+    (found,) = judge_objects([item], case)
     assert found.path == ("Deployment", "x", "spec", "template", "metadata", "labels", "component")
     assert '"labels": ["component"]' in found.hint
+
+
+def test_objects_of_further_kinds_are_refused_whichever_hook_makes_them() -> None:
+    """A hook that is added later cannot bring a kind that `data_policy` does not list."""
+    item = KubeObject("apps/v1", "Deployment", "x", Lifetime.owned, "get_new_things()", {"spec": {}})
+    (found,) = judge_objects([item], Case())
+    assert "objects of this kind" in found.rule.message
+
+
+def test_the_hubs_init_containers_come_first() -> None:
+    """A document cannot put a container before the one that guards the network."""
+    guard, other = {"name": "guard", "image": "g:1"}, {"name": "a", "image": "x:1"}
+    own = {"spec": {"initContainers": [guard]}}
+    assert not list(judge_server(own, {"spec": {"initContainers": [guard, other]}}, {}, Case()))
+    (found,) = judge_server(own, {"spec": {"initContainers": [other, guard]}}, {}, Case())
+    assert found.path == ("spec", "initContainers")
 
 
 def test_a_refusal_is_found_where_it_is_written() -> None:

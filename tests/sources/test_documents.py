@@ -608,7 +608,9 @@ async def test_documents_do_not_decide_on_what_python_asks_for(
 def test_what_one_kind_of_source_may_cannot_be_taken_over_by_another() -> None:
     """A profile that extends one which was allowed more is refused, with the reason."""
     able = DataPolicy(service_accounts=frozenset({"robot"}))
-    base = load([{**BASE, "service_account": "robot"}], able)[0]["x"].profile
+    profile = load([{**BASE, "service_account": "robot"}], able)[0]["x"].profile
+    assert isinstance(profile, ClassProfile)
+    base = profile.cls
     document = [{"slug": "y", "display_name": "Y", "extends": "x"}]
     entries, (problem,) = load(document, find=lambda slug: base)
     assert not entries

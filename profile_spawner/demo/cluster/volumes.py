@@ -34,6 +34,9 @@ class Mount:
     read_only: bool
 
 
+_KINDS = frozenset({"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"})
+
+
 class VolumeStore:
     """Makes the volumes of pods below a state folder.
 
@@ -56,6 +59,9 @@ class VolumeStore:
         Raises:
             MissingError: Something that it refers to, or the kind of volume is not known here.
         """
+        if not _KINDS & set(volume):
+            kinds = ", ".join(sorted(set(volume) - {"name"})) or "nothing"
+            raise MissingError(f"the local cluster has no volumes of the kind {kinds}")
         files = await self.check(facts, volume)
         if claim := volume.get("persistentVolumeClaim"):
             folder = self._state / "volumes" / facts.namespace / _checked(claim["claimName"])
@@ -69,7 +75,7 @@ class VolumeStore:
         """Return the files that `volume` has to show, if what it refers to is there.
 
         Raises:
-            MissingError: Something that it refers to, or the kind of volume is not known here.
+            MissingError: Something that it refers to is not there.
         """
         sources = (volume.get("projected") or {}).get("sources") or []
         if "configMap" in volume:
@@ -80,9 +86,6 @@ class VolumeStore:
             name = claim["claimName"]
             if await self._read("persistentvolumeclaims", facts.namespace, name) is None:
                 raise MissingError(f'persistentvolumeclaim "{name}" not found', "persistentvolumeclaims", name)
-        elif not {"emptyDir", "projected"} & set(volume):
-            kinds = ", ".join(sorted(set(volume) - {"name"})) or "nothing"
-            raise MissingError(f"the local cluster has no volumes of the kind {kinds}")
         mode = (volume.get("projected") or {}).get("defaultMode", 0o644)
         files: Files = {}
         for source in sources:
