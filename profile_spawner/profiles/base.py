@@ -94,7 +94,7 @@ class ProfileBuild:
 class BaseAppProfile(ProfileAttributes):
     """The base class of profiles. A profile describes what a server needs; users choose it on the spawn page.
 
-    Required: `slug`, `display_name`, `description`, `image`. Everything else has a default. Attributes of the server
+    Required: `slug`, `display_name`, `image`. Everything else has a default. Attributes of the server
     (`image`, limits, environment, node selector, ...) may be a `Param.ref("area/name")` and then take their value from
     a param. Attributes that the page needs before params are resolved (names, access, options) may not.
 

@@ -1,7 +1,7 @@
 """Builds the pod of one server: converts the results of the hooks to trait values and Kubernetes objects.
 
 Files are stored in ConfigMaps. Files that are the same for all users are *shared*: the ConfigMap's name contains a hash
-of its content, and it is created once per namespace. If a text contains a value of the user or the server, its file is
+of its content, and it is created once per namespace. If a text refers to a value of the user or the server, its file is
 *owned* by the one server. Files are packed into as few ConfigMaps as their size allows.
 """
 
