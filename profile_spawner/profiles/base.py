@@ -111,7 +111,6 @@ class BaseAppProfile(ProfileAttributes):
 
     FACT_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Additional names for facts that texts can use; for other formats."""
-    PROTECTED: ClassVar[frozenset[str]] = frozenset({"build"})
     HOOKS_RETURN_TEMPLATES: ClassVar[bool] = False
     """Whether references are replaced in all texts that hooks return; for other formats."""
     _file_texts: ClassVar[Mapping[Any, InlineText]] = {}

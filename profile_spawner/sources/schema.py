@@ -27,7 +27,6 @@ from profile_spawner.profiles.resources import (
 from profile_spawner.profiles.template import Template
 
 __all__ = [
-    "FAMILIES",
     "CollectionSpec",
     "DocumentSpec",
     "FileSpec",
@@ -38,8 +37,6 @@ __all__ = [
     "document_schema",
 ]
 
-FAMILIES = ("coder", "jupyterlab", "remote_desktop", "workspace")
-"""The names of the built-in families in documents."""
 
 _PARAM: dict[str, Any] = {
     "type": "object",
