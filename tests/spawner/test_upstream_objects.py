@@ -133,7 +133,7 @@ async def test_a_refusal_comes_before_any_call(local_world: World) -> None:
     """A pod or an object that the policy forbids writes nothing: not the user's claim, not a shared file."""
     world = local_world
     module = world.profiles / "profiles.py"
-    text = module.read_text().replace("import BaseAppProfile,", "import BaseAppProfile, Manifest,")
+    text = module.read_text().replace("import BaseAppProfile,", "import BaseAppProfile, Manifest, Template,")
     module.write_text(text + HOSTILE)
     hub = await world.hub(CLAIM + "c.Spawner.consecutive_failure_limit = 1\n")
     await hub.user("ada")

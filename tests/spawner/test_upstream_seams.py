@@ -14,7 +14,7 @@ from jupyterhub.handlers import base
 from jupyterhub.spawner import Spawner
 from kubespawner import KubeSpawner
 
-from profile_spawner.profiles.user_text import _TYPED_EXPANDED, EXPANDED_TRAITS, FORMATTED_TRAITS
+from profile_spawner.profiles.user_text import EXPANDED_TRAITS, FORMATTED_TRAITS, TYPED_EXPANDED_TRAITS
 from profile_spawner.spawner import ProfileSpawner, seams
 from profile_spawner.spawner.seams import UpstreamSpawner
 
@@ -110,7 +110,7 @@ def test_where_braces_are_expanded() -> None:
     expanded = set(re.findall(calls, inspect.getsource(KubeSpawner)))
     early = {name for name in expanded if name.endswith("_template")} | {"working_dir"}
     formatted = set(re.findall(r"format_string\(\s*self\.(\w+)", inspect.getsource(Spawner)))
-    assert (expanded - early) | formatted == _TYPED_EXPANDED
+    assert (expanded - early) | formatted == TYPED_EXPANDED_TRAITS
     assert formatted == FORMATTED_TRAITS
     manifest = inspect.getsource(KubeSpawner.get_pod_manifest) + inspect.getsource(KubeSpawner.get_env)
     assert set(re.findall(calls, manifest)) - early == EXPANDED_TRAITS
