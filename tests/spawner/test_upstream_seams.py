@@ -74,7 +74,7 @@ def test_what_is_used_exists() -> None:
     for cls, names in USED.items():
         assert [name for name in names if not hasattr(cls, name)] == []
     assert "_pvc_exists" in inspect.getsource(KubeSpawner.__init__)
-    assert inspect.iscoroutinefunction(JupyterHub.initialize)
+    assert inspect.iscoroutinefunction(inspect.unwrap(JupyterHub.initialize))
     assert 'settings["failure_count"]' in inspect.getsource(base).replace("'", '"')
 
 
