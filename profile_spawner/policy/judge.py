@@ -18,7 +18,7 @@ from profile_spawner.errors import Origin, PolicyError
 from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.resources import KubeObject
 
-from .rules import DATA_RULES, FIRST_CONTAINERS, HUB_RULES, Case, Difference, Rule, RuleTable
+from .rules import DATA_RULES, HUB_RULES, Case, Difference, Rule, RuleTable
 from .settings import DataPolicy, Policy
 
 __all__ = [
@@ -316,10 +316,10 @@ def judge_server(
         containers=frozenset((*containers, *first)),
         context=_context(pod),
     )
-    if _container_names(_map(pod.get("spec")), "initContainers")[: len(first)] != first:
-        yield Refusal(("spec", "initContainers"), FIRST_CONTAINERS)
+    begin = _container_names(_map(pod.get("spec")), "initContainers")[: len(first)]
+    order = Difference(("first", "spec", "initContainers"), first, begin)
     yield from _single("setting", settings, case)
-    yield from _refusals(DATA_RULES, differences(own, pod, ("server",)), case)
+    yield from _refusals(DATA_RULES, chain([order], differences(own, pod, ("server",))), case)
 
 
 def _container_names(spec: Mapping[str, Any], key: str) -> list[str]:

@@ -7,6 +7,7 @@ is:
 - `part`: a part of the pod that an override of a document brings; it is checked when the document is loaded, before
   there is a pod. `pod` means this too. Rules that have to compare with the hub's own pod say `server` or `final`
   (`server` or `template`) instead.
+- `first`: the names of as many containers at the beginning of a list as the hub's own pod has.
 - `claim`: the `spec` of a claim, wherever it stands.
 - `object`: an object, followed by its kind and its name.
 - `setting`: a trait of KubeSpawner. `field`: an attribute of a profile. `param`: a value of a param.
@@ -560,8 +561,6 @@ _QUANTITY = "this is not a quantity that Kubernetes takes"
 _NAME = "this name belongs to the hub"
 _TIME = "must be a number of seconds above 0"
 
-FIRST_CONTAINERS = Rule("server spec initContainers", lambda c, k: False, "the hub's init containers must come first")
-"""Judged by `judge_server`, because an order is no single part of a pod."""
 DATA_RULES = RuleTable(
     # The server: accounts, the host, Secrets, privileges.
     Rule("pod spec serviceAccountName|serviceAccount", _unnamed_account,
@@ -592,6 +591,7 @@ DATA_RULES = RuleTable(
           "server spec containers *, server spec containers * ports *,"
           "server spec containers * volumeMounts **"), _taken_away, _HUB_PART),
     Rule("server spec containers * **, server spec initContainers * **", _other_container, _HUB_PART),
+    Rule("first spec initContainers", lambda c, k: c.before != c.after, "the hub's init containers must come first"),
     Rule("server spec automountServiceAccountToken", _token_mounted, "a document may not ask for the account's token"),
 
     Rule("pod spec securityContext **, pod spec * * securityContext **", _weaker,

@@ -252,7 +252,7 @@ RULE = """
 async def test_access_rules_are_asked_although_groups_are_named(
     folder: Path, make_service: Callable[..., ProfileService]
 ) -> None:
-    """A rule that would end the hub is found, whoever may use the profile."""
+    """A rule that would end the hub is found, for every user of the profile."""
     text = module("x").replace("    image", '    allowed_groups = ["gpu"]\n    image')
     put(folder, "x.py", text.replace("\nprofile_registry", RULE + "\nprofile_registry"))
     service = make_service()
