@@ -15,9 +15,9 @@ from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.options import parse_options
 from profile_spawner.profiles.selection import Offer, Rejection, select
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
-CASES = 800
+CASES = 300
 """How many requests are sent."""
 AT_ONCE = 20
 """Requests that are under way at the same time, each by another user."""
