@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +37,9 @@ except ImportError:  # JupyterHub 5
     SpawnException = None
 
 __all__ = ["SpawnException", "UpstreamSpawner", "call_when_initialized", "running_hub", "uncounted"]
+
+NOT_CALLED = ("_apply_overrides", "_get_initialized_profile_list", "_load_profile", "_validate_user_options")
+"""KubeSpawner's methods for profiles. This package does their work elsewhere and never calls them."""
 
 _USER = "hub.jupyter.org/username"
 
@@ -66,6 +70,17 @@ class UpstreamSpawner(KubeSpawner):
     """The watches of this class only: other spawners in the same hub use KubeSpawner's own kind."""
 
     _configured_profile_list: Any = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Warn of methods of an administrator's subclass that have no effect."""
+        super().__init_subclass__(**kwargs)
+        for name in NOT_CALLED:
+            if name in vars(cls):
+                warnings.warn(
+                    f"{cls.__qualname__}.{name} has no effect: ProfileSpawner does not call KubeSpawner's private "
+                    "methods for profiles. Filter with allowed_groups or a profile_list function; see docs/moving.md",
+                    stacklevel=2,
+                )
 
     # ---------------------------------------------------------------------------------- what ProfileSpawner provides
 
