@@ -190,7 +190,7 @@ class Cluster:
         grace_seconds: int,
         uid: str | None = None,
     ) -> bool:
-        """Delete a server's pod: the pod with `uid`, or without it the pod with the server's labels.
+        """Delete a server's pod: the pod with `uid`, or without it the pod that this hub has started for the server.
 
         Args:
             identity: The server, or only the pod's name; a name requires `uid`.
@@ -213,7 +213,7 @@ class Cluster:
             if isinstance(identity, str):
                 raise ValueError("a pod is deleted by its UID, or by the identity of its server; not by name alone")
             found = await self.transport.get_or_none(path, what=what, budget=budget)
-            if found is None or identity.owns_pod(found) == "foreign":
+            if found is None or not identity.may_stop(found):
                 return False
             uid = str(found["metadata"]["uid"])
         return await self.transport.delete(path, what=what, uid=uid, grace_seconds=grace_seconds, budget=budget)

@@ -8,7 +8,7 @@ user and server name.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -61,6 +61,7 @@ class ServerIdentity:
         generation: The generation of the snapshot that the spawn uses.
         digest: A hash that identifies the version of the profile.
         params: The values of the params with their sources, without secrets, as plain JSON.
+        recorded: The ids of this server's last spawns, as the hub's database has recorded them.
     """
 
     hub: str
@@ -73,6 +74,7 @@ class ServerIdentity:
     generation: str = ""
     digest: str = ""
     params: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    recorded: Collection[str] = field(default=(), compare=False, repr=False)
 
     @property
     def server_hash(self) -> str:
@@ -148,9 +150,16 @@ class ServerIdentity:
         mine = annotations.get(_ANNOTATION_USER) == self.user and annotations.get(_ANNOTATION_SERVER, "") == self.server
         return "older" if mine else "foreign"
 
-    def started(self, pod: Mapping[str, Any]) -> bool:
-        """Return whether this spawn created a pod, even if the hub or the user was renamed since."""
-        return bool(self.spawn_id) and labels_of(pod).get(LABEL_SPAWN) == label_value(self.spawn_id)
+    def may_stop(self, pod: Mapping[str, Any]) -> bool:
+        """Return whether a pod was started for this server by this hub, even if hub or user was renamed since.
+
+        Labels alone do not prove this: a second hub with the same identity has servers with the same labels. A pod of
+        plain KubeSpawner has no record; its annotations name the user and the server.
+        """
+        spawn = labels_of(pod).get(LABEL_SPAWN)
+        if spawn is None:
+            return self.owns_pod(pod) != "foreign"
+        return spawn in {label_value(known) for known in (self.spawn_id, *self.recorded) if known}
 
     def owns_persistent(self, labels: Mapping[str, str] | None) -> bool:
         """Return whether this hub created the object with these labels for this user's persistent data."""

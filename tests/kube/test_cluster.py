@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -175,7 +176,7 @@ async def test_a_foreign_pod_is_refused(
     cluster: Cluster, control_plane: ControlPlane, proxy: FaultProxy, namespace: str, other: dict[str, str] | None
 ) -> None:
     """A pod of another hub, user or server, or without labels, is not changed, whatever its name."""
-    labels = identity(namespace, **other).labels() if other is not None else {}
+    labels = identity(namespace, **{"spawn_id": "theirs", **other}).labels() if other is not None else {}
     body = pod()
     body["metadata"] = {"name": "jupyter-unal", "labels": labels}
     before = await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods", body)
@@ -268,6 +269,14 @@ async def test_delete_takes_exactly_one_pod(cluster: Cluster, proxy: FaultProxy,
     assert proxy.counts() == {"DELETE": 3}
     with pytest.raises(ValueError, match="UID"):
         await cluster.delete_pod("jupyter-unal", namespace, 0)
+
+
+async def test_only_a_recorded_pod_is_stopped(cluster: Cluster, namespace: str) -> None:
+    """A second hub with the same identity has pods with the same labels; the record tells whose pod it is."""
+    await cluster.create_pod(identity(namespace), pod())
+    of_later = identity(namespace, spawn_id="spawn-2")
+    assert not await cluster.delete_pod(of_later, namespace, 0)
+    assert await cluster.delete_pod(dataclasses.replace(of_later, recorded=("spawn-1",)), namespace, 0)
 
 
 async def test_a_missing_shared_object_is_made_again(
