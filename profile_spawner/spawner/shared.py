@@ -96,4 +96,9 @@ async def _start_when_configured(spawner_class: Any) -> None:
             hub.pages.capacity.start(lambda: spawner.api.api_client)
         if not spawner.enable_user_namespaces:
             spawner.keep_house()
-            hub.rights.watch(spawner.api.api_client, spawner.namespace, lambda: hub.service.snapshot)
+            hub.rights.watch(
+                spawner.api.api_client,
+                spawner.namespace,
+                lambda: hub.service.snapshot,
+                delete_claims=spawner.delete_pvc,
+            )

@@ -397,6 +397,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             generation=str(chosen.snapshot.generation) if chosen else "",
             digest=chosen.entry.digest if chosen else "",
             params=chosen.params if chosen else {},
+            account=self.account,
             recorded=tuple(self._spawns),
         )
 
@@ -559,7 +560,25 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
 
     async def delete_forever(self) -> None:
         """Delete the user's persistent objects if the user (not only a server) is deleted and `delete_pvc` is on."""
-        await super().delete_forever()
+        failures = []
+        for delete in (super().delete_forever, self._delete_persistent):
+            try:
+                await delete()
+            except ClusterError as e:
+                failures.append(e)
+        if failures:
+            # JupyterHub logs it and deletes the user all the same.
+            what = "; ".join(str(e) for e in failures)
+            labels = ",".join(f"{name}={value}" for name, value in self.identity().persistent_labels().items())
+            raise ClusterError(
+                f"volume claims of {self.log_name} stay in namespace {self.namespace}: {what}",
+                reason=failures[0].reason,
+                user_message="",
+                blame="admin",
+                hint=f"Delete them with kubectl: the claim {self.pvc_name}, and those with the labels {labels}",
+            )
+
+    async def _delete_persistent(self) -> None:
         if self.delete_pvc and not self.name and self.profiles.has_sources:
             deleted = await self.cluster.delete_persistent(self.identity())
             if deleted:
