@@ -109,7 +109,13 @@ def _rules_of(found: LoadedProfiles) -> tuple[list[dict[str, Any]], str | None]:
         kinds.add("Secret")
     if spawner.internal_ssl or spawner.services_enabled:
         kinds.add("Service")
-    rules = required_rules(kinds, claims=spawner.storage_pvc_ensure, events=spawner.events_enabled, granted=granted)
+    rules = required_rules(
+        kinds,
+        claims=spawner.storage_pvc_ensure,
+        delete_claims=spawner.delete_pvc,
+        events=spawner.events_enabled,
+        granted=granted,
+    )
     if spawner.profiles.settings.profile_config_maps:
         rules.append({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]})
     named = any("namespace" in found.config[section] for section in SPAWNER_SECTIONS)

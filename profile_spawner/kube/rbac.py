@@ -15,18 +15,17 @@ __all__ = ["missing_rights", "required_rules", "role_binding_manifest", "role_ma
 
 _RBAC = "rbac.authorization.k8s.io"
 _REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-# KubeSpawner watches its pods. Other objects are only created, read after a lost response, and deleted.
+# The hub watches its pods. Other objects are only created, read after a lost response, and deleted.
 _POD_VERBS = ("create", "delete", "get", "list", "watch")
 _OBJECT_VERBS = ("create", "delete", "get")
-_SWEPT = frozenset({"ConfigMap", "Secret"})
 
 
 def required_rules(
     kinds_used: Iterable[str],
     *,
     claims: bool = True,
+    delete_claims: bool = True,
     events: bool = True,
-    sweep: bool = True,
     granted: Iterable[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Return the rules that the hub needs in every namespace where it starts servers.
@@ -35,8 +34,8 @@ def required_rules(
         kinds_used: The kinds that the loaded profiles create, such as `ConfigMap`. Add `Secret` and `Service` for a hub
             that uses KubeSpawner's `internal_ssl` or `services_enabled`.
         claims: Whether KubeSpawner creates PersistentVolumeClaims (`storage_pvc_ensure`).
+        delete_claims: Whether a user's claims are deleted with the user (`delete_pvc`), which requires listing them.
         events: Whether KubeSpawner shows events (`events_enabled`).
-        sweep: Whether unused ConfigMaps and Secrets are swept, which requires listing them.
         granted: The rules of the Roles that profiles create. The hub needs them too, because Kubernetes does not allow
             a client to grant rights that it does not have.
 
@@ -51,8 +50,10 @@ def required_rules(
         kind = BY_KIND[name]
         needed = verbs.setdefault((kind.group, kind.plural), set())
         needed.update(_OBJECT_VERBS)
-        if sweep and name in _SWEPT:
-            needed.add("list")
+        if name == "ConfigMap":
+            needed.add("list")  # to find the unused ones
+    if delete_claims:
+        verbs.setdefault(("", "persistentvolumeclaims"), set()).update(("delete", "get", "list"))
     for rule in granted:
         for group in rule.get("apiGroups") or ("",):
             for resource in rule.get("resources") or ():
@@ -94,10 +95,6 @@ async def missing_rights(
     api_client: Any,
     rules: Sequence[Mapping[str, Any]],
     namespace: str,
-    *,
-    log: logging.Logger | None = None,
-    request_timeout: float = 3.0,
-    retry_budget: float = 30.0,
 ) -> list[dict[str, Any]]:
     """Ask the API server which of these rights the client does not have.
 
@@ -105,9 +102,6 @@ async def missing_rights(
         api_client: A `kubernetes_asyncio.client.ApiClient` with the hub's credentials.
         rules: The required rules; see `required_rules`.
         namespace: The namespace.
-        log: The logger for retries.
-        request_timeout: The timeout of the first attempt of each request, in seconds.
-        retry_budget: The maximum time for each request with its retries, in seconds.
 
     Returns:
         The missing rights, as rules.
@@ -115,12 +109,7 @@ async def missing_rights(
     Raises:
         ClusterError: If a request to the API server fails.
     """
-    transport = Transport(
-        api_client,
-        log=log or logging.getLogger(__name__),
-        request_timeout=request_timeout,
-        retry_budget=retry_budget,
-    )
+    transport = Transport(api_client, log=logging.getLogger(__name__))
     wanted = [
         (group, resource, verb)
         for rule in rules

@@ -22,8 +22,9 @@ from traitlets.config.loader import LazyConfigValue
 from profile_spawner.errors import ClusterError, ProfileSpawnerError, shorten
 from profile_spawner.kube.bodies import POD_PARTS
 from profile_spawner.kube.cluster import Cluster
-from profile_spawner.kube.failures import CALL_ERRORS, KubeFailure, classify
-from profile_spawner.policy.kinds import BY_KIND, plain, resource_path
+from profile_spawner.kube.failures import KubeFailure
+from profile_spawner.kube.identity import ServerIdentity, account_of
+from profile_spawner.policy.kinds import plain
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from .waiting import EventWatch, PodWatch
@@ -40,8 +41,6 @@ __all__ = ["SpawnException", "UpstreamSpawner", "call_when_initialized", "runnin
 
 NOT_CALLED = ("_apply_overrides", "_get_initialized_profile_list", "_load_profile", "_validate_user_options")
 """KubeSpawner's methods for profiles. This package does their work elsewhere and never calls them."""
-
-_USER = "hub.jupyter.org/username"
 
 
 class ComposedHook:
@@ -96,6 +95,10 @@ class UpstreamSpawner(KubeSpawner):
     @property
     def current_start(self) -> ServerStart:
         """The start that has begun."""
+        raise NotImplementedError
+
+    def identity(self) -> ServerIdentity:
+        """Return the server's identity for labels and names."""
         raise NotImplementedError
 
     async def apply_choice(self, user_options: Any) -> None:
@@ -156,15 +159,21 @@ class UpstreamSpawner(KubeSpawner):
                 raise self.answer_to(e) from None
 
     async def _make_create_pvc_request(self, pvc: Any, request_timeout: float) -> bool:
+        """Create the user's claim, or use the existing one unless it belongs to another account."""
+        del request_timeout
         await self.current_start.begin_writing()
         try:
-            return bool(await super()._make_create_pvc_request(pvc, request_timeout))
-        except CALL_ERRORS as e:
-            failure = classify(e, what=f"creating PersistentVolumeClaim {self.namespace}/{pvc.metadata.name}")
-        if isinstance(failure, KubeFailure) and failure.retryable:
-            self.log.warning("%s", failure)
-            return False  # KubeSpawner tries again
-        raise self.answer_to(failure) from None
+            await self.cluster.create_home_claim(self.current_start.identity, self.as_json(pvc))
+        except ClusterError as e:
+            raise self.answer_to(e) from None
+        return True
+
+    async def _check_pvc_exists(self, pvc_name: str, namespace: str) -> bool:
+        del namespace  # always the server's own
+        try:
+            return await self.cluster.has_home_claim(self.current_start.identity, pvc_name)
+        except ClusterError as e:
+            raise self.answer_to(e) from None
 
     async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
         del request_timeout
@@ -198,19 +207,9 @@ class UpstreamSpawner(KubeSpawner):
     # ---------------------------------------------------------------------------------- deleting
 
     async def _make_delete_pvc_request(self, pvc_name: str, request_timeout: float) -> bool:
-        """Delete the user's claim, unless it belongs to another user."""
+        """Delete the user's claim, unless it belongs to another user or account."""
         del request_timeout
-        path = resource_path(BY_KIND["PersistentVolumeClaim"], self.namespace, pvc_name)
-        what = f"PersistentVolumeClaim {self.namespace}/{pvc_name}"
-        found = await self.cluster.transport.get_or_none(path, what=what)
-        if found is None:
-            return True
-        owner = (found["metadata"].get("annotations") or {}).get(_USER)
-        if owner != self.user.name:
-            self.log.warning("%s is not known to be of %s; it is not deleted", what, self._log_name)
-            return True
-        self.log.info("Deleting %s", what)
-        await self.cluster.transport.delete(path, what=what, uid=found["metadata"]["uid"])
+        await self.cluster.delete_home_claim(self.identity(), pvc_name)
         return True
 
     # ---------------------------------------------------------------------------------- watching
@@ -290,6 +289,16 @@ class UpstreamSpawner(KubeSpawner):
     def is_starting_hub(self) -> bool:
         """Whether JupyterHub checks at its start if this server still runs."""
         return bool(self._check_pending)
+
+    @property
+    def account(self) -> str:
+        """The user's account in the hub's database; empty if there is no database that outlives the hub."""
+        orm_spawner: Any = getattr(self, "orm_spawner", None)
+        session = object_session(orm_spawner) if orm_spawner is not None else None
+        if session is None or session.get_bind().engine.url.database in (None, "", ":memory:"):
+            return ""
+        user = orm_spawner.user
+        return account_of(user.id, user.created) if user.created else ""
 
     def commit(self) -> None:
         """Write this spawner's row to the hub's database, without the deprecated `Spawner.db`."""

@@ -55,6 +55,8 @@ __all__ = ["ProfileSpawner"]
 
 _QUIET_SECONDS = 5.0
 """How long a deleted pod may stay unchanged until the API server is asked for it, in seconds."""
+_KEPT_SPAWNS = 5
+"""How many of a server's last spawns stay in the record: the pod of a failed start may still be there."""
 
 
 class ProfileSpawner(HubTraits, UpstreamSpawner):
@@ -78,6 +80,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         self._steps: list[str] = []
         self._step_known = asyncio.Event()
         self._record: dict[str, Any] = {}
+        self._spawns: list[str] = []
 
     # ---------------------------------------------------------------------------------------------- configuration
 
@@ -394,6 +397,8 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             generation=str(chosen.snapshot.generation) if chosen else "",
             digest=chosen.entry.digest if chosen else "",
             params=chosen.params if chosen else {},
+            account=self.account,
+            recorded=tuple(self._spawns),
         )
 
     @property
@@ -442,6 +447,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
     def record_start(self, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
         """Write what a start will create to the hub's database, so that it is found after a restart of the hub."""
         chosen = self.chosen
+        self._spawns = [*self._spawns, identity.spawn_id][-_KEPT_SPAWNS:]
         self._record = {
             "hub": identity.hub,
             "spawn_id": identity.spawn_id,
@@ -457,7 +463,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             self.commit()
 
     def clear_state(self) -> None:
-        """Forget the stopped server: its choice, and every value that its profile set."""
+        """Forget the stopped server: its choice, and every value that its profile set; but not its last spawns."""
         if hasattr(self, "trait_snapshot"):
             self.trait_snapshot.restore()
         super().clear_state()
@@ -470,8 +476,8 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
     def get_state(self) -> dict[str, Any]:
         """Return what must survive a restart of the hub: KubeSpawner's state, and what was made for the server."""
         state: dict[str, Any] = super().get_state()
-        if self._record:
-            state["profile_spawner"] = self._record
+        if self._spawns:
+            state["profile_spawner"] = {**self._record, "spawns": self._spawns}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -479,6 +485,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         super().load_state(state)
         record = state.get("profile_spawner")
         self._record = dict(record) if isinstance(record, dict) else {}
+        self._spawns = list(self._record.pop("spawns", ()))
         before = dict(self._record.get("before") or {})
         if not self.remember_pvc_name:
             before = {name: value for name, value in before.items() if name == "namespace"}
@@ -519,8 +526,8 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         await self._start_watching_pods()
         identity = self.identity(self._record.get("spawn_id", ""))
         pod = self.pod_reflector.pods.get(self.pod_key)
-        if pod is not None and identity.owns_pod(pod) == "foreign" and not identity.started(pod):
-            self.log.warning("Pod %s belongs to another server or program; it is not deleted", self.pod_key)
+        if pod is not None and not identity.may_stop(pod):
+            self.log.warning("Pod %s was not started by this hub for this server; it is not deleted", self.pod_key)
             return
         grace = 0 if now else self.delete_grace_period
         uid = pod["metadata"]["uid"] if pod is not None else None
@@ -553,7 +560,25 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
 
     async def delete_forever(self) -> None:
         """Delete the user's persistent objects if the user (not only a server) is deleted and `delete_pvc` is on."""
-        await super().delete_forever()
+        failures = []
+        for delete in (super().delete_forever, self._delete_persistent):
+            try:
+                await delete()
+            except ClusterError as e:
+                failures.append(e)
+        if failures:
+            # JupyterHub logs it and deletes the user all the same.
+            what = "; ".join(str(e) for e in failures)
+            labels = ",".join(f"{name}={value}" for name, value in self.identity().persistent_labels().items())
+            raise ClusterError(
+                f"volume claims of {self.log_name} stay in namespace {self.namespace}: {what}",
+                reason=failures[0].reason,
+                user_message="",
+                blame="admin",
+                hint=f"Delete them with kubectl: the claim {self.pvc_name}, and those with the labels {labels}",
+            )
+
+    async def _delete_persistent(self) -> None:
         if self.delete_pvc and not self.name and self.profiles.has_sources:
             deleted = await self.cluster.delete_persistent(self.identity())
             if deleted:

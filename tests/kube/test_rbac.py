@@ -20,20 +20,21 @@ def test_plain_hub() -> None:
     """Without any profile that brings objects, there is nothing but what KubeSpawner itself does."""
     assert required_rules(()) == [
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
-        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["create", "delete", "get"]},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["create", "delete", "get", "list"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
     ]
-    assert rights(required_rules((), claims=False, events=False)) == {
+    assert rights(required_rules((), claims=False, delete_claims=False, events=False)) == {
         ("", "pods", verb) for verb in ("create", "delete", "get", "list", "watch")
     }
 
 
 def test_only_what_is_used() -> None:
-    """A kind that no profile brings is not in the Role; listing is only for the sweep."""
-    rules = required_rules(["ConfigMap"])
-    assert ("", "configmaps", "list") in rights(rules)
-    assert not any(resource == "secrets" for _, resource, _ in rights(rules))
-    assert ("", "configmaps", "list") not in rights(required_rules(["ConfigMap"], sweep=False))
+    """A kind that no profile brings is not in the Role; only ConfigMaps and claims are listed."""
+    assert not any(resource == "secrets" for _, resource, _ in rights(required_rules(["ConfigMap"])))
+    listed = {resource for _, resource, verb in rights(required_rules(DEFAULT_KINDS)) if verb == "list"}
+    assert listed == {"configmaps", "events", "persistentvolumeclaims", "pods"}
+    without = rights(required_rules(DEFAULT_KINDS, delete_claims=False))
+    assert ("", "persistentvolumeclaims", "list") not in without
 
 
 def test_nothing_dangerous_is_ever_asked_for() -> None:

@@ -179,7 +179,11 @@ async def test_kubespawners_leftovers_are_replaced(local_world: World) -> None:
 
 
 async def test_strays_are_swept(local_world: World) -> None:
-    """A pod of ours that no server of the hub accounts for goes; a hub that does not know its user leaves it alone."""
+    """A pod of ours that no server of the hub accounts for goes.
+
+    A hub leaves alone what it has not recorded: the pods of unknown servers, and those that a second hub with the same
+    identity started for users with the same names.
+    """
     world = local_world
     hub = await world.hub()
     for user in ("ada", "bob"):
@@ -193,7 +197,9 @@ async def test_strays_are_swept(local_world: World) -> None:
     }
     foreign_labels = {**pod["metadata"]["labels"], "profile-spawner/server": "0" * 20}
     foreign = {"metadata": {"name": "other", "labels": foreign_labels}, "spec": stray["spec"]}
-    for body in (stray, foreign):
+    twin_labels = {**pod["metadata"]["labels"], "profile-spawner/spawn": "of-another-hub"}
+    twin = {"metadata": {"name": "twin", "labels": twin_labels}, "spec": stray["spec"]}
+    for body in (stray, foreign, twin):
         await world.plane.ok("POST", f"/api/v1/namespaces/{world.namespace}/pods", body)
     await world.kill(hub)
     hub = await world.hub("c.ProfileSpawner.shared_grace_period = 1\nc.ProfileSpawner.sweep_interval = 1\n")
@@ -202,5 +208,9 @@ async def test_strays_are_swept(local_world: World) -> None:
         return not any("ada" in p["metadata"]["name"] for p in await world.objects("pods"))
 
     await until(swept)
-    assert len(await world.objects("pods")) == 2
+    names = {p["metadata"]["name"] for p in await world.objects("pods")}
+    assert {"other", "twin"} < names
+    assert len(names) == 3
     assert await world.idle(hub, "bob") is not None
+    assert "no identity of its own" in hub.log
+    assert "c.ProfileSpawner.hub_id" in hub.log

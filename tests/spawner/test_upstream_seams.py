@@ -21,6 +21,7 @@ from profile_spawner.spawner.seams import UpstreamSpawner
 pytestmark = [pytest.mark.hub5]
 
 PRIVATE = {
+    "_check_pvc_exists",
     "_ensure_namespace",
     "_ensure_not_exists",
     "_find_my_config",
