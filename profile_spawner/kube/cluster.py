@@ -185,6 +185,27 @@ class Cluster:
                 if (item.kind == "RoleBinding") is bindings
             )
 
+    async def missing_owned(
+        self, identity: ServerIdentity, objects: Iterable[tuple[str, str, str]]
+    ) -> list[tuple[str, str, str]]:
+        """Return the objects that this spawn should own but that do not exist.
+
+        Args:
+            identity: The spawn.
+            objects: API version, kind and name of each object.
+
+        Raises:
+            ClusterError: If a request to the API server fails.
+        """
+        missing = []
+        for api_version, kind, name in objects:
+            path = resource_path(kind_of(api_version, kind), identity.namespace, name)
+            found = await self.transport.get_or_none(path, what=f"{kind} {identity.namespace}/{name}")
+            going = found is not None and found["metadata"].get("deletionTimestamp")
+            if found is None or going or identity.owns(labels_of(found)) != "same-spawn":
+                missing.append((api_version, kind, name))
+        return missing
+
     async def delete_pod(
         self,
         identity: ServerIdentity | str,

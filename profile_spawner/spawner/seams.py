@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sys
 import warnings
@@ -41,6 +42,10 @@ __all__ = ["SpawnException", "UpstreamSpawner", "call_when_initialized", "runnin
 
 NOT_CALLED = ("_apply_overrides", "_get_initialized_profile_list", "_load_profile", "_validate_user_options")
 """KubeSpawner's methods for profiles. This package does their work elsewhere and never calls them."""
+
+
+_EVENTS_SECONDS = 2.0
+"""How long a start waits for the first list of events, in seconds."""
 
 
 class ComposedHook:
@@ -215,25 +220,37 @@ class UpstreamSpawner(KubeSpawner):
     # ---------------------------------------------------------------------------------- watching
 
     async def _start_watching_pods(self, replace: bool = False) -> Any:
-        labels = {"component": self.component_label}
-        return await self._started("pods", PodWatch, replace, labels=labels)
-
-    async def _start_watching_events(self, replace: bool = False) -> Any:
-        return await self._started("events", EventWatch, replace, fields={"involvedObject.kind": "Pod"})
-
-    async def _started(self, kind: str, reflector_class: type, replace: bool, **selectors: Any) -> Any:
-        """Return the watch after its first list.
+        """Return the watch of the pods after its first list, which is tried again like the creation of an object.
 
         Raises:
             tornado.web.HTTPError: with status 503, when the API server cannot be asked.
         """
         reflector = await self._start_reflector(
-            kind, reflector_class, replace, omit_namespace=self.enable_user_namespaces, **selectors
+            "pods",
+            PodWatch,
+            replace,
+            omit_namespace=self.enable_user_namespaces,
+            labels={"component": self.component_label},
+            patience=float(self.k8s_api_request_retry_timeout),
         )
         try:
             await reflector.ready()
         except ClusterError as e:
             raise self.answer_to(e) from None
+        return reflector
+
+    async def _start_watching_events(self, replace: bool = False) -> Any:
+        """Return the watch of the events. They only explain what happens, so no start fails because of them."""
+        reflector = await self._start_reflector(
+            "events",
+            EventWatch,
+            replace,
+            omit_namespace=self.enable_user_namespaces,
+            fields={"involvedObject.kind": "Pod"},
+        )
+        # Events that are listed later may include those of earlier pods.
+        with contextlib.suppress(ClusterError, asyncio.TimeoutError):
+            await asyncio.wait_for(reflector.ready(), _EVENTS_SECONDS)
         return reflector
 
     @property

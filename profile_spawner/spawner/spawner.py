@@ -32,7 +32,7 @@ from profile_spawner.policy.rules import Case
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.resources import KubeObject
+from profile_spawner.profiles.resources import KubeObject, Lifetime
 from profile_spawner.profiles.selection import Offer, from_form
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import escape_dollars
@@ -457,7 +457,15 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             "objects": [[o.api_version, o.kind, o.name, o.lifetime.value] for o in objects],
             "params": identity.params,
             "before": self.trait_snapshot.saved("namespace", "pvc_name", "_pvc_exists"),
+            "complete": False,
         }
+        self._save_record()
+
+    def record_complete(self) -> None:
+        """Record that everything exists which the start had to create. JupyterHub saves it when the server is ready."""
+        self._record["complete"] = True
+
+    def _save_record(self) -> None:
         if getattr(self, "orm_spawner", None) is not None:
             self.orm_spawner.state = self.get_state()
             self.commit()
@@ -512,14 +520,47 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         while True:
             try:
                 await self._start_watching_pods()
+                status: int | None = await super().poll()
+                if status is None and self.is_starting_hub and await self._is_incomplete():
+                    return 1
             except web.HTTPError as e:
                 if e.status_code != 503 or not self.is_starting_hub:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 15.0)
             else:
-                status: int | None = await super().poll()
                 return status
+
+    async def _is_incomplete(self) -> bool:
+        """Return whether the hub ended during the start of this server, before it had created all objects of the pod.
+
+        The pod may run without them. JupyterHub stops the server then, and the user can start it again.
+
+        Raises:
+            tornado.web.HTTPError: with status 503, if the API server cannot be asked.
+        """
+        if self._record.get("complete", True):
+            return False
+        owned = [(v, kind, name) for v, kind, name, lifetime in self._record["objects"] if lifetime == Lifetime.owned]
+        try:
+            missing = await self.cluster.missing_owned(self.identity(self._record["spawn_id"]), owned)
+        except ClusterError as e:
+            if e.blame == "cluster":
+                raise self.answer_to(e) from None
+            self.log.warning("It is not known whether the start of %s was completed: %s", self.log_name, e)
+            return False
+        if missing:
+            names = ", ".join(f"{kind} {name}" for _, kind, name in missing)
+            self.log.error(
+                "%s is stopped: the hub ended while it was starting this server, and these objects were not created: "
+                "%s. The user can start the server again",
+                self.log_name,
+                names,
+            )
+            return True
+        self.record_complete()
+        self._save_record()
+        return False
 
     async def stop(self, now: bool = False) -> None:
         """Delete the server's pod and wait until it is gone. Other pods with the same name are not deleted."""

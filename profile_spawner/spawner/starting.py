@@ -206,6 +206,7 @@ class ServerStart:
         """
         try:
             await self.create_owned(self.objects)
+            self._spawner.record_complete()
             if configured is not None:
                 await maybe_future(configured(self._spawner, pod))
             await self._wait_until_answering()
