@@ -287,7 +287,7 @@ def _options(options: Sequence[Option]) -> dict[str, Any]:
 
 
 def class_of(entry: Entry) -> type[BaseAppProfile]:
-    """Return the class of an entry that is no plain entry of a `profile_list`."""
+    """Return the class of an entry that is not a plain entry of a `profile_list`."""
     assert isinstance(entry.profile, ClassProfile)
     return entry.profile.cls
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import ChainMap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,8 @@ from typing import Any
 from profile_spawner.errors import BuildError, ConflictError, Origin
 from profile_spawner.names import content_hash, identity_hash, object_name
 from profile_spawner.params.definition import SecretRef
-from profile_spawner.params.templates import references_in, render_value
+from profile_spawner.params.evaluator import Resolved
+from profile_spawner.params.templates import Allowance, references_in, render_value
 
 from .context import ServerContext
 from .resources import (
@@ -117,10 +118,12 @@ class PodBuilder:
         self._fact_names = fact_names
         # Do not copy into one dictionary: a param without a usable value raises an error when it is read.
         self._lookup: Mapping[str, Any] = ChainMap(facts, params)  # type: ignore[arg-type]
-        self._inserting: Mapping[str, set[str]] = getattr(params, "inserting", {})
+        self._inserted: Callable[[str], set[str]] = (
+            params.inserted if isinstance(params, Resolved) else lambda name: set()
+        )
         # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
         untrusted = {*typed, *(n for n in facts if fact_names.get(n, n) in _SAID_BY_USERS)}
-        theirs = [n for n in {*params, *facts} if n in untrusted or untrusted & self._inserting.get(n, set())]
+        theirs = [n for n in {*params, *facts} if n in untrusted or untrusted & self._inserted(n)]
         escaped = {name: _without_references(self._lookup[name]) for name in theirs}
         self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
         self._env: dict[str, Any] = {}
@@ -137,6 +140,7 @@ class PodBuilder:
         self._config_map_paths: dict[str, tuple[str, str | None]] = {}
         self._steps: list[str] = []
         self._packed = False
+        self._allowance = Allowance()
         self._resource_limits: dict[str, str] = {}
         self.further_override: Mapping[str, Any] = {}
         self._login_files()
@@ -330,7 +334,11 @@ class PodBuilder:
         """Return `value` with the references in its templates replaced. Other texts are literal."""
         if isinstance(value, Template):
             return render_value(
-                str(value), self._lookup if lookup is None else lookup, origin=self._origin, field=field
+                str(value),
+                self._lookup if lookup is None else lookup,
+                origin=self._origin,
+                field=field,
+                allowance=self._allowance,
             )
         if isinstance(value, Mapping):
             return {k: self._render(v, field, lookup) for k, v in value.items()}
@@ -341,7 +349,7 @@ class PodBuilder:
         if not isinstance(text, Template):
             return False
         names = {self._fact_names.get(n, n) for n in references_in(text)}
-        return not _PERSONAL_FACTS.isdisjoint(names.union(*(self._inserting.get(n, ()) for n in names)))
+        return not _PERSONAL_FACTS.isdisjoint(names.union(*map(self._inserted, names)))
 
     def _render_text(self, text: str, field: str, *, argument: bool = False) -> str:
         rendered = self._render(text, field, self._argument_lookup if argument else None)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,6 +39,9 @@ except ImportError:  # JupyterHub 5
     SpawnException = None
 
 __all__ = ["SpawnException", "UpstreamSpawner", "call_when_initialized", "running_hub", "uncounted"]
+
+NOT_CALLED = ("_apply_overrides", "_get_initialized_profile_list", "_load_profile", "_validate_user_options")
+"""KubeSpawner's methods for profiles. This package does their work elsewhere and never calls them."""
 
 
 _EVENTS_SECONDS = 2.0
@@ -70,6 +74,17 @@ class UpstreamSpawner(KubeSpawner):
     """The watches of this class only: other spawners in the same hub use KubeSpawner's own kind."""
 
     _configured_profile_list: Any = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Warn of methods of an administrator's subclass that have no effect."""
+        super().__init_subclass__(**kwargs)
+        for name in NOT_CALLED:
+            if name in vars(cls):
+                warnings.warn(
+                    f"{cls.__qualname__}.{name} has no effect: ProfileSpawner does not call KubeSpawner's private "
+                    "methods for profiles. Filter with allowed_groups or a profile_list function; see docs/moving.md",
+                    stacklevel=2,
+                )
 
     # ---------------------------------------------------------------------------------- what ProfileSpawner provides
 
