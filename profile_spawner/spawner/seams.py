@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kubespawner import KubeSpawner
 from kubespawner.objects import make_namespace
 from kubespawner.utils import get_k8s_model
+from sqlalchemy import inspect
 from sqlalchemy.orm import object_session
 from traitlets import default, validate
 from traitlets.config.loader import LazyConfigValue
@@ -310,11 +311,12 @@ class UpstreamSpawner(KubeSpawner):
     @property
     def account(self) -> str:
         """The user's account in the hub's database; empty if there is no database that outlives the hub."""
-        orm_spawner: Any = getattr(self, "orm_spawner", None)
-        session = object_session(orm_spawner) if orm_spawner is not None else None
+        row = getattr(self, "orm_spawner", None)
+        state = inspect(row, raiseerr=False) if row is not None else None  # `None` outside of a hub
+        session = state.session if state is not None else None
         if session is None or session.get_bind().engine.url.database in (None, "", ":memory:"):
             return ""
-        user = orm_spawner.user
+        user = row.user
         return account_of(user.id, user.created) if user.created else ""
 
     def commit(self) -> None:
