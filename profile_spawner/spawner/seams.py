@@ -311,13 +311,12 @@ class UpstreamSpawner(KubeSpawner):
     @property
     def account(self) -> str:
         """The user's account in the hub's database; empty if there is no database that outlives the hub."""
-        orm_spawner: Any = getattr(self, "orm_spawner", None)
-        # The command line has no database, so that its spawners have no row in one.
-        row = inspect(orm_spawner, raiseerr=False)
-        session = row.session if row is not None else None
+        row = getattr(self, "orm_spawner", None)
+        state = inspect(row, raiseerr=False) if row is not None else None  # `None` outside of a hub
+        session = state.session if state is not None else None
         if session is None or session.get_bind().engine.url.database in (None, "", ":memory:"):
             return ""
-        user = orm_spawner.user
+        user = row.user
         return account_of(user.id, user.created) if user.created else ""
 
     def commit(self) -> None:
