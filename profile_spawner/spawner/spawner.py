@@ -27,7 +27,14 @@ from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
 from profile_spawner.page.translations import gettext_for
-from profile_spawner.policy.judge import dotted, judge_objects, judge_server, own_names
+from profile_spawner.policy.judge import (
+    dotted,
+    home_claims,
+    judge_objects,
+    judge_server,
+    own_names,
+    restrict_containers,
+)
 from profile_spawner.policy.rules import Case
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
@@ -328,6 +335,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             container = pod.spec.containers[0]
             container.env = in_order(container.env or ())
         if chosen is not None and rights is not None:
+            restrict_containers(self.as_json(own), pod, self.as_json)
             self._judge(chosen, own, pod, rights)
         return pod
 
@@ -341,8 +349,11 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         case = Case(
             rights=rights,
             namespace=self.namespace,
-            own=own_names(objects, chosen.build.secrets if chosen.build is not None else ()),
-            claim_prefix=before.original("pvc_name_template").partition("{")[0],
+            own=own_names(objects),
+            secure=chosen.build.secure if chosen.build is not None else frozenset(),
+            home=before.original("pvc_name"),
+            homes=home_claims(before.original("pvc_name_template")),
+            servers=self.server_context().unique_names,
         )
         changed = judge_server(self.as_json(own), self.as_json(pod), before.changed(), case)
         refusals = (*changed, *judge_objects(objects, case))

@@ -143,11 +143,11 @@ class ServerStart:
         spawner = self._spawner
         if self._recorded:
             return
-        # Hooks may still change the pod; then it is checked after them.
-        pod = None if spawner.modify_pod_hook or self._trusted else await spawner.get_pod_manifest()
+        # What the profile adds is judged while the pod is made, and what hooks change is not the profile's.
+        pod = None if self._trusted else await spawner.get_pod_manifest()
         try:
-            if pod is None:
-                self._check_objects()
+            if pod is None or spawner.modify_pod_hook:
+                self._check_objects()  # the pod is checked when the hooks have changed it
             else:
                 self.check(pod)
         except ProfileSpawnerError as e:
