@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -273,8 +274,18 @@ class BaseAppProfile(ProfileAttributes):
         layers += [(f"option {option!r}", chosen) for option, chosen in self._chosen_overrides()]
         for name, layer in layers:
             override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
+        objects = builder.objects()
+        for item in objects:
+            if item.name in ("", ".", "..") or not _OBJECT_NAME.fullmatch(item.name):
+                raise BuildError(
+                    f"{item.name!r} cannot be the name of a {item.kind}",
+                    profile=self.slug,
+                    origin=origin_of(type(self)),
+                    field=item.field,
+                    expected="letters, digits and - in between",
+                )
         secure = frozenset(builder.secure)
-        return ProfileBuild(self.slug, override, builder.objects(), builder.steps(), secure=secure)
+        return ProfileBuild(self.slug, override, objects, builder.steps(), secure=secure)
 
     def _attributes_override(self) -> dict[str, Any]:
         override: dict[str, Any] = {}
@@ -411,6 +422,7 @@ def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:
 # ------------------------------------------------------------------------------------------------ checking
 
 _TEMPLATE_ATTRIBUTES = ("pod_env_vars", "kubespawner_override")
+_OBJECT_NAME = re.compile(r"[^/%\s]{1,253}")
 _FILES = tuple(name for name, a in ATTRIBUTES.items() if a.document is not None and a.document.how == "text")
 
 

@@ -127,13 +127,14 @@ class PodBuilder:
         self._fact_names = fact_names
         # Do not copy into one dictionary: a param without a usable value raises an error when it is read.
         self._lookup: Mapping[str, Any] = ChainMap(facts, params)  # type: ignore[arg-type]
-        self._inserted: Callable[[str], set[str]] = params.inserted if isinstance(params, Resolved) else _nothing
         # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
         untrusted = {*typed, *(n for n in facts if fact_names.get(n, n) in _SAID_BY_USERS)}
-        self._theirs = {n for n in {*params, *facts} if n in untrusted or untrusted & self._inserted(n)}
+        inserting = params.inserting if isinstance(params, Resolved) else lambda _: set()
+        self._theirs = {*params, *facts} & (untrusted | inserting(untrusted))
         escaped = {name: _without_references(self._lookup[name]) for name in self._theirs}
         self._said = said
         self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
+        self._personal = _PERSONAL_FACTS | inserting(_PERSONAL_FACTS)
         self._env: dict[str, Any] = {}
         self._volumes: list[dict[str, Any]] = []
         self._mounts: list[dict[str, Any]] = []
@@ -361,7 +362,7 @@ class PodBuilder:
         if not isinstance(text, Template):
             return False
         names = {self._fact_names.get(n, n) for n in references_in(text)}
-        return not _PERSONAL_FACTS.isdisjoint(names.union(*map(self._inserted, names)))
+        return not names.isdisjoint(self._personal)
 
     def _render_text(self, text: str, field: str, *, argument: bool = False) -> str:
         rendered = self._render(text, field, self._argument_lookup if argument else None)
@@ -593,11 +594,6 @@ class PodBuilder:
             target = f"{target.rstrip('/')}/{key}"
         within = f"{path}/{inside}" if key is None and inside else path
         return {"name": volume_of[path], "mountPath": target, "subPath": within, "readOnly": True}
-
-
-def _nothing(name: str) -> set[str]:
-    del name
-    return set()
 
 
 def _without_references(value: Any) -> Any:
