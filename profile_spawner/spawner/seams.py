@@ -321,7 +321,7 @@ class UpstreamSpawner(KubeSpawner):
     def account(self) -> str:
         """The user's account in the hub's database; empty if there is no database that outlives the hub."""
         row: Any = getattr(self, "orm_spawner", None)
-        state = inspect(row, raiseerr=False)  # `None` outside of a hub
+        state = inspect(row, raiseerr=False) if row is not None else None  # `None` outside of a hub
         session = state.session if state is not None else None
         if session is None or session.get_bind().engine.url.database in (None, "", ":memory:"):
             return ""

@@ -6,7 +6,7 @@ from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
-from profile_spawner.kube.rbac import missing_rights, required_rules, role_binding_manifest, role_manifest
+from profile_spawner.kube.rbac import HubRole, missing_rights, required_rules
 from profile_spawner.policy.settings import DEFAULT_KINDS, OPT_IN_KINDS
 from tests.control_plane import ControlPlane
 
@@ -52,13 +52,13 @@ def test_granted_roles_are_held_by_the_hub() -> None:
 
 async def test_the_manifests_are_accepted(control_plane: ControlPlane, namespace: str) -> None:
     """What is printed can be applied as it is."""
-    root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-    rules = required_rules(DEFAULT_KINDS)
-    await control_plane.ok("POST", f"{root}/roles", role_manifest(rules, name="hub", namespace=namespace))
-    binding = role_binding_manifest(
-        name="hub", namespace=namespace, service_account="hub", service_account_namespace="jhub"
-    )
-    await control_plane.ok("POST", f"{root}/rolebindings", binding)
+    root = "/apis/rbac.authorization.k8s.io/v1"
+    names = {"name": "hub", "service_account": "hub", "service_account_namespace": namespace}
+    for scope, place in (("", namespace), ("cluster", None)):
+        role, binding = HubRole(place, required_rules(DEFAULT_KINDS)).manifests(**names)
+        collection = root if place is None else f"{root}/namespaces/{place}"
+        await control_plane.ok("POST", f"{collection}/{scope}roles", role)
+        await control_plane.ok("POST", f"{collection}/{scope}rolebindings", binding)
 
 
 async def test_the_check_names_what_is_missing(
