@@ -23,6 +23,7 @@ __all__ = [
     "ProfileDefinitionError",
     "ProfileSpawnerError",
     "SourceError",
+    "described",
     "did_you_mean",
     "raised_at",
     "shorten",
@@ -57,10 +58,22 @@ def shorten(value: object, limit: int = 64) -> str:
 
     Use it for everything from users and documents before it is logged; it prevents log injection and log flooding.
     """
-    text = value if isinstance(value, str) else _REPR.repr(value)
+    try:
+        text = value if isinstance(value, str) else _REPR.repr(value)
+    except BaseException:  # noqa: BLE001 - the `__repr__` of an author's object may raise anything
+        text = f"a {type(value).__name__}"
     text = text[: limit * 2]
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def described(error: BaseException) -> str:
+    """Return the type and the text of an exception as one safe line. Never raises, whatever its `__str__` does."""
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001 - see above
+        text = ""
+    return f"{type(error).__name__}: {shorten(text, 300)}" if text else type(error).__name__
 
 
 def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -7,25 +7,28 @@ JupyterHub makes one spawner object per server. Everything that must exist once 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from traitlets.config import Config
 from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
-from profile_spawner.errors import Origin, ProfileSpawnerError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, described
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy, names_of_the_chart
+from profile_spawner.profiles.author_code import author_code, call_author
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.config_maps import source_name
 from profile_spawner.sources.reloader import ProfileService
 
-from .housekeeping import Housekeeping, Servers, known_servers
+from .housekeeping import Housekeeping, ServerRow, Servers, known_servers, recorded_spawns
 from .layers import check_param_values
 from .rights import Rights
-from .settings import HubTraits
+from .settings import ENV_HUB_ID, HubTraits
 
 __all__ = ["HubProfiles"]
 
@@ -63,11 +66,15 @@ class HubProfiles:
         config: The hub's configuration.
         sections: The configuration sections of the spawner class, least specific first.
         log: The hub's logger.
+
+    Attributes:
+        has_own_id: Whether the administrator has set the hub's identity.
     """
 
     def __init__(self, config: Config, sections: tuple[str, ...], log: Any = _log) -> None:
         settings_class = type("HubSettings", (_Settings,), {"spawner_sections": sections})
         self.settings: HubTraits = settings_class(config=config)
+        self.has_own_id = self.settings.trait_has_value("hub_id") or ENV_HUB_ID in os.environ
         self.log = log
         self.service = ProfileService(self.settings, log=log)
         try:
@@ -128,27 +135,36 @@ class HubProfiles:
         app = JupyterHub.instance() if JupyterHub.initialized() else None
         if app is None or getattr(app, "users", None) is None:
             return None
-        columns = app.db.query(orm.User.name, orm.Spawner.name, orm.Spawner.server_id)
-        rows = columns.join(orm.Spawner, orm.Spawner.user_id == orm.User.id)
-        return known_servers(
-            self.settings.hub_id, app, [(user, name or "", server is not None) for user, name, server in rows]
-        )
+
+        def spawns_of(number: int) -> frozenset[str]:
+            row = app.db.query(orm.Spawner.state).filter(orm.Spawner.id == number).first()
+            return recorded_spawns(row[0] if row else None)
+
+        columns = app.db.query(orm.User.name, orm.Spawner.name, orm.Spawner.id, orm.Spawner.server_id)
+        found = columns.join(orm.Spawner, orm.Spawner.user_id == orm.User.id)
+        rows = [ServerRow(user, name or "", number, server is not None) for user, name, number, server in found]
+        return known_servers(self.settings.hub_id, app, rows, spawns_of)
 
     def housekeeping(self, api_client: Any) -> Housekeeping:
         """Return the `Housekeeping` that removes unused objects from the cluster of `api_client`."""
         return self._clusters[api_client][1]
 
-    async def catalogue(self, profile_list: Any, *, shared: bool) -> Snapshot | None:
+    async def catalogue(
+        self, profile_list: Any, *, shared: bool, problem: ProfileSpawnerError | None = None
+    ) -> Snapshot | None:
         """Return all profiles: those of the sources and those of a plain `profile_list`.
 
         Args:
             profile_list: The evaluated list, or `None` where none is configured.
             shared: Whether the list is the hub's own object, the same for all spawners, so that it is read once.
+            problem: Why the list is not complete.
 
         Returns:
             `None` when neither a source nor a list is configured: then the spawner is a plain KubeSpawner.
         """
         registered = self.rights.available(await self.service.ready()) if self.has_sources else None
+        if problem is not None:
+            return await self._join(Snapshot(problems=[problem]), registered)
         if profile_list is None or (not profile_list and registered is not None):
             return registered
         if not shared:
@@ -171,9 +187,12 @@ class HubProfiles:
                 problems.append(ProfileSpawnerError("the slug is used twice; the first counts", profile=raw.slug))
                 continue
             try:
-                entries[raw.slug] = await make_entry(raw, "profile_list")
+                made = await call_author(partial(make_entry, raw, "profile_list"), _broken)
             except ProfileSpawnerError as e:
+                e.profile = e.profile or raw.slug
                 problems.append(e)
+            else:
+                entries[raw.slug] = made
         for problem in problems:
             self.log.warning("profile_list: %s", problem)
         return Snapshot(entries.values(), problems=problems)
@@ -203,14 +222,24 @@ class HubProfiles:
 def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[PlainEntry]:
     """Read the entries one by one. A broken entry does not affect the others."""
     origin = Origin("profile_list")
-    if isinstance(profile_list, Mapping):
-        profile_list = [profile_list[key] for key in sorted(profile_list)]
+    result: list[PlainEntry] = []
+    try:
+        with author_code(_broken):
+            if isinstance(profile_list, Mapping):
+                profile_list = [profile_list[key] for key in sorted(profile_list)]
+    except ProfileSpawnerError as e:
+        problems.append(e)
+        return result
     if not isinstance(profile_list, list | tuple):
         profile_list = [profile_list]
-    result = []
     for definition in profile_list:
         try:
-            result.extend(read_profile_list([definition], origin))
+            with author_code(_broken):
+                result.extend(read_profile_list([definition], origin))
         except ProfileSpawnerError as e:
             problems.append(e)
     return result
+
+
+def _broken(error: BaseException) -> ProfileSpawnerError:
+    return ProfileDefinitionError(described(error), field="profile_list")

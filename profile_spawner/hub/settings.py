@@ -9,7 +9,9 @@ from traitlets import Callable, Dict, Enum, Float, List, Unicode, default
 from profile_spawner.sources.config_maps import hub_namespace
 from profile_spawner.sources.settings import SourceSettings
 
-__all__ = ["HubTraits", "jupyterhub_settings"]
+__all__ = ["ENV_HUB_ID", "HubTraits", "jupyterhub_settings"]
+
+ENV_HUB_ID = "JUPYTERHUB_HUB_ID"
 
 
 class HubTraits(SourceSettings):
@@ -42,7 +44,7 @@ class HubTraits(SourceSettings):
 
     @default("hub_id")
     def _default_hub_id(self) -> str:
-        return os.environ.get("JUPYTERHUB_HUB_ID") or hub_namespace()
+        return os.environ.get(ENV_HUB_ID) or hub_namespace()
 
     shared_grace_period = Float(
         600.0,
@@ -104,6 +106,23 @@ class HubTraits(SourceSettings):
         A function of the spawner that returns further layers for this server: a dictionary with some of `enforced`,
         `server`, `user`, `assigned`, `groups`, `hub`. It runs at every start and every view of the spawn page. It may
         be `async`, and await `spawner.user.get_auth_state()` for example; a plain function must be quick.
+        """,
+    )
+    profile_list_timeout = Float(
+        10.0,
+        config=True,
+        help="""
+        How long, in seconds, a function in `profile_list` may take. A function that takes longer, or fails, lists
+        nothing; other profiles stay. A plain function blocks the hub meanwhile, so it must be quick.
+        """,
+    )
+    profile_applied_hook = Callable(
+        default_value=None,
+        allow_none=True,
+        config=True,
+        help="""
+        A function of the spawner and of the chosen profile that runs when the profile's values are in the spawner's
+        traits, and before the pod is made of them. It may be `async`, and change the traits. See docs/operators.md.
         """,
     )
     param_order = Enum(

@@ -43,12 +43,17 @@ LAYERS = ("enforced", "spawn", "server", "user", "profile", "assigned", "groups"
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_SCHEMA_SIZE = 20_000
 """The maximum number of values in a schema. The target of a `$ref` counts once for every `$ref` to it."""
+MAX_VALUE_DEPTH = 40
+"""The deepest nesting of a value."""
+MAX_CHECKS = 2_000
+"""The maximum number of checks of a value with a schema that refers back to itself several times."""
 MAX_TEXT = 4096
 """The maximum length of a text that is matched against a pattern, in characters."""
 
 Merge = Literal["first", "append", "merge"]
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_DEFINITIONS = ("$defs", "definitions")
 # Most patterns are matched in linear time. Patterns with look-around or back-references are not, so they have a limit.
 _PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
 
@@ -204,7 +209,9 @@ class Param:
         default = self.default if self.default is not MISSING else plain.get("default", MISSING)
         object.__setattr__(self, "schema", freeze(plain))
         object.__setattr__(self, "meta", freeze(dict(self.meta)))
-        object.__setattr__(self, "_validator", self._compile(plain))
+        validator, branches = self._compile(plain)
+        object.__setattr__(self, "_validator", validator)
+        object.__setattr__(self, "_branches", branches)
         if self.secure and (self.user_settable or self.merge != "first"):
             raise self._error("users cannot choose a secure param, and its values cannot be merged")
         if self.secure and default is not MISSING:
@@ -223,7 +230,8 @@ class Param:
     def _error(self, message: str, **kwargs: Any) -> ParamError:
         return ParamError(message, origin=self.origin, field=f"param {shorten(self.name)}", **kwargs)
 
-    def _compile(self, schema: dict[str, Any]) -> Any:
+    def _compile(self, schema: dict[str, Any]) -> tuple[Any, int]:
+        """Return the validator, and how many references of the schema can lead back to themselves."""
         if len(json.dumps(schema, default=str)) > MAX_SCHEMA_BYTES:
             raise self._error(f"the schema has more than {MAX_SCHEMA_BYTES:,} bytes")
         for reference in _values_of(schema, *_REFERENCES):
@@ -233,14 +241,14 @@ class Param:
             raise self._error("only the schema itself may have an $id, not its parts")
         try:
             validator = jsonschema_rs.validator_for(schema, pattern_options=_PATTERNS, offline=True)
-            size = _expanded_size(schema)
+            size, branches = _expanded_size(schema)
         except jsonschema_rs.ValidationError as e:
             raise self._error(f"the schema is not valid: {_described(e)}") from None
         except (ValueError, RecursionError) as e:
             raise self._error(f"the schema is not valid: {shorten(str(e), 200)}") from None
         if size > MAX_SCHEMA_SIZE:
             raise self._error(f"the schema has more than {MAX_SCHEMA_SIZE:,} values, every $ref counted in full")
-        return validator
+        return validator, branches
 
     @staticmethod
     def ref(name: str, default: Any = MISSING) -> Any:
@@ -258,7 +266,13 @@ class Param:
             if SecretRef.of(value) is None:
                 return ["must name a key of a Kubernetes Secret: {secret: NAME, key: KEY}"]
             return []
-        # Check the length before any pattern is matched.
+        # Check depth and length before anything else walks through the value, and before any pattern is matched.
+        branches: int = self.__dict__["_branches"]
+        checks = _checks(value, branches)
+        if checks is None:
+            return [f"is nested more than {MAX_VALUE_DEPTH} levels deep"]
+        if branches > 1 and checks > MAX_CHECKS:
+            return ["is nested too deep for a schema that refers back to itself several times"]
         if any(len(text) > MAX_TEXT for text in _texts(value)):
             return [f"a text may have at most {MAX_TEXT} characters"]
         if not self.schema:
@@ -317,34 +331,61 @@ def _values_of(schema: Any, *keys: str) -> Iterator[Any]:
             yield from _values_of(item, *keys)
 
 
-def _expanded_size(root: dict[str, Any]) -> int:
+def _expanded_size(root: dict[str, Any]) -> tuple[int, int]:
     """Count the values of a schema after replacing each reference with its target.
 
     The limit prevents exponential validation time, which happens if each definition refers twice to the next one.
     A reference to a schema that contains it counts as one value.
 
+    Returns:
+        The number of values, and how often the target of a reference leads back to itself, at most. A value that is
+        nested n levels deep can be checked so many times to the power of n.
+
     Raises:
         ValueError: If a reference has no target.
     """
     resolver = jsonschema_rs.Registry([("urn:schema", root)]).resolver("urn:schema")
-    sizes: dict[str, int] = {}
+    known: dict[str, tuple[int, int]] = {}
 
-    def size(schema: Any) -> int:
+    def size(schema: Any) -> tuple[int, int]:
         if isinstance(schema, Mapping):
-            references = {schema[key] for key in _REFERENCES if isinstance(schema.get(key), str)}
-            return 1 + sum(size(v) for v in schema.values()) + sum(target(r) for r in references)
-        return 1 + sum(size(v) for v in schema) if isinstance(schema, list | tuple) else 1
+            references = [schema[key] for key in _REFERENCES if isinstance(schema.get(key), str)]
+            parts = [size(v) for k, v in schema.items() if k not in _DEFINITIONS] + [target(r) for r in references]
+        else:
+            parts = [size(v) for v in schema] if isinstance(schema, list | tuple) else []
+        return 1 + sum(n for n, _ in parts), sum(back for _, back in parts)
 
-    def target(reference: str) -> int:
-        if reference not in sizes:
-            sizes[reference] = 1
-            sizes[reference] = size(resolver.lookup(reference).contents)
-        return sizes[reference]
+    def target(reference: str) -> tuple[int, int]:
+        if reference not in known:
+            known[reference] = (1, 1)
+            known[reference] = size(resolver.lookup(reference).contents)
+        return known[reference]
 
     try:
-        return size(root)
+        return size(root)[0], max((back for _, back in known.values()), default=0)
     except jsonschema_rs.ReferencingError as e:
         raise ValueError(str(e)) from None
+
+
+def _checks(value: Any, branches: int) -> int | None:
+    """Return how often parts of `value` are checked, if each level of it is checked `branches` times.
+
+    It is `None` for a value that is nested too deep.
+    """
+    level, found, times = [value], 0, 1
+    branches = max(branches, 1)
+    for _ in range(MAX_VALUE_DEPTH + 1):
+        if not level:
+            return found
+        found += times * len(level)
+        times *= branches
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, Mapping | list | tuple)
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+    return None
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -14,9 +14,12 @@ from profile_spawner.errors import Origin, ParamError
 
 from .definition import Param, SecretRef, freeze, is_template, thaw
 from .param_merge import merge_values
-from .templates import references_in, render_value
+from .templates import Allowance, references_in, render_value
 
 __all__ = ["Evaluator", "Explanation", "ParamValue", "Resolved"]
+
+MAX_REFERENCES = 50
+"""How long a chain of values can be that refer to each other."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,20 @@ class Resolved(dict[str, Any]):
             waiting += new
         return found
 
+    def inserting(self, names: Iterable[str]) -> set[str]:
+        """Return the params into whose values one of these params or facts was inserted, directly or indirectly."""
+        into: dict[str, set[str]] = {}
+        for outer, inner in self._evaluator.inserted.items():
+            for name in inner:
+                into.setdefault(name, set()).add(outer)
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            new = into.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
+
     def chosen(self, name: str) -> set[str]:
         """Return the params with user-chosen values that the value of `name` depends on, including `name` itself."""
         return {name, *self.inserted(name)} & self._evaluator.chosen
@@ -197,6 +214,7 @@ class Evaluator:
         self._constrained: set[str] = set()
         self._results: dict[str, Any] = {}
         self._chain: list[str] = []
+        self._allowance = Allowance()
 
     def value(self, name: str) -> Any:
         """Return the value of `name`.
@@ -205,6 +223,10 @@ class Evaluator:
             ParamError: If the value is invalid.
         """
         if name not in self._results:
+            if len(self._chain) > MAX_REFERENCES:
+                raise ParamError(
+                    f"its value refers to others through more than {MAX_REFERENCES} levels", field=f"param {name}"
+                )
             if name in self._chain:
                 loop = [*self._chain[self._chain.index(name) :], name]
                 raise ParamError(f"its value refers to itself: {' > '.join(loop)}", field=f"param {name}")
@@ -213,6 +235,8 @@ class Evaluator:
                 self._results[name] = self._evaluate(name)
             except ParamError as e:
                 self._results[name] = e
+            except RecursionError:
+                self._results[name] = ParamError("its value is nested too deep", field=f"param {name}")
             finally:
                 self._chain.pop()
         result = self._results[name]
@@ -288,7 +312,8 @@ class Evaluator:
         else:  # `render_value` raises the error; it suggests the most similar of all names
             lookup = self._known
         field = f"param {name}, {value.where}"
-        return freeze(render_value(value.value, lookup, origin=value.origin, field=field))
+        rendered = render_value(value.value, lookup, origin=value.origin, field=field, allowance=self._allowance)
+        return freeze(rendered)
 
     def _inserted_value(self, name: str, into: str, origin: Origin | None) -> Any:
         value = self._facts[name] if name in self._facts else self.value(name)

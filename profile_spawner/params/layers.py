@@ -37,6 +37,9 @@ _ORDERS = {"default": PRECEDENCE, "drp": DRP_ORDER}
 _COLLECTED = ("profile", "assigned", "groups", "global")
 """The layers whose sources are collections, by name."""
 
+MAX_INHERITED_DEPTH = 50
+"""How long a chain of collections can be that inherit from each other."""
+
 GLOBAL = "global"
 """The collection that always exists and is the weakest."""
 
@@ -365,11 +368,18 @@ def _inherited(name: str, collections: Mapping[str, Collection]) -> tuple[str, .
     """Return `name` and everything it inherits from, strongest first: depth-first, in order, each once.
 
     Raises:
-        ParamError: For a cycle (the message shows the path) and for a name that does not exist.
+        ParamError: For a cycle (the message shows the path), for a name that does not exist, and for too many levels.
     """
     order: dict[str, None] = {}
 
     def visit(current: str, path: tuple[str, ...]) -> None:
+        if len(path) > MAX_INHERITED_DEPTH:
+            raise ParamError(
+                f"inherits through more than {MAX_INHERITED_DEPTH} levels: {' > '.join(path[:3])} > ...",
+                profile=name,
+                origin=collections[name].origin,
+                field="profiles",
+            )
         if current in path:
             raise ParamError(f"inherits from itself: {' > '.join([*path, current])}", profile=name, field="profiles")
         if current not in collections:

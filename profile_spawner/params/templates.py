@@ -17,10 +17,51 @@ from profile_spawner.errors import Origin, ParamError, did_you_mean
 
 from .definition import REFERENCE, SecretRef, thaw
 
-__all__ = ["MAX_RENDERED", "REFERENCE", "references_in", "render_value", "to_text"]
+__all__ = ["MAX_RENDERED", "REFERENCE", "Allowance", "references_in", "render_value", "to_text"]
 
-MAX_RENDERED = 4 * 1024 * 1024
-"""The maximum length of a rendered text, in characters."""
+MAX_RENDERED = 1024 * 1024
+"""The maximum length of what is inserted into one value, in characters."""
+MAX_RENDERED_IN_ALL = 2 * MAX_RENDERED
+"""The maximum length of what is inserted into all values of one server, in characters."""
+_CHARACTERS_PER_VALUE = 256
+"""How many characters a list, a mapping or a number counts for: it takes more time than a text."""
+
+
+class Allowance:
+    """How much may still be inserted. References can double at each level, so it is counted before it is copied.
+
+    Args:
+        characters: The length that may be inserted.
+        within: A larger allowance that this one is a part of.
+    """
+
+    def __init__(self, characters: int = MAX_RENDERED_IN_ALL, within: Allowance | None = None) -> None:
+        self._characters = self._left = characters
+        self._within = within
+
+    def spend(self, length: int, origin: Origin | None, field: str | None) -> None:
+        """Count what is inserted.
+
+        Raises:
+            ParamError: If it is too much.
+        """
+        self._left -= length
+        if self._left < 0:
+            text = f"the value grows to more than {self._characters:,} characters"
+            raise ParamError(text, origin=origin, field=field)
+        if self._within is not None:
+            self._within.spend(length, origin, field)
+
+
+def _length(value: Any) -> int:
+    """Return the approximate length of a value as JSON, in characters."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return _CHARACTERS_PER_VALUE + sum(len(k) + _length(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return _CHARACTERS_PER_VALUE + sum(map(_length, value))
+    return _CHARACTERS_PER_VALUE
 
 
 def references_in(value: Any) -> set[str]:
@@ -44,7 +85,12 @@ def to_text(value: Any) -> str:
 
 
 def render_value(
-    value: Any, lookup: Mapping[str, Any], *, origin: Origin | None = None, field: str | None = None
+    value: Any,
+    lookup: Mapping[str, Any],
+    *,
+    origin: Origin | None = None,
+    field: str | None = None,
+    allowance: Allowance | None = None,
 ) -> Any:
     """Return `value` with all references in its texts replaced. Keys of mappings are not changed.
 
@@ -56,28 +102,39 @@ def render_value(
         lookup: The params and facts, by name.
         origin: The place of the text, for messages.
         field: The field that contains the text, for messages.
+        allowance: What may be inserted into this and other values together.
 
     Raises:
-        ParamError: If a name has no value, a secure value is part of a text, or the result exceeds `MAX_RENDERED`.
+        ParamError: If a name has no value, a secure value is part of a text, or more than `MAX_RENDERED` or the
+            allowance is inserted.
     """
+    return _rendered(value, lookup, origin, field, Allowance(MAX_RENDERED, allowance))
+
+
+def _rendered(
+    value: Any, lookup: Mapping[str, Any], origin: Origin | None, field: str | None, allowance: Allowance
+) -> Any:
     if isinstance(value, str):
-        return _render(value, lookup, origin, field)
+        return _render(value, lookup, origin, field, allowance)
     if isinstance(value, Mapping):
-        return {k: render_value(v, lookup, origin=origin, field=field) for k, v in value.items()}
+        return {k: _rendered(v, lookup, origin, field, allowance) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [render_value(v, lookup, origin=origin, field=field) for v in value]
+        return [_rendered(v, lookup, origin, field, allowance) for v in value]
     return value
 
 
-def _render(text: str, lookup: Mapping[str, Any], origin: Origin | None, field: str | None) -> Any:
+def _render(
+    text: str, lookup: Mapping[str, Any], origin: Origin | None, field: str | None, allowance: Allowance
+) -> Any:
     if "{{" not in text:
         return text
     whole = REFERENCE.fullmatch(text.strip())
     if whole is not None and whole.group(2):
         found = _find(whole.group(2), text, 0, lookup, origin, field)
+        allowance.spend(_length(found), origin, field)
         return found if isinstance(found, SecretRef) else thaw(found)
     parts: list[str] = []
-    size = position = 0
+    position = 0
     for match in REFERENCE.finditer(text):
         parts.append(text[position : match.start()])
         position = match.end()
@@ -91,10 +148,8 @@ def _render(text: str, lookup: Mapping[str, Any], origin: Origin | None, field: 
                     origin=origin,
                     field=f"{field or 'text'}: {match.group(2)}",
                 )
+            allowance.spend(_length(found), origin, field)
             parts.append(to_text(found))
-        size += len(parts[-1])
-        if size > MAX_RENDERED:
-            raise ParamError(f"the text grows to more than {MAX_RENDERED:,} characters", origin=origin, field=field)
     parts.append(text[position:])
     return "".join(parts)
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from profile_spawner.errors import shorten
+
 __all__ = ["EVERYBODY", "Access", "UserInfo"]
 
 _log = logging.getLogger(__name__)
@@ -81,23 +83,27 @@ class Access:
 
     def allows(self, user: UserInfo) -> bool:
         """Return whether `user` is allowed. Never raises: a rule that fails denies access and is logged."""
+        try:
+            return self.ask(user)
+        except BaseException:  # noqa: BLE001 - an author's hook may raise anything; access is then denied
+            _log.exception("The access hook %s failed; access is refused", shorten(self.hook, 200))
+            return False
+
+    def ask(self, user: UserInfo) -> bool:
+        """Return whether `user` is allowed. It raises whatever the hook raises."""
         if self.groups is not None or self.users is not None:
             in_group = self.groups is not None and any(g.lower() in self.groups for g in user.groups)
             if not in_group and not (self.users is not None and user.name.lower() in self.users):
                 return False
         if self.hook is None:
             return True
-        try:
-            answer: Any = self.hook(user)
-            if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
-                # A coroutine object is always true, whatever its result would be.
-                if inspect.iscoroutine(answer):
-                    answer.close()
-                raise TypeError("it returned something to wait for instead of an answer")
-            return bool(answer)
-        except Exception:  # noqa: BLE001 - an author's hook may raise anything; access is then denied
-            _log.exception("The access hook %r failed; access is refused", self.hook)
-            return False
+        answer: Any = self.hook(user)
+        if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
+            # A coroutine object is always true, whatever its result would be.
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise TypeError("it returned something to wait for instead of an answer")
+        return bool(answer)
 
     def describe(self) -> str:
         """Return a description of the rule for administrators: `everybody`, `groups: a, b`, ..."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 import textwrap
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from profile_spawner.errors import (
     Origin,
     ParamError,
     ProfileDefinitionError,
-    ProfileSpawnerError,
+    described,
     did_you_mean,
     raised_at,
     shorten,
@@ -32,6 +33,7 @@ from profile_spawner.params.definition import ParamRef, SecretRef
 from . import trait_merge as merging
 from .access import Access, UserInfo
 from .attributes import ATTRIBUTES, ProfileAttributes, adapter, cores, problems_of
+from .author_code import author_code, call_author
 from .context import ServerContext
 from .hooks import HOOKS, LIST_HOOKS, Hook
 from .options import Option, parse_options
@@ -59,6 +61,7 @@ __all__ = [
     "access_of",
     "attribute_lines",
     "check_profile_class",
+    "failure_of",
     "line_of",
     "make_profile",
     "options_of",
@@ -271,8 +274,18 @@ class BaseAppProfile(ProfileAttributes):
         layers += [(f"option {option!r}", chosen) for option, chosen in self._chosen_overrides()]
         for name, layer in layers:
             override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
+        objects = builder.objects()
+        for item in objects:
+            if item.name in ("", ".", "..") or not _OBJECT_NAME.fullmatch(item.name):
+                raise BuildError(
+                    f"{item.name!r} cannot be the name of a {item.kind}",
+                    profile=self.slug,
+                    origin=origin_of(type(self)),
+                    field=item.field,
+                    expected="letters, digits and - in between",
+                )
         secure = frozenset(builder.secure)
-        return ProfileBuild(self.slug, override, builder.objects(), builder.steps(), secure=secure)
+        return ProfileBuild(self.slug, override, objects, builder.steps(), secure=secure)
 
     def _attributes_override(self) -> dict[str, Any]:
         override: dict[str, Any] = {}
@@ -321,20 +334,13 @@ class BaseAppProfile(ProfileAttributes):
         """Call a hook, await it if it is `async`, and check its result."""
         if hook in LIST_HOOKS and getattr(type(self), hook.name) is getattr(BaseAppProfile, hook.name):
             return []  # most profiles override few hooks
-        try:
-            value = getattr(self, hook.name)()
-            if isinstance(value, Awaitable):
-                value = await value
+
+        def failure(e: BaseException) -> BuildError:
+            return failure_of(type(self), e, f"{hook.name}()")
+
+        value = await call_author(lambda: getattr(self, hook.name)(), failure)
+        with author_code(failure):
             value = _writable(value)
-        except ProfileSpawnerError:
-            raise
-        except Exception as e:  # an author's code may raise anything
-            raise BuildError(
-                f"{type(e).__name__}: {shorten(str(e), 300)}",
-                profile=self.slug,
-                origin=_failing_line(e, type(self)),
-                field=f"{hook.name}()",
-            ) from e
         try:
             checked = adapter(hook.returns).validate_python(value)
             return hook.as_templates(checked) if self.HOOKS_RETURN_TEMPLATES else checked
@@ -399,13 +405,8 @@ def make_profile(
     Raises:
         BuildError: when the author's constructor fails, naming the line.
     """
-    try:
+    with author_code(lambda e: failure_of(cls, e, "__init__()")):
         return cls(context=context, params=params, selection=selection)
-    except ProfileSpawnerError:
-        raise
-    except Exception as e:  # an author's code may raise anything
-        text = f"{type(e).__name__}: {shorten(str(e), 300)}"
-        raise BuildError(text, profile=cls.slug, origin=_failing_line(e, cls), field="__init__()") from e
 
 
 def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:
@@ -421,6 +422,7 @@ def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:
 # ------------------------------------------------------------------------------------------------ checking
 
 _TEMPLATE_ATTRIBUTES = ("pod_env_vars", "kubespawner_override")
+_OBJECT_NAME = re.compile(r"[^/%\s]{1,253}")
 _FILES = tuple(name for name, a in ATTRIBUTES.items() if a.document is not None and a.document.how == "text")
 
 
@@ -599,6 +601,17 @@ def line_of(cls: type, name: str) -> Origin:
         found = attribute_lines(definition) if isinstance(definition, ast.ClassDef) else {}
         return Origin(source, start + found.get(name, 1) - 1)
     return origin_of(cls)
+
+
+def failure_of(cls: type[BaseAppProfile], error: BaseException, field: str | None = None) -> BuildError:
+    """Return the error for what an author's code raised, with the line.
+
+    Args:
+        cls: The profile.
+        error: The exception.
+        field: The hook.
+    """
+    return BuildError(described(error), profile=cls.slug, origin=_failing_line(error, cls), field=field)
 
 
 def _failing_line(error: BaseException, cls: type) -> Origin:

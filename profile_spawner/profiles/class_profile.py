@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from profile_spawner.errors import BuildError, Origin, ProfileDefinitionError, ProfileSpawnerError, shorten
+from profile_spawner.errors import Origin, ProfileDefinitionError
 from profile_spawner.params.layers import GLOBAL
 
 from .access import Access
 from .attributes import ATTRIBUTES
+from .author_code import author_code, call_author
 from .base import (
     BaseAppProfile,
     ProfileBuild,
     access_of,
     check_profile_class,
+    failure_of,
     line_of,
     make_profile,
     options_of,
@@ -75,8 +77,15 @@ class ClassProfile:
             )
 
     def get(self, name: str) -> Any:
-        """Return the value of an attribute."""
-        return getattr(self.cls, name, None)
+        """Return the value of an attribute.
+
+        Raises:
+            BuildError: when an author's descriptor fails.
+        """
+        try:
+            return getattr(self.cls, name, None)
+        except BaseException as e:
+            raise failure_of(self.cls, e, name) from e
 
     def written(self) -> Mapping[str, Any]:
         """Return the attributes, and what a document says to hooks."""
@@ -96,11 +105,13 @@ class ClassProfile:
 
     def options(self) -> tuple[Option, ...]:
         """Return the options of `profile_options`."""
-        return options_of(self.cls)
+        with author_code(lambda e: failure_of(self.cls, e, "profile_options")):
+            return options_of(self.cls)
 
     def access(self) -> Access:
         """Return the access rule."""
-        return access_of(self.cls)
+        with author_code(lambda e: failure_of(self.cls, e, "is_available_to()")):
+            return access_of(self.cls)
 
     async def build(self, context: ServerContext, params: Mapping[str, Any], selection: Selection) -> ProfileBuild:
         """Return the result of `BaseAppProfile.build()`.
@@ -109,13 +120,11 @@ class ClassProfile:
             BuildError: whatever an author's code raises.
             ConflictError: when two parts use the same name.
         """
-        try:
-            return await make_profile(self.cls, context, params=params, selection=selection).build()
-        except ProfileSpawnerError:
-            raise
-        except Exception as e:
-            text = f"{type(e).__name__}: {shorten(str(e), 300)}"
-            raise BuildError(text, profile=self.slug, origin=self.origin) from e
+        result: ProfileBuild = await call_author(
+            lambda: make_profile(self.cls, context, params=params, selection=selection).build(),
+            lambda e: failure_of(self.cls, e),
+        )
+        return result
 
     def changed(self, attributes: Mapping[str, Any]) -> ClassProfile:
         """Return a profile whose class extends this one.

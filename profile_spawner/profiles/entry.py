@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.errors import Origin
+from profile_spawner.errors import Origin, ProfileDefinitionError
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
 
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
+from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
 from .profile_params import param_options, refuse_untrusted
@@ -115,7 +116,7 @@ async def make_entry(
         icon=profile.get("icon"),
         category=profile.get("category"),
         tags=tuple(profile.get("tags")),
-        order=profile.get("order"),
+        order=int(profile.get("order")),
     )
     if broken:
         return entry
@@ -128,10 +129,53 @@ async def make_entry(
         [[o.kind, o.name, repr(o.body)] for o in build.objects],
     ]
     kinds = frozenset(o.kind for o in build.objects)
+    _check_settings(profile, build, options)
     entry = replace(entry, digest=content_hash(asked), effective=effective_values(build), kinds=kinds)
     if judge is not None:
         judge(entry, build)
     return entry
+
+
+_READ_EARLY = frozenset(
+    {
+        "apply_user_options", "auth_state_hook", "group_overrides", "oauth_client_allowed_scopes", "oauth_roles",
+        "options_form", "options_from_form", "pre_spawn_hook", "profile_list", "server_token_scopes",
+    }
+)  # fmt: skip
+"""Settings that JupyterHub reads before a profile is applied, so that a profile cannot set them."""
+_TIMEOUTS = ("start_timeout", "http_timeout")
+
+
+def _check_settings(profile: Profile, build: ProfileBuild, options: Iterable[Option]) -> None:
+    """Check the settings of a profile that JupyterHub reads, of the profile itself and of every choice.
+
+    Raises:
+        ProfileDefinitionError: for a setting without an effect, and for a timeout that no server could meet.
+    """
+    overrides = [("kubespawner_override", build.kubespawner_override)]
+    for option in options:
+        overrides += [(f"profile_options.{option.name}", o) for o in option.overrides_by_value().values()]
+    for place, override in overrides:
+        origin = profile.where((place.partition(".")[0],))
+        for name in sorted(_READ_EARLY & override.keys()) if profile.contributor != "hub" else ():
+            raise ProfileDefinitionError(
+                "has no effect in a profile: JupyterHub reads it before the profile is applied",
+                profile=profile.slug,
+                origin=origin,
+                field=f"{place}.{name}",
+                hint="Set it in the hub's configuration, for all servers",
+            )
+        for name in _TIMEOUTS:
+            value = override.get(name)
+            if isinstance(value, int | float) and value < 1:
+                raise ProfileDefinitionError(
+                    "no server can start in this time",
+                    profile=profile.slug,
+                    origin=origin,
+                    field=f"{place}.{name}",
+                    value=value,
+                    expected="a number of seconds, at least 1",
+                )
 
 
 def example_facts(slug: str) -> Mapping[str, str]:

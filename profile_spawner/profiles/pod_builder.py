@@ -21,7 +21,7 @@ from profile_spawner.errors import BuildError, ConflictError, Origin
 from profile_spawner.names import content_hash, identity_hash, object_name
 from profile_spawner.params.definition import SecretRef
 from profile_spawner.params.evaluator import Resolved
-from profile_spawner.params.templates import references_in, render_value
+from profile_spawner.params.templates import Allowance, references_in, render_value
 
 from .context import ServerContext
 from .resources import (
@@ -127,14 +127,14 @@ class PodBuilder:
         self._fact_names = fact_names
         # Do not copy into one dictionary: a param without a usable value raises an error when it is read.
         self._lookup: Mapping[str, Any] = ChainMap(facts, params)  # type: ignore[arg-type]
-        inserted = params.inserted if isinstance(params, Resolved) else _nothing
-        self._inserting: Mapping[str, set[str]] = {name: inserted(name) for name in params}
         # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
         untrusted = {*typed, *(n for n in facts if fact_names.get(n, n) in _SAID_BY_USERS)}
-        self._theirs = {n for n in {*params, *facts} if n in untrusted or untrusted & self._inserting.get(n, set())}
+        inserting = params.inserting if isinstance(params, Resolved) else lambda _: set()
+        self._theirs = {*params, *facts} & (untrusted | inserting(untrusted))
         escaped = {name: _without_references(self._lookup[name]) for name in self._theirs}
         self._said = said
         self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
+        self._personal = _PERSONAL_FACTS | inserting(_PERSONAL_FACTS)
         self._env: dict[str, Any] = {}
         self._volumes: list[dict[str, Any]] = []
         self._mounts: list[dict[str, Any]] = []
@@ -149,6 +149,7 @@ class PodBuilder:
         self._config_map_paths: dict[str, tuple[str, str | None]] = {}
         self._steps: list[str] = []
         self._packed = False
+        self._allowance = Allowance()
         self._resource_limits: dict[str, str] = {}
         self.further_override: Mapping[str, Any] = {}
         self.secure: set[tuple[str, str, str]] = set()
@@ -344,7 +345,11 @@ class PodBuilder:
         """Return `value` with the references in its templates replaced. Other texts are literal."""
         if isinstance(value, Template):
             return render_value(
-                str(value), self._lookup if lookup is None else lookup, origin=self._origin, field=field
+                str(value),
+                self._lookup if lookup is None else lookup,
+                origin=self._origin,
+                field=field,
+                allowance=self._allowance,
             )
         if isinstance(value, Mapping):
             return {k: self._render(v, field, lookup) for k, v in value.items()}
@@ -357,7 +362,7 @@ class PodBuilder:
         if not isinstance(text, Template):
             return False
         names = {self._fact_names.get(n, n) for n in references_in(text)}
-        return not _PERSONAL_FACTS.isdisjoint(names.union(*(self._inserting.get(n, ()) for n in names)))
+        return not names.isdisjoint(self._personal)
 
     def _render_text(self, text: str, field: str, *, argument: bool = False) -> str:
         rendered = self._render(text, field, self._argument_lookup if argument else None)
@@ -589,11 +594,6 @@ class PodBuilder:
             target = f"{target.rstrip('/')}/{key}"
         within = f"{path}/{inside}" if key is None and inside else path
         return {"name": volume_of[path], "mountPath": target, "subPath": within, "readOnly": True}
-
-
-def _nothing(name: str) -> set[str]:
-    del name
-    return set()
 
 
 def _without_references(value: Any) -> Any:

@@ -20,8 +20,8 @@ from profile_spawner.errors import (
     ProfileDefinitionError,
     ProfileSpawnerError,
     SourceError,
+    described,
     did_you_mean,
-    shorten,
 )
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Collection
@@ -125,7 +125,7 @@ class DocumentReader:
         except MemoryError:
             raise  # the trial worker reports it
         except Exception as e:  # noqa: BLE001 - an unexpected error of one document must not affect the others
-            problem = f"the document cannot be read: {type(e).__name__}: {shorten(str(e), 300)}"
+            problem = f"the document cannot be read: {described(e)}"
             result.problems.append(SourceError(problem, origin=Origin(place)))
         return result
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from profile_spawner.errors import BuildError, Origin, PolicyError, ProfileSpawnerError
+from profile_spawner.errors import BuildError, Origin, PolicyError, ProfileSpawnerError, described
 from profile_spawner.params.layers import Resolver
 from profile_spawner.policy.judge import dotted, judge_objects, judge_profile, own_names, place_in
 from profile_spawner.policy.rules import Case
@@ -85,7 +85,7 @@ async def _make(loaded: LoadedItem, resolver: Resolver | None) -> tuple[dict[str
         except MemoryError:
             raise  # what is left is not enough for anything
         except BaseException as e:  # noqa: BLE001 - an author's property may raise anything, SystemExit included
-            problems.append(BuildError(f"{type(e).__name__}: {e}", profile=slug, origin=profile.origin))
+            problems.append(BuildError(described(e), profile=slug, origin=profile.origin))
         else:
             problems += refused
             if not refused:

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from profile_spawner.errors import BuildError, Origin, ParamError, ProfileSpawnerError, SourceError
+from profile_spawner.errors import BuildError, Origin, ParamError, ProfileSpawnerError, SourceError, described
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Collection
 from profile_spawner.profiles.access import UserInfo
@@ -239,7 +239,7 @@ class _Trial:
         except MemoryError:
             raise
         except BaseException as e:  # noqa: BLE001 - an author's value may raise anything
-            return [BuildError(f"{type(e).__name__}: {e}", origin=Origin(loaded.item.name))]
+            return [BuildError(described(e), origin=Origin(loaded.item.name))]
         return [*problems, *filter(None, map(_access_problem, entries.values()))]
 
     def _begin(self, index: int) -> None:
@@ -276,12 +276,16 @@ class _Trial:
 
 
 def _access_problem(entry: Entry) -> ProfileSpawnerError | None:
-    """Ask the access rule of a profile once; return an error when it would end the hub."""
-    access = entry.offer.access
-    try:
-        access.allows(UserInfo("example", access.groups or frozenset(access.users or ())))
-    except BaseException as e:  # noqa: BLE001 - an author's rule may raise anything, SystemExit included
-        return BuildError(f"the access rule raises {type(e).__name__}", profile=entry.slug, origin=entry.origin)
+    """Ask the access rules of a profile and its options once; return an error when one raises no mere `Exception`."""
+    rules = [entry.offer.access, *(rule for option in entry.offer.options for rule in option.accesses())]
+    for access in rules:
+        try:
+            access.ask(UserInfo(next(iter(access.users or ()), "example"), access.groups or frozenset()))
+        except Exception:  # noqa: BLE001, S112 - it may know no example user; access is then denied
+            continue
+        except BaseException as e:  # noqa: BLE001 - an author's rule may raise anything, SystemExit included
+            text = f"the access rule raises {type(e).__name__}"
+            return BuildError(text, profile=entry.slug, origin=entry.origin)
     return None
 
 

@@ -106,6 +106,26 @@ def test_references_may_repeat_and_recurse() -> None:
     assert not Param("a", schema=doubling(5)).problems(3)
 
 
+def nested(levels: int) -> Any:
+    """Return a list in a list in a list."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_a_nested_value_takes_no_time_and_no_stack() -> None:
+    """A schema that refers twice to itself is checked twice as often at each level."""
+    either = [
+        {"type": "array", "items": {"$ref": "#/$defs/a"}},
+        {"type": "array", "minItems": 9, "items": {"$ref": "#/$defs/a"}},
+    ]
+    param = Param("a", schema={"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": either}}})
+    assert "is not valid under any" in param.problems(nested(3))[0]
+    assert "refers back to itself several times" in param.problems(nested(30))[0]
+    assert "more than 40 levels" in Param("a", schema={"type": "array"}).problems(nested(5000))[0]
+
+
 def test_a_value_that_is_not_json_is_a_refusal() -> None:
     """Only params without a schema accept Python objects; keys may be numbers."""
     assert not Param("a").problems(object())

@@ -498,6 +498,45 @@ def test_random_profiles_nesting_layers_and_merges_agree_with_a_small_oracle(dat
             assert strongest(resolved.explain(name).layer, ranks[order].split(), by_layer, name)
 
 
+def reference(number: int) -> str:
+    """Return a reference to a numbered param."""
+    return f"{{{{ p{number} }}}}"
+
+
+def chained(levels: int, *, collections: bool = False) -> Resolver:
+    """Return params, or collections, in which each refers to the next."""
+    if collections:
+        names = {f"c{n}": Collection(f"c{n}", {}, (f"c{n + 1}",) if n < levels else ()) for n in range(levels + 1)}
+        return Resolver({}, names)
+    values = {n: reference(n + 1) for n in range(levels)} | {levels: "end"}
+    return Resolver({f"p{n}": Param(f"p{n}", default=value) for n, value in values.items()})
+
+
+def test_long_chains_have_an_error_that_names_them() -> None:
+    """Up to 50 levels are fine; longer ones cost only what is in the chain."""
+    assert chained(50).resolve()["p0"] == "end"
+    failed = chained(1000).resolve().failed
+    assert "more than 50 levels" in str(failed["p0"])
+    assert "p999" not in failed
+    assert not chained(50, collections=True).unavailable
+    unavailable = chained(1000, collections=True).unavailable
+    assert "more than 50 levels" in str(unavailable["c0"][0])
+    assert "c999" not in unavailable
+
+
+@pytest.mark.parametrize(
+    "twice", [lambda name: [name, name], lambda name: name + name, lambda name: {"a": name, "b": name}]
+)
+def test_references_that_double_are_counted_before_they_are_copied(twice: Any) -> None:
+    """In lists, texts and mappings; the values that are small enough are there."""
+    params = {f"p{n}": Param(f"p{n}", default=twice(reference(n + 1))) for n in range(40)}
+    resolved = Resolver({**params, "p40": Param("p40", default="x" * 100)}).resolve()
+    assert re.search("grows to more than|at most 4096", str(resolved.failed["p0"]))
+    assert resolved["p40"] == "x" * 100
+    assert "p38" in resolved
+    assert "p38" not in resolved.failed
+
+
 def strongest(layer: str, order: list[str], by_layer: dict[str, list[Any]], name: str) -> bool:
     """Tell whether `layer` is the strongest one that has a value."""
     return layer == next(one for one in order if any(name in values for values in by_layer[one]))

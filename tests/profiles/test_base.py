@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profile_spawner import ConfigMap, Param, Volume, VolumeMount
-from profile_spawner.errors import BuildError, ConflictError, ParamError, ProfileDefinitionError
+from profile_spawner.errors import BuildError, ConflictError, ParamError, ProfileDefinitionError, shorten
+from profile_spawner.profiles.access import Access, UserInfo
 from profile_spawner.profiles.base import BaseAppProfile, check_profile_class
+from profile_spawner.profiles.class_profile import ClassProfile
+from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.selection import Selection
 
 
 class Plain(BaseAppProfile):
@@ -132,6 +139,85 @@ async def test_whatever_a_hook_raises_is_a_failure_of_the_profile() -> None:
 
     with pytest.raises(BuildError, match=r"get_manifests.*ZeroDivisionError"):
         await derived(get_manifests=get_manifests)().build()
+
+
+class OddError(Exception):
+    """An exception that cannot be printed."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+async def _raise_later(error: BaseException) -> Any:
+    await asyncio.sleep(0)
+    raise error
+
+
+class Exits:
+    """A value that cannot be looked at."""
+
+    def __repr__(self) -> str:
+        raise SystemExit
+
+    __str__ = __eq__ = __repr__  # type: ignore[assignment]
+
+
+RAISED = [SystemExit(2), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), MemoryError(), OddError()]
+CODE: dict[str, Callable[[BaseException], dict[str, Any]]] = {
+    "hook": lambda e: {"get_manifests": lambda self: _raise(e)},
+    "async-hook": lambda e: {"get_manifests": lambda self: _raise_later(e)},
+    "property": lambda e: {"mem_limit": property(lambda self: _raise(e))},
+    "constructor": lambda e: {"__init__": lambda self, **kwargs: _raise(e)},
+}
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("where", CODE)
+async def test_nothing_that_an_author_raises_gets_through(where: str, error: BaseException) -> None:
+    """Neither what ends a process, nor what looks like the end of the caller's task."""
+    profile = ClassProfile(derived(**CODE[where](error)))
+    with pytest.raises(BuildError, match=type(error).__name__) as raised:
+        await profile.build(ServerContext.example(), {}, Selection("plain", {}))
+    assert raised.value.profile == "plain"
+
+
+async def test_values_that_cannot_be_looked_at() -> None:
+    """The message about one does without its text."""
+    for returned in (Exits(), {"x": Exits()}, [Exits()]):
+        profile = ClassProfile(derived(get_kubespawner_override=lambda self, value=returned: value))
+        with contextlib.suppress(BuildError):
+            assert await profile.build(ServerContext.example(), {}, Selection("plain", {}))
+    assert shorten(Exits()) == "a Exits"
+
+
+async def test_a_cancelled_build_is_cancelled() -> None:
+    """The real cancellation of the caller reaches the hook, and is no failure of the profile."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def get_manifests(self: Any) -> Any:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    profile = ClassProfile(derived(get_manifests=get_manifests))
+    task = asyncio.ensure_future(profile.build(ServerContext.example(), {}, Selection("plain", {})))
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await ended.wait()
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda e: type(e).__name__)
+def test_an_access_rule_that_raises_denies(error: BaseException) -> None:
+    """Whatever it is."""
+    assert not Access(hook=lambda user: _raise(error)).allows(UserInfo("ada"))
 
 
 async def test_two_things_under_one_name_are_a_conflict() -> None:

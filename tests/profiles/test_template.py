@@ -117,6 +117,25 @@ async def test_hooks_may_quote_the_user(title: str, typed: str, user: str, serve
     assert not any(isinstance(text, Template) for text in texts_in([override, [o.body for o in build.objects]]))
 
 
+async def test_a_users_text_within_a_param_stays_text() -> None:
+    """Kubernetes replaces `$(NAME)` in variables; also in a text that came through another param it is escaped."""
+    profile_registry.register_param(Param("area/outer", default="<{{ area/typed }}>"))
+
+    class Through(Quoting):
+        slug = "through"
+        pod_env_vars = {"STATIC": "{{ area/outer }}"}
+
+        def get_config_maps(self) -> list[ConfigMap]:
+            return [ConfigMap(name="b", key="b", content=Template("{{ area/outer }}"), mount_path="/etc/b")]
+
+    profile_registry.register(Through)
+    snapshot = await snapshot_of(profile_registry.collector)
+    selection = snapshot.select({"profile": "through", "area/typed": "$(HOME)"}, UserInfo("ada"))
+    assert not isinstance(selection, Rejection), selection
+    build = await snapshot.build(selection, ServerContext(UserInfo("ada")))
+    assert build.kubespawner_override["environment"]["STATIC"] == "<$$(HOME)>"
+
+
 def texts_in(value: Any) -> Iterator[str]:
     """Yield all texts inside a value."""
     if isinstance(value, str):
