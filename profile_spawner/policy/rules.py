@@ -441,9 +441,9 @@ def _weaker(change: Difference, case: Case) -> bool:
 
 
 def _hubs_variable(change: Difference, case: Case) -> bool:
-    del case
-    name = "".join(change.path[5:6])
-    return name.startswith(("JUPYTERHUB_", "JPY_")) and name not in _PER_PROFILE_ENV
+    name = "".join(change.path[5:6]).partition("#")[0]
+    own = name.startswith(("JUPYTERHUB_", "JPY_")) and name not in _PER_PROFILE_ENV
+    return own or any(f"$({name})" in str(m.get("subPathExpr")) for hubs in case.mounts.values() for m in hubs)
 
 
 def _acting(change: Difference, case: Case) -> bool:
@@ -723,7 +723,8 @@ DATA_RULES = RuleTable(
          "a document may not ask for a certificate (podCertificate)"),
     Rule("pod spec * * volumeMounts * mountPropagation", _always, "other containers or the node would see this mount"),
     Rule("pod spec * * volumeDevices **", _always, "a document may not use a claim as a device"),
-    Rule("pod spec containers * env **", _hubs_variable, "a document may not set this variable of the hub"),
+    Rule("pod spec containers|initContainers * env **", _hubs_variable,
+         "a document may not set this variable of the hub"),
     Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in k.rights.protected, _NAME),
     # The hub's own pod: a document may add to it.
     Rule("final metadata labels *, final metadata annotations *", _acting, _LABEL, _ALLOW_LABEL),
