@@ -516,7 +516,8 @@ def _malformed(change: Difference, case: Case) -> bool:
     del case
     body = change.after.body
     spec = body.get("spec") or {}
-    parts = [body.get("metadata"), spec, spec.get("template")]
+    template = spec.get("template")
+    parts = [body.get("metadata"), spec, template, (template or {}).get("spec")]
     return not all(part is None or isinstance(part, Mapping) for part in parts)
 
 
