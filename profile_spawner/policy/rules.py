@@ -424,7 +424,6 @@ def _other_container(change: Difference, case: Case) -> bool:
 
 def _weaker(change: Difference, case: Case) -> bool:
     """Return whether a security context becomes weaker. Only IDs may change, and only to others than root's."""
-    del case
     context = change.path[change.path.index("securityContext") + 1 :]
     if not context:
         return not change.added
@@ -434,6 +433,8 @@ def _weaker(change: Difference, case: Case) -> bool:
         return 0 in (change.after or ())
     if not change.added:
         return True
+    if case.rights.privileged:
+        return False
     if context[0] in ("seccompProfile", "appArmorProfile"):
         return bool(change.after != "RuntimeDefault")
     lifted = context[0] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after
