@@ -443,9 +443,8 @@ def _weaker(change: Difference, case: Case) -> bool:
         return True
     if context[0] in ("seccompProfile", "appArmorProfile"):
         return bool(change.after != "RuntimeDefault")
-    return context[0] == "seLinuxOptions" or (
-        context[0] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after
-    )
+    lifted = context[0] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after
+    return lifted or context[0] == "seLinuxOptions"
 
 
 def _hubs_variable(change: Difference, case: Case) -> bool:
