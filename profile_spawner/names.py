@@ -18,6 +18,7 @@ import re
 from typing import Any
 
 __all__ = [
+    "ANNOTATION_ACCOUNT",
     "ANNOTATION_DIGEST",
     "ANNOTATION_PARAMS",
     "DNS_LABEL",
@@ -52,6 +53,7 @@ LABEL_USER = "profile-spawner/user"
 LABEL_LIFETIME = "profile-spawner/lifetime"
 LABEL_GENERATION = "profile-spawner/generation"
 LABEL_PROFILE = "hub.jupyter.org/profile"
+ANNOTATION_ACCOUNT = "profile-spawner/account"
 ANNOTATION_DIGEST = "profile-spawner/digest"
 ANNOTATION_PARAMS = "profile-spawner/params"
 

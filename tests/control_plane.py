@@ -1,6 +1,7 @@
 """Kubernetes control planes for the tests: a pytest plugin with the local cluster and a real API server.
 
-The fixture `control_plane` runs a test twice, so that the local cluster cannot drift from a real one:
+The fixture `control_plane` is the real one, where there is one, and else the local one. Tests of the local cluster
+(`tests/demo`) run on both, so that it cannot drift from a real one:
 
 - ``local``: `profile_spawner.demo.cluster`, in the test's own process.
 - ``real``: kube-apiserver, etcd and, where there is one, kube-controller-manager, found in the folder that
@@ -41,6 +42,8 @@ from tests import control_plane_processes as processes
 
 NEEDED = ("kube-apiserver", "etcd")
 WANTED = ("kube-controller-manager", "kubectl")
+TESTS = Path(__file__).resolve().parent
+TESTED_BY = "tests.test_control_plane"
 READY_SECONDS = 60
 MARKER = "end-of-audit-log-"
 
@@ -426,11 +429,25 @@ async def local_control_plane() -> AsyncIterator[LocalControlPlane]:
     await plane.stop()
 
 
-@pytest.fixture(scope="session", params=["local", "real"])
+@pytest.fixture(scope="session")
 def control_plane(request: pytest.FixtureRequest) -> ControlPlane:
-    """A control plane; every test that asks for it runs on the local cluster and on a real API server."""
+    """A control plane; `pytest_generate_tests` chooses which."""
     plane: ControlPlane = request.getfixturevalue(f"{request.param}_control_plane")
     return plane
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that ask for a control plane on the real one or, where it is missing, on the local one.
+
+    Tests of the local cluster and of this module run on both; a test's own choice, such as `real_only`, holds.
+    """
+    chosen = {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}
+    if "control_plane" not in metafunc.fixturenames or "control_plane" in chosen:
+        return
+    both = metafunc.definition.path.is_relative_to(TESTS / "demo") or metafunc.module.__name__ == TESTED_BY
+    real = os.environ.get("REQUIRE_CONTROL_PLANE") == "1" or not control_plane_missing()
+    names = ["local", "real"] if both else ["real"] if real else ["local"]
+    metafunc.parametrize("control_plane", names, indirect=True, scope="session")
 
 
 real_only = pytest.mark.parametrize("control_plane", ["real"], indirect=True)

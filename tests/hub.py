@@ -24,6 +24,7 @@ from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
 
 PASSWORD = "let-me-in"
 START_SECONDS = 180.0
+TESTS = Path(__file__).resolve().parent
 
 BASE_CONFIG = """
 from jupyterhub.proxy import Proxy
@@ -255,7 +256,7 @@ async def start_hub(
         "HOME": str(folder),
         "KUBECONFIG": str(kubeconfig),
         "LANG": "C.UTF-8",
-        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        "PYTHONPATH": os.pathsep.join(map(str, (TESTS / "without_grammar", TESTS.parent))),
         **(env or {}),
     }
     process = await asyncio.create_subprocess_exec(
@@ -325,6 +326,6 @@ async def start_local_hub(tmp_path: Path, local_control_plane: Any) -> AsyncIter
 
     yield start
     for hub in hubs:
-        await hub.close()
+        await hub.close(signal.SIGKILL)  # a hub that ends by itself frees its memory for a second
     for kubelet in kubelets.values():
         await kubelet.stop()

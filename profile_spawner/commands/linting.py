@@ -204,7 +204,7 @@ class _Linter:
     def _groups(self, found: Mapping[str, Any], path: tuple[Any, ...]) -> Iterator[Finding]:
         for key in ("allowed_groups", "allowed_users"):
             if key in found and found[key] is not None and not found[key]:
-                yield self._found("warning", "nobody", "is empty: no user may use it", (*path, key))
+                yield self._found("warning", "no-user", "is empty: no user may use it", (*path, key))
 
     def _found(self, level: Level, rule: str, message: str, path: tuple[Any, ...]) -> Finding:
         origin = self._where(path)

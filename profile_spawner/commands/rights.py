@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,10 @@ from .cluster import Kubeconfig, Namespace, client
 from .loading import SPAWNER_SECTIONS, LoadedProfiles, loaded
 from .output import Format, make_table, print_data, print_documents, progress, report_problems
 
-__all__ = ["rbac"]
+if TYPE_CHECKING:
+    from profile_spawner.kube.rbac import HubRole
+
+__all__ = ["configured_namespace", "rbac", "roles_of"]
 
 
 @app.command()
@@ -46,46 +49,100 @@ def rbac(
 ) -> None:
     """Print the smallest Role with which the hub can start the servers of these profiles, and its RoleBinding.
 
+    A hub with a namespace for each user, or with `capacity_interval`, gets a ClusterRole; ConfigMaps with profiles in
+    another namespace need a second Role there.
+
     With --check, run it with the hub's credentials (in the hub's pod, for example): the exit code is 1 when a right is
     missing, or a profile could not be loaded and so was not considered.
     """
-    from profile_spawner.kube.rbac import role_binding_manifest, role_manifest
-
     with loaded(Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)) as found:
-        rules, configured = _rules_of(found)
-    where = namespace or configured
-    if check:
-        missing = asyncio.run(_missing_rights(rules, kubeconfig, where))
-        table = make_table(["group", "resource", "missing"], _rows(missing)) if missing else "Nothing is missing."
-        print_data(missing, Format.table if output is Format.yaml else output, table)
-    else:
-        missing = []
-        where = where or "default"
-        binding = role_binding_manifest(
-            name=name,
-            namespace=where,
-            service_account=service_account,
-            service_account_namespace=hub_namespace or where,
-        )
-        print_documents([role_manifest(rules, name=name, namespace=where), binding], output)
+        configured = configured_namespace(found)
+        if check:
+            missing = asyncio.run(_missing_rights(found, kubeconfig, namespace or configured, hub_namespace))
+            table = make_table(["group", "resource", "missing"], _rows(missing)) if missing else "Nothing is missing."
+            print_data(missing, Format.table if output is Format.yaml else output, table)
+        else:
+            missing = []
+            where = namespace or configured or "default"
+            account = hub_namespace or where
+            roles = roles_of(found, where, account)
+            manifests = [
+                manifest
+                for role in roles
+                for manifest in role.manifests(
+                    name=name, service_account=service_account, service_account_namespace=account
+                )
+            ]
+            print_documents(manifests, output)
     raise typer.Exit(1 if report_problems(found.snapshot.problems) or missing else 0)
 
 
-async def _missing_rights(rules: Any, kubeconfig: Path | None, namespace: str | None) -> list[dict[str, Any]]:
+async def _missing_rights(
+    found: LoadedProfiles, kubeconfig: Path | None, namespace: str | None, hub_namespace: str | None
+) -> list[dict[str, Any]]:
     from profile_spawner.kube.rbac import missing_rights
 
+    missing = []
     async with client(kubeconfig, namespace) as (api_client, where):
-        return await missing_rights(api_client, rules, where)
+        roles = await asyncio.to_thread(roles_of, found, where, hub_namespace or where)
+        for role in roles:
+            missing += await missing_rights(api_client, role.rules, role.namespace)
+    return missing
 
 
 def _rows(rules: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     return [[", ".join(rule["apiGroups"]), ", ".join(rule["resources"]), ", ".join(rule["verbs"])] for rule in rules]
 
 
-def _rules_of(found: LoadedProfiles) -> tuple[list[dict[str, Any]], str | None]:
-    """Return the rules for the loaded profiles, with what the hub's configuration adds, and a configured namespace."""
-    from profile_spawner.kube.rbac import required_rules
+def configured_namespace(found: LoadedProfiles) -> str | None:
+    """Return the namespace of the servers if the hub's configuration names it."""
+    return str(_example(found).namespace) if _is_configured(found, "namespace") else None
 
+
+def roles_of(found: LoadedProfiles, namespace: str, hub_namespace: str) -> list[HubRole]:
+    """Return the Roles that the hub needs for the loaded profiles and its configuration.
+
+    Args:
+        found: The loaded profiles, with the hub's configuration.
+        namespace: The namespace of the servers.
+        hub_namespace: The namespace of the hub.
+    """
+    from profile_spawner.kube.nodes import CAPACITY_RULES
+    from profile_spawner.kube.rbac import CONFIG_MAP_RULES, NAMESPACE_RULES, HubRole, required_rules
+
+    spawner = _example(found)
+    kinds, further = _kinds_of(found)
+    if spawner.internal_ssl:
+        kinds.add("Secret")
+    if spawner.internal_ssl or spawner.services_enabled:
+        kinds.add("Service")
+    in_cluster: list[Mapping[str, Any]] = []
+    elsewhere: list[HubRole] = []
+    if spawner.profile_config_maps:
+        named = _is_configured(found, "profile_config_maps_namespace")
+        place = spawner.profile_config_maps_namespace if named else hub_namespace
+        if place == namespace:
+            further += CONFIG_MAP_RULES
+        else:
+            elsewhere.append(HubRole(place, [dict(rule) for rule in CONFIG_MAP_RULES]))
+    if spawner.capacity_interval:
+        in_cluster += CAPACITY_RULES
+    everywhere = spawner.enable_user_namespaces
+    rules = required_rules(
+        kinds,
+        claims=spawner.storage_pvc_ensure,
+        delete_claims=spawner.delete_pvc,
+        events=spawner.events_enabled,
+        granted=[*further, *NAMESPACE_RULES, *in_cluster] if everywhere else further,
+    )
+    if everywhere:
+        return [HubRole(None, rules), *elsewhere]
+    capacity = [HubRole(None, [dict(rule) for rule in in_cluster])] if in_cluster else []
+    return [HubRole(namespace, rules), *elsewhere, *capacity]
+
+
+def _kinds_of(found: LoadedProfiles) -> tuple[set[str], list[Mapping[str, Any]]]:
+    """Return the kinds of all objects that servers bring, and the rules of the Roles among them."""
     kinds: set[str] = set()
     granted: list[Mapping[str, Any]] = []
     for entry in progress(found.snapshot.entries.values(), "Building the pods"):
@@ -100,17 +157,17 @@ def _rules_of(found: LoadedProfiles) -> tuple[list[dict[str, Any]], str | None]:
                 kinds.add(item.kind)
                 if item.kind == "Role":
                     granted += item.body.get("rules") or ()
+    return kinds, granted
+
+
+def _example(found: LoadedProfiles) -> Any:
+    """Return a spawner with the hub's configuration."""
 
     async def made() -> Any:
         return found.spawner(UserOptions())
 
-    spawner = found.run(made())
-    if spawner.internal_ssl:
-        kinds.add("Secret")
-    if spawner.internal_ssl or spawner.services_enabled:
-        kinds.add("Service")
-    rules = required_rules(kinds, claims=spawner.storage_pvc_ensure, events=spawner.events_enabled, granted=granted)
-    if spawner.profiles.settings.profile_config_maps:
-        rules.append({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]})
-    named = any("namespace" in found.config[section] for section in SPAWNER_SECTIONS)
-    return rules, spawner.namespace if named else None
+    return found.run(made())
+
+
+def _is_configured(found: LoadedProfiles, name: str) -> bool:
+    return any(name in found.config[section] for section in SPAWNER_SECTIONS)

@@ -11,7 +11,7 @@ import yaml
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.kube.nodes import CAPACITY_RULES
-from profile_spawner.kube.rbac import required_rules, role_manifest
+from profile_spawner.kube.rbac import required_rules
 from profile_spawner.policy.settings import DEFAULT_KINDS
 
 from .cluster.apiclient import ApiClient, ApiError
@@ -101,7 +101,7 @@ class LocalDemoCluster(DemoCluster):
         try:
             await _write(client, "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
             rbac = f"/apis/{_RBAC}/v1"
-            role = role_manifest(required_rules(DEFAULT_KINDS), name=_HUB, namespace=NAMESPACE)
+            role = {"metadata": {"name": _HUB}, "rules": required_rules(DEFAULT_KINDS)}
             await _write(client, f"{rbac}/namespaces/{NAMESPACE}/roles", role)
             await _write(client, f"{rbac}/namespaces/{NAMESPACE}/rolebindings", _hub_binding("Role"))
             # With this the spawn page can say how many GPUs are free.

@@ -23,6 +23,7 @@ from rich.console import Console
 from profile_spawner.errors import ProfileSpawnerError
 
 from .children import Child
+from .cluster.private_files import write_private
 from .clusters import DemoCluster, LocalDemoCluster, read_kubeconfig
 from .output import announce, announce_stop, noteworthy
 from .settings import DemoSettings, make_users
@@ -160,7 +161,7 @@ class _Demo:
             "admin_password": next(u.password for u in self.users if u.admin),
         }
         path = state / "demo.json"
-        _write_private(path, json.dumps(demo))
+        write_private(path, json.dumps(demo))
         env = self._environment(
             CONFIGPROXY_AUTH_TOKEN=token,
             KUBECONFIG=str(cluster.hub_kubeconfig),
@@ -218,10 +219,7 @@ class _Demo:
             "kubeconfig": str(cluster.user_kubeconfig),
             "namespace": cluster.namespace,
         }
-        # Written atomically: a script may be waiting for the file.
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        _write_private(draft, json.dumps(info, indent=2) + "\n")
-        draft.replace(path)
+        write_private(path, json.dumps(info, indent=2) + "\n")
 
     def _forget_info(self) -> None:
         if self.settings.info_file is not None:
@@ -233,12 +231,6 @@ def _ended(child: Child, code: int) -> ProfileSpawnerError:
     return ProfileSpawnerError(
         f"{child.name} ended with code {code}. Its last output:\n{last}", hint=f"The whole log is {child.log_path}"
     )
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _check_programs() -> None:
@@ -279,7 +271,7 @@ def _state_folder(wanted: Path | None) -> Iterator[Path]:
     state = wanted.absolute()
     (state / "logs").mkdir(parents=True, exist_ok=True)
     state.chmod(0o700)  # It contains the hub's secrets.
-    lock = os.open(state / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(state / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

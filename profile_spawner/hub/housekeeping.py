@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 from profile_spawner.errors import ClusterError
@@ -15,7 +15,7 @@ from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.sweep import Sweeper
 from profile_spawner.names import identity_hash
 
-__all__ = ["Housekeeping", "Servers", "known_servers"]
+__all__ = ["Housekeeping", "ServerRow", "Servers", "known_servers", "recorded_spawns"]
 
 _FRESH_SECONDS = 30.0
 """The maximum age of the cached list of the hub's servers, in seconds."""
@@ -26,11 +26,11 @@ class Servers(NamedTuple):
 
     Attributes:
         in_use: Servers that run, start or stop.
-        known: All servers in the hub's database, including stopped ones.
+        recorded: Returns the ids of the spawns of a server that are recorded in the hub's database.
     """
 
     in_use: frozenset[str]
-    known: frozenset[str]
+    recorded: Callable[[str], Collection[str]]
 
 
 class Housekeeping:
@@ -55,7 +55,7 @@ class Housekeeping:
         log: Any,
         servers: Callable[[], Servers | None] = lambda: None,
     ) -> None:
-        self._sweeper = Sweeper(cluster, hub, grace_seconds=grace, kinds=("ConfigMap",))
+        self._sweeper = Sweeper(cluster, hub, grace_seconds=grace)
         self._pause = min(interval, max(grace, 1.0)) if interval else 0.0
         self._log = log
         self._servers = servers
@@ -102,7 +102,7 @@ class Housekeeping:
                 self._forbidden.add(namespace)
         servers = self._servers_now()
         if servers is not None:
-            await self._sweeper.stray_pods(namespace, servers.in_use, known=servers.known)
+            await self._sweeper.stray_pods(namespace, servers.in_use, servers.recorded)
 
     def _servers_now(self) -> Servers | None:
         """Return the hub's servers; the result of the database query is cached for many user namespaces."""
@@ -112,20 +112,45 @@ class Housekeeping:
         return self._known[1]
 
 
-def known_servers(hub: str, app: Any, rows: Iterable[tuple[str, str, bool]]) -> Servers:
+class ServerRow(NamedTuple):
+    """A server in the hub's database.
+
+    Attributes:
+        user: The user's name.
+        name: The server's name; empty for the default server.
+        number: The row's primary key.
+        has_address: Whether the server runs, starts or stops.
+    """
+
+    user: str
+    name: str
+    number: int
+    has_address: bool
+
+
+def known_servers(
+    hub: str, app: Any, rows: Iterable[ServerRow], spawns_of: Callable[[int], Collection[str]]
+) -> Servers:
     """Return the servers of a hub.
 
     Args:
         hub: The hub's identity.
         app: The `JupyterHub` application.
-        rows: User, server name, and whether it has an address, of all servers in the hub's database: users are loaded
-            into memory as they come along, so that memory alone is not complete.
+        rows: All servers in the hub's database: users are loaded into memory as they come along, so that memory alone
+            is not complete.
+        spawns_of: Returns the ids of the recorded spawns of a row.
     """
-    known = list(rows)
-    in_use = {(user, name) for user, name, has_address in known if has_address}
+    known = {identity_hash(hub, row.user, row.name): row for row in rows}
+    in_use = {server for server, row in known.items() if row.has_address}
     for user in list(app.users.values()):
-        in_use |= {(user.name, name) for name, s in list(user.spawners.items()) if s.active or s.pending}
+        active = [name for name, spawner in list(user.spawners.items()) if spawner.active or spawner.pending]
+        in_use |= {identity_hash(hub, user.name, name) for name in active}
     return Servers(
-        in_use=frozenset(identity_hash(hub, user, name) for user, name in in_use),
-        known=frozenset(identity_hash(hub, user, name) for user, name, _ in known),
+        in_use=frozenset(in_use),
+        recorded=lambda server: spawns_of(known[server].number) if server in known else (),
     )
+
+
+def recorded_spawns(state: Any) -> frozenset[str]:
+    """Return the ids of the last spawns in the recorded state of a server; see `ProfileSpawner.get_state`."""
+    return frozenset(((state or {}).get("profile_spawner") or {}).get("spawns") or ())

@@ -7,6 +7,7 @@ JupyterHub makes one spawner object per server. Everything that must exist once 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -24,10 +25,10 @@ from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.config_maps import source_name
 from profile_spawner.sources.reloader import ProfileService
 
-from .housekeeping import Housekeeping, Servers, known_servers
+from .housekeeping import Housekeeping, ServerRow, Servers, known_servers, recorded_spawns
 from .layers import check_param_values
 from .rights import Rights
-from .settings import HubTraits
+from .settings import ENV_HUB_ID, HubTraits
 
 __all__ = ["HubProfiles"]
 
@@ -65,11 +66,15 @@ class HubProfiles:
         config: The hub's configuration.
         sections: The configuration sections of the spawner class, least specific first.
         log: The hub's logger.
+
+    Attributes:
+        has_own_id: Whether the administrator has set the hub's identity.
     """
 
     def __init__(self, config: Config, sections: tuple[str, ...], log: Any = _log) -> None:
         settings_class = type("HubSettings", (_Settings,), {"spawner_sections": sections})
         self.settings: HubTraits = settings_class(config=config)
+        self.has_own_id = self.settings.trait_has_value("hub_id") or ENV_HUB_ID in os.environ
         self.log = log
         self.service = ProfileService(self.settings, log=log)
         try:
@@ -129,11 +134,15 @@ class HubProfiles:
         app = JupyterHub.instance() if JupyterHub.initialized() else None
         if app is None or getattr(app, "users", None) is None:
             return None
-        columns = app.db.query(orm.User.name, orm.Spawner.name, orm.Spawner.server_id)
-        rows = columns.join(orm.Spawner, orm.Spawner.user_id == orm.User.id)
-        return known_servers(
-            self.settings.hub_id, app, [(user, name or "", server is not None) for user, name, server in rows]
-        )
+
+        def spawns_of(number: int) -> frozenset[str]:
+            row = app.db.query(orm.Spawner.state).filter(orm.Spawner.id == number).first()
+            return recorded_spawns(row[0] if row else None)
+
+        columns = app.db.query(orm.User.name, orm.Spawner.name, orm.Spawner.id, orm.Spawner.server_id)
+        found = columns.join(orm.Spawner, orm.Spawner.user_id == orm.User.id)
+        rows = [ServerRow(user, name or "", number, server is not None) for user, name, number, server in found]
+        return known_servers(self.settings.hub_id, app, rows, spawns_of)
 
     def housekeeping(self, api_client: Any) -> Housekeeping:
         """Return the `Housekeeping` that removes unused objects from the cluster of `api_client`."""

@@ -1,5 +1,7 @@
 """Checks whether the hub may create the objects of its profiles. If not, the profile is shown as unavailable.
 
+Other missing rights are only reported: servers start without them.
+
 The check runs in the background when the hub starts, when profiles change, and every 30 s while rights are missing.
 Pages and spawns do not wait for it. A hub that has all rights does not check again until the profiles change.
 """
@@ -31,64 +33,77 @@ class Rights:
         log: The hub's logger.
 
     Attributes:
-        lacking: The kinds of objects that the hub may not create, with the missing verbs.
+        lacking: The kinds of objects that the hub may not create.
     """
 
     def __init__(self, log: Any) -> None:
         self._log = log
-        self.lacking: dict[str, tuple[str, ...]] = {}
+        self.lacking: frozenset[str] = frozenset()
+        self._reported = ""
         self._task: asyncio.Task[None] | None = None
-        self._seen: tuple[Snapshot, dict[str, tuple[str, ...]], Snapshot] | None = None
+        self._seen: tuple[Snapshot, frozenset[str], Snapshot] | None = None
 
-    def watch(self, api_client: Any, namespace: str, current: Callable[[], Snapshot]) -> None:
-        """Check the rights for the kinds of the current profiles in the background."""
+    def watch(self, api_client: Any, namespace: str, current: Callable[[], Snapshot], *, delete_claims: bool) -> None:
+        """Check the rights for the kinds of the current profiles in the background; see `check`."""
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(api_client, namespace, current))
+            run = self._run(api_client, namespace, current, delete_claims)
+            self._task = asyncio.get_running_loop().create_task(run)
 
-    async def _run(self, api_client: Any, namespace: str, current: Callable[[], Snapshot]) -> None:
+    async def _run(self, api_client: Any, namespace: str, current: Callable[[], Snapshot], delete_claims: bool) -> None:
         asked: Snapshot | None = None
         waited = 0.0
         while True:
             snapshot = current()
-            if snapshot is not asked or (self.lacking and waited >= _AGAIN):
+            if snapshot is not asked or (self._reported and waited >= _AGAIN):
                 asked, waited = snapshot, 0.0
                 try:
-                    await self.check(api_client, namespace, snapshot)
+                    await self.check(api_client, namespace, snapshot, delete_claims=delete_claims)
                 except ClusterError as e:
                     self._log.info("The hub's rights cannot be looked at and are taken for granted: %s", e)
             await asyncio.sleep(_PAUSE)
             waited += _PAUSE
 
-    async def check(self, api_client: Any, namespace: str, snapshot: Snapshot) -> None:
-        """Ask the API server which kinds of objects in a snapshot the hub may not create.
+    async def check(self, api_client: Any, namespace: str, snapshot: Snapshot, *, delete_claims: bool) -> None:
+        """Ask the API server which rights the hub lacks for the objects of a snapshot, and report what is missing.
+
+        Args:
+            api_client: A `kubernetes_asyncio.client.ApiClient` with the hub's credentials.
+            namespace: The namespace of the servers.
+            snapshot: The profiles.
+            delete_claims: Whether a user's claims are to be deleted with the user (`delete_pvc`).
 
         Raises:
             ClusterError: If the API server cannot be asked.
         """
         kinds = {kind for entry in snapshot.entries.values() for kind in entry.kinds if kind in BY_KIND}
-        rules = [
-            r for r in required_rules(kinds, claims=False, events=False, sweep=False) if r["resources"] != ["pods"]
-        ]
-        found: dict[str, tuple[str, ...]] = {}
-        if rules:
-            for rule in await missing_rights(api_client, rules, namespace):
-                for group in rule["apiGroups"]:
-                    for resource in rule["resources"]:
-                        name = _KIND_OF.get((group, resource))
-                        if name is not None and name in kinds:
-                            found[name] = (*found.get(name, ()), *rule["verbs"])
-        if found != self.lacking:
-            if found:
-                told = "; ".join(f"{kind}: {', '.join(verbs)}" for kind, verbs in sorted(found.items()))
-                self._log.error(
-                    "The hub lacks rights in namespace %s, and profiles that need them are not available (%s). "
-                    "`profile-spawner rbac` prints the Role",
-                    namespace,
-                    told,
-                )
-            else:
-                self._log.info("The hub has all rights that its profiles need")
-            self.lacking = found
+        rules = required_rules(kinds, claims=False, delete_claims=delete_claims, events=False)
+        missing = await missing_rights(api_client, [r for r in rules if r["resources"] != ["pods"]], namespace)
+        self.lacking = frozenset(
+            name
+            for rule in missing
+            if "create" in rule["verbs"] and (name := _KIND_OF.get((rule["apiGroups"][0], rule["resources"][0])))
+        )
+        report = "; ".join(f"{', '.join(rule['verbs'])} {', '.join(rule['resources'])}" for rule in missing)
+        if report == self._reported:
+            return
+        self._reported = report
+        if self.lacking:
+            self._log.error(
+                "The hub lacks rights in namespace %s, and profiles with %s are not available. Missing: %s. "
+                "`profile-spawner rbac` prints the Role",
+                namespace,
+                ", ".join(sorted(self.lacking)),
+                report,
+            )
+        elif report:
+            self._log.warning(
+                "The hub lacks rights in namespace %s. Servers start without them, but what earlier starts or deleted "
+                "users left is not replaced or deleted. Missing: %s. `profile-spawner rbac` prints the Role",
+                namespace,
+                report,
+            )
+        else:
+            self._log.info("The hub has all rights that its profiles need")
 
     def available(self, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot; profiles whose objects the hub may not create are marked as unavailable."""

@@ -9,7 +9,9 @@ from traitlets import Callable, Dict, Enum, Float, List, Unicode, default
 from profile_spawner.sources.config_maps import hub_namespace
 from profile_spawner.sources.settings import SourceSettings
 
-__all__ = ["HubTraits", "jupyterhub_settings"]
+__all__ = ["ENV_HUB_ID", "HubTraits", "jupyterhub_settings"]
+
+ENV_HUB_ID = "JUPYTERHUB_HUB_ID"
 
 
 class HubTraits(SourceSettings):
@@ -42,7 +44,7 @@ class HubTraits(SourceSettings):
 
     @default("hub_id")
     def _default_hub_id(self) -> str:
-        return os.environ.get("JUPYTERHUB_HUB_ID") or hub_namespace()
+        return os.environ.get(ENV_HUB_ID) or hub_namespace()
 
     shared_grace_period = Float(
         600.0,

@@ -9,13 +9,13 @@ from typing import Any
 
 from kubernetes_asyncio.client import V1Container, V1Volume
 
-from profile_spawner.names import LABEL_LIFETIME, LABEL_MANAGED_BY, MANAGED_BY
+from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME, LABEL_MANAGED_BY, MANAGED_BY, label_value
 from profile_spawner.policy.kinds import plain
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from .identity import ServerIdentity, labels_of
 
-__all__ = ["POD_PARTS", "assemble", "is_owned_by", "is_persistent_for", "is_same_shared"]
+__all__ = ["POD_PARTS", "assemble", "is_owned_by", "is_same_shared", "not_persistent_for"]
 
 POD_PARTS = {"init_containers": V1Container, "extra_containers": V1Container, "volumes": V1Volume}
 """KubeSpawner's settings that contain whole containers and volumes, with the Kubernetes client's model of an item."""
@@ -24,7 +24,12 @@ _KUBESPAWNER_USER = "hub.jupyter.org/username"
 
 
 def assemble(
-    item: KubeObject, namespace: str, labels: Mapping[str, str], *, owner: tuple[str, str] | None = None
+    item: KubeObject,
+    namespace: str,
+    labels: Mapping[str, str],
+    *,
+    annotations: Mapping[str, str] | None = None,
+    owner: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of an object as it is sent to the API server.
 
@@ -32,6 +37,7 @@ def assemble(
         item: The object to create.
         namespace: The namespace.
         labels: The ownership labels; they override the object's own labels.
+        annotations: Further annotations; they override the object's own ones.
         owner: Name and UID of the pod that owns the object.
     """
     body: dict[str, Any] = plain(item.body)
@@ -39,6 +45,8 @@ def assemble(
     metadata = dict(body.get("metadata") or {})
     metadata["name"], metadata["namespace"] = item.name, namespace
     metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
+    if annotations:
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
     if owner is not None:
         name, uid = owner
         # blockOwnerDeletion is not set, because it requires the right to change the pod's finalizers.
@@ -71,16 +79,22 @@ def is_same_shared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def is_persistent_for(found: Mapping[str, Any], identity: ServerIdentity, adopt_unlabelled: bool) -> bool:
-    """Return whether an existing object may be used as this user's persistent data."""
+def not_persistent_for(found: Mapping[str, Any], identity: ServerIdentity, adopt_unlabelled: bool) -> str:
+    """Return why an existing object may not be used as this user's persistent data; "" if it may be used."""
     labels = labels_of(found)
+    if account := identity.other_account(found):
+        return f"it belongs to the account {account} of this hub, not to {identity.account}"
     if labels.get(LABEL_MANAGED_BY) == MANAGED_BY:
-        return labels.get(LABEL_LIFETIME) == Lifetime.persistent.value and identity.owns_persistent(labels)
+        if labels.get(LABEL_LIFETIME) != Lifetime.persistent.value:
+            return f"its label {LABEL_LIFETIME} is {labels.get(LABEL_LIFETIME)!r}"
+        if labels.get(LABEL_HUB) != label_value(identity.hub):
+            return f"it belongs to the hub {labels.get(LABEL_HUB)!r}, not to {label_value(identity.hub)!r}"
+        return "" if identity.owns_persistent(labels) else "its labels name another user"
     if not adopt_unlabelled or found.get("kind", "PersistentVolumeClaim") != "PersistentVolumeClaim":
-        return False
+        return "it has no labels of a hub"
     # KubeSpawner writes the full name of the claim's user into an annotation.
-    annotations = found["metadata"].get("annotations") or {}
-    return bool(annotations.get(_KUBESPAWNER_USER, identity.user) == identity.user)
+    user = (found["metadata"].get("annotations") or {}).get(_KUBESPAWNER_USER, identity.user)
+    return "" if user == identity.user else f"its annotation {_KUBESPAWNER_USER} names another user"
 
 
 def is_owned_by(found: Mapping[str, Any], uid: str) -> bool:

@@ -13,16 +13,17 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from profile_spawner.errors import ClusterError
+from profile_spawner.errors import ClusterError, shorten
 from profile_spawner.names import LABEL_MANAGED_BY, LABEL_PROFILE
 from profile_spawner.policy.judge import check_objects, check_pod
 from profile_spawner.policy.kinds import BY_KIND, Kind, kind_of, plain, resource_path
 from profile_spawner.policy.settings import Policy
 from profile_spawner.profiles.resources import KubeObject, Lifetime
+from profile_spawner.texts import Text
 
 from . import bodies
 from .failures import KubeFailure
-from .identity import ServerIdentity, labels_of
+from .identity import Ownership, ServerIdentity, labels_of
 from .object_cache import ObjectCache, ObjectReference
 from .transport import Backoff, Budget, Transport
 
@@ -30,6 +31,9 @@ __all__ = ["Cluster"]
 
 Verdict = Literal["keep", "replace", "wait"]
 _POD = BY_KIND["Pod"]
+_CLAIM = BY_KIND["PersistentVolumeClaim"]
+_USED_BY_NAME = ("PersistentVolumeClaim", "Secret", "ServiceAccount")
+"""The kinds that give a pod something as soon as it names an object."""
 
 
 class Cluster:
@@ -85,6 +89,9 @@ class Cluster:
         check_objects(self.policy, identity.profile, objects, identity.namespace)
         for item in objects:
             kind_of(item.api_version, item.kind)
+        # The owned objects are created after the pod, which would have used another object of the name until then.
+        written = [o for o in objects if o.lifetime is Lifetime.owned and o.is_name_written and o.kind in _USED_BY_NAME]
+        await _together(self._refuse_foreign(identity, o) for o in written)
         await _together(self._ensure(identity, o) for o in objects if o.lifetime is not Lifetime.owned)
 
     async def create_pod(self, identity: ServerIdentity, pod: Any) -> dict[str, Any]:
@@ -183,6 +190,27 @@ class Cluster:
                 if (item.kind == "RoleBinding") is bindings
             )
 
+    async def missing_owned(
+        self, identity: ServerIdentity, objects: Iterable[tuple[str, str, str]]
+    ) -> list[tuple[str, str, str]]:
+        """Return the objects that this spawn should own but that do not exist.
+
+        Args:
+            identity: The spawn.
+            objects: API version, kind and name of each object.
+
+        Raises:
+            ClusterError: If a request to the API server fails.
+        """
+        missing = []
+        for api_version, kind, name in objects:
+            path = resource_path(kind_of(api_version, kind), identity.namespace, name)
+            found = await self.transport.get_or_none(path, what=f"{kind} {identity.namespace}/{name}")
+            going = found is not None and found["metadata"].get("deletionTimestamp")
+            if found is None or going or identity.owns(labels_of(found)) != "same-spawn":
+                missing.append((api_version, kind, name))
+        return missing
+
     async def delete_pod(
         self,
         identity: ServerIdentity | str,
@@ -190,7 +218,7 @@ class Cluster:
         grace_seconds: int,
         uid: str | None = None,
     ) -> bool:
-        """Delete a server's pod: the pod with `uid`, or without it the pod with the server's labels.
+        """Delete a server's pod: the pod with `uid`, or without it the pod that this hub has started for the server.
 
         Args:
             identity: The server, or only the pod's name; a name requires `uid`.
@@ -213,7 +241,7 @@ class Cluster:
             if isinstance(identity, str):
                 raise ValueError("a pod is deleted by its UID, or by the identity of its server; not by name alone")
             found = await self.transport.get_or_none(path, what=what, budget=budget)
-            if found is None or identity.owns_pod(found) == "foreign":
+            if found is None or not identity.may_stop(found):
                 return False
             uid = str(found["metadata"]["uid"])
         return await self.transport.delete(path, what=what, uid=uid, grace_seconds=grace_seconds, budget=budget)
@@ -230,7 +258,7 @@ class Cluster:
         """Delete the persistent claims of a user, because the user is deleted from the hub.
 
         Only claims with the labels of this hub and this user are deleted, so a claim that this hub did not create is
-        never deleted.
+        never deleted; nor is one of another account with the same user name.
 
         Returns:
             The number of deleted claims.
@@ -238,19 +266,69 @@ class Cluster:
         Raises:
             ClusterError: If a request to the API server fails.
         """
-        kind = BY_KIND["PersistentVolumeClaim"]
+        kind = _CLAIM
         labels = identity.persistent_labels()
         selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
         what = f"{kind.plural} in {identity.namespace}"
         found = await self.transport.list_all(
             resource_path(kind, identity.namespace), what=what, selector=selector, metadata_only=True
         )
-        for item in found:
+        mine = [item for item in found if not identity.other_account(item)]
+        for item in mine:
             metadata = item["metadata"]
             self.forget(identity.namespace, metadata["name"])
             path = resource_path(kind, identity.namespace, metadata["name"])
             await self.transport.delete(path, what=f"claim {metadata['name']}", uid=metadata["uid"])
-        return len(found)
+        return len(mine)
+
+    async def delete_home_claim(self, identity: ServerIdentity, name: str) -> bool:
+        """Delete the claim that KubeSpawner created for a server, because the user or the server is deleted.
+
+        Returns:
+            Whether it was deleted. A claim that another user or account may own is not deleted, and the log says so.
+
+        Raises:
+            ClusterError: If a request to the API server fails.
+        """
+        path = resource_path(_CLAIM, identity.namespace, name)
+        what = f"PersistentVolumeClaim {identity.namespace}/{name}"
+        found = await self.transport.get_or_none(path, what=what)
+        if found is None:
+            return False
+        if not identity.is_named_in(found) or identity.other_account(found):
+            self.log.warning("%s is not known to belong to %s; it is not deleted", what, shorten(identity.user, 200))
+            return False
+        self.log.info("Deleting %s", what)
+        return await self.transport.delete(path, what=what, uid=found["metadata"]["uid"])
+
+    async def create_home_claim(self, identity: ServerIdentity, body: dict[str, Any]) -> None:
+        """Create the claim that KubeSpawner gives to a server, or use the existing one.
+
+        As with KubeSpawner, the name of the claim decides. Only a claim of another account is refused.
+
+        Raises:
+            ClusterError: If the claim cannot be created or used.
+        """
+        metadata = body["metadata"]
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **identity.persistent_annotations()}
+
+        def judge(found: Mapping[str, Any]) -> Verdict:
+            _check_account(identity, found)
+            return "wait" if found["metadata"].get("deletionTimestamp") else "keep"
+
+        await self._obtain(_CLAIM, identity, body, judge, read_on_403=True)
+
+    async def has_home_claim(self, identity: ServerIdentity, name: str) -> bool:
+        """Return whether a claim with this name exists that the user may use.
+
+        Raises:
+            ClusterError: If the claim belongs to another account, or a request to the API server fails.
+        """
+        what = f"PersistentVolumeClaim {identity.namespace}/{name}"
+        found = await self.transport.get_or_none(resource_path(_CLAIM, identity.namespace, name), what=what)
+        if found is not None:
+            _check_account(identity, found)
+        return found is not None
 
     def forget(self, namespace: str, name: str) -> bool:
         """Remove a shared or persistent object from the cache, because it is missing or was deleted.
@@ -282,29 +360,29 @@ class Cluster:
             Lifetime.persistent: identity.persistent_labels,
             Lifetime.owned: identity.owned_labels,
         }[item.lifetime]()
-        return bodies.assemble(item, identity.namespace, labels)
+        marks = identity.persistent_annotations() if item.lifetime is Lifetime.persistent else None
+        return bodies.assemble(item, identity.namespace, labels, annotations=marks)
 
     async def _ensure(self, identity: ServerIdentity, item: KubeObject) -> None:
         """Create a shared or persistent object unless it is in the cache."""
         key = ObjectReference(identity.namespace, item.kind, item.name)
-        if item.lifetime is Lifetime.shared:
-            labels, token = identity.shared_labels(), "shared"
-        else:
-            labels = identity.persistent_labels()
-            token = "\0".join(sorted(labels.values()))
+        is_shared = item.lifetime is Lifetime.shared
+        body = self.manifest(identity, item)
+        # Who may use the object without asking the API server again.
+        token = "shared" if is_shared else "\0".join((*sorted(identity.persistent_labels().values()), identity.account))
 
         async def make() -> None:
-            body = bodies.assemble(item, identity.namespace, labels)
-
             def judge(found: Mapping[str, Any]) -> Verdict:
                 if found["metadata"].get("deletionTimestamp"):
                     return "wait"
-                if item.lifetime is Lifetime.shared:
-                    acceptable = bodies.is_same_shared(found, body)
-                else:
-                    acceptable = bodies.is_persistent_for(found, identity, self.policy.adopt_unlabelled_claims)
-                if not acceptable:
+                if is_shared and not bodies.is_same_shared(found, body):
                     raise _taken(item.kind, identity, item.name, item.field)
+                if not is_shared:
+                    # The author of a manifest could write the name of any claim.
+                    adopt = self.policy.adopt_unlabelled_claims and not item.is_name_written
+                    why = bodies.not_persistent_for(found, identity, adopt)
+                    if why:
+                        raise _not_yours(item.kind, identity, item.name, why, item.field)
                 return "keep"
 
             # The API server checks the quota before the name. An existing object must not fail because of the quota.
@@ -312,15 +390,18 @@ class Cluster:
 
         await self.object_cache.ensure(key, token, make)
 
+    async def _refuse_foreign(self, identity: ServerIdentity, item: KubeObject) -> None:
+        path = resource_path(kind_of(item.api_version, item.kind), identity.namespace, item.name)
+        what = f"{item.kind} {identity.namespace}/{item.name}"
+        found = await self.transport.get_or_none(path, what=what, profile=identity.profile or None)
+        if found is not None:
+            _owner(identity, item, found)
+
     async def _attach_one(self, identity: ServerIdentity, item: KubeObject, pod_name: str, pod_uid: str) -> None:
         body = bodies.assemble(item, identity.namespace, identity.owned_labels(), owner=(pod_name, pod_uid))
 
         def judge(found: Mapping[str, Any]) -> Verdict:
-            # KubeSpawner's own Secrets and Services lack this project's labels; a claim may contain a user's data.
-            is_claim = item.kind == "PersistentVolumeClaim"
-            owner = identity.owns(labels_of(found)) if is_claim else identity.owns_pod(found)
-            if owner == "foreign":
-                raise _taken(item.kind, identity, item.name, item.field)
+            owner = _owner(identity, item, found)
             going = found["metadata"].get("deletionTimestamp")
             return "keep" if owner == "same-spawn" and bodies.is_owned_by(found, pod_uid) and not going else "replace"
 
@@ -396,6 +477,20 @@ class Cluster:
             await asyncio.sleep(pause)
 
 
+def _owner(identity: ServerIdentity, item: KubeObject, found: Mapping[str, Any]) -> Ownership:
+    """Return which spawn of this server created an existing object.
+
+    Raises:
+        ClusterError: If it is not of this server.
+    """
+    # KubeSpawner's own Secrets and Services lack this project's labels; a claim may contain a user's data.
+    is_claim = item.kind == "PersistentVolumeClaim"
+    owner = identity.owns(labels_of(found)) if is_claim else identity.owns_pod(found)
+    if owner == "foreign":
+        raise _taken(item.kind, identity, item.name, item.field)
+    return owner
+
+
 def _taken(kind: str, identity: ServerIdentity, name: str, field: str | None = None) -> ClusterError:
     return ClusterError(
         f"{kind} {identity.namespace}/{name} exists and does not belong to this server; it was not changed",
@@ -405,6 +500,26 @@ def _taken(kind: str, identity: ServerIdentity, name: str, field: str | None = N
         profile=identity.profile or None,
         field=field,
         hint="Its labels do not name this hub and server. Delete or rename it if it is not needed.",
+    )
+
+
+def _check_account(identity: ServerIdentity, claim: Mapping[str, Any]) -> None:
+    if account := identity.other_account(claim):
+        why = f"it belongs to the account {account} of this hub, not to {identity.account}"
+        raise _not_yours("PersistentVolumeClaim", identity, claim["metadata"]["name"], why)
+
+
+def _not_yours(kind: str, identity: ServerIdentity, name: str, why: str, field: str | None = None) -> ClusterError:
+    return ClusterError(
+        f"{kind} {identity.namespace}/{name} exists and is not used for {shorten(identity.user)!r}: {why}",
+        reason="conflict",
+        blame="admin",
+        user_message=Text(
+            "The storage %(name)s exists already and does not belong to you. Please tell your administrator.", name=name
+        ),
+        profile=identity.profile or None,
+        field=field,
+        hint="docs/operators.md says how to hand it over, under Claims of users. Delete it if it is not needed",
     )
 
 

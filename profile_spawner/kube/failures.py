@@ -19,10 +19,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from profile_spawner.errors import ClusterError, shorten
 from profile_spawner.texts import Text, marked
 
-__all__ = ["CALL_ERRORS", "KubeFailure", "classify"]
-
-CALL_ERRORS = (ApiException, OSError)
-"""The exceptions that a call of the Kubernetes client raises. Pass them to `classify`."""
+__all__ = ["KubeFailure", "classify"]
 
 _MESSAGES = {
     "quota": marked(
@@ -57,7 +54,6 @@ class KubeFailure(ClusterError):  # noqa: N818 - what failed is Kubernetes; the 
     Attributes:
         status: The HTTP status; 0 if there was no response.
         api_reason: Kubernetes' reason, such as `AlreadyExists`.
-        causes: The causes from the API server, as `field: what is wrong`, without values.
         retryable: Whether the same request may succeed later.
         retry_after: The delay that the server requested, in seconds; `None` if it requested none.
         ambiguous: Whether the request may have been executed although it failed.
@@ -65,7 +61,6 @@ class KubeFailure(ClusterError):  # noqa: N818 - what failed is Kubernetes; the 
 
     status: int = 0
     api_reason: str = ""
-    causes: tuple[str, ...] = ()
     retryable: bool = False
     retry_after: float | None = None
     ambiguous: bool = False
@@ -153,7 +148,7 @@ def _from_status(exc: ApiException, what: str, profile: str | None) -> KubeFailu
     if causes:
         failure.message += ": " + "; ".join(causes)
         failure.args = (failure.message,)
-    failure.status, failure.api_reason, failure.causes = status, api_reason, causes
+    failure.status, failure.api_reason = status, api_reason
     return failure
 
 

@@ -5,28 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from profile_spawner.policy.kinds import BY_KIND
 
 from .transport import Transport
 
-__all__ = ["missing_rights", "required_rules", "role_binding_manifest", "role_manifest"]
+__all__ = ["CONFIG_MAP_RULES", "NAMESPACE_RULES", "HubRole", "missing_rights", "required_rules"]
+
+CONFIG_MAP_RULES: tuple[Mapping[str, Any], ...] = (
+    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+)
+"""The rules for ConfigMaps with profiles: they are watched, and Events say what is wrong with them."""
+NAMESPACE_RULES: tuple[Mapping[str, Any], ...] = (
+    {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]},
+)
+"""The further rules for a namespace for each user."""
 
 _RBAC = "rbac.authorization.k8s.io"
 _REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-# KubeSpawner watches its pods. Other objects are only created, read after a lost response, and deleted.
+# The hub watches its pods. Other objects are only created, read after a lost response, and deleted.
 _POD_VERBS = ("create", "delete", "get", "list", "watch")
 _OBJECT_VERBS = ("create", "delete", "get")
-_SWEPT = frozenset({"ConfigMap", "Secret"})
 
 
 def required_rules(
     kinds_used: Iterable[str],
     *,
     claims: bool = True,
+    delete_claims: bool = True,
     events: bool = True,
-    sweep: bool = True,
     granted: Iterable[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Return the rules that the hub needs in every namespace where it starts servers.
@@ -35,10 +44,10 @@ def required_rules(
         kinds_used: The kinds that the loaded profiles create, such as `ConfigMap`. Add `Secret` and `Service` for a hub
             that uses KubeSpawner's `internal_ssl` or `services_enabled`.
         claims: Whether KubeSpawner creates PersistentVolumeClaims (`storage_pvc_ensure`).
+        delete_claims: Whether a user's claims are deleted with the user (`delete_pvc`), which requires listing them.
         events: Whether KubeSpawner shows events (`events_enabled`).
-        sweep: Whether unused ConfigMaps and Secrets are swept, which requires listing them.
-        granted: The rules of the Roles that profiles create. The hub needs them too, because Kubernetes does not allow
-            a client to grant rights that it does not have.
+        granted: Further rules, such as those of the Roles that profiles create. The hub needs these too, because
+            Kubernetes does not allow a client to grant rights that it does not have.
 
     Returns:
         Sorted `PolicyRule` objects; each resource is in only one of them.
@@ -46,13 +55,14 @@ def required_rules(
     verbs: dict[tuple[str, str], set[str]] = {("", "pods"): set(_POD_VERBS)}
     if events:
         verbs["", "events"] = {"list", "watch"}
-    kinds = {*kinds_used, *(("PersistentVolumeClaim",) if claims else ())}
-    for name in kinds:
+    for name in sorted(kinds_used):
         kind = BY_KIND[name]
-        needed = verbs.setdefault((kind.group, kind.plural), set())
-        needed.update(_OBJECT_VERBS)
-        if sweep and name in _SWEPT:
-            needed.add("list")
+        verbs.setdefault((kind.group, kind.plural), set()).update(_OBJECT_VERBS)
+        if name == "ConfigMap":
+            verbs[kind.group, kind.plural].add("list")  # to find the unused ones
+    for wanted, claim_verbs in ((claims, ("create", "get")), (delete_claims, ("delete", "get", "list"))):
+        if wanted:
+            verbs.setdefault(("", "persistentvolumeclaims"), set()).update(claim_verbs)
     for rule in granted:
         for group in rule.get("apiGroups") or ("",):
             for resource in rule.get("resources") or ():
@@ -66,48 +76,53 @@ def required_rules(
     ]
 
 
-def role_manifest(rules: Sequence[Mapping[str, Any]], *, name: str, namespace: str) -> dict[str, Any]:
-    """Return a Role with these rules."""
-    return {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "Role",
-        "metadata": {"name": name, "namespace": namespace},
-        "rules": [dict(rule) for rule in rules],
-    }
+class HubRole(NamedTuple):
+    """Rights of the hub in one place.
 
+    Attributes:
+        namespace: The namespace of the Role; `None` for a ClusterRole.
+        rules: Its rules.
+    """
 
-def role_binding_manifest(
-    *, name: str, namespace: str, service_account: str, service_account_namespace: str
-) -> dict[str, Any]:
-    """Return the RoleBinding that binds the Role of the same name to the hub's service account."""
-    subject = {"kind": "ServiceAccount", "name": service_account, "namespace": service_account_namespace}
-    return {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": name, "namespace": namespace},
-        "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": name},
-        "subjects": [subject],
-    }
+    namespace: str | None
+    rules: list[dict[str, Any]]
+
+    def manifests(
+        self, *, name: str, service_account: str, service_account_namespace: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the Role and the RoleBinding that binds it to the hub's service account, or their cluster twins.
+
+        Args:
+            name: The name of both. A cluster object gets the service account's namespace as prefix.
+            service_account: The hub's service account.
+            service_account_namespace: Its namespace.
+        """
+        scope = "" if self.namespace is not None else "Cluster"
+        name = name if self.namespace is not None else f"{service_account_namespace}-{name}"
+        metadata = {"name": name, **({"namespace": self.namespace} if self.namespace is not None else {})}
+        subject = {"kind": "ServiceAccount", "name": service_account, "namespace": service_account_namespace}
+        role = {"apiVersion": f"{_RBAC}/v1", "kind": f"{scope}Role", "metadata": metadata, "rules": self.rules}
+        binding = {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": f"{scope}RoleBinding",
+            "metadata": dict(metadata),
+            "roleRef": {"apiGroup": _RBAC, "kind": f"{scope}Role", "name": name},
+            "subjects": [subject],
+        }
+        return role, binding
 
 
 async def missing_rights(
     api_client: Any,
     rules: Sequence[Mapping[str, Any]],
-    namespace: str,
-    *,
-    log: logging.Logger | None = None,
-    request_timeout: float = 3.0,
-    retry_budget: float = 30.0,
+    namespace: str | None,
 ) -> list[dict[str, Any]]:
     """Ask the API server which of these rights the client does not have.
 
     Args:
         api_client: A `kubernetes_asyncio.client.ApiClient` with the hub's credentials.
         rules: The required rules; see `required_rules`.
-        namespace: The namespace.
-        log: The logger for retries.
-        request_timeout: The timeout of the first attempt of each request, in seconds.
-        retry_budget: The maximum time for each request with its retries, in seconds.
+        namespace: The namespace; `None` asks for the rights in the whole cluster.
 
     Returns:
         The missing rights, as rules.
@@ -115,12 +130,7 @@ async def missing_rights(
     Raises:
         ClusterError: If a request to the API server fails.
     """
-    transport = Transport(
-        api_client,
-        log=log or logging.getLogger(__name__),
-        request_timeout=request_timeout,
-        retry_budget=retry_budget,
-    )
+    transport = Transport(api_client, log=logging.getLogger(__name__))
     wanted = [
         (group, resource, verb)
         for rule in rules
@@ -132,7 +142,9 @@ async def missing_rights(
 
     async def may(group: str, resource: str, verb: str) -> bool:
         name, _, part = resource.partition("/")
-        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": name}
+        attributes = {"verb": verb, "group": group, "resource": name}
+        if namespace is not None:
+            attributes["namespace"] = namespace
         if part:
             attributes["subresource"] = part
         body = {

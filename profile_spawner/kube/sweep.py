@@ -1,7 +1,7 @@
 """Deletes unused objects. Runs when the hub starts and then at long intervals, never during a spawn.
 
-Kubernetes deletes owned objects together with their pod. The sweep deletes shared objects that no pod uses, and owned
-objects whose pod disappeared while they were being created. An object is deleted only if it
+Kubernetes deletes owned objects together with their pod. The sweep deletes shared ConfigMaps that no pod uses, and
+owned ones whose pod disappeared while they were being created. An object is deleted only if it
 
 - has this hub's labels,
 - is older than the grace period and was not used by this process during that time,
@@ -14,21 +14,29 @@ The delete request contains UID and resource version, so that an object that has
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from profile_spawner.names import LABEL_HUB, LABEL_LIFETIME, LABEL_MANAGED_BY, LABEL_SERVER, MANAGED_BY, label_value
-from profile_spawner.policy.kinds import BY_KIND, Kind, resource_path
+from profile_spawner.names import (
+    LABEL_HUB,
+    LABEL_LIFETIME,
+    LABEL_MANAGED_BY,
+    LABEL_SERVER,
+    LABEL_SPAWN,
+    MANAGED_BY,
+    label_value,
+)
+from profile_spawner.policy.kinds import BY_KIND, resource_path
 from profile_spawner.profiles.resources import Lifetime
 
 from .cluster import Cluster
 from .identity import labels_of
 from .object_cache import ObjectReference
 
-__all__ = ["SWEPT_KINDS", "Sweeper", "referred_names"]
+__all__ = ["Sweeper", "referred_names"]
 
-SWEPT_KINDS = ("ConfigMap", "Secret")
+_KIND = BY_KIND["ConfigMap"]
 
 
 class Sweeper:
@@ -38,29 +46,22 @@ class Sweeper:
         cluster: The hub's cluster. Objects that it is using are not deleted.
         hub: The hub's name, as in `ServerIdentity`.
         grace_seconds: The minimum age of an object, and the minimum time since its last use, in seconds.
-        kinds: The kinds to sweep. The hub needs the right to list them.
     """
 
-    def __init__(
-        self, cluster: Cluster, hub: str, *, grace_seconds: float = 3600.0, kinds: Iterable[str] = SWEPT_KINDS
-    ) -> None:
+    def __init__(self, cluster: Cluster, hub: str, *, grace_seconds: float) -> None:
         self._cluster = cluster
         self._hub = label_value(hub)
         self._selector = f"{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_HUB}={self._hub}"
         self._grace = grace_seconds
-        self._kinds = tuple(BY_KIND[kind] for kind in kinds)
         self._suspects: dict[str, set[str]] = {}
         self._stray: dict[str, frozenset[str]] = {}
         self._there: dict[str, int] = {}
 
-    async def sweep(
-        self, namespace: str, pods_in_use: Iterable[Mapping[str, Any]] = (), *, now: datetime | None = None
-    ) -> list[ObjectReference]:
-        """Do one pass.
+    async def sweep(self, namespace: str, *, now: datetime | None = None) -> list[ObjectReference]:
+        """Do one pass over the ConfigMaps of a namespace.
 
         Args:
             namespace: The namespace.
-            pods_in_use: Pods that the caller knows, as plain JSON; their objects are in use. May be incomplete.
             now: The time; the current time by default.
 
         Returns:
@@ -70,30 +71,28 @@ class Sweeper:
             ClusterError: If a request to the API server fails. An incomplete list never leads to a deletion.
         """
         moment = now or datetime.now(timezone.utc)
-        known = await _Usage.of(pods_in_use)
-        unused: list[tuple[Kind, Mapping[str, Any]]] = []
-        self._there[namespace] = 0
-        for kind in self._kinds:
-            path = resource_path(kind, namespace)
-            found = await self._cluster.transport.list_all(
-                path, what=f"{kind.plural} in {namespace}", selector=self._selector, metadata_only=True
-            )
-            self._there[namespace] += len(found)
-            unused += ((kind, item) for item in found if self._is_candidate(kind, namespace, item, known, moment))
+        found = await self._cluster.transport.list_all(
+            resource_path(_KIND, namespace),
+            what=f"{_KIND.plural} in {namespace}",
+            selector=self._selector,
+            metadata_only=True,
+        )
+        self._there[namespace] = len(found)
+        unused = [item for item in found if self._is_candidate(namespace, item, moment)]
         before = self._suspects.get(namespace, set())
-        self._suspects[namespace] = {item["metadata"]["uid"] for _, item in unused}
-        suspects = [(kind, item) for kind, item in unused if item["metadata"]["uid"] in before]
+        self._suspects[namespace] = {item["metadata"]["uid"] for item in unused}
+        suspects = [item for item in unused if item["metadata"]["uid"] in before]
         if not suspects:
             return []
-        # List all pods, because the caller's list may be old and lacks the pods of other hubs and of Deployments.
+        # List all pods, also those of other hubs and of Deployments.
         pods = await self._cluster.transport.list_all(
             resource_path(BY_KIND["Pod"], namespace), what=f"pods in {namespace}"
         )
         usage = await _Usage.of(pods)
         gone = [
             key
-            for kind, item in suspects
-            if not usage.covers(item) and (key := await self._delete(kind, namespace, item)) is not None
+            for item in suspects
+            if not usage.covers(item) and (key := await self._delete(namespace, item)) is not None
         ]
         if gone:
             self._cluster.log.info("Swept %d unused objects in %s", len(gone), namespace)
@@ -110,9 +109,9 @@ class Sweeper:
     async def stray_pods(
         self,
         namespace: str,
-        servers: Collection[str],
+        in_use: Collection[str],
+        recorded: Callable[[str], Collection[str]],
         *,
-        known: Collection[str] | None = None,
         now: datetime | None = None,
     ) -> list[ObjectReference]:
         """Delete this hub's pods without an active server. They remain if both a start and its stop failed.
@@ -121,10 +120,10 @@ class Sweeper:
 
         Args:
             namespace: The namespace.
-            servers: `ServerIdentity.server_hash` of every server that runs, starts or stops. It must be complete: the
+            in_use: `ServerIdentity.server_hash` of every server that runs, starts or stops. It must be complete: the
                 pod of a missing server is deleted, and its user loses work.
-            known: If given, only pods of these servers are considered: all servers in the hub's database. So a hub
-                with a new database, or with the name of another hub, deletes nothing.
+            recorded: Returns the spawn ids that the hub's database has recorded for a server hash. Only their pods are
+                deleted. So a hub with a new database, or with the identity of another hub, deletes nothing.
             now: The time; the current time by default.
 
         Returns:
@@ -143,10 +142,10 @@ class Sweeper:
         strays = {
             pod["metadata"]["uid"]: pod["metadata"]["name"]
             for pod in pods
-            if labels_of(pod).get(LABEL_SERVER) not in servers
-            and (known is None or labels_of(pod).get(LABEL_SERVER) in known)
+            if labels_of(pod)[LABEL_SERVER] not in in_use
             and not pod["metadata"].get("deletionTimestamp")
             and (moment - _time(pod["metadata"]["creationTimestamp"])).total_seconds() >= self._grace
+            and labels_of(pod).get(LABEL_SPAWN) in recorded(labels_of(pod)[LABEL_SERVER])
         }
         before = self._stray.get(namespace, frozenset())
         self._stray[namespace] = frozenset(strays)
@@ -158,30 +157,30 @@ class Sweeper:
                 gone.append(ObjectReference(namespace, "Pod", name))
         return gone
 
-    def _is_candidate(self, kind: Kind, namespace: str, item: Mapping[str, Any], known: _Usage, now: datetime) -> bool:
+    def _is_candidate(self, namespace: str, item: Mapping[str, Any], now: datetime) -> bool:
         metadata = item["metadata"]
         if labels_of(item).get(LABEL_LIFETIME) not in (Lifetime.shared.value, Lifetime.owned.value):
             return False
-        if metadata.get("deletionTimestamp") or known.covers(item):
+        if metadata.get("deletionTimestamp"):
             return False
-        if self._cluster.object_cache.idle(ObjectReference(namespace, kind.kind, metadata["name"])) < self._grace:
+        if self._cluster.object_cache.idle(ObjectReference(namespace, _KIND.kind, metadata["name"])) < self._grace:
             return False
         age = (now - _time(metadata["creationTimestamp"])).total_seconds()
         return age >= self._grace
 
-    async def _delete(self, kind: Kind, namespace: str, item: Mapping[str, Any]) -> ObjectReference | None:
+    async def _delete(self, namespace: str, item: Mapping[str, Any]) -> ObjectReference | None:
         metadata = item["metadata"]
-        key = ObjectReference(namespace, kind.kind, metadata["name"])
+        key = ObjectReference(namespace, _KIND.kind, metadata["name"])
         if self._cluster.object_cache.idle(key) < self._grace:
             return None
-        path = resource_path(kind, namespace, key.name)
+        path = resource_path(_KIND, namespace, key.name)
         deleted = False
 
         async def delete() -> None:
             nonlocal deleted
             deleted = await self._cluster.transport.delete(
                 path,
-                what=f"{kind.kind} {namespace}/{key.name}",
+                what=f"{_KIND.kind} {namespace}/{key.name}",
                 uid=metadata["uid"],
                 resource_version=metadata["resourceVersion"],
             )

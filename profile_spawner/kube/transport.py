@@ -249,6 +249,7 @@ class Transport:
         field_selector: str = "",
         metadata_only: bool = False,
         page: int = 500,
+        budget: Budget | None = None,
     ) -> tuple[list[dict[str, Any]], str]:
         """Return all objects of a collection, read page by page, and its resource version.
 
@@ -259,6 +260,7 @@ class Transport:
             field_selector: A field selector.
             metadata_only: Request only metadata, so that the contents of Secrets are not transferred.
             page: The number of objects per request.
+            budget: The maximum time for all pages together; by default each page has its own.
         """
         accept = "application/json"
         if metadata_only:
@@ -273,7 +275,7 @@ class Transport:
                 query.append(("fieldSelector", field_selector))
             if token:
                 query.append(("continue", token))
-            answer = await self.call("GET", path, what=f"listing {what}", query=query, accept=accept)
+            answer = await self.call("GET", path, what=f"listing {what}", query=query, accept=accept, budget=budget)
             items += answer.get("items") or []
             metadata = answer.get("metadata") or {}
             token = metadata.get("continue") or ""

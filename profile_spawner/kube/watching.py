@@ -19,13 +19,16 @@ from urllib.parse import urlencode
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from profile_spawner.errors import ClusterError
+from profile_spawner.names import LABEL_HUB
 
 from .failures import classify
-from .transport import Backoff, Transport
+from .identity import labels_of
+from .transport import Backoff, Budget, Transport
 
 __all__ = ["ConfigMapWatch", "ObjectWatch"]
 
 _WATCH_SECONDS = 290
+_PATIENCE = 5.0  # seconds for the retries of one list, after which the failure is reported
 _LONGEST_LINE = 16 * 1024 * 1024
 _LARGE = 64 * 1024
 _MAX_MESSAGE = 1000  # Kubernetes allows 1024 characters in an Event's message
@@ -42,6 +45,7 @@ class ObjectWatch:
         field_selector: A field selector.
         log: A logger.
         first_pause: The maximum of the first pause after a failure, in seconds.
+        patience: The maximum time for the retries of the first list, in seconds: `ready` waits for it.
         seconds: The duration of one request to watch, in seconds. A lost connection is noticed soon after that time.
 
     Attributes:
@@ -58,6 +62,7 @@ class ObjectWatch:
         field_selector: str = "",
         log: logging.Logger | logging.LoggerAdapter[Any],
         first_pause: float = 0.5,
+        patience: float = _PATIENCE,
         seconds: int = _WATCH_SECONDS,
     ) -> None:
         self._client = api_client
@@ -67,7 +72,8 @@ class ObjectWatch:
         self._log = log
         self._first_pause = first_pause
         self._seconds = seconds
-        self._transport = Transport(api_client, log=log, retry_budget=5.0)
+        self._patience = patience
+        self._transport = Transport(api_client, log=log, retry_budget=_PATIENCE)
         self._version = ""
         self._listed = False
         self._waiting: list[asyncio.Future[None]] = []
@@ -85,6 +91,7 @@ class ObjectWatch:
             what=self._what,
             selector=self._selectors["labelSelector"],
             field_selector=self._selectors["fieldSelector"],
+            budget=Budget(_PATIENCE if self._listed else self._patience),
         )
         self.found.clear()
         self.found.update({_key(item): item for item in items})
@@ -228,8 +235,12 @@ class ConfigMapWatch(ObjectWatch):
 
     @property
     def objects(self) -> Mapping[str, Mapping[str, Any]]:
-        """The last known ConfigMaps, by name. A copy."""
-        return MappingProxyType({item["metadata"]["name"]: item for item in self.found.values()})
+        """The last known ConfigMaps, by name, without those that belong to servers. A copy.
+
+        A profile can give any label to the ConfigMaps of its servers, also the one that the selector looks for.
+        """
+        found = {item["metadata"]["name"]: item for item in self.found.values() if not _is_of_a_server(item)}
+        return MappingProxyType(found)
 
     async def tell(self, name: str, reason: str, message: str, *, warning: bool) -> None:
         """Create an Event on a ConfigMap; `kubectl describe` shows it. Without the right to do so, do nothing.
@@ -275,6 +286,11 @@ class ConfigMapWatch(ObjectWatch):
 
 class _Gone(Exception):  # noqa: N818 - the name of the HTTP status
     """The API server no longer has the requested resource version."""
+
+
+def _is_of_a_server(item: Mapping[str, Any]) -> bool:
+    owners = item["metadata"].get("ownerReferences") or ()
+    return LABEL_HUB in labels_of(item) or any(owner.get("kind") == "Pod" for owner in owners)
 
 
 def _key(item: Mapping[str, Any]) -> str:

@@ -92,7 +92,6 @@ class Card:
         tags: Words for the search.
         badges: Facts about the server with default options.
         audience: Who may use the profile; shown to administrators.
-        availability: Known facts about its availability; empty if there are none.
         demand: The GPUs of one server, so that the page can show how many are free; `None` without GPUs.
         changes: Which badges a choice changes, by option: see `option_badges`.
     """
@@ -103,19 +102,17 @@ class Card:
     tags: tuple[str, ...] = ()
     badges: tuple[Badge, ...] = ()
     audience: str = ""
-    availability: str = ""
     demand: GpuDemand | None = None
     changes: Mapping[str, Mapping[str, list[list[str]]]] = field(default_factory=dict)
 
 
-def card_of(entry: Entry, offer: Offer | None = None, *, audience: str = "", availability: str = "") -> Card:
+def card_of(entry: Entry, offer: Offer | None = None, *, audience: str = "") -> Card:
     """Return the card of a profile.
 
     Args:
         entry: The profile.
         offer: What of it this user may see; everything by default.
         audience: See `Card`.
-        availability: See `Card`.
     """
     offer = offer or entry.offer
     changes = {option.name: option_badges(option, entry.effective) for option in offer.options}
@@ -126,7 +123,6 @@ def card_of(entry: Entry, offer: Offer | None = None, *, audience: str = "", ava
         tags=entry.tags,
         badges=badges_for(entry.effective),
         audience=audience,
-        availability=availability,
         demand=GpuDemand.of(entry.effective),
         changes={name: change for name, change in changes.items() if change},
     )

@@ -120,7 +120,10 @@ async def make_entry(
     )
     if broken:
         return entry
-    build = await profile.build(ServerContext.example(), params, default_selection(offer))
+    # The build refuses texts of users in what a shell runs. They may type the params that are text fields.
+    typed = frozenset(o.name for o in options if o.param is not None and o.is_typed)
+    selection = replace(default_selection(offer), typed=typed)
+    build = await profile.build(ServerContext.example(), params, selection)
     asked = [
         {k: repr(v) for k, v in build.kubespawner_override.items()},
         [[o.kind, o.name, repr(o.body)] for o in build.objects],

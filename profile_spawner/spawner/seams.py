@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kubespawner import KubeSpawner
 from kubespawner.objects import make_namespace
 from kubespawner.utils import get_k8s_model
+from sqlalchemy import inspect
 from sqlalchemy.orm import object_session
 from traitlets import default, validate
 from traitlets.config.loader import LazyConfigValue
@@ -21,8 +24,9 @@ from traitlets.config.loader import LazyConfigValue
 from profile_spawner.errors import ClusterError, shorten
 from profile_spawner.kube.bodies import POD_PARTS
 from profile_spawner.kube.cluster import Cluster
-from profile_spawner.kube.failures import CALL_ERRORS, KubeFailure, classify
-from profile_spawner.policy.kinds import BY_KIND, plain, resource_path
+from profile_spawner.kube.failures import KubeFailure
+from profile_spawner.kube.identity import ServerIdentity, account_of
+from profile_spawner.policy.kinds import plain
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from .waiting import EventWatch, PodWatch
@@ -37,7 +41,12 @@ except ImportError:  # JupyterHub 5
 
 __all__ = ["SpawnException", "UpstreamSpawner", "call_when_initialized", "running_hub", "uncounted"]
 
-_USER = "hub.jupyter.org/username"
+NOT_CALLED = ("_apply_overrides", "_get_initialized_profile_list", "_load_profile", "_validate_user_options")
+"""KubeSpawner's methods for profiles. This package does their work elsewhere and never calls them."""
+
+
+_EVENTS_SECONDS = 2.0
+"""How long a start waits for the first list of events, in seconds."""
 
 
 class ComposedHook:
@@ -67,6 +76,17 @@ class UpstreamSpawner(KubeSpawner):
 
     _configured_profile_list: Any = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Warn of methods of an administrator's subclass that have no effect."""
+        super().__init_subclass__(**kwargs)
+        for name in NOT_CALLED:
+            if name in vars(cls):
+                warnings.warn(
+                    f"{cls.__qualname__}.{name} has no effect: ProfileSpawner does not call KubeSpawner's private "
+                    "methods for profiles. Filter with allowed_groups or a profile_list function; see docs/moving.md",
+                    stacklevel=2,
+                )
+
     # ---------------------------------------------------------------------------------- what ProfileSpawner provides
 
     @property
@@ -81,6 +101,10 @@ class UpstreamSpawner(KubeSpawner):
     @property
     def current_start(self) -> ServerStart:
         """The start that has begun."""
+        raise NotImplementedError
+
+    def identity(self) -> ServerIdentity:
+        """Return the server's identity for labels and names."""
         raise NotImplementedError
 
     async def apply_choice(self, user_options: Any) -> None:
@@ -141,15 +165,21 @@ class UpstreamSpawner(KubeSpawner):
                 raise self.answer_to(e) from None
 
     async def _make_create_pvc_request(self, pvc: Any, request_timeout: float) -> bool:
+        """Create the user's claim, or use the existing one unless it belongs to another account."""
+        del request_timeout
         await self.current_start.begin_writing()
         try:
-            return bool(await super()._make_create_pvc_request(pvc, request_timeout))
-        except CALL_ERRORS as e:
-            failure = classify(e, what=f"creating PersistentVolumeClaim {self.namespace}/{pvc.metadata.name}")
-        if isinstance(failure, KubeFailure) and failure.retryable:
-            self.log.warning("%s", failure)
-            return False  # KubeSpawner tries again
-        raise self.answer_to(failure) from None
+            await self.cluster.create_home_claim(self.current_start.identity, self.as_json(pvc))
+        except ClusterError as e:
+            raise self.answer_to(e) from None
+        return True
+
+    async def _check_pvc_exists(self, pvc_name: str, namespace: str) -> bool:
+        del namespace  # always the server's own
+        try:
+            return await self.cluster.has_home_claim(self.current_start.identity, pvc_name)
+        except ClusterError as e:
+            raise self.answer_to(e) from None
 
     async def _make_create_pod_request(self, pod: Any, request_timeout: float) -> bool:
         del request_timeout
@@ -183,43 +213,45 @@ class UpstreamSpawner(KubeSpawner):
     # ---------------------------------------------------------------------------------- deleting
 
     async def _make_delete_pvc_request(self, pvc_name: str, request_timeout: float) -> bool:
-        """Delete the user's claim, unless it belongs to another user."""
+        """Delete the user's claim, unless it belongs to another user or account."""
         del request_timeout
-        path = resource_path(BY_KIND["PersistentVolumeClaim"], self.namespace, pvc_name)
-        what = f"PersistentVolumeClaim {self.namespace}/{pvc_name}"
-        found = await self.cluster.transport.get_or_none(path, what=what)
-        if found is None:
-            return True
-        owner = (found["metadata"].get("annotations") or {}).get(_USER)
-        if owner != self.user.name:
-            self.log.warning("%s is not known to be of %s; it is not deleted", what, self._log_name)
-            return True
-        self.log.info("Deleting %s", what)
-        await self.cluster.transport.delete(path, what=what, uid=found["metadata"]["uid"])
+        await self.cluster.delete_home_claim(self.identity(), pvc_name)
         return True
 
     # ---------------------------------------------------------------------------------- watching
 
     async def _start_watching_pods(self, replace: bool = False) -> Any:
-        labels = {"component": self.component_label}
-        return await self._started("pods", PodWatch, replace, labels=labels)
-
-    async def _start_watching_events(self, replace: bool = False) -> Any:
-        return await self._started("events", EventWatch, replace, fields={"involvedObject.kind": "Pod"})
-
-    async def _started(self, kind: str, reflector_class: type, replace: bool, **selectors: Any) -> Any:
-        """Return the watch after its first list.
+        """Return the watch of the pods after its first list, which is tried again like the creation of an object.
 
         Raises:
             tornado.web.HTTPError: with status 503, when the API server cannot be asked.
         """
         reflector = await self._start_reflector(
-            kind, reflector_class, replace, omit_namespace=self.enable_user_namespaces, **selectors
+            "pods",
+            PodWatch,
+            replace,
+            omit_namespace=self.enable_user_namespaces,
+            labels={"component": self.component_label},
+            patience=float(self.k8s_api_request_retry_timeout),
         )
         try:
             await reflector.ready()
         except ClusterError as e:
             raise self.answer_to(e) from None
+        return reflector
+
+    async def _start_watching_events(self, replace: bool = False) -> Any:
+        """Return the watch of the events. They only explain what happens, so no start fails because of them."""
+        reflector = await self._start_reflector(
+            "events",
+            EventWatch,
+            replace,
+            omit_namespace=self.enable_user_namespaces,
+            fields={"involvedObject.kind": "Pod"},
+        )
+        # Events that are listed later may include those of earlier pods.
+        with contextlib.suppress(ClusterError, asyncio.TimeoutError):
+            await asyncio.wait_for(reflector.ready(), _EVENTS_SECONDS)
         return reflector
 
     @property
@@ -284,6 +316,17 @@ class UpstreamSpawner(KubeSpawner):
     def is_starting_hub(self) -> bool:
         """Whether JupyterHub checks at its start if this server still runs."""
         return bool(self._check_pending)
+
+    @property
+    def account(self) -> str:
+        """The user's account in the hub's database; empty if there is no database that outlives the hub."""
+        row: Any = getattr(self, "orm_spawner", None)
+        state = inspect(row, raiseerr=False) if row is not None else None  # `None` outside of a hub
+        session = state.session if state is not None else None
+        if session is None or session.get_bind().engine.url.database in (None, "", ":memory:"):
+            return ""
+        user = row.user
+        return account_of(user.id, user.created) if user.created else ""
 
     def commit(self) -> None:
         """Write this spawner's row to the hub's database, without the deprecated `Spawner.db`."""

@@ -11,6 +11,7 @@ from typing import Any
 from traitlets.config import Config
 
 from profile_spawner.hub.profile_service import HubProfiles
+from profile_spawner.hub.settings import ENV_HUB_ID
 from profile_spawner.page.hub_pages import HubPages
 
 from .seams import call_when_initialized
@@ -78,6 +79,14 @@ async def _start_when_configured(spawner_class: Any) -> None:
     hub = hub_profiles(app.config, configured, app.log)
     # Also without sources: SIGHUP requests a reload, and its default action would end the hub.
     hub.service.handle_sighup()
+    if not hub.has_own_id:
+        hub.log.warning(
+            "This hub has no identity of its own; it uses %r, the name of its namespace. If a second hub starts "
+            "servers in the same namespace, set c.ProfileSpawner.hub_id or %s to different values in both. "
+            "Otherwise each takes servers and claims of users with the same name for its own. See docs/operators.md",
+            hub.settings.hub_id,
+            ENV_HUB_ID,
+        )
     if hub.has_sources:
         await hub.service.start()
         # Unused objects of an earlier run are removed even if no server is started. The spawner without a user only
@@ -87,4 +96,9 @@ async def _start_when_configured(spawner_class: Any) -> None:
             hub.pages.capacity.start(lambda: spawner.api.api_client)
         if not spawner.enable_user_namespaces:
             spawner.keep_house()
-            hub.rights.watch(spawner.api.api_client, spawner.namespace, lambda: hub.service.snapshot)
+            hub.rights.watch(
+                spawner.api.api_client,
+                spawner.namespace,
+                lambda: hub.service.snapshot,
+                delete_claims=spawner.delete_pvc,
+            )

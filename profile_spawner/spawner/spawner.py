@@ -38,13 +38,20 @@ from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
 from profile_spawner.page.translations import gettext_for
-from profile_spawner.policy.judge import dotted, judge_objects, judge_server, own_names
+from profile_spawner.policy.judge import (
+    dotted,
+    home_claims,
+    judge_objects,
+    judge_server,
+    own_names,
+    restrict_containers,
+)
 from profile_spawner.policy.rules import Case
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.author_code import author_code, call_author
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.resources import KubeObject
+from profile_spawner.profiles.resources import KubeObject, Lifetime
 from profile_spawner.profiles.selection import Offer, from_form
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import escape_dollars
@@ -71,6 +78,8 @@ _NO_TIMEOUT = 10**9
 """The `start_timeout` that JupyterHub uses, in seconds: the spawner itself ends a start."""
 _QUIET_SECONDS = 5.0
 """How long a deleted pod may stay unchanged until the API server is asked for it, in seconds."""
+_KEPT_SPAWNS = 5
+"""How many of a server's last spawns stay in the record: the pod of a failed start may still be there."""
 
 
 class ProfileSpawner(HubTraits, UpstreamSpawner):
@@ -96,6 +105,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         self._steps: list[str] = []
         self._step_known = asyncio.Event()
         self._record: dict[str, Any] = {}
+        self._spawns: list[str] = []
 
     # ---------------------------------------------------------------------------------------------- configuration
 
@@ -380,6 +390,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             container = pod.spec.containers[0]
             container.env = in_order(container.env or ())
         if chosen is not None and rights is not None:
+            restrict_containers(self.as_json(own), pod, self.as_json)
             self._judge(chosen, own, pod, rights)
         return pod
 
@@ -414,8 +425,11 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         case = Case(
             rights=rights,
             namespace=self.namespace,
-            own=own_names(objects, chosen.build.secrets if chosen.build is not None else ()),
-            claim_prefix=before.original("pvc_name_template").partition("{")[0],
+            own=own_names(objects),
+            secure=chosen.build.secure if chosen.build is not None else frozenset(),
+            home=before.original("pvc_name"),
+            homes=home_claims(before.original("pvc_name_template")),
+            servers=self.server_context().unique_names,
         )
         changed = judge_server(self.as_json(own), self.as_json(pod), before.changed(), case)
         refusals = (*changed, *judge_objects(objects, case))
@@ -470,6 +484,8 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             generation=str(chosen.snapshot.generation) if chosen else "",
             digest=chosen.entry.digest if chosen else "",
             params=chosen.params if chosen else {},
+            account=self.account,
+            recorded=tuple(self._spawns),
         )
 
     @property
@@ -558,6 +574,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
     def record_start(self, identity: ServerIdentity, objects: Sequence[KubeObject]) -> None:
         """Write what a start will create to the hub's database, so that it is found after a restart of the hub."""
         chosen = self.chosen
+        self._spawns = [*self._spawns, identity.spawn_id][-_KEPT_SPAWNS:]
         self._record = {
             "hub": identity.hub,
             "spawn_id": identity.spawn_id,
@@ -567,13 +584,21 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             "objects": [[o.api_version, o.kind, o.name, o.lifetime.value] for o in objects],
             "params": identity.params,
             "before": self.trait_snapshot.saved("namespace", "pvc_name", "_pvc_exists"),
+            "complete": False,
         }
+        self._save_record()
+
+    def record_complete(self) -> None:
+        """Record that everything exists which the start had to create. JupyterHub saves it when the server is ready."""
+        self._record["complete"] = True
+
+    def _save_record(self) -> None:
         if getattr(self, "orm_spawner", None) is not None:
             self.orm_spawner.state = self.get_state()
             self.commit()
 
     def clear_state(self) -> None:
-        """Forget the stopped server: its choice, and every value that its profile set."""
+        """Forget the stopped server: its choice, and every value that its profile set; but not its last spawns."""
         if hasattr(self, "trait_snapshot"):
             self.trait_snapshot.restore()
         super().clear_state()
@@ -586,8 +611,8 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
     def get_state(self) -> dict[str, Any]:
         """Return what must survive a restart of the hub: KubeSpawner's state, and what was made for the server."""
         state: dict[str, Any] = super().get_state()
-        if self._record:
-            state["profile_spawner"] = self._record
+        if self._spawns:
+            state["profile_spawner"] = {**self._record, "spawns": self._spawns}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -595,6 +620,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         super().load_state(state)
         record = state.get("profile_spawner")
         self._record = dict(record) if isinstance(record, dict) else {}
+        self._spawns = list(self._record.pop("spawns", ()))
         before = dict(self._record.get("before") or {})
         if not self.remember_pvc_name:
             before = {name: value for name, value in before.items() if name == "namespace"}
@@ -621,22 +647,55 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         while True:
             try:
                 await self._start_watching_pods()
+                status: int | None = await super().poll()
+                if status is None and self.is_starting_hub and await self._is_incomplete():
+                    return 1
             except web.HTTPError as e:
                 if e.status_code != 503 or not self.is_starting_hub:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 15.0)
             else:
-                status: int | None = await super().poll()
                 return status
+
+    async def _is_incomplete(self) -> bool:
+        """Return whether the hub ended during the start of this server, before it had created all objects of the pod.
+
+        The pod may run without them. JupyterHub stops the server then, and the user can start it again.
+
+        Raises:
+            tornado.web.HTTPError: with status 503, if the API server cannot be asked.
+        """
+        if self._record.get("complete", True):
+            return False
+        owned = [(v, kind, name) for v, kind, name, lifetime in self._record["objects"] if lifetime == Lifetime.owned]
+        try:
+            missing = await self.cluster.missing_owned(self.identity(self._record["spawn_id"]), owned)
+        except ClusterError as e:
+            if e.blame == "cluster":
+                raise self.answer_to(e) from None
+            self.log.warning("It is not known whether the start of %s was completed: %s", self.log_name, e)
+            return False
+        if missing:
+            names = ", ".join(f"{kind} {name}" for _, kind, name in missing)
+            self.log.error(
+                "%s is stopped: the hub ended while it was starting this server, and these objects were not created: "
+                "%s. The user can start the server again",
+                self.log_name,
+                names,
+            )
+            return True
+        self.record_complete()
+        self._save_record()
+        return False
 
     async def stop(self, now: bool = False) -> None:
         """Delete the server's pod and wait until it is gone. Other pods with the same name are not deleted."""
         await self._start_watching_pods()
         identity = self.identity(self._record.get("spawn_id", ""))
         pod = self.pod_reflector.pods.get(self.pod_key)
-        if pod is not None and identity.owns_pod(pod) == "foreign" and not identity.started(pod):
-            self.log.warning("Pod %s belongs to another server or program; it is not deleted", self.pod_key)
+        if pod is not None and not identity.may_stop(pod):
+            self.log.warning("Pod %s was not started by this hub for this server; it is not deleted", self.pod_key)
             return
         grace = 0 if now else self.delete_grace_period
         uid = pod["metadata"]["uid"] if pod is not None else None
@@ -669,7 +728,25 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
 
     async def delete_forever(self) -> None:
         """Delete the user's persistent objects if the user (not only a server) is deleted and `delete_pvc` is on."""
-        await super().delete_forever()
+        failures = []
+        for delete in (super().delete_forever, self._delete_persistent):
+            try:
+                await delete()
+            except ClusterError as e:
+                failures.append(e)
+        if failures:
+            # JupyterHub logs it and deletes the user all the same.
+            what = "; ".join(str(e) for e in failures)
+            labels = ",".join(f"{name}={value}" for name, value in self.identity().persistent_labels().items())
+            raise ClusterError(
+                f"volume claims of {self.log_name} stay in namespace {self.namespace}: {what}",
+                reason=failures[0].reason,
+                user_message="",
+                blame="admin",
+                hint=f"Delete them with kubectl: the claim {self.pvc_name}, and those with the labels {labels}",
+            )
+
+    async def _delete_persistent(self) -> None:
         if self.delete_pvc and not self.name and self.profiles.has_sources:
             deleted = await self.cluster.delete_persistent(self.identity())
             if deleted:

@@ -143,11 +143,11 @@ class ServerStart:
         spawner = self._spawner
         if self._recorded:
             return
-        # Hooks may still change the pod; then it is checked after them.
-        pod = None if spawner.modify_pod_hook or self._trusted else await spawner.get_pod_manifest()
+        # What the profile adds is checked while the pod is made, and what hooks change is not the profile's.
+        pod = None if self._trusted else await spawner.get_pod_manifest()
         with self._answered():
-            if pod is None:
-                self._check_objects()
+            if pod is None or spawner.modify_pod_hook:
+                self._check_objects()  # the pod is checked when the hooks have changed it
             else:
                 self.check(pod)
         self._record()
@@ -217,6 +217,7 @@ class ServerStart:
         """
         try:
             await self.create_owned(self.objects)
+            self._spawner.record_complete()
             if configured is not None:
                 await call_author(lambda: configured(self._spawner, pod), _as_exception)
             with self._answered():

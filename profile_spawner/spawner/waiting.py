@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 import aiohttp
 from kubespawner.reflector import ResourceReflector
 from kubespawner.spawner import EventReflector, PodReflector
+from traitlets import Float
 
 from profile_spawner.errors import ClusterError
 from profile_spawner.kube.watching import ObjectWatch
@@ -28,6 +29,7 @@ class _Watch(ResourceReflector):
     KubeSpawner's own reflector ends when the API server is away for a minute, and with it the hub or every later start.
     """
 
+    patience = Float(5.0, help="The maximum time for the retries of the first list, in seconds.")
     _watch: ObjectWatch
 
     async def start(self) -> None:
@@ -40,6 +42,7 @@ class _Watch(ResourceReflector):
             selector=self.label_selector,
             field_selector=self.field_selector,
             log=self.log,
+            patience=self.patience,
             seconds=min(self.timeout_seconds, self.restart_seconds),
         )
         self.resources = self._watch.found

@@ -55,7 +55,7 @@ EXPECTED = {
     (13, "unquoted-text", "kubespawner_override.environment.DEBUG"),
     (14, "misplaced-key", "kubespawner_override.profile_options"),
     (15, "unknown-key", "profile_option"),
-    (18, "nobody", "allowed_groups"),
+    (18, "no-user", "allowed_groups"),
     (20, "image", "kubespawner_override.image"),
     (21, "unknown-trait", "kubespawner_override.env"),
     (29, "unknown-key", "profile_options.size.choices.one.kubespawner_overide"),

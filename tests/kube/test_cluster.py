@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 
 from profile_spawner.errors import ClusterError, PolicyError
 from profile_spawner.kube.cluster import Cluster
+from profile_spawner.kube.identity import account_of
 from profile_spawner.policy.settings import DEFAULT_KINDS, OPT_IN_KINDS, Policy
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 from tests.control_plane import ControlPlane
@@ -116,14 +120,14 @@ async def test_claims_belong_to_their_user(
     await new_cluster().prepare(identity(namespace, server="second", spawn_id="9"), [persistent_claim()])
     for other in ({"user": "bob"}, {"hub": "hub-b"}):
         for cluster in (new_cluster(), new_cluster()):
-            with pytest.raises(ClusterError, match="does not belong"):
+            with pytest.raises(ClusterError, match="is not used for"):
                 await cluster.prepare(identity(namespace, **other), [persistent_claim()])
 
 
 async def test_a_remembered_claim_is_still_only_its_users(cluster: Cluster, namespace: str) -> None:
     """Remembering does not replace the check: the same name for another user is asked for again, and refused."""
     await cluster.prepare(identity(namespace), [persistent_claim()])
-    with pytest.raises(ClusterError, match="does not belong"):
+    with pytest.raises(ClusterError, match="is not used for"):
         await cluster.prepare(identity(namespace, user="bob"), [persistent_claim()])
     await cluster.prepare(identity(namespace), [persistent_claim()])
 
@@ -147,8 +151,50 @@ async def test_a_claim_from_before(
     if works:
         await cluster.prepare(identity(namespace), [persistent_claim()])
     else:
-        with pytest.raises(ClusterError, match="does not belong"):
+        with pytest.raises(ClusterError, match="is not used for"):
             await cluster.prepare(identity(namespace), [persistent_claim()])
+
+
+ACCOUNT = account_of(5, datetime(2026, 11, 30, 12, 0, 0, 250000))
+NEXT = account_of(5, datetime(2026, 11, 30, 12, 0, 1))
+
+
+@pytest.mark.parametrize(("changes", "works"), [
+    ({"account": ACCOUNT}, True),
+    ({"account": ACCOUNT.replace(".250000", ".000000")}, True),  # as a database returns it that rounds to seconds
+    ({"account": account_of(5, datetime(2026, 11, 30, 12, 0, 0, 750000))}, False),
+    ({"account": account_of(6, datetime(2026, 11, 30, 12, 0, 0, 250000))}, False),
+    ({"account": ""}, True),
+    ({"account": NEXT, "hub": "hub-b"}, None),
+])  # fmt: skip
+async def test_a_claim_of_another_account(
+    new_cluster: Callable[..., Cluster], namespace: str, changes: dict[str, str], works: bool | None
+) -> None:
+    """The next user of a name does not get the claims of the one before, neither mounted nor deleted.
+
+    Claims of another hub are not compared: KubeSpawner's are shared by name, those of profiles have the hub's label.
+    """
+    home = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "claim-unal"}}
+    home = {**home, **persistent_claim().body}
+    cluster = new_cluster()
+    before = identity(namespace, account=ACCOUNT)
+    await cluster.prepare(before, [persistent_claim()])
+    await cluster.create_home_claim(before, copy.deepcopy(home))
+    after = identity(namespace, spawn_id="spawn-2", **changes)
+    attempts = [
+        lambda: cluster.create_home_claim(after, copy.deepcopy(home)),
+        lambda: cluster.has_home_claim(after, "claim-unal"),
+        lambda: cluster.prepare(after, [persistent_claim()]),
+    ]
+    for number, attempt in enumerate(attempts):
+        if works or (works is None and number < 2):
+            await attempt()
+        else:
+            with pytest.raises(ClusterError, match="is not used for") as caught:
+                await attempt()
+            assert caught.value.blame == "admin"
+            assert ("claim-unal" if number < 2 else "home-unal") in str(caught.value.user_message)
+    assert await cluster.delete_persistent(after) == (1 if works else 0)
 
 
 async def test_the_pod_of_this_spawn_is_adopted(
@@ -175,7 +221,7 @@ async def test_a_foreign_pod_is_refused(
     cluster: Cluster, control_plane: ControlPlane, proxy: FaultProxy, namespace: str, other: dict[str, str] | None
 ) -> None:
     """A pod of another hub, user or server, or without labels, is not changed, whatever its name."""
-    labels = identity(namespace, **other).labels() if other is not None else {}
+    labels = identity(namespace, **{"spawn_id": "theirs", **other}).labels() if other is not None else {}
     body = pod()
     body["metadata"] = {"name": "jupyter-unal", "labels": labels}
     before = await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods", body)
@@ -239,6 +285,19 @@ async def test_owned_objects_go_with_the_pod(
     await cluster.attach(identity(namespace), objects, "jupyter-unal", uid)
 
 
+@pytest.mark.parametrize("lifetime", [Lifetime.owned, Lifetime.persistent])
+async def test_a_claim_of_a_manifest_is_refused_before_the_pod(
+    cluster: Cluster, control_plane: ControlPlane, namespace: str, lifetime: Lifetime
+) -> None:
+    """The author of a manifest can write any name: a claim that exists without this project's labels is not used."""
+    body = {"metadata": {"name": "course"}, **persistent_claim().body}
+    await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", body)
+    field = "get_manifests(): m, document 1"
+    item = KubeObject("v1", "PersistentVolumeClaim", "course", lifetime, field, persistent_claim().body)
+    with pytest.raises(ClusterError, match="does not belong"):
+        await cluster.prepare(identity(namespace), [item])
+
+
 async def test_owned_objects_of_an_earlier_spawn_are_replaced(
     cluster: Cluster, control_plane: ControlPlane, namespace: str
 ) -> None:
@@ -268,6 +327,14 @@ async def test_delete_takes_exactly_one_pod(cluster: Cluster, proxy: FaultProxy,
     assert proxy.counts() == {"DELETE": 3}
     with pytest.raises(ValueError, match="UID"):
         await cluster.delete_pod("jupyter-unal", namespace, 0)
+
+
+async def test_only_a_recorded_pod_is_stopped(cluster: Cluster, namespace: str) -> None:
+    """A second hub with the same identity has pods with the same labels; the record tells whose pod it is."""
+    await cluster.create_pod(identity(namespace), pod())
+    of_later = identity(namespace, spawn_id="spawn-2")
+    assert not await cluster.delete_pod(of_later, namespace, 0)
+    assert await cluster.delete_pod(dataclasses.replace(of_later, recorded=("spawn-1",)), namespace, 0)
 
 
 async def test_a_missing_shared_object_is_made_again(

@@ -75,7 +75,7 @@ async def test_fault(
     namespace: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Each fault has the recorded outcome, on both control planes, and no secret reaches the log at DEBUG."""
+    """Each fault has the recorded outcome, and no secret reaches the log at DEBUG."""
     pods = f"/api/v1/namespaces/{namespace}/pods"
     uid = ""
     if scenario.step in ("owned", "delete"):

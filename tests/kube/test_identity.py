@@ -51,10 +51,11 @@ def test_a_pod_stays_its_spawns_own(one: ServerIdentity, other: ServerIdentity) 
     """Whatever the hub and the user are called meanwhile; a pod of another spawn of theirs is not."""
     renamed = replace(one, hub=other.hub, user=other.user)
     pod = {"metadata": {"labels": one.labels()}}
-    assert renamed.started(pod)
-    assert not replace(renamed, spawn_id=one.spawn_id + "x").started(pod)
-    assert not replace(renamed, spawn_id="").started(pod)
-    assert not renamed.started({"metadata": {}})
+    assert renamed.may_stop(pod)
+    assert not replace(renamed, spawn_id=one.spawn_id + "x").may_stop(pod)
+    assert replace(renamed, spawn_id="", recorded=("x", one.spawn_id)).may_stop(pod)
+    assert not replace(renamed, spawn_id="").may_stop(pod)
+    assert not renamed.may_stop({"metadata": {}})
 
 
 def test_nobody_can_choose_the_name_of_anothers_label() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
-from profile_spawner.kube.rbac import missing_rights, required_rules, role_binding_manifest, role_manifest
+from profile_spawner.kube.rbac import HubRole, missing_rights, required_rules
 from profile_spawner.policy.settings import DEFAULT_KINDS, OPT_IN_KINDS
 from tests.control_plane import ControlPlane
 
@@ -20,20 +20,21 @@ def test_plain_hub() -> None:
     """Without any profile that brings objects, there is nothing but what KubeSpawner itself does."""
     assert required_rules(()) == [
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
-        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["create", "delete", "get"]},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["create", "delete", "get", "list"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list", "watch"]},
     ]
-    assert rights(required_rules((), claims=False, events=False)) == {
+    assert rights(required_rules((), claims=False, delete_claims=False, events=False)) == {
         ("", "pods", verb) for verb in ("create", "delete", "get", "list", "watch")
     }
 
 
 def test_only_what_is_used() -> None:
-    """A kind that no profile brings is not in the Role; listing is only for the sweep."""
-    rules = required_rules(["ConfigMap"])
-    assert ("", "configmaps", "list") in rights(rules)
-    assert not any(resource == "secrets" for _, resource, _ in rights(rules))
-    assert ("", "configmaps", "list") not in rights(required_rules(["ConfigMap"], sweep=False))
+    """A kind that no profile brings is not in the Role; only ConfigMaps and claims are listed."""
+    assert not any(resource == "secrets" for _, resource, _ in rights(required_rules(["ConfigMap"])))
+    listed = {resource for _, resource, verb in rights(required_rules(DEFAULT_KINDS)) if verb == "list"}
+    assert listed == {"configmaps", "events", "persistentvolumeclaims", "pods"}
+    without = rights(required_rules(DEFAULT_KINDS, delete_claims=False))
+    assert ("", "persistentvolumeclaims", "list") not in without
 
 
 def test_nothing_dangerous_is_ever_asked_for() -> None:
@@ -51,13 +52,13 @@ def test_granted_roles_are_held_by_the_hub() -> None:
 
 async def test_the_manifests_are_accepted(control_plane: ControlPlane, namespace: str) -> None:
     """What is printed can be applied as it is."""
-    root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-    rules = required_rules(DEFAULT_KINDS)
-    await control_plane.ok("POST", f"{root}/roles", role_manifest(rules, name="hub", namespace=namespace))
-    binding = role_binding_manifest(
-        name="hub", namespace=namespace, service_account="hub", service_account_namespace="jhub"
-    )
-    await control_plane.ok("POST", f"{root}/rolebindings", binding)
+    root = "/apis/rbac.authorization.k8s.io/v1"
+    names = {"name": "hub", "service_account": "hub", "service_account_namespace": namespace}
+    for scope, place in (("", namespace), ("cluster", None)):
+        role, binding = HubRole(place, required_rules(DEFAULT_KINDS)).manifests(**names)
+        collection = root if place is None else f"{root}/namespaces/{place}"
+        await control_plane.ok("POST", f"{collection}/{scope}roles", role)
+        await control_plane.ok("POST", f"{collection}/{scope}rolebindings", binding)
 
 
 async def test_the_check_names_what_is_missing(

@@ -20,11 +20,11 @@ from .conftest import identity, owned, persistent_claim, pod, shared_map
 LATER = datetime.now(timezone.utc) + timedelta(days=1)
 
 
-async def _passes(cluster: Cluster, namespace: str, pods: list[Any] | None = None, times: int = 2) -> list[str]:
+async def _passes(cluster: Cluster, namespace: str, times: int = 2) -> list[str]:
     sweeper = Sweeper(cluster, "hub-a", grace_seconds=600)
     gone: list[str] = []
     for _ in range(times):
-        gone += [key.name for key in await sweeper.sweep(namespace, pods or [], now=LATER)]
+        gone += [key.name for key in await sweeper.sweep(namespace, now=LATER)]
     return gone
 
 
@@ -75,7 +75,6 @@ async def test_what_a_pod_uses_stays(
     user = {"metadata": {"name": "somebody"}, "spec": spec}
     await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods", user)
     assert await _passes(new_cluster(), namespace) == []
-    assert await _passes(new_cluster(), namespace, [user]) == []
 
 
 async def test_other_hubs_objects_stay(new_cluster: Callable[..., Cluster], namespace: str) -> None:
@@ -151,31 +150,45 @@ async def test_lists_come_in_pages(new_cluster: Callable[..., Cluster], proxy: F
     assert proxy.counts() == {"GET": 3}
 
 
-async def test_pods_of_no_known_server_go(
+async def test_only_recorded_pods_of_stopped_servers_go(
     new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
 ) -> None:
-    """A pod left when a start and its stop both failed goes in the second pass; all others stay."""
+    """A pod left when a start and its stop both failed goes in the second pass; all others stay.
+
+    Also the pod of a second hub with the same identity, whose user has the same name: only the record differs.
+    """
     cluster = new_cluster()
     servers = {
-        name: identity(namespace, user=name, hub=hub, pod_name=f"jupyter-{name}")
-        for name, hub in (("known", "hub-a"), ("lost", "hub-a"), ("other", "hub-b"))
+        name: identity(namespace, user=user, hub=hub, pod_name=f"jupyter-{name}", spawn_id=f"spawn-of-{name}")
+        for name, user, hub in (
+            ("known", "known", "hub-a"),
+            ("lost", "lost", "hub-a"),
+            ("twin", "lost", "hub-a"),
+            ("other", "other", "hub-b"),
+        )
     }
     for server in servers.values():
         await cluster.create_pod(server, pod())
     await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods", {**pod(), "metadata": {"name": "theirs"}})
     sweeper = Sweeper(cluster, "hub-a", grace_seconds=600)
-    known = {servers["known"].server_hash}
-    assert await sweeper.stray_pods(namespace, known) == []
-    assert await sweeper.stray_pods(namespace, known) == []
-    assert await sweeper.stray_pods(namespace, known, now=LATER) == []
-    assert [key.name for key in await sweeper.stray_pods(namespace, known, now=LATER)] == ["jupyter-lost"]
+    in_use = {servers["known"].server_hash}
+
+    def recorded(server: str) -> set[str]:
+        return {"spawn-of-lost", "an-earlier-one"} if server == servers["lost"].server_hash else set()
+
+    assert await sweeper.stray_pods(namespace, in_use, recorded) == []
+    assert await sweeper.stray_pods(namespace, in_use, recorded) == []
+    assert await sweeper.stray_pods(namespace, in_use, recorded, now=LATER) == []
+    gone = await sweeper.stray_pods(namespace, in_use, recorded, now=LATER)
+    assert [key.name for key in gone] == ["jupyter-lost"]
     left = (await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/pods"))["items"]
     assert {item["metadata"]["name"] for item in left} - {"jupyter-lost"} == {
         "jupyter-known",
+        "jupyter-twin",
         "jupyter-other",
         "theirs",
     }
-    assert len([p for p in left if not p["metadata"].get("deletionTimestamp")]) == 3
+    assert len([p for p in left if not p["metadata"].get("deletionTimestamp")]) == 4
 
 
 async def test_a_namespace_without_anything_is_forgotten(new_cluster: Callable[..., Cluster], namespace: str) -> None:
@@ -184,9 +197,9 @@ async def test_a_namespace_without_anything_is_forgotten(new_cluster: Callable[.
     sweeper = Sweeper(cluster, "hub-a", grace_seconds=600)
     assert not sweeper.forget_empty(namespace)
     await sweeper.sweep(namespace)
-    await sweeper.stray_pods(namespace, ())
+    await sweeper.stray_pods(namespace, (), lambda server: ())
     assert sweeper.forget_empty(namespace)
     await cluster.create_pod(identity(namespace), pod())
     await sweeper.sweep(namespace)
-    await sweeper.stray_pods(namespace, ())
+    await sweeper.stray_pods(namespace, (), lambda server: ())
     assert not sweeper.forget_empty(namespace)

@@ -85,7 +85,20 @@ async def path(control_plane: ControlPlane, namespace: str) -> str:
 async def test_created_edited_broken_mended_deleted(
     control_plane: ControlPlane, path: str, make: Callable[..., ProfileService]
 ) -> None:
-    """A ConfigMap with the chart's values.yaml: every edit is live at once, and a mistake takes nothing away."""
+    """A ConfigMap with the chart's values.yaml: every edit is live at once, and a mistake takes nothing away.
+
+    What belongs to a server is never a source, even if its profile gave it the label of the sources.
+    """
+    pods = path.removesuffix("configmaps") + "pods"
+    pod = {"metadata": {"name": "jupyter-ada"}, "spec": {"containers": [{"name": "a", "image": "a:1"}]}}
+    uid = (await control_plane.ok("POST", pods, pod))["metadata"]["uid"]
+    of_servers = [config_map(name, {"a.yaml": "[{slug: theirs, image: i}]"}) for name in ("owned", "kept")]
+    of_servers[0]["metadata"]["ownerReferences"] = [
+        {"apiVersion": "v1", "kind": "Pod", "name": "jupyter-ada", "uid": uid}
+    ]
+    of_servers[1]["metadata"]["labels"]["profile-spawner/hub"] = "hub-a"
+    for body in of_servers:
+        await control_plane.ok("POST", path, body)
     await control_plane.ok("POST", path, config_map("jhub", {"values.yaml": VALUES.format(version=1)}))
     await control_plane.ok("POST", path, config_map("other", {"x.yaml": "[]"}, labelled=False))
     service = make()

@@ -12,7 +12,7 @@ from tests.control_plane import ControlPlane
 
 from .stress import World, open_world
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
 
 async def told(world: World, hub: Any) -> str:
@@ -52,6 +52,7 @@ async def test_an_image_that_is_no_server(local_world: World, kind: str) -> None
     server.close()
 
 
+@pytest.mark.hub5
 async def test_a_pod_that_nobody_runs(local_control_plane: ControlPlane, tmp_path: Any) -> None:
     """Where Kubernetes does not say why a pod stays where it is, the user is told so much, and the hub lives."""
     world = await open_world(local_control_plane, await local_control_plane.new_namespace("blame"), tmp_path)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import statistics
 from collections import Counter
 from typing import Any
 
-import aiohttp
 import pytest
 
 from .stress import World
@@ -63,70 +60,3 @@ async def test_warm_starts_cost_no_call_more(world: World) -> None:
     plain = await warm_calls(world, "c.JupyterHub.spawner_class = 'kubespawner.KubeSpawner'\n", "", "plain")
     assert ours == plain
     assert ours == {("POST", "pods"): SERVERS, ("DELETE", "pods"): SERVERS}
-
-
-class ReadyTimes:
-    """Notes when pods say that they are ready, by the clock of the loop.
-
-    Args:
-        world: Whose pods.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._times: dict[str, float] = {}
-        self._known = asyncio.Condition()
-        self._task = asyncio.ensure_future(self._watch())
-
-    async def _watch(self) -> None:
-        plane = self._world.plane
-        url = f"{plane.url}/api/v1/namespaces/{self._world.namespace}/pods?watch=1"
-        headers = {"Authorization": f"Bearer {plane.admin_token}"}
-        loop = asyncio.get_running_loop()
-        async with aiohttp.ClientSession(headers=headers) as session, session.get(url) as response:
-            async for line in response.content:
-                pod = json.loads(line)["object"]
-                ready = {c["type"]: c["status"] for c in (pod.get("status") or {}).get("conditions") or ()}.get("Ready")
-                if ready == "True":
-                    async with self._known:
-                        self._times.setdefault(pod["metadata"]["uid"], loop.time())
-                        self._known.notify_all()
-
-    async def of(self, uid: str) -> float:
-        """Return when a pod was ready."""
-        async with self._known:
-            await self._known.wait_for(lambda: uid in self._times)
-        return self._times[uid]
-
-    async def close(self) -> None:
-        """End the watch."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-
-async def test_ready_sooner_after_the_pod_than_with_kubespawner(local_world: World) -> None:
-    """The time from the pod's own readiness to the user's way in, of both, side by side in one run."""
-    world = local_world
-    loop = asyncio.get_running_loop()
-    times = ReadyTimes(world)
-    medians = {}
-    for name, config, profile in (
-        ("ours", "", "plain"),
-        ("plain", "c.JupyterHub.spawner_class = 'kubespawner.KubeSpawner'\n", ""),
-    ):
-        hub = await world.hub(config, name=name)
-        delays = []
-        for number in range(6):
-            user = f"user{number}"
-            await hub.user(user)
-            await world.start(hub, user, profile)
-            in_ = loop.time()
-            (pod,) = await world.objects("pods")
-            delays.append(in_ - await times.of(pod["metadata"]["uid"]))
-            await world.stop(hub, user)
-        medians[name] = statistics.median(delays[1:])
-        await world.kill(hub)
-    await times.close()
-    told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in medians.items())
-    print(f"median from the pod's readiness to the user's way in: {told}")  # noqa: T201 - for whoever runs it with -s
-    assert medians["ours"] < medians["plain"]

@@ -15,7 +15,7 @@ from tests.fault_proxy import Fault, status_body
 
 from .stress import CANARY, HUB_USER, World
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
 IMPATIENT = """
 c.Spawner.consecutive_failure_limit = 1
@@ -40,6 +40,7 @@ async def failed(world: World, hub: Any, user: str, profile: str = "plain") -> s
     return str(reply.text)
 
 
+@pytest.mark.hub5
 @pytest.mark.parametrize("reason", sorted(REFUSALS))
 async def test_refusals(world: World, reason: str) -> None:
     """Quota, missing rights and invalid manifests: told at once, one attempt, and the hub does not count them."""
@@ -70,6 +71,7 @@ async def test_errors_beyond_the_budget_count(local_world: World) -> None:
     assert "consecutive spawn failures" in hub.log
 
 
+@pytest.mark.hub5
 @pytest.mark.parametrize("first", [True, False], ids=["from-the-start", "later"])
 async def test_the_api_server_is_away_and_comes_back(world: World, first: bool) -> None:
     """Spawns fail with 503 and a reason, running servers stay, and the next spawn works without a restart."""
@@ -92,6 +94,7 @@ async def test_the_api_server_is_away_and_comes_back(world: World, first: bool) 
     assert len(await world.objects("pods")) == (1 if first else 2)
 
 
+@pytest.mark.hub5
 async def test_the_hub_starts_while_the_api_server_is_away(local_world: World) -> None:
     """Servers that run are not taken for stopped; they are adopted when the API server is back."""
     world = local_world
@@ -169,6 +172,7 @@ async def test_another_namespace(local_world: World, tmp_path: Any) -> None:
         await kubelet.stop()
 
 
+@pytest.mark.hub5
 async def test_a_start_that_fails_halfway_leaves_no_pod(local_world: World) -> None:
     """Also while the watch of pods hangs, so that JupyterHub does not know that there is one."""
     world = local_world

@@ -14,8 +14,6 @@ from profile_spawner.spawner import ProfileSpawner
 
 from .stress import HUB_USER, World
 
-pytestmark = [pytest.mark.hub5]
-
 LISTED = [
     {"display_name": "Here", "slug": "here"},
     {"display_name": "GPU", "slug": "gpu", "kubespawner_override": {"namespace": "gpu"}},
@@ -33,6 +31,7 @@ async def started(spawner: Any, profile: str) -> Any:
     return wanted
 
 
+@pytest.mark.hub5
 @pytest.mark.parametrize("restarted", [False, True], ids=["one-hub", "restarted"])
 @pytest.mark.parametrize(("remember", "last"), [(True, None), (False, ("default", "claim-mock"))])
 async def test_a_claim_is_known_where_it_is(make_spawner: Any, restarted: bool, remember: bool, last: Any) -> None:

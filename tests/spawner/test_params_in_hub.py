@@ -11,7 +11,7 @@ import pytest
 
 from profile_spawner.names import ANNOTATION_PARAMS
 
-pytestmark = [pytest.mark.hub, pytest.mark.hub5]
+pytestmark = [pytest.mark.hub]
 
 CANARY = "canary-4be1a7"
 
@@ -141,6 +141,7 @@ c.ProfileSpawner.param_values = {
 """
 
 
+@pytest.mark.hub5
 async def test_all_layers_reach_the_pod_and_are_explained(params_hub: Any) -> None:
     """Ceilings, choice, server, user, nested profile, groups with properties, hub and global, with their sources."""
     hub = await params_hub(LAYERS, groups={"first": {"users": ["ada"]}, "second": {"users": ["ada"]}})
@@ -219,6 +220,7 @@ async def test_a_secure_param_is_a_reference_in_the_pod_and_nowhere_else(params_
     await browser.close()
 
 
+@pytest.mark.hub5
 async def test_users_choose_what_is_theirs_and_it_is_remembered(params_hub: Any) -> None:
     """A field with title, help and bounds; the same schema on the server; a sensitive one where a profile says so."""
     hub = await params_hub(LAYERS)

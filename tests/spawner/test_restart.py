@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from profile_spawner.kube.rbac import required_rules
 from tests.fault_proxy import Fault
 
-from .stress import World, until
+from .stress import HUB_USER, World, until
 
 pytestmark = [pytest.mark.hub]
 # JupyterHub waits so long for a server that answers nowhere.
@@ -91,6 +93,79 @@ async def test_killed_in_a_start(local_world: World, number: int, carried_out: b
     await world.settled()
     assert await world.objects("pods") == []
     assert len(await world.objects("persistentvolumeclaims")) == 1
+
+
+ENTOURAGE = """
+
+LABELS = {"app": "helper"}
+
+
+def helper(kind, version="v1", **fields):
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": "helper"}, **fields}
+
+
+@profile_registry.register
+class Entourage(Plain):
+    slug = "entourage"
+    display_name = "Entourage"
+
+    def get_manifests(self):
+        pod = {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "helper", "image": "helper:1"}]}}
+        objects = (
+            helper("Secret", stringData={"key": "value"}),
+            helper("Service", spec={"ports": [{"port": 80}], "selector": LABELS}),
+            helper("Deployment", "apps/v1", spec={"selector": {"matchLabels": LABELS}, "template": pod}),
+        )
+        return [Manifest(name="helper", content=objects)]
+
+    def get_role_bindings(self):
+        viewer = Role(name="viewer", resources=["pods"], verbs=["get"])
+        subject = Subject(name="default", kind="ServiceAccount")
+        return [RoleBinding(name="helper", subjects=[subject], role=viewer)]
+"""
+OF_THE_ENTOURAGE = ("Secret", "Service", "Deployment", "Role", "RoleBinding")
+
+
+async def test_killed_before_the_objects_that_the_pod_does_not_wait_for(local_world: World) -> None:
+    """The pod runs without them, but the server does not pass for ready: it is stopped, and a start makes all."""
+    world = local_world
+    module = world.profiles / "profiles.py"
+    imports = "import BaseAppProfile, Manifest, Role, RoleBinding, Subject,"
+    module.write_text(module.read_text().replace("import BaseAppProfile,", imports) + ENTOURAGE)
+    view = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    await world.plane.grant(world.namespace, HUB_USER, required_rules(OF_THE_ENTOURAGE, granted=view))
+    allowed = "c.ProfileSpawner.allowed_kinds = ['Deployment', 'Role', 'RoleBinding']\n"
+    hub = await world.hub(allowed)
+    await hub.user("ada")
+    world.proxy.clear()
+    # Everything from the first object after the pod on gets lost.
+    lost = ("secrets", "services", "deployments", "roles")
+    faults = Fault("hang", ("POST",), f"/({'|'.join(lost)})$", -1)
+    world.proxy.faults = [faults]
+    begun = asyncio.ensure_future(hub.api("POST", "/users/ada/server", {"profile": "entourage"}))
+
+    async def hangs() -> bool:
+        pods = await world.objects("pods")
+        return bool(pods) and pods[0].get("status", {}).get("phase") == "Running" and faults.times <= -5
+
+    await until(hangs)
+    await world.kill(hub)
+    await asyncio.gather(begun, return_exceptions=True)
+    world.proxy.clear()
+    hub = await world.hub(allowed)
+    assert await world.idle(hub, "ada") is None
+    assert await world.objects("pods") == []
+    for kind in OF_THE_ENTOURAGE:
+        assert re.search(rf"these objects were not created: .*{kind} (helper|viewer)", hub.log)
+    await world.start(hub, "ada", "entourage")
+    await world.kill(hub)
+    (before,) = await world.objects("pods")
+    (service,) = await world.objects("services")
+    await world.plane.ok("DELETE", f"/api/v1/namespaces/{world.namespace}/services/{service['metadata']['name']}")
+    hub = await world.hub(allowed)
+    assert await world.idle(hub, "ada") is not None, "the start was complete: what is deleted later ends no server"
+    (after,) = await world.objects("pods")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 
 @pytest.mark.parametrize("carried_out", [False, True], ids=["before", "after"])
@@ -179,7 +254,11 @@ async def test_kubespawners_leftovers_are_replaced(local_world: World) -> None:
 
 
 async def test_strays_are_swept(local_world: World) -> None:
-    """A pod of ours that no server of the hub accounts for goes; a hub that does not know its user leaves it alone."""
+    """A pod of ours that no server of the hub accounts for goes.
+
+    A hub leaves alone what it has not recorded: the pods of unknown servers, and those that a second hub with the same
+    identity started for users with the same names.
+    """
     world = local_world
     hub = await world.hub()
     for user in ("ada", "bob"):
@@ -193,7 +272,9 @@ async def test_strays_are_swept(local_world: World) -> None:
     }
     foreign_labels = {**pod["metadata"]["labels"], "profile-spawner/server": "0" * 20}
     foreign = {"metadata": {"name": "other", "labels": foreign_labels}, "spec": stray["spec"]}
-    for body in (stray, foreign):
+    twin_labels = {**pod["metadata"]["labels"], "profile-spawner/spawn": "of-another-hub"}
+    twin = {"metadata": {"name": "twin", "labels": twin_labels}, "spec": stray["spec"]}
+    for body in (stray, foreign, twin):
         await world.plane.ok("POST", f"/api/v1/namespaces/{world.namespace}/pods", body)
     await world.kill(hub)
     hub = await world.hub("c.ProfileSpawner.shared_grace_period = 1\nc.ProfileSpawner.sweep_interval = 1\n")
@@ -202,5 +283,9 @@ async def test_strays_are_swept(local_world: World) -> None:
         return not any("ada" in p["metadata"]["name"] for p in await world.objects("pods"))
 
     await until(swept)
-    assert len(await world.objects("pods")) == 2
+    names = {p["metadata"]["name"] for p in await world.objects("pods")}
+    assert {"other", "twin"} < names
+    assert len(names) == 3
     assert await world.idle(hub, "bob") is not None
+    assert "no identity of its own" in hub.log
+    assert "c.ProfileSpawner.hub_id" in hub.log

@@ -46,12 +46,12 @@ async def test_a_profile_that_the_hub_may_not_make_is_unavailable_until_it_may(
     collector.add(WithFiles)
     snapshot = await snapshot_of(collector)
     user = f"hub-{namespace}"
-    await control_plane.grant(namespace, user, required_rules([]))
+    await control_plane.grant(namespace, user, required_rules([], claims=False, delete_claims=False))
     kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", user, namespace=namespace)
     api_client = await default_api_client(kubeconfig)
     rights = Rights(logging.getLogger("test"))
     try:
-        await rights.check(api_client, namespace, snapshot)
+        await rights.check(api_client, namespace, snapshot, delete_claims=True)
         assert set(rights.lacking) == {"ConfigMap"}
         seen = rights.available(snapshot)
         assert seen is rights.available(snapshot)
@@ -61,11 +61,19 @@ async def test_a_profile_that_the_hub_may_not_make_is_unavailable_until_it_may(
         assert "not allowed to make what it needs (ConfigMap)" in refused.message
         assert not isinstance(seen.select({"profile": "plain"}, ada), Rejection)
         assert seen.default_for(ada) == "plain"
-        assert "ConfigMap: create" in caplog.text
+        assert "profiles with ConfigMap are not available" in caplog.text
+        assert "create, delete, get, list configmaps" in caplog.text
+
+        caplog.clear()
+        create = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]}
+        await control_plane.grant(namespace, user, [create])
+        await rights.check(api_client, namespace, snapshot, delete_claims=True)
+        assert rights.available(snapshot) is snapshot
+        assert "Servers start without them" in caplog.text
+        assert "delete, get, list persistentvolumeclaims" in caplog.text
 
         await control_plane.grant(namespace, user, required_rules(["ConfigMap"]))
-        await rights.check(api_client, namespace, snapshot)
-        assert rights.available(snapshot) is snapshot
+        await rights.check(api_client, namespace, snapshot, delete_claims=True)
         assert "has all rights" in caplog.text
     finally:
         await close(api_client)

@@ -109,7 +109,6 @@ async def test_starts_under_continuous_reload(local_world: World) -> None:
     assert hub.alive
 
 
-@pytest.mark.hub5
 async def test_stop_during_start_and_start_during_stop(world: World) -> None:
     """A start that is interrupted leaves nothing; a start that comes during a stop is refused or works."""
     hub = await world.hub("c.JupyterHub.tornado_settings = {'slow_spawn_timeout': 0}\n")

@@ -10,7 +10,7 @@ import pytest
 
 from profile_spawner.kube.identity import labels_of
 from profile_spawner.names import LABEL_LIFETIME, LABEL_SERVER, LABEL_SPAWN
-from tests.fault_proxy import Fault
+from tests.fault_proxy import Fault, status_body
 
 from .stress import World, until
 
@@ -184,3 +184,42 @@ async def test_another_users_claim_is_never_deleted(local_world: World) -> None:
     (left,) = await world.objects(CLAIMS)
     assert left["metadata"]["uid"] == claims["ada"]["metadata"]["uid"]
     assert "it is not deleted" in hub.log
+
+
+async def test_the_next_user_of_a_name_does_not_get_the_claims(world: World) -> None:
+    """Under the printed Role all claims of a deleted user go; what cannot be deleted is reported and never adopted.
+
+    SQLite gives the next user the same number, so the number alone would not tell the accounts apart.
+    """
+    hub = await world.hub(CLAIM)
+    await hub.user("ada")
+    await world.start(hub, "ada")
+    await world.stop(hub, "ada")
+    assert len(await world.objects(CLAIMS)) >= 2
+    assert (await hub.api("DELETE", "/users/ada")).status == 204
+
+    async def gone() -> bool:
+        return not await world.objects(CLAIMS)
+
+    await until(gone)
+    await hub.user("ada")
+    world.proxy.faults = [Fault("reset-after", ("POST",), f"{CLAIMS}$", 1)]  # is tried again, as everything is
+    await world.start(hub, "ada", "plain")
+    await world.stop(hub, "ada")
+    (claim,) = await world.objects(CLAIMS)
+    path = f"/api/v1/namespaces/{world.namespace}/{CLAIMS}/{claim['metadata']['name']}"
+    refusal = status_body(403, "Forbidden", f'cannot delete resource "{CLAIMS}" in API group ""')
+    world.proxy.faults = [Fault("answer", ("DELETE",), CLAIMS, -1, 403, refusal)]
+    assert (await hub.api("DELETE", "/users/ada")).status == 204
+    assert f"volume claims of ada stay in namespace {world.namespace}" in hub.log
+    world.proxy.clear()
+    await hub.user("ada")
+    for profile in ("plain", "full"):
+        refused = await told(world, hub, "ada", profile)
+        assert f"The storage {claim['metadata']['name']} exists already" in refused
+        await world.idle(hub, "ada")
+    assert await world.objects("pods") == []
+    # The documented way to hand it over.
+    change = {"metadata": {"annotations": {"profile-spawner/account": None}}}
+    await world.plane.ok("PATCH", path, change, content_type="application/merge-patch+json")
+    await world.start(hub, "ada", "plain")

@@ -21,6 +21,7 @@ from profile_spawner.spawner.seams import UpstreamSpawner
 pytestmark = [pytest.mark.hub5]
 
 PRIVATE = {
+    "_check_pvc_exists",
     "_ensure_namespace",
     "_ensure_not_exists",
     "_find_my_config",
@@ -70,9 +71,16 @@ def test_the_private_methods_that_are_overridden() -> None:
     assert {cls for cls, name in found if name in PRIVATE} == {UpstreamSpawner}
 
 
+def test_a_method_that_is_never_called_is_reported() -> None:
+    """A subclass that filters profiles in KubeSpawner's private methods does not lose its filter silently."""
+    for name in seams.NOT_CALLED:
+        with pytest.warns(UserWarning, match=rf"Own\.{name} has no effect.*allowed_groups"):
+            type("Own", (ProfileSpawner,), {name: lambda self: None})
+
+
 def test_what_is_used_exists() -> None:
     """Every private method and property that is used exists in the installed versions."""
-    for cls, names in USED.items():
+    for cls, names in {**USED, UpstreamSpawner: seams.NOT_CALLED}.items():
         assert [name for name in names if not hasattr(cls, name)] == []
     assert "_pvc_exists" in inspect.getsource(KubeSpawner.__init__)
     assert inspect.iscoroutinefunction(inspect.unwrap(JupyterHub.initialize))

@@ -13,6 +13,7 @@ from tornado.web import HTTPError
 
 from profile_spawner.spawner import ProfileSpawner
 from profile_spawner.spawner.waiting import EventWatch, PodWatch
+from tests.fault_proxy import Fault, status_body
 
 from .stress import World
 
@@ -129,14 +130,23 @@ async def test_progress_does_not_wait_for_a_profile_without_steps(make_spawner: 
 
 
 @pytest.mark.hub
-async def test_an_odd_event_ends_no_start(world: World) -> None:
-    """Whoever may write events could otherwise keep everybody from starting a server."""
+async def test_no_event_and_no_failed_list_ends_a_start(world: World) -> None:
+    """Odd events, events that cannot be read, and a busy API server at the first list of pods."""
     path = f"/api/v1/namespaces/{world.namespace}/events"
     for name, more in (("timeless", {}), ("nameless", {"lastTimestamp": "2026-01-01T00:00:00Z"})):
         involved = {"kind": "Pod", "namespace": world.namespace, **({"name": "x"} if name == "timeless" else {})}
         body = {"metadata": {"name": name}, "involvedObject": involved, **more}
         await world.plane.ok("POST", path, body)
-    hub = await world.hub()
-    await hub.user("ada")
-    await world.start(hub, "ada", "plain")
+    hub = await world.hub("c.Spawner.consecutive_failure_limit = 1\n")
+    for user in ("ada", "bob"):
+        await hub.user(user)
+    world.proxy.clear()
+    world.proxy.faults = [
+        Fault("answer", ("GET",), "/pods$", 1, 429, status_body(429, "TooManyRequests"), {"Retry-After": "5"}),
+        Fault("answer", ("GET",), "/events$", -1, 500, status_body(500, "InternalError")),
+    ]
+    await asyncio.gather(*(world.start(hub, user, "plain") for user in ("ada", "bob")))
+    assert world.proxy.faults[0].times == 0
+    assert "The events cannot be watched" in hub.log
+    world.proxy.clear()
     await world.stop(hub, "ada")

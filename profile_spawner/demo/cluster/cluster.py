@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from .containers import Runtime
 from .kubelet import Kubelet, NodeSpec
+from .private_files import write_private
 from .server import ApiServer
 
 __all__ = ["LocalCluster"]
@@ -96,10 +96,8 @@ class LocalCluster:
             namespace: The namespace that is meant when none is named.
         """
         token = self.api.add_user(user) if user else self.admin_token
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            # JSON is YAML too, and it needs no other library to be read.
-            json.dump(self.api.kubeconfig(token, namespace), file, indent=2)
+        # JSON is YAML too, and it needs no other library to be read.
+        write_private(path, json.dumps(self.api.kubeconfig(token, namespace), indent=2))
         return path
 
     async def _read_log(self, namespace: str, pod: str, container: str, query: dict[str, str]) -> AsyncIterator[bytes]:

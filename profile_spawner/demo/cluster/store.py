@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import TypeAlias
 from .defaults import now
 from .failures import LocalClusterError
 from .kinds import EVENTS, KINDS, NAMESPACES, NODES, PODS, ResourceType, by_kind
+from .private_files import write_private
 from .selectors import Object
 
 __all__ = ["KEPT", "Item", "ObjectChange", "Store"]
@@ -209,10 +208,7 @@ class Store:
             OSError: It cannot be written.
         """
         objects = [item.document for kind in KINDS if kind in KEPT for item in self.select(kind)]
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"form": _FORMAT, "version": self.version, "objects": objects}, file)
-        Path(temporary).replace(path)
+        write_private(path, json.dumps({"form": _FORMAT, "version": self.version, "objects": objects}))
 
     def load(self, path: Path) -> None:
         """Read what an earlier run has written; a missing file is an empty state.
