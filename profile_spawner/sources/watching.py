@@ -68,7 +68,7 @@ class FileWatcher:
                 self._watch(meant, tell)
             except (OSError, RuntimeError) as e:
                 self._log.warning(
-                    "Profiles: files cannot be watched (%s); looking every %g s instead", e, POLL_INTERVAL
+                    "Profiles: files cannot be watched (%s); they are read every %g s", e, POLL_INTERVAL
                 )
                 self._stopped.wait(POLL_INTERVAL)
             tell()  # something has come or gone
