@@ -17,7 +17,7 @@ from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, described
 from profile_spawner.kube.cluster import Cluster
-from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy
+from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy, names_of_the_chart
 from profile_spawner.profiles.author_code import author_code, call_author
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
@@ -86,6 +86,7 @@ class HubProfiles:
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,
             service_accounts=frozenset().union(*(r.service_accounts for r in self._data_rights.values())),
+            protected=frozenset({"hub"}) | names_of_the_chart("hub"),
         )
         self.rights = Rights(log)
         self._clusters: dict[Any, tuple[Cluster, Housekeeping]] = {}
