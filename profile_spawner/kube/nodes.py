@@ -79,9 +79,9 @@ class Capacity:
     nodes: tuple[Node, ...]
     waiting: Mapping[str, Decimal] = field(default_factory=dict)
 
-    def age(self, now: datetime | None = None) -> float:
+    def age(self) -> float:
         """Return the reading's age in seconds."""
-        return ((now or datetime.now(timezone.utc)) - self.taken_at).total_seconds()
+        return (datetime.now(timezone.utc) - self.taken_at).total_seconds()
 
     def of(
         self, resource: str, amount: Decimal | int = 1, node_selector: Mapping[str, str] | None = None
