@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from traitlets.config import Config
 from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
-from profile_spawner.errors import Origin, ProfileSpawnerError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, described
 from profile_spawner.kube.cluster import Cluster
-from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy
+from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy, names_of_the_chart
+from profile_spawner.profiles.author_code import author_code, call_author
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
 from profile_spawner.profiles.snapshot import Snapshot
@@ -84,6 +86,7 @@ class HubProfiles:
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,
             service_accounts=frozenset().union(*(r.service_accounts for r in self._data_rights.values())),
+            protected=frozenset({"hub"}) | names_of_the_chart("hub"),
         )
         self.rights = Rights(log)
         self._clusters: dict[Any, tuple[Cluster, Housekeeping]] = {}
@@ -147,17 +150,22 @@ class HubProfiles:
         """Return the `Housekeeping` that removes unused objects from the cluster of `api_client`."""
         return self._clusters[api_client][1]
 
-    async def catalogue(self, profile_list: Any, *, shared: bool) -> Snapshot | None:
+    async def catalogue(
+        self, profile_list: Any, *, shared: bool, problem: ProfileSpawnerError | None = None
+    ) -> Snapshot | None:
         """Return all profiles: those of the sources and those of a plain `profile_list`.
 
         Args:
             profile_list: The evaluated list, or `None` where none is configured.
             shared: Whether the list is the hub's own object, the same for all spawners, so that it is read once.
+            problem: Why the list is not complete.
 
         Returns:
             `None` when neither a source nor a list is configured: then the spawner is a plain KubeSpawner.
         """
         registered = self.rights.available(await self.service.ready()) if self.has_sources else None
+        if problem is not None:
+            return await self._join(Snapshot(problems=[problem]), registered)
         if profile_list is None or (not profile_list and registered is not None):
             return registered
         if not shared:
@@ -180,9 +188,12 @@ class HubProfiles:
                 problems.append(ProfileSpawnerError("the slug is used twice; the first counts", profile=raw.slug))
                 continue
             try:
-                entries[raw.slug] = await make_entry(raw, "profile_list")
+                made = await call_author(partial(make_entry, raw, "profile_list"), _broken)
             except ProfileSpawnerError as e:
+                e.profile = e.profile or raw.slug
                 problems.append(e)
+            else:
+                entries[raw.slug] = made
         for problem in problems:
             self.log.warning("profile_list: %s", problem)
         return Snapshot(entries.values(), problems=problems)
@@ -212,14 +223,24 @@ class HubProfiles:
 def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[PlainEntry]:
     """Read the entries one by one. A broken entry does not affect the others."""
     origin = Origin("profile_list")
-    if isinstance(profile_list, Mapping):
-        profile_list = [profile_list[key] for key in sorted(profile_list)]
+    result: list[PlainEntry] = []
+    try:
+        with author_code(_broken):
+            if isinstance(profile_list, Mapping):
+                profile_list = [profile_list[key] for key in sorted(profile_list)]
+    except ProfileSpawnerError as e:
+        problems.append(e)
+        return result
     if not isinstance(profile_list, list | tuple):
         profile_list = [profile_list]
-    result = []
     for definition in profile_list:
         try:
-            result.extend(read_profile_list([definition], origin))
+            with author_code(_broken):
+                result.extend(read_profile_list([definition], origin))
         except ProfileSpawnerError as e:
             problems.append(e)
     return result
+
+
+def _broken(error: BaseException) -> ProfileSpawnerError:
+    return ProfileDefinitionError(described(error), field="profile_list")

@@ -108,6 +108,23 @@ class HubTraits(SourceSettings):
         be `async`, and await `spawner.user.get_auth_state()` for example; a plain function must be quick.
         """,
     )
+    profile_list_timeout = Float(
+        10.0,
+        config=True,
+        help="""
+        How long, in seconds, a function in `profile_list` may take. A function that takes longer, or fails, lists
+        nothing; other profiles stay. A plain function blocks the hub meanwhile, so it must be quick.
+        """,
+    )
+    profile_applied_hook = Callable(
+        default_value=None,
+        allow_none=True,
+        config=True,
+        help="""
+        A function of the spawner and of the chosen profile that runs when the profile's values are in the spawner's
+        traits, and before the pod is made of them. It may be `async`, and change the traits. See docs/operators.md.
+        """,
+    )
     param_order = Enum(
         ["default", "drp"], default_value="default", config=True, help="The order of the layers of params."
     )

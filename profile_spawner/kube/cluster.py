@@ -23,7 +23,7 @@ from profile_spawner.texts import Text
 
 from . import bodies
 from .failures import KubeFailure
-from .identity import ServerIdentity, labels_of
+from .identity import Ownership, ServerIdentity, labels_of
 from .object_cache import ObjectCache, ObjectReference
 from .transport import Backoff, Budget, Transport
 
@@ -32,6 +32,8 @@ __all__ = ["Cluster"]
 Verdict = Literal["keep", "replace", "wait"]
 _POD = BY_KIND["Pod"]
 _CLAIM = BY_KIND["PersistentVolumeClaim"]
+_USED_BY_NAME = ("PersistentVolumeClaim", "Secret", "ServiceAccount")
+"""The kinds that give a pod something as soon as it names an object."""
 
 
 class Cluster:
@@ -87,6 +89,9 @@ class Cluster:
         check_objects(self.policy, identity.profile, objects, identity.namespace)
         for item in objects:
             kind_of(item.api_version, item.kind)
+        # The owned objects are created after the pod, which would have used another object of the name until then.
+        written = [o for o in objects if o.lifetime is Lifetime.owned and o.is_name_written and o.kind in _USED_BY_NAME]
+        await _together(self._refuse_foreign(identity, o) for o in written)
         await _together(self._ensure(identity, o) for o in objects if o.lifetime is not Lifetime.owned)
 
     async def create_pod(self, identity: ServerIdentity, pod: Any) -> dict[str, Any]:
@@ -373,7 +378,9 @@ class Cluster:
                 if is_shared and not bodies.is_same_shared(found, body):
                     raise _taken(item.kind, identity, item.name, item.field)
                 if not is_shared:
-                    why = bodies.not_persistent_for(found, identity, self.policy.adopt_unlabelled_claims)
+                    # The author of a manifest could write the name of any claim.
+                    adopt = self.policy.adopt_unlabelled_claims and not item.is_name_written
+                    why = bodies.not_persistent_for(found, identity, adopt)
                     if why:
                         raise _not_yours(item.kind, identity, item.name, why, item.field)
                 return "keep"
@@ -383,15 +390,18 @@ class Cluster:
 
         await self.object_cache.ensure(key, token, make)
 
+    async def _refuse_foreign(self, identity: ServerIdentity, item: KubeObject) -> None:
+        path = resource_path(kind_of(item.api_version, item.kind), identity.namespace, item.name)
+        what = f"{item.kind} {identity.namespace}/{item.name}"
+        found = await self.transport.get_or_none(path, what=what, profile=identity.profile or None)
+        if found is not None:
+            _owner(identity, item, found)
+
     async def _attach_one(self, identity: ServerIdentity, item: KubeObject, pod_name: str, pod_uid: str) -> None:
         body = bodies.assemble(item, identity.namespace, identity.owned_labels(), owner=(pod_name, pod_uid))
 
         def judge(found: Mapping[str, Any]) -> Verdict:
-            # KubeSpawner's own Secrets and Services lack this project's labels; a claim may contain a user's data.
-            is_claim = item.kind == "PersistentVolumeClaim"
-            owner = identity.owns(labels_of(found)) if is_claim else identity.owns_pod(found)
-            if owner == "foreign":
-                raise _taken(item.kind, identity, item.name, item.field)
+            owner = _owner(identity, item, found)
             going = found["metadata"].get("deletionTimestamp")
             return "keep" if owner == "same-spawn" and bodies.is_owned_by(found, pod_uid) and not going else "replace"
 
@@ -465,6 +475,20 @@ class Cluster:
                     hint="Look at its finalizers and at its node.",
                 )
             await asyncio.sleep(pause)
+
+
+def _owner(identity: ServerIdentity, item: KubeObject, found: Mapping[str, Any]) -> Ownership:
+    """Return which spawn of this server created an existing object.
+
+    Raises:
+        ClusterError: If it is not of this server.
+    """
+    # KubeSpawner's own Secrets and Services lack this project's labels; a claim may contain a user's data.
+    is_claim = item.kind == "PersistentVolumeClaim"
+    owner = identity.owns(labels_of(found)) if is_claim else identity.owns_pod(found)
+    if owner == "foreign":
+        raise _taken(item.kind, identity, item.name, item.field)
+    return owner
 
 
 def _taken(kind: str, identity: ServerIdentity, name: str, field: str | None = None) -> ClusterError:

@@ -145,13 +145,13 @@ def config_of(values: ChartValues, warn: Callable[[str], None]) -> Config:
     for key, trait in _TRAITS.items():
         value = value_at(user, key)
         if value is not None:
-            config.KubeSpawner[trait] = values.profile_list if key == "profileList" else _plain(value)
+            config.KubeSpawner[trait] = values.profile_list if key == "profileList" else _as_helm_sorts(value)
     image = value_at(user, "image")
     if isinstance(image, Mapping) and image.get("name"):
         config.KubeSpawner.image = f"{image['name']}:{image.get('tag') or 'latest'}"
     for section, settings in (value_at(values.data, "hub.config") or {}).items():
         if isinstance(settings, Mapping):
-            config[section].update(_plain(settings))
+            config[section].update(_as_helm_sorts(settings))
     with _chart_module(values, config) as names:
         for name, text, _ in values.snippets:
             try:
@@ -172,14 +172,16 @@ def _set_lists(data: Mapping[str, Any], user: Mapping[str, Any], config: Config)
         ),
     }
     for trait, parts in lists.items():
-        joined = _joined([item for part in parts[:-1] for item in _plain(part) or ()], _plain(parts[-1]))
+        joined = _joined(
+            [item for part in parts[:-1] for item in _as_helm_sorts(part) or ()], _as_helm_sorts(parts[-1])
+        )
         if joined:
             config.KubeSpawner[trait] = joined
 
 
 def _set_storage(user: Mapping[str, Any], config: Config) -> None:
     """Set volumes and mounts: the home, files, and what is listed besides."""
-    storage = _plain(value_at(user, "storage")) or {}
+    storage = _as_helm_sorts(value_at(user, "storage")) or {}
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     usual = "static" if "static" in storage else "dynamic" if {"dynamic", "capacity"} & {*storage} else None
@@ -201,7 +203,7 @@ def _set_storage(user: Mapping[str, Any], config: Config) -> None:
     elif kind == "static" and given.get("pvcName"):
         volumes.append({"name": "home", "persistentVolumeClaim": {"claimName": given["pvcName"]}})
         mounts.append({**home, "name": "home", "subPath": given.get("subPath", "{username}")})
-    files = {key: file for key, file in (_plain(value_at(user, "extraFiles")) or {}).items() if file}
+    files = {key: file for key, file in (_as_helm_sorts(value_at(user, "extraFiles")) or {}).items() if file}
     if files:
         items = [{"key": k, "path": k, **({"mode": f["mode"]} if "mode" in f else {})} for k, f in files.items()]
         volumes.append({"name": "files", "secret": {"secretName": "singleuser", "items": items}})
@@ -228,7 +230,7 @@ def _chart_module(values: ChartValues, config: Config) -> Iterator[dict[str, Any
 
     def get_config(key: str, default: Any = None) -> Any:
         value = value_at(values.data, key)
-        return default if value is None else _plain(value)
+        return default if value is None else _as_helm_sorts(value)
 
     def set_config_if_not_none(section: Any, trait: str, key: str) -> None:
         value = get_config(key)
@@ -248,8 +250,8 @@ def _chart_module(values: ChartValues, config: Config) -> Iterator[dict[str, Any
             sys.modules["z2jh"] = before
 
 
-def _plain(value: Any) -> Any:
+def _as_helm_sorts(value: Any) -> Any:
     """Return a copy without lines, its keys in the order in which the hub gets them."""
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in sorted_by_helm(value)}
-    return [_plain(v) for v in value] if isinstance(value, list) else value
+        return {k: _as_helm_sorts(v) for k, v in sorted_by_helm(value)}
+    return [_as_helm_sorts(v) for v in value] if isinstance(value, list) else value

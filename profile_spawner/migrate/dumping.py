@@ -263,21 +263,21 @@ def plain_model(model: Any) -> Any:
             continue
         if isinstance(value, SecretStr):
             continue
-        result[name] = _plain(with_templates(value) if name in getattr(known, "TEMPLATES", ()) else value)
+        result[name] = _with_masked_secrets(with_templates(value) if name in getattr(known, "TEMPLATES", ()) else value)
     return result
 
 
-def _plain(value: Any) -> Any:
+def _with_masked_secrets(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return plain_model(value)
     if isinstance(value, Mapping):
         masked = value.get("kind") == "Secret"
         return {
-            str(k): dict.fromkeys(v, "***") if masked and k in ("data", "stringData") and v else _plain(v)
+            str(k): dict.fromkeys(v, "***") if masked and k in ("data", "stringData") and v else _with_masked_secrets(v)
             for k, v in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [_with_masked_secrets(v) for v in value]
     return getattr(value, "value", value)
 
 

@@ -145,6 +145,20 @@ class Resolved(dict[str, Any]):
             waiting += new
         return found
 
+    def inserting(self, names: Iterable[str]) -> set[str]:
+        """Return the params into whose values one of these params or facts was inserted, directly or indirectly."""
+        into: dict[str, set[str]] = {}
+        for outer, inner in self._evaluator.inserted.items():
+            for name in inner:
+                into.setdefault(name, set()).add(outer)
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            new = into.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
+
     def chosen(self, name: str) -> set[str]:
         """Return the params with user-chosen values that the value of `name` depends on, including `name` itself."""
         return {name, *self.inserted(name)} & self._evaluator.chosen

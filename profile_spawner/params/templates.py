@@ -19,11 +19,12 @@ from .definition import REFERENCE, SecretRef, thaw
 
 __all__ = ["MAX_RENDERED", "REFERENCE", "Allowance", "references_in", "render_value", "to_text"]
 
-MAX_RENDERED = 4 * 1024 * 1024
+MAX_RENDERED = 1024 * 1024
 """The maximum length of what is inserted into one value, in characters."""
-MAX_RENDERED_IN_ALL = 8 * MAX_RENDERED
+MAX_RENDERED_IN_ALL = 2 * MAX_RENDERED
 """The maximum length of what is inserted into all values of one server, in characters."""
-_CHARACTERS_PER_VALUE = 64
+_CHARACTERS_PER_VALUE = 256
+"""How many characters a list, a mapping or a number counts for: it takes more time than a text."""
 
 
 class Allowance:

@@ -9,7 +9,9 @@ as added.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+import string
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -17,8 +19,9 @@ from typing import Any
 from profile_spawner.errors import Origin, PolicyError
 from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.resources import KubeObject
+from profile_spawner.profiles.user_text import texts_for_a_shell
 
-from .rules import DATA_RULES, HUB_RULES, Case, Difference, Rule, RuleTable
+from .rules import DATA_RULES, HUB_RULES, OVERRIDES, Case, Difference, Rule, RuleTable, camel
 from .settings import DataPolicy, Policy
 
 __all__ = [
@@ -27,12 +30,15 @@ __all__ = [
     "check_pod",
     "differences",
     "dotted",
+    "home_claims",
     "judge_objects",
     "judge_param",
     "judge_profile",
     "judge_server",
+    "judge_texts",
     "own_names",
     "place_in",
+    "restrict_containers",
 ]  # fmt: skip
 
 _NAMED = frozenset(
@@ -49,6 +55,8 @@ _NAMED = frozenset(
 )
 """The lists in a pod whose items are identified by a key: `name`, unless `_IDENTITIES` has another key."""
 _IDENTITIES = {"volumeMounts": ("mountPath", "mount_path"), "ports": ("name", "containerPort")}
+_WHOLE = frozenset({"nodeSelectorTerms", "requiredDuringSchedulingIgnoredDuringExecution", "tolerations"})
+"""The lists that are compared as a whole."""
 _FREE_KEYS = frozenset(
     {
         "annotations", "binaryData", "data", "env", "labels", "limits", "matchLabels", "nodeSelector", "requests",
@@ -58,6 +66,13 @@ _FREE_KEYS = frozenset(
 """The mappings whose keys are free names, not fields."""
 
 _CONTAINER = ("spec", "containers", "notebook")
+_CONTAINERS = ("containers", "initContainers")
+_RESTRICTIONS = frozenset(
+    {
+        "appArmorProfile", "readOnlyRootFilesystem", "runAsGroup", "runAsNonRoot", "runAsUser", "seLinuxOptions",
+        "seccompProfile",
+    }
+)  # fmt: skip
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "allow_privilege_escalation": (*_CONTAINER, "securityContext", "allowPrivilegeEscalation"),
     "container_security_context": (*_CONTAINER, "securityContext"),
@@ -73,6 +88,8 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "pod_security_context": ("spec", "securityContext"),
     "privileged": (*_CONTAINER, "securityContext", "privileged"),
     "service_account": ("spec", "serviceAccountName"),
+    "supplemental_gids": ("spec", "securityContext", "supplementalGroups"),
+    "tolerations": ("spec", "tolerations"),
     "uid": (*_CONTAINER, "securityContext", "runAsUser"),
     "volume_mounts": (*_CONTAINER, "volumeMounts"),
     "volumes": ("spec", "volumes"),
@@ -152,6 +169,8 @@ def _parts(value: Any, path: tuple[str, ...], other: Any) -> dict[str, Any] | No
     key = path[-1] if path and (len(path) < 2 or path[-2] not in _NAMED) else ""
     if value is None:
         return {}
+    if key in _WHOLE and not (isinstance(value, Mapping) and key.startswith("required")):
+        return None
     if isinstance(value, Mapping):
         return _unique((str(k) if key in _FREE_KEYS or key in _NAMED else camel(str(k)), v) for k, v in value.items())
     if isinstance(value, list | tuple) and key in _NAMED:
@@ -177,16 +196,12 @@ def _unique(pairs: Any) -> dict[str, Any]:
     return result
 
 
-def camel(key: str) -> str:
-    """Convert a field name of the Python client (snake case) to Kubernetes' name (camel case)."""
-    head, *rest = key.split("_")
-    return head + "".join(r.upper() if r == "api" else r.title() for r in rest)
-
-
 def _claim(path: tuple[str, ...]) -> tuple[str, ...]:
     """Return the path of a value in the specification of a new claim, from there; empty for other values."""
     if path[:2] == ("object", "PersistentVolumeClaim") and path[3:4] == ("spec",):
         return ("claim", *path[4:])
+    if path[0] in ("text", "shell"):
+        return ()
     for key in {"volumeClaimTemplate", "volumeClaimTemplates"}.intersection(path):
         rest = path[path.index(key) + 1 :]
         if "spec" in rest[:2]:
@@ -206,7 +221,9 @@ def _refusals(
                 continue
             seen.add((rule, change.path))
             item = change.after
-            value = f"{item.kind} {item.name}" if isinstance(item, KubeObject) else item
+            value = item.get("name") if isinstance(item, Mapping) else item
+            if isinstance(item, KubeObject):
+                value = f"{item.kind} {item.name}"
             # The value of a variable may be a secret.
             shown = isinstance(value, str | int) and ("env" not in path or "name" in path[-1].lower())
             yield Refusal((*prefix, *change.path[skip:]), rule, value if shown else None, change.path[-1])
@@ -215,12 +232,11 @@ def _refusals(
 # ------------------------------------------------------------------------------------------------ pods and objects
 
 
-def own_names(objects: Sequence[KubeObject], secrets: Collection[str] = ()) -> Mapping[str, frozenset[str]]:
-    """Return the names of a profile's objects by kind, with the Secrets that its secure params name."""
+def own_names(objects: Sequence[KubeObject]) -> Mapping[str, frozenset[str]]:
+    """Return the names of a profile's objects by kind."""
     own: dict[str, set[str]] = {}
     for item in objects:
         own.setdefault(item.kind, set()).add(item.name)
-    own.setdefault("Secret", set()).update(secrets)
     return {kind: frozenset(names) for kind, names in own.items()}
 
 
@@ -306,12 +322,12 @@ def judge_server(
         settings: The traits of KubeSpawner that the document has changed.
         case: What is known about the hub and the profile. What the hub's own pod says is added.
     """
-    spec = _map(own.get("spec"))
-    claims = {str(_map(v.get("persistentVolumeClaim")).get("claimName")) for v in spec.get("volumes") or ()}
-    containers, first = (_container_names(spec, key) for key in ("containers", "initContainers"))
+    spec, pod = _map(own.get("spec")), _without_secure(pod, case.secure)
+    containers, first = (_container_names(spec, key) for key in _CONTAINERS)
     case = replace(
         case,
-        claims=frozenset(claims),
+        home=case.home if case.home in map(_claim_of, spec.get("volumes") or ()) else "",
+        mounts=_hub_mounts(spec, _map(pod.get("spec"))),
         notebook=next(iter(containers), ""),
         containers=frozenset((*containers, *first)),
         context=_context(pod),
@@ -319,7 +335,89 @@ def judge_server(
     begin = _container_names(_map(pod.get("spec")), "initContainers")[: len(first)]
     order = Difference(("first", "spec", "initContainers"), first, begin)
     yield from _single("setting", settings, case)
-    yield from _refusals(DATA_RULES, chain([order], differences(own, pod, ("server",))), case)
+    # The document's own containers are compared with the server's.
+    added = [{"name": name, "securityContext": restrictions(own)} for name in _others(own, pod)]
+    base = {**own, "spec": {**spec}}
+    for key in _CONTAINERS:
+        names = _container_names(_map(pod.get("spec")), key)
+        base["spec"][key] = [*(spec.get(key) or ()), *(container for container in added if container["name"] in names)]
+    yield from _refusals(DATA_RULES, chain([order], differences(base, pod, ("server",))), case)
+
+
+def restrictions(own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the security context that a document's own containers get: what restricts the hub's container.
+
+    Args:
+        own: The pod that the hub's configuration alone creates, as plain JSON.
+    """
+    context = _map(own["spec"]["containers"][0].get("securityContext"))
+    found = {key: value for key, value in context.items() if key in _RESTRICTIONS and value not in (0, None)}
+    if context.get("allowPrivilegeEscalation") is False:
+        found["allowPrivilegeEscalation"] = False
+    if dropped := _map(context.get("capabilities")).get("drop"):
+        found["capabilities"] = {"drop": dropped}
+    return found
+
+
+def restrict_containers(own: Mapping[str, Any], pod: Any, as_json: Callable[[Any], Any]) -> None:
+    """Give the security context of the hub's container to a document's own containers, where they say nothing else.
+
+    Args:
+        own: The pod that the hub's configuration alone creates, as plain JSON.
+        pod: The pod of the document, a `V1Pod`, which is changed.
+        as_json: Converts a model of the Kubernetes client to plain JSON.
+    """
+    context, others = restrictions(own), _others(own, as_json(pod))
+    for container in (*pod.spec.containers, *(pod.spec.init_containers or ())):
+        if context and container.name in others:
+            given = _map(as_json(container.security_context))
+            container.security_context = {**context, **{camel(str(key)): value for key, value in given.items()}}
+
+
+def _others(own: Mapping[str, Any], pod: Mapping[str, Any]) -> list[str]:
+    """Return the names of a pod's containers that the hub's own pod does not have."""
+    hubs, names = ([n for key in _CONTAINERS for n in _container_names(_map(p.get("spec")), key)] for p in (own, pod))
+    return [name for name in names if name not in hubs]
+
+
+def _claim_of(volume: Any) -> Any:
+    fields = {camel(str(key)): value for key, value in _map(volume).items()}
+    source = {camel(str(key)): value for key, value in _map(fields.get("persistentVolumeClaim")).items()}
+    return source.get("claimName")
+
+
+def _hub_mounts(own: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Return how the hub mounts its volumes, by the names of those volumes of a pod that are the hub's."""
+    mounts = (own.get("containers") or [{}])[0].get("volumeMounts") or ()
+    found: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for volume in spec.get("volumes") or ():
+        name, claim = volume["name"], _claim_of(volume)
+        names = {v["name"] for v in own.get("volumes") or () if v["name"] == name or (claim and _claim_of(v) == claim)}
+        if names:
+            found[name] = [mount for mount in mounts if mount["name"] in names]
+    return found
+
+
+def _without_secure(value: Any, secure: Collection[tuple[str, str, str]]) -> Any:
+    """Return a pod or a part of one without the variables whose values are those of secure params."""
+
+    def is_secure(name: Any, variable: Any) -> bool:
+        source = _map(_map(variable).get("valueFrom")).get("secretKeyRef")
+        return source is not None and (name, *map(_map(source).get, ("name", "key"))) in secure and len(source) == 2
+
+    if not secure:
+        return value
+    if isinstance(value, Mapping):
+        return {k: _without_secure(v, secure) for k, v in value.items() if not is_secure(k, v)}
+    if isinstance(value, list | tuple):
+        return [_without_secure(v, secure) for v in value if not is_secure(_map(v).get("name"), v)]
+    return value
+
+
+def home_claims(template: str) -> str:
+    """Return a regular expression for the names that KubeSpawner makes of `pvc_name_template`."""
+    parts = string.Formatter().parse(template)
+    return "".join(re.escape(literal) + ("" if name is None else ".+") for literal, name, _, _ in parts)
 
 
 def _container_names(spec: Mapping[str, Any], key: str) -> list[str]:
@@ -364,13 +462,34 @@ def judge_profile(
         attributes: The attributes as they are written.
         case: What is known about the hub and the profile.
     """
-    yield from _override(override, case, ("kubespawner_override",))
+    yield from _override(_without_secure(override, case.secure), case, ("kubespawner_override",))
     for option in options:
         typed = option.typed()
         overrides = {**option.overrides_by_value(), **({} if typed is None else {"unlisted_choice": typed.override})}
         for value, chosen in overrides.items():
             yield from _override(chosen, case, ("options", option.name, value, "kubespawner_override"))
     yield from _single("field", attributes, case)
+
+
+def judge_texts(written: Any, rights: DataPolicy) -> Iterator[Refusal]:
+    """Yield the texts of a profile that must not get a user's text, or that are not texts with names in braces.
+
+    They are judged before a profile is built, which fills them in. The paths of the refusals are those in the document.
+
+    Args:
+        written: The profile, or the entry of a profile list, as it is written.
+        rights: What the hub allows to the source.
+    """
+    case = Case(rights=rights)
+    for path, value in _nodes(written, ()):
+        found: list[tuple[str, tuple[Any, ...], Any]] = []
+        if path[-1] in OVERRIDES:
+            found += (("shell", (*path, *inside), text) for inside, text in texts_for_a_shell(value))
+        elif any(step in OVERRIDES for step in path[:-1]):
+            found += (("text", path, text) for text in (path[-1], value) if isinstance(text, str))
+        for root, place, text in found:
+            change = Difference((root, *map(str, place)), None, text)
+            yield from _refusals(DATA_RULES, [change], case, place, skip=len(change.path))
 
 
 def judge_param(name: str, value: Any, rights: DataPolicy) -> Iterator[Refusal]:

@@ -10,6 +10,8 @@ is:
 - `first`: the names of as many containers at the beginning of a list as the hub's own pod has.
 - `claim`: the `spec` of a claim, wherever it stands.
 - `object`: an object, followed by its kind and its name.
+- `text`: a text in an override, as the document writes it, before a name or a choice is filled in. `shell`: such a text
+  that a shell could run. Both are followed by the path in the document.
 - `setting`: a trait of KubeSpawner. `field`: an attribute of a profile. `param`: a value of a param.
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
+import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,11 +30,12 @@ from profile_spawner.names import LABEL_MANAGED_BY
 from profile_spawner.params.definition import ParamRef
 from profile_spawner.params.quantities import quantity_value
 from profile_spawner.profiles.resources import KubeObject, Lifetime
+from profile_spawner.profiles.user_text import odd_field
 
 from .kinds import BY_KIND
 from .settings import DataPolicy, Level, Policy
 
-__all__ = ["DATA_RULES", "HUB_RULES", "Case", "Difference", "Rule", "RuleTable"]
+__all__ = ["DATA_RULES", "HUB_RULES", "Case", "Difference", "Rule", "RuleTable", "camel"]
 
 HARMLESS_OVERRIDES = frozenset(
     {
@@ -48,13 +52,8 @@ HARMLESS_OVERRIDES = frozenset(
 )  # fmt: skip
 """The settings of KubeSpawner that documents may override. The values of those that reach the pod are judged there."""
 
-_CHART_NAMES = frozenset(
-    {
-        "hub", "hub-db-dir", "image-pull-secret", "proxy-api", "proxy-http", "proxy-public",
-        "proxy-public-manual-tls", "proxy-public-tls-acme", "singleuser",
-    }
-)  # fmt: skip
-"""Names of the Secrets, ConfigMaps, claims and Services of Zero to JupyterHub."""
+OVERRIDES = ("kubespawner_override", "kubespawner_override_off")
+"""The keys of documents that contain settings of KubeSpawner."""
 
 _ACTING_LABELS = frozenset({"aadpodidbinding", "app", "chart", "component", "heritage", "profile-spawner", "release"})
 _OWN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
@@ -99,10 +98,23 @@ _TOKEN_SECRETS = frozenset({"kubernetes.io/service-account-token", "bootstrap.ku
 _ESCALATING_VERBS = frozenset({"*", "bind", "escalate", "impersonate"})
 _ESCALATING_RESOURCES = frozenset(
     {
-        "*", "pods/attach", "pods/ephemeralcontainers", "pods/exec", "pods/portforward", "pods/proxy", "rolebindings",
+        "pods/attach", "pods/ephemeralcontainers", "pods/exec", "pods/portforward", "pods/proxy", "rolebindings",
         "roles", "serviceaccounts/token",
     }
 )  # fmt: skip
+_READING = frozenset({"get", "list", "watch"})
+_READABLE = re.compile(r"[a-z]+(?:/(?:status|log|scale))?")
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_SYSTEM_TAINT = re.compile(r"|(?:.*\.)?kubernetes\.io/.*|hub\.jupyter\.org.*|CriticalAddonsOnly")
+_POD_FIELDS = frozenset(
+    {
+        "activeDeadlineSeconds", "affinity", "automountServiceAccountToken", "containers", "enableServiceLinks",
+        "hostname", "imagePullSecrets", "initContainers", "nodeSelector", "restartPolicy", "securityContext",
+        "serviceAccount", "serviceAccountName", "setHostnameAsFQDN", "subdomain", "terminationGracePeriodSeconds",
+        "tolerations", "topologySpreadConstraints", "volumes",
+    }
+)  # fmt: skip
+"""The fields of a pod that templates may have. The values of some are judged."""
 _LARGEST = 2**80
 _ICON = re.compile(
     r"[\w-]{0,64}"
@@ -139,10 +151,14 @@ class Case:
         policy: What the hub allows to all profiles.
         rights: What the hub allows to the source of the document.
         namespace: The server's namespace.
-        own: The names of the profile's own objects, by kind. Secrets of params of the hub's configuration are included.
+        own: The names of the profile's own objects, by kind.
+        secure: The variables whose values are those of secure params: the variable, the Secret and the key.
         accounts: The service accounts that the server's pod may use besides `default`; `None` for all.
-        claims: The claims that the hub's own pod mounts.
-        claim_prefix: The prefix of the names of the users' home claims; empty if it is not known.
+        home: The user's home claim, if the hub's own pod mounts it.
+        homes: A regular expression for the names of the users' home claims; empty if it is not known.
+        servers: Names that only this user or this server has. Empty if the namespace belongs to the user alone.
+        mounts: How the hub mounts its volumes into the server's container, by the names of the volumes in the final
+            pod that are its volumes or have the same claim.
         notebook: The name of the server's container in the hub's own pod.
         containers: The names of all containers in the hub's own pod.
         context: The security context of the pod in which the change is.
@@ -152,15 +168,24 @@ class Case:
     rights: DataPolicy = field(default_factory=DataPolicy)
     namespace: str = ""
     own: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    secure: frozenset[tuple[str, str, str]] = frozenset()
     accounts: frozenset[str] | None = None
-    claims: frozenset[str] = frozenset()
-    claim_prefix: str = ""
+    home: str = ""
+    homes: str = ""
+    servers: frozenset[str] = frozenset()
+    mounts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=lambda: MappingProxyType({}))
     notebook: str = ""
     containers: frozenset[str] = frozenset()
     context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
 Test = Callable[[Difference, Case], bool]
+
+
+def camel(key: str) -> str:
+    """Convert a field name of the Python client (snake case) to Kubernetes' name (camel case)."""
+    head, *rest = key.split("_")
+    return head + "".join(r.upper() if r == "api" else r.title() for r in rest)
 
 
 @dataclass(frozen=True)
@@ -288,14 +313,108 @@ def _token_mounted(change: Difference, case: Case) -> bool:
 
 def _unnamed_secret(change: Difference, case: Case) -> bool:
     own = case.own.get("Secret", frozenset())
-    return not isinstance(change.after, Mapping) and _unnamed(change, case.rights.secrets - _CHART_NAMES | own)
+    return not isinstance(change.after, Mapping) and _unnamed(change, case.rights.secrets - case.rights.protected | own)
 
 
 def _foreign_claim(change: Difference, case: Case) -> bool:
     name = change.after
-    if name is None or name in case.claims or name in case.own.get("PersistentVolumeClaim", ()):
+    if name is None or (name and name == case.home) or name in case.own.get("PersistentVolumeClaim", ()):
         return False
-    return name in _CHART_NAMES or name not in case.rights.claims
+    return name in case.rights.protected or name not in case.rights.claims
+
+
+def _written_claims(item: KubeObject) -> list[str]:
+    """Return the names of the claims that an object becomes, or makes, if its author wrote them."""
+    if not item.is_name_written:
+        return []
+    if item.kind == "PersistentVolumeClaim":
+        return [item.name]
+    # Kubernetes uses an existing claim of the name, whoever made it.
+    templates = (item.body.get("spec") or {}).get("volumeClaimTemplates") or ()
+    return [f"{template['metadata']['name']}-{item.name}-0" for template in templates]
+
+
+def _name_of_a_home(change: Difference, case: Case) -> bool:
+    return bool(case.homes) and any(re.fullmatch(case.homes, name) for name in _written_claims(change.after))
+
+
+def _name_of_all(change: Difference, case: Case) -> bool:
+    """Return whether the name that a document gives to a claim could be that of a claim of others."""
+    own = re.compile(rf"(?<![^-.])(?:{'|'.join(map(re.escape, case.servers))})(?![^-.])")
+    return bool(case.servers) and not all(map(own.search, _written_claims(change.after)))
+
+
+def _wider_mount(change: Difference, case: Case) -> bool:
+    """Return whether an added mount shows more of a volume of the hub than the hub does, or allows to write to it."""
+    if not change.added:
+        return False
+    mount = {camel(str(key)): value for key, value in change.after.items()}
+    hubs = case.mounts.get(mount["name"])
+    return hubs is not None and not any(_is_part_of_mount(mount, one) for one in hubs)
+
+
+def _is_part_of_mount(mount: Mapping[str, Any], of: Mapping[str, Any]) -> bool:
+    if any(of.get(key) and mount.get(key) != of[key] for key in ("readOnly", "recursiveReadOnly", "subPathExpr")):
+        return False
+    if not of.get("subPath"):
+        return True
+    whole, part = (posixpath.normpath(one.get("subPath") or "") for one in (of, mount))
+    return not mount.get("subPathExpr") and (part == whole or part.startswith(f"{whole}/"))
+
+
+def _wider_placement(change: Difference, case: Case) -> bool:
+    """Return whether servers could run on nodes that the hub's own affinity excludes."""
+    del case
+    if change.added:
+        return False
+    if change.path[-1] == "nodeSelectorTerms":
+        # Each term is enough. So each has to contain one of the hub's.
+        return not change.after or not all(any(_is_part(old, term) for old in change.before) for term in change.after)
+    if change.path[-1] == _REQUIRED and isinstance(change.before, list):
+        return any(term not in (change.after or ()) for term in change.before)
+    return change.after is None and _REQUIRED in str((change.path, change.before))
+
+
+def _is_part(old: Any, new: Any) -> bool:
+    """Return whether a term has all conditions of another."""
+    return all(item in (new.get(key) or ()) for key, items in old.items() for item in items or ())
+
+
+def _wide_toleration(change: Difference, case: Case) -> bool:
+    """Return whether a toleration is for nodes that are not made for users, or for all nodes."""
+    del case
+    before, after = (list(v.values()) if isinstance(v, Mapping) else v or () for v in (change.before, change.after))
+    return any(
+        _SYSTEM_TAINT.fullmatch(item.get("key") or "")
+        and not (item["key"].startswith("hub.") and item.get("value") == "user")
+        for item in after
+        if item not in before
+    )
+
+
+def _trait_of(field_name: str) -> str:
+    """Return the trait of KubeSpawner with which a server gets a field of a pod."""
+    return {"schedulerName": "scheduler_name", "priorityClassName": "priority_class_name"}.get(
+        field_name, "extra_pod_config"
+    )
+
+
+def _unusual_field(change: Difference, case: Case) -> bool:
+    """Return whether a document may not give this field to its own server either."""
+    return change.path[2] not in _POD_FIELDS and _trait_of(change.path[2]) not in case.rights.override_keys
+
+
+def _more_than_reading(change: Difference, case: Case) -> bool:
+    del case
+    if change.path[-1] == "verbs":
+        return not _READING.issuperset(change.after)
+    return any(name == "secrets" or not _READABLE.fullmatch(name) for name in change.after)
+
+
+def _escalating(change: Difference, case: Case) -> bool:
+    del case
+    names = change.after or ()
+    return isinstance(names, str) or any(n in _ESCALATING_RESOURCES or n.startswith("*") for n in names)
 
 
 def _other_container(change: Difference, case: Case) -> bool:
@@ -304,16 +423,26 @@ def _other_container(change: Difference, case: Case) -> bool:
 
 
 def _weaker(change: Difference, case: Case) -> bool:
-    """Return whether a security context becomes weaker. Only the IDs of non-root users may change."""
+    """Return whether a security context becomes weaker. Only IDs may change, and only to others than root's."""
     del case
-    if change.path[-1] in _IDS:
+    context = change.path[change.path.index("securityContext") + 1 :]
+    if not context:
+        return not change.added
+    if context[0] in _IDS:
         return change.after in (0, None)
-    return not change.added or (change.path[-1] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after)
+    if context[0] == "supplementalGroups":
+        return 0 in (change.after or ())
+    if not change.added:
+        return True
+    if context[0] in ("seccompProfile", "appArmorProfile"):
+        return bool(change.after != "RuntimeDefault")
+    lifted = context[0] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after
+    return lifted or context[0] == "seLinuxOptions"
 
 
 def _hubs_variable(change: Difference, case: Case) -> bool:
     del case
-    name = change.path[5] if change.path[1] == "spec" else ""
+    name = "".join(change.path[5:6])
     return name.startswith(("JUPYTERHUB_", "JPY_")) and name not in _PER_PROFILE_ENV
 
 
@@ -325,6 +454,13 @@ def _acting(change: Difference, case: Case) -> bool:
     if any(key == allowed or (allowed.endswith("/") and key.startswith(allowed)) for allowed in case.rights.labels):
         return False
     return not _OWN_LABEL.fullmatch(key) or key in _ACTING_LABELS
+
+
+def _odd_field(change: Difference, case: Case) -> bool:
+    del case
+    overrides = [n for n, step in enumerate(change.path) if step in OVERRIDES]
+    trait = change.path[overrides[-1] + 1]
+    return bool(odd_field(trait, change.after, chosen=change.path[1] in ("options", "profile_options")))
 
 
 def _path_of_the_host(change: Difference, case: Case) -> bool:
@@ -356,7 +492,7 @@ def _not_between(low: float, high: float) -> Test:
         value = change.after
         if isinstance(value, str):
             return value.lstrip().startswith("-")
-        if not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return value is not None
         return not (math.isfinite(value) and low <= value <= high)
 
@@ -455,9 +591,13 @@ _HUB = (
     Rule("object * * metadata namespace, object RoleBinding * subjects * namespace",
          lambda c, k: c.after not in (None, "", k.namespace), "own namespace",
          expected="the server's namespace, or nothing"),
-    Rule("object * * metadata generateName|ownerReferences|finalizers **", _given, "reserved metadata",
+    Rule(("object * * metadata generateName|ownerReferences|finalizers **, "
+          "template metadata generateName|ownerReferences|finalizers **, "
+          "object StatefulSet * spec volumeClaimTemplates * metadata ownerReferences|finalizers **"),
+         _given, "reserved metadata",
          expected="nothing: the spawner decides it"),
-    Rule("object * * metadata labels *, template metadata labels *", _reserved_label, "reserved labels",
+    Rule(("object * * metadata labels *, template metadata labels *, "
+          "object StatefulSet * spec volumeClaimTemplates * metadata labels *"), _reserved_label, "reserved labels",
          expected="a label of its own"),
     Rule("object Service * spec type", _not_in(frozenset({"ClusterIP"})), "cluster-internal services",
          expected="ClusterIP"),
@@ -468,7 +608,7 @@ _HUB = (
          expected="another type: this one would be filled with a token"),
     Rule("object Role * rules * verbs", _any_of(_ESCALATING_VERBS), "no escalation",
          expected="named verbs without bind, escalate, impersonate"),
-    Rule("object Role * rules * resources", _any_of(_ESCALATING_RESOURCES), "no escalation",
+    Rule("object Role * rules * resources", _escalating, "no escalation",
          expected="named resources that give no new rights"),
     Rule("object Role * rules * apiGroups", _any_of(frozenset({"*"})), "no escalation", expected="named groups"),
     Rule("object Role * rules * nonResourceURLs", _given, "no escalation", expected="nothing"),
@@ -584,16 +724,23 @@ DATA_RULES = RuleTable(
     Rule("pod spec * * volumeMounts * mountPropagation", _always, "other containers or the node would see this mount"),
     Rule("pod spec * * volumeDevices **", _always, "a document may not use a claim as a device"),
     Rule("pod spec containers * env **", _hubs_variable, "a document may not set this variable of the hub"),
-    Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in _CHART_NAMES, _NAME),
+    Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in k.rights.protected, _NAME),
     # The hub's own pod: a document may add to it.
     Rule("final metadata labels *, final metadata annotations *", _acting, _LABEL, _ALLOW_LABEL),
     Rule(("server metadata labels|annotations, server spec initContainers|volumes|nodeSelector **,"
           "server spec containers *, server spec containers * ports *,"
           "server spec containers * volumeMounts **"), _taken_away, _HUB_PART),
     Rule("server spec containers * **, server spec initContainers * **", _other_container, _HUB_PART),
+    Rule("server spec * * volumeMounts *", _wider_mount,
+         "a document may mount a volume of the hub only as the hub does, or a part of it"),
     Rule("first spec initContainers", lambda c, k: c.before != c.after, "the hub's init containers must come first"),
     Rule("server spec automountServiceAccountToken", _token_mounted, "a document may not ask for the account's token"),
 
+    Rule("server spec affinity **", _wider_placement,
+         "a document may not allow further nodes: it can only add conditions to those of the hub"),
+    Rule("pod spec tolerations", _wide_toleration, "a document may not have this toleration: name a taint for users"),
+    Rule("template spec * **", _unusual_field, "a document may not give this field to a pod",
+         'To allow it, as for servers: data_policy = {{"override_keys": ["extra_pod_config"]}}, or the setting of it'),
     Rule("pod spec securityContext **, pod spec * * securityContext **", _weaker,
          "a document may not weaken the security context"),
     Rule("final spec volumes * persistentVolumeClaim claimName", _foreign_claim,
@@ -603,18 +750,30 @@ DATA_RULES = RuleTable(
     Rule("claim selector **", _always, _DISK),
     Rule("claim storageClassName", lambda c, k: c.after == "", _DISK),
     Rule("claim resources * *", _no_quantity, f"{_QUANTITY}, so it is no size"),
-    Rule("pod spec * * resources * *", _no_quantity, _QUANTITY),
+    Rule("pod spec * * resources * *, pod spec volumes * emptyDir sizeLimit", _no_quantity, _QUANTITY),
+    Rule("object PersistentVolumeClaim *", lambda c, k: not c.after.body["spec"]["resources"]["requests"]["storage"],
+         "a claim needs a size: spec.resources.requests.storage"),
     # Objects.
     Rule("object * *", _other_kind,
          "a document may not bring objects of this kind", 'To allow it: data_policy = {{"kinds": [..., "{2}"]}}'),
     Rule("object * *", _bad_name, "metadata.name: is not a name that Kubernetes takes for this kind"),
-    Rule("object * *", lambda c, k: c.after.name in _CHART_NAMES, _NAME),
-    Rule("object PersistentVolumeClaim *",
-         lambda c, k: bool(k.claim_prefix) and c.after.name.startswith(k.claim_prefix),
-         "this is a name of the users' home claims"),
-    Rule("object * * metadata labels|annotations *", _acting, _LABEL, _ALLOW_LABEL),
+    Rule("object * *", lambda c, k: c.after.name in k.rights.protected, _NAME),
+    Rule("object PersistentVolumeClaim|StatefulSet *", _name_of_a_home, "this is a name of the users' home claims"),
+    Rule("object PersistentVolumeClaim|StatefulSet *", _name_of_all,
+         "the name of a claim must contain the user's or the server's, or it could be that of others",
+         'Write it as in "data-{{{{ server_slug }}}}", or use volumes'),
+    Rule(("object * * metadata labels|annotations *, object StatefulSet * spec volumeClaimTemplates * metadata "
+          "labels|annotations *, pod spec volumes * ephemeral volumeClaimTemplate metadata labels|annotations *"),
+         _acting, _LABEL, _ALLOW_LABEL),
+    Rule("object Role * rules * verbs|resources", _more_than_reading,
+         "a document may give only rights to read, and none to read Secrets"),
     Rule("object Service * spec selector *, object NetworkPolicy * spec podSelector matchLabels *", _acting,
          "a document may not select pods by this label: others have it", _ALLOW_LABEL),
+    # Texts into which names and choices are filled.
+    Rule("text **", _odd_field, "braces may hold only a name, such as {username}: no format, conversion or number",
+         "Double the braces that are text"),
+    Rule("shell **", _always, "a shell could run what users type or are called",
+         'Pass it as a variable, or as an argument of its own: ["sh", "-c", "exec start \"$1\"", "sh", "{{value}}"]'),
     # What leaves no trace in the pod.
     Rule("setting *", lambda c, k: c.path[1] not in HARMLESS_OVERRIDES | k.rights.override_keys,
          "this setting may not be overridden by a document", 'To allow it: data_policy = {{"override_keys": ["{0}"]}}'),

@@ -7,7 +7,9 @@ results and must not be overridden.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,7 +52,7 @@ from .resources import (
 )
 from .selection import Selection
 from .template import Template, as_templates
-from .user_text import TYPED_EXPANDED_TRAITS, escape_braces, escape_dollars
+from .user_text import DOLLAR_TRAITS, TYPED_EXPANDED_TRAITS, escape_braces, escape_copies, escape_dollars
 
 __all__ = [
     "BaseAppProfile",
@@ -81,7 +83,7 @@ class ProfileBuild:
             of a class are part of `kubespawner_override`.
         as_kubespawner: Whether the values are applied as KubeSpawner applies an entry of a `profile_list` (functions
             are called, dictionaries are updated in place). Otherwise they are merged with the hub's values by type.
-        secrets: The names of the Secrets that secure params refer to.
+        secure: The variables whose values are those of secure params: the variable, the Secret and the key.
     """
 
     slug: str
@@ -90,7 +92,7 @@ class ProfileBuild:
     steps: tuple[str, ...] = ()
     chosen: tuple[Mapping[str, Any], ...] = ()
     as_kubespawner: bool = False
-    secrets: frozenset[str] = frozenset()
+    secure: frozenset[tuple[str, str, str]] = frozenset()
 
 
 class BaseAppProfile(ProfileAttributes):
@@ -252,6 +254,7 @@ class BaseAppProfile(ProfileAttributes):
             home=self.home_dir,
             # Use the files as they were when the class was accepted.
             files={n: self._file_texts.get(path, path) for n in _FILES if (path := getattr(self, n)) is not None},
+            place=functools.partial(line_of, type(self)),
         )
         builder = PodBuilder(
             self.slug,
@@ -260,18 +263,29 @@ class BaseAppProfile(ProfileAttributes):
             origin_of(type(self)),
             start,
             self._typed_params(),
+            self._said(),
             self.FACT_NAMES,
         )
         for hook in HOOKS.values():
             getattr(builder, hook.part)(await self._call(hook))
         own = f"profile {self.slug!r}"
         override = _literal(self._attributes_override())
-        layers = [("hooks", _literal(builder.override())), ("kubespawner_override", _literal(builder.further_override))]
+        layers = [("hooks", _literal(builder.override())), ("kubespawner_override", _literal(self._further(builder)))]
         layers += [(f"option {option!r}", chosen) for option, chosen in self._chosen_overrides()]
         for name, layer in layers:
             override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
-        secrets = frozenset(value.name for value in self.params.values() if isinstance(value, SecretRef))
-        return ProfileBuild(self.slug, override, builder.objects(), builder.steps(), secrets=secrets)
+        objects = builder.objects()
+        for item in objects:
+            if item.name in ("", ".", "..") or not _OBJECT_NAME.fullmatch(item.name):
+                raise BuildError(
+                    f"{item.name!r} cannot be the name of a {item.kind}",
+                    profile=self.slug,
+                    origin=origin_of(type(self)),
+                    field=item.field,
+                    expected="letters, digits and - in between",
+                )
+        secure = frozenset(builder.secure)
+        return ProfileBuild(self.slug, override, objects, builder.steps(), secure=secure)
 
     def _attributes_override(self) -> dict[str, Any]:
         override: dict[str, Any] = {}
@@ -285,6 +299,20 @@ class BaseAppProfile(ProfileAttributes):
         if isinstance(declared, ParamRef) and declared.name in self._typed_params() and self.default_url is not None:
             override["default_url"] = escape_dollars(self.default_url)
         return override
+
+    def _further(self, builder: PodBuilder) -> dict[str, Any]:
+        """Return the override of the hook. Kubernetes replaces nothing in what the hook copied from a user."""
+        said = self._said()
+        return {
+            trait: escape_copies(value, said) if trait in DOLLAR_TRAITS else value
+            for trait, value in builder.further_override.items()
+        }
+
+    def _said(self) -> frozenset[str]:
+        """Return the texts that the user typed, and the names of the user and the server."""
+        typed = self.selection.typed if self.selection is not None else ()
+        texts = (self.user.name, self.server_name, *(self.choices.get(name) for name in typed))
+        return frozenset(text for text in texts if isinstance(text, str))
 
     def _typed_params(self) -> frozenset[str]:
         """Return the params whose values the user typed."""
@@ -394,6 +422,7 @@ def options_of(cls: type[BaseAppProfile]) -> tuple[Option, ...]:
 # ------------------------------------------------------------------------------------------------ checking
 
 _TEMPLATE_ATTRIBUTES = ("pod_env_vars", "kubespawner_override")
+_OBJECT_NAME = re.compile(r"[^/%\s]{1,253}")
 _FILES = tuple(name for name, a in ATTRIBUTES.items() if a.document is not None and a.document.how == "text")
 
 

@@ -57,6 +57,11 @@ class ServerContext:
             return self.user_slug
         return object_name(f"{self.user.name[:20]}-{self.server_name}", identity_hash(self.user.name, self.server_name))
 
+    @property
+    def unique_names(self) -> frozenset[str]:
+        """Names that only this user or this server has in its namespace; empty if the namespace is the user's."""
+        return frozenset() if self.user_namespaces else frozenset((self.user_slug, self.server_slug, self.pod_name))
+
     def facts(self, profile: str) -> Mapping[str, str]:
         """Return the server's facts by the names in `FACTS`."""
         return MappingProxyType(

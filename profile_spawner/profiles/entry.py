@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.errors import Origin
+from profile_spawner.errors import Origin, ProfileDefinitionError
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
 
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
+from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
 from .profile_params import param_options, refuse_untrusted
@@ -115,20 +116,66 @@ async def make_entry(
         icon=profile.get("icon"),
         category=profile.get("category"),
         tags=tuple(profile.get("tags")),
-        order=profile.get("order"),
+        order=int(profile.get("order")),
     )
     if broken:
         return entry
-    build = await profile.build(ServerContext.example(), params, default_selection(offer))
+    # The build refuses texts of users in what a shell runs. They may type the params that are text fields.
+    typed = frozenset(o.name for o in options if o.param is not None and o.is_typed)
+    selection = replace(default_selection(offer), typed=typed)
+    build = await profile.build(ServerContext.example(), params, selection)
     asked = [
         {k: repr(v) for k, v in build.kubespawner_override.items()},
         [[o.kind, o.name, repr(o.body)] for o in build.objects],
     ]
     kinds = frozenset(o.kind for o in build.objects)
+    _check_settings(profile, build, options)
     entry = replace(entry, digest=content_hash(asked), effective=effective_values(build), kinds=kinds)
     if judge is not None:
         judge(entry, build)
     return entry
+
+
+_READ_EARLY = frozenset(
+    {
+        "apply_user_options", "auth_state_hook", "group_overrides", "oauth_client_allowed_scopes", "oauth_roles",
+        "options_form", "options_from_form", "pre_spawn_hook", "profile_list", "server_token_scopes",
+    }
+)  # fmt: skip
+"""Settings that JupyterHub reads before a profile is applied, so that a profile cannot set them."""
+_TIMEOUTS = ("start_timeout", "http_timeout")
+
+
+def _check_settings(profile: Profile, build: ProfileBuild, options: Iterable[Option]) -> None:
+    """Check the settings of a profile that JupyterHub reads, of the profile itself and of every choice.
+
+    Raises:
+        ProfileDefinitionError: for a setting without an effect, and for a timeout that no server could meet.
+    """
+    overrides = [("kubespawner_override", build.kubespawner_override)]
+    for option in options:
+        overrides += [(f"profile_options.{option.name}", o) for o in option.overrides_by_value().values()]
+    for place, override in overrides:
+        origin = profile.where((place.partition(".")[0],))
+        for name in sorted(_READ_EARLY & override.keys()) if profile.contributor != "hub" else ():
+            raise ProfileDefinitionError(
+                "has no effect in a profile: JupyterHub reads it before the profile is applied",
+                profile=profile.slug,
+                origin=origin,
+                field=f"{place}.{name}",
+                hint="Set it in the hub's configuration, for all servers",
+            )
+        for name in _TIMEOUTS:
+            value = override.get(name)
+            if isinstance(value, int | float) and value < 1:
+                raise ProfileDefinitionError(
+                    "no server can start in this time",
+                    profile=profile.slug,
+                    origin=origin,
+                    field=f"{place}.{name}",
+                    value=value,
+                    expected="a number of seconds, at least 1",
+                )
 
 
 def example_facts(slug: str) -> Mapping[str, str]:
@@ -143,11 +190,7 @@ def effective_values(build: ProfileBuild) -> Mapping[str, Any]:
     """Return the values of a build that the page shows: limits, image, volumes."""
     override = build.kubespawner_override
     result = {name: override[name] for name in _DISPLAYED if name in override and not callable(override[name])}
-    sizes = {
-        o.name: o.body["spec"]["resources"]["requests"]["storage"]
-        for o in build.objects
-        if o.kind == "PersistentVolumeClaim"
-    }
+    sizes = {o.name: _size(o.body) for o in build.objects if o.kind == "PersistentVolumeClaim"}
     if not sizes:
         return MappingProxyType(result)
     paths = {m["name"]: m["mountPath"] for m in as_list(override.get("volume_mounts")) if "mountPath" in m}
@@ -161,6 +204,14 @@ def effective_values(build: ProfileBuild) -> Mapping[str, Any]:
         if v.get("persistentVolumeClaim", {}).get("claimName") in sizes
     ]
     return MappingProxyType(result)
+
+
+def _size(claim: Mapping[str, Any]) -> str:
+    """Return the size of a claim; empty if a manifest has none, or another shape."""
+    found: Any = claim
+    for key in ("spec", "resources", "requests", "storage"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return str(found or "")
 
 
 def with_availability(entry: Entry, reason: str) -> Entry:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from .resources import (
     Volume,
 )
 from .template import Template
-from .user_text import escape_dollars
+from .user_text import escape_copies, escape_dollars, texts_for_a_shell
 
 __all__ = ["INIT_SCRIPT_PATH", "PodBuilder", "StartUp"]
 
@@ -79,11 +80,13 @@ class StartUp:
         image: The image.
         home: The home directory; `None` keeps the image's own.
         files: The texts, or paths, of the login files and the start-up script, by attribute.
+        place: Returns where an attribute is written, for messages.
     """
 
     image: str
     home: str | None
     files: Mapping[str, Any]
+    place: Callable[[str], Origin]
 
 
 class PodBuilder:
@@ -96,7 +99,12 @@ class PodBuilder:
         origin: Where the profile was written, for messages.
         start: The attributes for the start of the server.
         typed: The params whose values the user typed.
+        said: The texts that users typed or are called.
         fact_names: Further names of facts, each with the fact that it stands for.
+
+    Attributes:
+        further_override: Values of other traits.
+        secure: The variables whose values are those of secure params: the variable, the Secret and the key.
     """
 
     def __init__(
@@ -107,6 +115,7 @@ class PodBuilder:
         origin: Origin,
         start: StartUp,
         typed: Collection[str] = (),
+        said: Collection[str] = (),
         fact_names: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._slug = slug
@@ -118,14 +127,14 @@ class PodBuilder:
         self._fact_names = fact_names
         # Do not copy into one dictionary: a param without a usable value raises an error when it is read.
         self._lookup: Mapping[str, Any] = ChainMap(facts, params)  # type: ignore[arg-type]
-        self._inserted: Callable[[str], set[str]] = (
-            params.inserted if isinstance(params, Resolved) else lambda name: set()
-        )
         # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
         untrusted = {*typed, *(n for n in facts if fact_names.get(n, n) in _SAID_BY_USERS)}
-        theirs = [n for n in {*params, *facts} if n in untrusted or untrusted & self._inserted(n)]
-        escaped = {name: _without_references(self._lookup[name]) for name in theirs}
+        inserting = params.inserting if isinstance(params, Resolved) else lambda _: set()
+        self._theirs = {*params, *facts} & (untrusted | inserting(untrusted))
+        escaped = {name: _without_references(self._lookup[name]) for name in self._theirs}
+        self._said = said
         self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
+        self._personal = _PERSONAL_FACTS | inserting(_PERSONAL_FACTS)
         self._env: dict[str, Any] = {}
         self._volumes: list[dict[str, Any]] = []
         self._mounts: list[dict[str, Any]] = []
@@ -143,6 +152,7 @@ class PodBuilder:
         self._allowance = Allowance()
         self._resource_limits: dict[str, str] = {}
         self.further_override: Mapping[str, Any] = {}
+        self.secure: set[tuple[str, str, str]] = set()
         self._login_files()
 
     # ---------------------------------------------------------------------------------------------- parts
@@ -164,8 +174,9 @@ class PodBuilder:
             rendered = self._render(value, f"environment variable {name}", self._argument_lookup)
             if isinstance(rendered, SecretRef):
                 self._env[name] = {"valueFrom": {"secretKeyRef": {"name": rendered.name, "key": rendered.key}}}
+                self.secure.add((name, rendered.name, rendered.key))
             else:
-                self._env[name] = rendered if isinstance(rendered, str) else _plain(rendered)
+                self._env[name] = rendered if isinstance(rendered, str) else _param_text(rendered)
 
     def default_volumes(self, volumes: Sequence[Volume]) -> None:
         """Add claims. They are created if they do not exist."""
@@ -235,7 +246,7 @@ class PodBuilder:
             declared: dict[str, Any] = {
                 "name": container.name,
                 "image": container.image or self._start.image,
-                "command": list(container.command),
+                "command": list(escape_copies(container.command, self._said)),
                 "volumeMounts": [m.to_kubernetes() for m in container.volume_mounts],
             }
             if container.env:
@@ -342,6 +353,8 @@ class PodBuilder:
             )
         if isinstance(value, Mapping):
             return {k: self._render(v, field, lookup) for k, v in value.items()}
+        if isinstance(value, str) and lookup is self._argument_lookup:
+            return escape_copies(value, self._said)
         return [self._render(v, field, lookup) for v in value] if isinstance(value, list | tuple) else value
 
     def _mentions_user(self, text: str) -> bool:
@@ -349,7 +362,7 @@ class PodBuilder:
         if not isinstance(text, Template):
             return False
         names = {self._fact_names.get(n, n) for n in references_in(text)}
-        return not _PERSONAL_FACTS.isdisjoint(names.union(*map(self._inserted, names)))
+        return not names.isdisjoint(self._personal)
 
     def _render_text(self, text: str, field: str, *, argument: bool = False) -> str:
         rendered = self._render(text, field, self._argument_lookup if argument else None)
@@ -360,18 +373,36 @@ class PodBuilder:
                 origin=self._origin,
                 field=field,
             )
-        return rendered if isinstance(rendered, str) else _plain(rendered)
+        return rendered if isinstance(rendered, str) else _param_text(rendered)
 
     def _read(self, field: str) -> Template:
+        """Return the text of a file that a shell reads."""
         path = self._start.files[field]
-        if isinstance(path, InlineText):
-            return Template(path)
         try:
-            return Template(Path(path).read_text(encoding="utf-8"))
+            text = Template(path if isinstance(path, InlineText) else Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeError) as e:
             raise BuildError(
                 f"the file {str(path)!r} cannot be read: {e}", profile=self._slug, origin=self._origin, field=field
             ) from None
+        for name in sorted(references_in(text) & self._theirs):
+            raise self._in_shell(field, f"{{{{ {name} }}}}", self._start.place(field))
+        return text
+
+    def _refuse_shell(self, template: Any, field: str) -> None:
+        """Refuse a user's text in what a shell could run in the pod of a manifest."""
+        names = "|".join(map(re.escape, sorted(self._theirs)))
+        for _, text in texts_for_a_shell(template, rf"\{{\{{\s*(?:{names})\s*\}}\}}"):
+            raise self._in_shell(field, text, self._origin)
+
+    def _in_shell(self, field: str, text: str, origin: Origin) -> BuildError:
+        return BuildError(
+            "a shell could run what users type or are called",
+            profile=self._slug,
+            origin=origin,
+            field=field,
+            value=text,
+            hint='Give it to an environment variable, and write "$NAME" here',
+        )
 
     def _container_env(self) -> list[dict[str, Any]]:
         return [
@@ -418,6 +449,7 @@ class PodBuilder:
         rendered = self._render(dict(document), field)
         spec = document.get("spec")
         if isinstance(spec, Mapping) and isinstance(spec.get("template"), Mapping):
+            self._refuse_shell(spec["template"], field)
             rendered["spec"]["template"] = self._render(spec["template"], field, self._argument_lookup)
         metadata = rendered.get("metadata")
         kind, version = rendered.get("kind"), rendered.get("apiVersion")
@@ -600,7 +632,7 @@ def _chunks(files: Iterable[_File]) -> list[list[_File]]:
     return chunks
 
 
-def _plain(value: Any) -> str:
+def _param_text(value: Any) -> str:
     """Return a param's value as the text of an environment variable or file."""
     if isinstance(value, bool):
         return str(value).lower()

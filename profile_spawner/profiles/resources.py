@@ -439,3 +439,8 @@ class KubeObject:
     def key(self) -> tuple[str, str, str]:
         """The unique key of the object in its namespace."""
         return (self.api_version, self.kind, self.name)
+
+    @property
+    def is_name_written(self) -> bool:
+        """Whether the author wrote the whole name, as in manifests. All other names contain a hash."""
+        return self.field.startswith("get_manifests()")

@@ -34,6 +34,8 @@ __all__ = [
 UNLISTED_CHOICE = "unlisted-choice"
 """The value that KubeSpawner's own form posts when the user chooses "Other"."""
 
+_MAX_DEPTH = 4
+"""How deep a request may be nested: options take at most a list of values."""
 _Missing: Any = object()
 
 
@@ -222,7 +224,7 @@ def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: s
     """
     if request is None:
         request = {}
-    if not isinstance(request, Mapping) or not all(isinstance(k, str) for k in request):
+    if not isinstance(request, Mapping) or not all(isinstance(k, str) for k in request) or _is_deep(request):
         return Rejection((Problem("profile", Text("The options must be a JSON object.")),))
     slug = request.get("profile")
     if slug is None or slug == "":
@@ -248,6 +250,15 @@ def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: s
         notice = Text("“%(old)s” is now “%(new)s”.", old=shorten(slug), new=offer.display_name)
         return Selection(result.slug, result.values, result.typed, result.user_options, (*result.notices, notice))
     return result
+
+
+def _is_deep(request: Mapping[str, Any]) -> bool:
+    """Return whether a request is nested deeper than any option takes. It would be copied, compared and stored."""
+    level: list[Any] = [request]
+    for _ in range(_MAX_DEPTH):
+        level = [item for value in level for item in (value.values() if isinstance(value, Mapping) else value)]
+        level = [value for value in level if isinstance(value, Mapping | list | tuple)]
+    return bool(level)
 
 
 def offer_for(offer: Offer, user: UserInfo) -> Offer:

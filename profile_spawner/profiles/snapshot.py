@@ -5,6 +5,7 @@ A page or a spawn uses one snapshot from beginning to end.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -12,9 +13,10 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.errors import ProfileSpawnerError, shorten
 from profile_spawner.params.evaluator import Resolved
 from profile_spawner.params.layers import Resolver
+from profile_spawner.texts import Text, marked
 
 from .access import UserInfo
 from .base import ProfileBuild
@@ -31,9 +33,16 @@ from .profile_params import (
 from .selection import Offer, Problem, Rejection, Selection, default_selection, form_field, select
 
 __all__ = [
+    "MISTAKE",
     "Offers",
     "Snapshot",
 ]
+
+MISTAKE = marked(
+    "“%(name)s” cannot be started because of a mistake in its definition. Your administrator finds the details in "
+    "the hub's log. You can choose another profile."
+)
+_log = logging.getLogger(__name__)
 
 
 class Offers(Mapping[str, Offer]):
@@ -138,6 +147,16 @@ class Snapshot:
 
     def select(self, request: Any, user: UserInfo) -> Selection | Rejection:
         """Turn a request of `user` into a valid choice, or return the errors. Never raises."""
+        try:
+            return self._select(request, user)
+        except BaseException:  # noqa: BLE001 - a declared format or an author's value may fail in any way
+            slug = request.get("profile") if isinstance(request, Mapping) else None
+            entry = self.find(slug) if isinstance(slug, str) else None
+            name = entry.offer.display_name if entry is not None else shorten(slug)
+            _log.exception("The choice of %s cannot be checked", shorten(name))
+            return Rejection((Problem("profile", Text(MISTAKE, name=name)),), entry.slug if entry is not None else None)
+
+    def _select(self, request: Any, user: UserInfo) -> Selection | Rejection:
         default = None
         if not isinstance(request, Mapping) or not request.get("profile"):
             default = self.default_for(user)

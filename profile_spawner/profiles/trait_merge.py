@@ -6,6 +6,7 @@ KubeSpawner replaces lists, so a profile's `volumes` would remove the user's hom
 - volumes, init containers, extra containers, pull secrets: by name;
 - volume mounts: by the path at which they are mounted;
 - tolerations and affinities: by content;
+- required node affinity: every term of one with every term of the other, because one term is enough for Kubernetes;
 - everything else: replaced.
 
 Two different items with the same name raise a `ConflictError` that names both origins. Arguments are not changed.
@@ -14,6 +15,7 @@ Two different items with the same name raise a `ConflictError` that names both o
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +45,6 @@ NAMED_TRAITS = {
 SET_TRAITS = frozenset(
     {
         "node_affinity_preferred",
-        "node_affinity_required",
         "pod_affinity_preferred",
         "pod_affinity_required",
         "pod_anti_affinity_preferred",
@@ -101,6 +102,11 @@ def merge_trait(trait: str, base: Any, extra: Any, *, base_origin: str, extra_or
         result = copy.deepcopy(as_list(base))
         result.extend(copy.deepcopy(item) for item in as_list(extra) if item not in result)
         return result
+    if trait == "node_affinity_required":
+        if not base or not extra:
+            return copy.deepcopy(as_list(base or extra))
+        pairs = itertools.product(as_list(base), as_list(extra))
+        return [one if one == other else _both_terms(one, other) for one, other in pairs]
     if trait in _DEEP_TRAITS and isinstance(base, Mapping) and isinstance(extra, Mapping):
         return _merge_deep(trait, base, extra, base_origin, extra_origin)
     return copy.deepcopy(extra)
@@ -124,6 +130,14 @@ def _normal(item: Any) -> Any:
 def _camel(key: Any) -> Any:
     head, *rest = str(key).split("_")
     return head + "".join(part.capitalize() for part in rest)
+
+
+def _both_terms(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the term for nodes that fulfil both terms."""
+    merged: dict[str, Any] = copy.deepcopy(_normal(one))
+    for key, conditions in _normal(other).items():
+        merged[key] = merged.get(key, []) + [copy.deepcopy(c) for c in conditions if c not in merged.get(key, [])]
+    return merged
 
 
 def _merge_named(trait: str, base: list[Any], extra: list[Any], base_origin: str, extra_origin: str) -> list[Any]:

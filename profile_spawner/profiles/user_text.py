@@ -9,25 +9,30 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from profile_spawner.names import is_label_value
 from profile_spawner.texts import Text, marked
 
 from .patterns import matches
+from .template import Template
 
 __all__ = [
+    "DOLLAR_TRAITS",
     "EXPANDED_TRAITS",
     "FORMATTED_TRAITS",
     "MAX_TEXT",
     "TYPED_EXPANDED_TRAITS",
     "check_typed",
     "escape_braces",
+    "escape_copies",
     "escape_dollars",
     "fill_value",
     "in_shell_command",
     "label_problem",
+    "odd_field",
+    "texts_for_a_shell",
 ]
 
 MAX_TEXT = 256
@@ -64,7 +69,7 @@ TYPED_EXPANDED_TRAITS = (
 )
 """All of these, and where only a typed text needs care."""
 
-_DOLLAR_TRAITS = frozenset(
+DOLLAR_TRAITS = frozenset(
     {
         "args",
         "cmd",
@@ -81,8 +86,10 @@ _DOLLAR_TRAITS = frozenset(
 """The traits in which Kubernetes replaces `$(NAME)`, or that become environment variables."""
 
 _LABEL_TRAITS = ("extra_labels", "node_selector", "storage_extra_labels")
-_SHELL = re.compile(r"(?:.*/)?(?:ba|da|a|k|z|c|tc|fi)?sh")
-_SHELL_COMMAND = re.compile(r"-[A-Za-z]*c")
+_TYPED = r"\{value\b[^{}]*\}"
+_KUBESPAWNER_USER = r"\{(?:value|unescaped_username|unescaped_servername)\b[^{}]*\}"
+_RUNS_NEXT = re.compile(r"-[A-Za-z]*[ceS]|-[ceS].*|--?(?:command|eval|exec|execute|split-string)")
+"""The options of shells and other interpreters whose value is a program text: `-c`, `-lc`, `-ce`, `-e`, `--eval`."""
 
 _TEXT_TRAITS = frozenset(
     {
@@ -157,25 +164,55 @@ def _texts_in(value: Any) -> Iterator[str]:
             yield from _texts_in(item)
 
 
-def in_shell_command(value: Any) -> bool:
-    """Tell whether the `{value}` of an override becomes part of a shell's command (`sh -c "... {value}"`)."""
+def texts_for_a_shell(value: Any, users: str = _KUBESPAWNER_USER) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield the arguments of commands in which a shell could run a user's text, with their paths.
+
+    A user's text may be an argument of its own, or the value of one (`--title={value}`), but not a part of a longer
+    text, and not what an interpreter is told to run (`sh -c "{value}"`).
+
+    Args:
+        value: An override, a container, or anything that contains some.
+        users: A regular expression for the places of a user's text.
+    """
     if isinstance(value, Mapping):
-        parts = [
-            p for key in ("cmd", "command", "args") if isinstance(value.get(key), list | tuple) for p in value[key]
-        ]
-        return _is_shell_command(parts) or any(in_shell_command(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return _is_shell_command(value) or any(in_shell_command(item) for item in value)
-    return False
+        lists = [(key, value[key]) for key in ("cmd", "command", "args") if isinstance(value.get(key), list | tuple)]
+        runs_next = False
+        for path, part in [((key, n), part) for key, parts in lists for n, part in enumerate(parts)]:
+            if isinstance(part, str) and re.search(users, part):
+                whole = re.fullmatch(rf"((--?[\w.-]+)=)?(?:{users})", part)
+                if whole is None or (runs_next and not whole[1]) or _RUNS_NEXT.fullmatch(whole[2] or ""):
+                    yield path, part
+            # `sh -c -x -- "..."`: the program text is the first argument that is no option.
+            option = isinstance(part, str) and part.startswith("-")
+            runs_next = option and (runs_next or _RUNS_NEXT.fullmatch(part) is not None)
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for step, item in pairs:
+        yield from (((step, *path), text) for path, text in texts_for_a_shell(item, users))
 
 
-def _is_shell_command(argv: Sequence[Any]) -> bool:
-    texts = [part if isinstance(part, str) else "" for part in argv]
-    shell = next((n for n, text in enumerate(texts) if _SHELL.fullmatch(text)), None)
-    if shell is None:
-        return False
-    flag = next((n for n, text in enumerate(texts) if n > shell and _SHELL_COMMAND.fullmatch(text)), None)
-    return flag is not None and flag + 1 < len(texts) and "{value}" in texts[flag + 1]
+def in_shell_command(override: Mapping[str, Any]) -> bool:
+    """Return whether a shell could run the `{value}` of an override."""
+    return any(texts_for_a_shell(override, _TYPED))
+
+
+def odd_field(trait: str, text: str, *, chosen: bool) -> str:
+    """Return the first field of a text that is more than a name, such as `{username:>9}` or `{0}`; empty if none is.
+
+    Args:
+        trait: The trait of KubeSpawner to which the text belongs. Not all are expanded.
+        text: The text.
+        chosen: Whether the text belongs to an option, so that `{value}` is replaced in it.
+    """
+    expanded = trait in TYPED_EXPANDED_TRAITS
+    try:
+        fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
+    except ValueError:  # a lone brace
+        return text if expanded else ""
+    for _, name, spec, conversion in fields:
+        is_value = re.match(r"value\b", name or "") is not None
+        if (expanded or (chosen and is_value)) and (spec or conversion or not (name or "").isidentifier()):
+            return f"{{{name}{'!' if conversion else ''}{conversion or ''}{':' if spec else ''}{spec}}}"
+    return ""
 
 
 def escape_braces(value: Any) -> Any:
@@ -197,6 +234,23 @@ def escape_dollars(text: str) -> str:
     return text.replace("$", "$$")
 
 
+def escape_copies(value: Any, said: Collection[str]) -> Any:
+    """Return a value in which Kubernetes replaces nothing in the texts of users that its literal texts contain.
+
+    Args:
+        value: A text, or a mapping or list of texts.
+        said: What users typed or are called.
+    """
+    risky = sorted((text for text in said if "$" in text), key=len, reverse=True)
+    if not risky or isinstance(value, Template):
+        return value
+    if isinstance(value, str):
+        return re.sub("|".join(map(re.escape, risky)), lambda found: escape_dollars(found.group()), value)
+    if isinstance(value, Mapping):
+        return {k: escape_copies(v, risky) for k, v in value.items()}
+    return [escape_copies(v, risky) for v in value] if isinstance(value, list | tuple) else value
+
+
 def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[str, Any]:
     """Return `override` with `{value}` replaced.
 
@@ -212,7 +266,7 @@ def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[
     for trait, template in override.items():
         inserted = value
         if typed and isinstance(value, str):
-            if trait in _DOLLAR_TRAITS:
+            if trait in DOLLAR_TRAITS:
                 inserted = escape_dollars(inserted)
             if trait in TYPED_EXPANDED_TRAITS:
                 inserted = escape_braces(inserted)

@@ -134,7 +134,7 @@ class _Composer:
         value: Any
         if type(event) is yaml.ScalarEvent:
             is_text = event.style not in (None, "") or event.tag not in (None, "!")
-            value, size = event.value if is_text else _plain(event.value), 1
+            value, size = event.value if is_text else _scalar(event.value), 1
         elif depth >= MAX_DEPTH:
             raise self._error(f"the document is nested more than {MAX_DEPTH} levels deep", event)
         elif type(event) is yaml.MappingStartEvent:
@@ -199,7 +199,7 @@ def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _plain(text: str) -> Any:
+def _scalar(text: str) -> Any:
     """Return what a plain scalar means, as YAML 1.1 has it: `yes` is true, `0644` is octal."""
     if text in _WORDS:
         return _WORDS[text]

@@ -25,7 +25,7 @@ from profile_spawner.errors import (
 )
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Collection
-from profile_spawner.policy.judge import dotted, judge_param, place_in
+from profile_spawner.policy.judge import Refusal, dotted, judge_param, judge_texts, place_in
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.attributes import ATTRIBUTES, Attribute, problems_of
 from profile_spawner.profiles.base import BaseAppProfile
@@ -281,6 +281,8 @@ class _Reading:
                 hint="Write the teams, such as org:team, into allowed_groups",
             )
             return
+        if not self._texts_allowed(entry, "", origin):
+            return
         contributor: Contributor = "hub" if self._policy.unrestricted else "document"
         try:
             self._order += read_profile_list([entry], origin, contributor=contributor)
@@ -293,9 +295,18 @@ class _Reading:
         if self._policy.unrestricted:
             return True
         refusals = [refusal for name, value in values for refusal in judge_param(name, value, self._policy)]
+        return self._reported(refusals, slug, origin, lambda refusal: line_at(written, place_in(written, refusal)))
+
+    def _texts_allowed(self, item: Any, slug: str, origin: Origin) -> bool:
+        """Report the texts of a profile that the policy does not allow; return whether all are allowed."""
+        if self._policy.unrestricted:
+            return True
+        refusals = list(judge_texts(item, self._policy))
+        return self._reported(refusals, slug, origin, lambda refusal: line_at(item, refusal.path))
+
+    def _reported(self, refusals: Sequence[Refusal], slug: str, origin: Origin, line: Callable[[Refusal], int]) -> bool:
         for refusal in refusals:
-            line = line_at(written, place_in(written, refusal)) or origin.line
-            self._result.problems.append(refusal.problem(slug, Origin(origin.source, line)))
+            self._result.problems.append(refusal.problem(slug, Origin(origin.source, line(refusal) or origin.line)))
         return not refusals
 
     def _profiles(self, items: Sequence[Any]) -> None:
@@ -322,7 +333,9 @@ class _Reading:
         elif slug in self._pending:
             first = Origin(self._place, self._pending[slug][1].line)
             self._problem(f"the slug is used twice: first at {first}", ("slug",), item, profile=slug)
-        elif self._allowed(item.get("params"), slug, (item.get("params") or {}).items(), origin):
+        elif self._allowed(
+            item.get("params"), slug, (item.get("params") or {}).items(), origin
+        ) and self._texts_allowed(item, slug, origin):
             self._pending[slug] = (spec, item)
             self._order.append(slug)
 

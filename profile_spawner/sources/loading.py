@@ -15,6 +15,7 @@ from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.class_profile import ClassProfile
+from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.yaml_text import line_at
@@ -98,7 +99,12 @@ def _judge_of(rights: DataPolicy, refused: list[PolicyError]) -> Callable[[Entry
     def judge(entry: Entry, build: ProfileBuild) -> None:
         profile = entry.profile
         written: Any = vars(profile.cls)["_written"][0] if isinstance(profile, ClassProfile) else profile.list_entry()
-        case = Case(rights=rights, own=own_names(build.objects, build.secrets))
+        case = Case(
+            rights=rights,
+            own=own_names(build.objects),
+            secure=build.secure,
+            servers=ServerContext.example().unique_names,
+        )
         attributes = {name: profile.get(name) for name in ATTRIBUTES}
         refusals = judge_profile(build.kubespawner_override, entry.offer.options, attributes, case)
         for refusal in (*refusals, *judge_objects(build.objects, case)):

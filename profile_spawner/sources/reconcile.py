@@ -5,12 +5,24 @@ All code here is synchronous and runs in a worker thread, one call at a time.
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, shorten
+from profile_spawner.errors import (
+    Origin,
+    ProfileDefinitionError,
+    ProfileSpawnerError,
+    SourceError,
+    described,
+    raised_at,
+)
 from profile_spawner.params.layers import Resolver
 from profile_spawner.profiles.entry import Entry, with_availability
 from profile_spawner.profiles.profile_params import make_resolver, param_problems
@@ -23,7 +35,7 @@ from .settings import SourceSettings
 from .source_items import LoadedItem, LoadSession, Source, SourceItem
 from .trial_client import TrialClient
 
-__all__ = ["ReconcileResult", "Reconciler"]
+__all__ = ["HangingItem", "ReconcileResult", "Reconciler"]
 
 _DIRECT = "configuration:"
 
@@ -68,15 +80,60 @@ class ReconcileResult:
         snapshot: The next snapshot; the same object if nothing has changed.
         changes: The changes for users.
         loaded: The number of items that were loaded.
-        seconds: The duration, in seconds.
         unavailable: The reasons why profiles cannot be started now, by slug.
     """
 
     snapshot: Snapshot
     changes: Sequence[ProfileChange]
     loaded: int
-    seconds: float
     unavailable: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class HangingItem:
+    """An item whose load or build in the hub does not end.
+
+    Attributes:
+        item: The item.
+        thread: The thread in which it runs.
+        problem: The error for administrators, with the line.
+    """
+
+    item: SourceItem
+    thread: int
+    problem: SourceError
+
+
+class _Progress:
+    """Which item is loaded or built now, in which thread, and since when. It is read from other threads."""
+
+    def __init__(self) -> None:
+        self.abandoned = False
+        self._current: tuple[SourceItem, int, float] | None = None
+
+    @contextlib.contextmanager
+    def of(self, item: SourceItem) -> Iterator[None]:
+        if self.abandoned:
+            raise SystemExit("another thread has taken over")
+        self._current = (item, threading.get_ident(), time.monotonic())
+        try:
+            yield
+        finally:
+            self._current = None
+
+    def hangs(self, patience: float) -> HangingItem | None:
+        current = self._current
+        if current is None or time.monotonic() - current[2] < patience:
+            return None
+        item, thread, _ = current
+        frames = traceback.extract_stack(sys._current_frames().get(thread))  # noqa: SLF001
+        own = [f for f in frames if f.filename == item.name or f.filename.startswith(f"{item.name}/")]
+        problem = SourceError(
+            "it does not come to an end while the hub loads it, although it did in the trial",
+            origin=Origin(own[-1].filename, own[-1].lineno or 0) if own else Origin(item.name),
+            hint="Look for an endless loop. Its thread may use the processor until the hub is restarted",
+        )
+        return HangingItem(item, thread, problem)
 
 
 class Reconciler:
@@ -110,11 +167,49 @@ class Reconciler:
         self._direct: Sequence[tuple[str, Any]] | None = None
         self._unavailable: Mapping[str, str] = {}
         self._unfinished = False
+        self._progress = _Progress()
+        self._hanging: Mapping[str, HangingItem] = {}
         self.trial_of_data = True
         self.unsettled = False
         self.snapshot = Snapshot()
 
+    # ---------------------------------------------------------------------------------------------- hanging items
+
+    def hangs(self, patience: float) -> HangingItem | None:
+        """Return the item whose load or build in this process takes longer than `patience` seconds. From any thread."""
+        return self._progress.hangs(patience)
+
+    def without(self, hanging: HangingItem) -> Reconciler:
+        """Return a copy for another thread, in which the item is refused until it changes.
+
+        The hanging call keeps this object, and loads nothing more when it goes on.
+        """
+        self._progress.abandoned = True
+        other = copy.copy(self)
+        other._progress = _Progress()  # noqa: SLF001
+        other._states = {key: copy.copy(state) for key, state in self._states.items()}  # noqa: SLF001
+        other._hanging = {**self._hanging, hanging.item.key: hanging}  # noqa: SLF001
+        other._unfinished = True  # noqa: SLF001
+        return other
+
+    def _hanging_problems(self, item: SourceItem) -> list[ProfileSpawnerError]:
+        hanging = self._hanging.get(item.key)
+        return [hanging.problem] if hanging is not None and hanging.item.digest == item.digest else []
+
     # ---------------------------------------------------------------------------------------------- reconciling
+
+    def safely(self, *, full: bool = False) -> ReconcileResult:
+        """Reconcile. An unexpected error leaves the last snapshot, with a problem for administrators. Never raises."""
+        try:
+            return self.reconcile(full=full)
+        except BaseException as e:  # noqa: BLE001 - whatever happens, the last good profiles stay
+            problem = SourceError(f"the sources could not be loaded: {described(e)}", origin=raised_at(e, _anywhere))
+            before = self.snapshot
+            problems = [*(p for p in before.problems if str(p) != str(problem)), problem]
+            kept = Snapshot(
+                before.entries.values(), generation=before.generation, resolver=before.resolver, problems=problems
+            )
+            return ReconcileResult(kept, (), 0, self._unavailable)
 
     def reconcile(self, *, full: bool = False) -> ReconcileResult:
         """Scan all sources, load what has changed, and return the next snapshot.
@@ -122,7 +217,6 @@ class Reconciler:
         Args:
             full: Whether to read all files again, and to load broken items again even if they have not changed.
         """
-        start = time.monotonic()
         items, changed = self._scan(full=full)
         # If this is interrupted, its state is unknown, so the next call loads everything.
         again, self._unfinished = self._unfinished, True
@@ -134,15 +228,15 @@ class Reconciler:
             candidates[_DIRECT] = direct
         if not (changed or removed or candidates or again) and self.snapshot.generation:
             self._unfinished = False
-            return ReconcileResult(self.snapshot, (), 0, time.monotonic() - start, self._unavailable)
+            return ReconcileResult(self.snapshot, (), 0, self._unavailable)
         order = [_DIRECT, *items]
         tried = {key: s.refused for key, s in self._states.items() if s.refused is not None and key not in candidates}
         self._accept({**candidates, **tried}, order)
         before, self.snapshot = self.snapshot, self._freeze(order)
         self._unfinished = False
-        changes = changes_between(before.entries, self.snapshot.entries)
+        changes = _changes(before, self.snapshot)
         self._unavailable = {s: e.offer.unavailable for s, e in self.snapshot.entries.items() if e.offer.unavailable}
-        return ReconcileResult(self.snapshot, changes, len(candidates), time.monotonic() - start, self._unavailable)
+        return ReconcileResult(self.snapshot, changes, len(candidates), self._unavailable)
 
     def _scan(self, *, full: bool) -> tuple[dict[str, SourceItem], list[SourceItem]]:
         """Return all items in order, and those that differ from the last scan."""
@@ -213,10 +307,13 @@ class Reconciler:
     def _try(
         self, batches: Sequence[tuple[Source, Sequence[SourceItem]]], current: Mapping[str, LoadedItem]
     ) -> dict[str, list[ProfileSpawnerError]]:
-        """Return what the trial worker says about each item, by key."""
-        refused: dict[str, list[ProfileSpawnerError]] = {item.key: [] for _, wanted in batches for item in wanted}
+        """Return what the trial worker says about each item, by key. What made this process hang is not tried again."""
+        refused = {item.key: self._hanging_problems(item) for _, wanted in batches for item in wanted}
         tried = [
-            (source, wanted) for source, wanted in batches if source.trial and (source.runs_code or self.trial_of_data)
+            (source, left)
+            for source, wanted in batches
+            if source.trial and (source.runs_code or self.trial_of_data)
+            if (left := [item for item in wanted if not refused[item.key]])
         ]
         if self._trial is not None and tried:
             refused.update(self._trial.run(tried, self._sources, current))
@@ -228,12 +325,12 @@ class Reconciler:
         if problems:
             return LoadedItem(item, Collector(source.name), problems, source.needs_of(item))
         try:
-            loaded = session.load(item.key)
+            with self._progress.of(item):
+                loaded = session.load(item.key)
             assert loaded is not None
             loaded.signature = param_signature(loaded.collector)
         except BaseException as e:  # noqa: BLE001 - an unexpected error of one item must not affect the others
-            text = f"it could not be loaded: {type(e).__name__}: {shorten(str(e), 300)}"
-            return LoadedItem(item, Collector(source.name), [SourceError(text, origin=Origin(item.name))])
+            return LoadedItem(item, Collector(source.name), [_unexpected(item, e)])
         return loaded
 
     def _with_dependants(self, touched: Sequence[SourceItem], items: Mapping[str, SourceItem]) -> list[SourceItem]:
@@ -280,11 +377,15 @@ class Reconciler:
         with EntryMaker() as maker:
             while True:
                 versions = {k: v for k in order if (v := left.get(k) or self._good(k)) is not None}
-                resolver = self._new_resolver(versions)
+                try:
+                    resolver = self._new_resolver(versions)
+                except BaseException as e:  # noqa: BLE001 - an unexpected error costs one source only
+                    self._give_up(self._culprit(left, versions), left, e)
+                    continue
                 owners, conflicts = self._claim(versions)
                 failed = {k: p for k, p in conflicts.items() if k in left}
                 wanted = {k: v for k, v in left.items() if k not in failed or self._states[k].good is None}
-                made = {key: maker.make(loaded, resolver) for key, loaded in wanted.items()}
+                made = {key: self._make(maker, loaded, resolver) for key, loaded in wanted.items()}
                 for key, (_, problems) in made.items():
                     if problems:
                         failed.setdefault(key, []).extend(problems)
@@ -319,12 +420,39 @@ class Reconciler:
             self._signature = signature
         return self._next_resolver
 
+    def _culprit(self, left: Mapping[str, LoadedItem], versions: Mapping[str, LoadedItem]) -> str:
+        """Return the candidate without which the params of the others can be joined, or else the last one."""
+        for key in left:
+            others = [v.collector for k, v in versions.items() if k != key]
+            with contextlib.suppress(BaseException):
+                make_resolver(others, strict=self._strict, before=self._resolver)
+                return key
+        return [*versions, *left][-1]
+
+    def _give_up(self, key: str, left: dict[str, LoadedItem], error: BaseException) -> None:
+        """Refuse an item whose params cannot be joined with those of the others; an earlier version stays."""
+        state = self._states[key]
+        loaded = left.pop(key, None)
+        state.refused = None
+        state.refusal = [_unexpected(state.seen, error)]
+        if loaded is None:
+            state.good, state.entries = None, {}
+
+    def _make(
+        self, maker: EntryMaker, loaded: LoadedItem, resolver: Resolver | None
+    ) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
+        with self._progress.of(loaded.item):
+            try:
+                return maker.make(loaded, resolver)
+            except BaseException as e:  # noqa: BLE001 - an unexpected error costs one source only
+                return {}, [_unexpected(loaded.item, e)]
+
     def _resolve_again(self, keys: Sequence[str], resolver: Resolver | None, maker: EntryMaker) -> None:
         """Create the entries of unchanged items again, because a param has changed."""
         for key in keys:
             state = self._states[key]
             assert state.good is not None
-            entries, problems = maker.make(state.good, resolver)
+            entries, problems = self._make(maker, state.good, resolver)
             why = {p.profile: str(p) for p in problems}
             gone = {s: with_availability(e, why[s]) for s, e in state.entries.items() if s in why and s not in entries}
             state.entries = {**state.entries, **entries, **gone}
@@ -399,6 +527,23 @@ class Reconciler:
                 continue
             counts["good" if not state.problems else "stale" if state.entries else "broken"] += 1
         return counts
+
+
+def _anywhere(file: str) -> bool:
+    del file
+    return True
+
+
+def _unexpected(item: SourceItem, error: BaseException) -> SourceError:
+    return SourceError(f"it could not be loaded: {described(error)}", origin=Origin(item.name))
+
+
+def _changes(before: Snapshot, after: Snapshot) -> Sequence[ProfileChange]:
+    """Return the changes for users; nothing if the values of an author cannot be compared."""
+    try:
+        return changes_between(before.entries, after.entries)
+    except BaseException:  # noqa: BLE001 - the changes are only for the log
+        return ()
 
 
 def _alias_problems(entries: Sequence[Entry]) -> Iterator[ProfileDefinitionError]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from profile_spawner.errors import ProfileSpawnerError
@@ -29,26 +31,25 @@ from .watching import FileWatcher
 
 __all__ = ["ProfileService", "ReloadReport"]
 
+CHECK_INTERVAL = 300.0
+"""After how many seconds all files are read again even if they seem unchanged."""
+
 
 @dataclass(frozen=True)
 class ReloadReport:
     """The result of one reload.
 
     Attributes:
-        reason: The reason for the reload.
         generation: The current generation.
         changes: The added, removed and changed profiles.
         problems: All current errors; empty if all sources are valid.
         loaded: The number of modules and documents that were loaded.
-        seconds: The duration, in seconds.
     """
 
-    reason: str
     generation: int
     changes: Sequence[ProfileChange] = ()
     problems: Sequence[ProfileSpawnerError] = ()
     loaded: int = 0
-    seconds: float = 0.0
 
     @property
     def successful(self) -> bool:
@@ -69,7 +70,8 @@ class ProfileService:
             pod's service account or the kubeconfig. The service does not close a client that this function creates.
         trial: Whether changed items are loaded in the trial worker first.
         settle: The minimum time since the last change of a file before it is read, in seconds.
-        check_interval: The interval at which all files are read again even if they seem unchanged, in seconds.
+        patience: How long one item may take in this process, in seconds; by default three times as long as in the
+            trial, because the hub also does other things.
 
     Raises:
         ProfileSpawnerError: If the settings are inconsistent.
@@ -83,12 +85,11 @@ class ProfileService:
         api_client: Callable[[], Awaitable[Any]] | None = None,
         trial: bool = True,
         settle: float = 0.2,
-        check_interval: float = 300.0,
+        patience: float | None = None,
     ) -> None:
         self.log = log
         self._watching: bool = settings.watch_profiles
         self._settle = settle
-        self._check_interval = check_interval
         if settings.configurator_compat:
             provide_configurator()
         self._sources = configured_sources(settings, settle)
@@ -97,8 +98,8 @@ class ProfileService:
         compat = settings.configurator_compat
         client = TrialClient(settings.trial_timeout, settings.trial_memory, configurator=compat) if trial else None
         self._reconciler = Reconciler(settings, self._sources, client, settle)
+        self._patience = 3 * settings.trial_timeout if patience is None else patience
         self._snapshot = Snapshot()
-        self._pool: ThreadPoolExecutor | None = None
         self._first: asyncio.Task[None] | None = None
         self._running: asyncio.Task[ReloadReport] | None = None
         self._waiting: _ReloadRequest | None = None
@@ -175,13 +176,28 @@ class ProfileService:
         if self._running is not None:
             await asyncio.wait([self._running])
         self._waiting, self._running = None, request.task
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="profile-reload")
         start = time.monotonic()
-        result = await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: self._reconciler.reconcile(full=request.full)
-        )
+        result = await self._reconcile(full=request.full)
         return self._swap(result, request.reason, time.monotonic() - start)
+
+    async def _reconcile(self, *, full: bool) -> ReconcileResult:
+        """Make the next snapshot in another thread. An item that does not come to an end there is refused.
+
+        A thread cannot be ended from outside, so it is left alone, and the reload begins again in a new one.
+        """
+        while True:
+            work = asyncio.ensure_future(_in_thread(partial(self._reconciler.safely, full=full)))
+            while not work.done():
+                await asyncio.wait([work], timeout=min(1.0, self._patience / 2))
+                hanging = None if work.done() else self._reconciler.hangs(self._patience)
+                if hanging is not None:
+                    break
+            else:
+                return work.result()
+            self.log.error("Profiles: %s", hanging.problem)
+            self._reconciler = self._reconciler.without(hanging)
+            _interrupt(hanging.thread)
+            full = True
 
     def _swap(self, result: ReconcileResult, reason: str, seconds: float) -> ReloadReport:
         """Publish the new snapshot and notify the listeners."""
@@ -190,7 +206,7 @@ class ProfileService:
         self._snapshot = result.snapshot
         self._loaded_at = time.time()
         problems = result.snapshot.problems
-        report = ReloadReport(reason, result.snapshot.generation, result.changes, problems, result.loaded, seconds)
+        report = ReloadReport(result.snapshot.generation, result.changes, problems, result.loaded)
         self._last = report
         if self._reconciler.unsettled:
             pause = self._settle or 0.05
@@ -270,11 +286,11 @@ class ProfileService:
     async def _look_regularly(self) -> None:
         """Read everything again at regular intervals, to find missed changes and to retry broken sources."""
         while True:
-            await asyncio.sleep(self._check_interval)
+            await asyncio.sleep(CHECK_INTERVAL)
             await self.reload("regular check")
 
     async def stop(self) -> None:
-        """Stop watching and stop the worker thread."""
+        """Stop watching. A thread that still loads something does not keep the process alive."""
         if self._timer is not None:
             self._timer.cancel()
         for task in list(self._tasks):
@@ -283,12 +299,32 @@ class ProfileService:
         if self._files is not None:
             await self._files.stop()
             self._files = None
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False)
         for source in self._sources:
             await source.close()
         self._started = False
+
+
+async def _in_thread(function: Callable[[], ReconcileResult]) -> ReconcileResult:
+    """Call a function in a thread that does not keep the process alive; the threads of an executor do."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[ReconcileResult] = loop.create_future()
+
+    def finish(value: ReconcileResult) -> None:
+        if not result.done():
+            result.set_result(value)
+
+    def run() -> None:
+        value = function()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(finish, value)
+
+    threading.Thread(target=run, name="profile-reload", daemon=True).start()
+    return await result
+
+
+def _interrupt(thread: int) -> None:
+    """Raise an exception in a thread. It ends a loop of Python code, but no call that waits."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))
 
 
 @dataclass

@@ -41,6 +41,8 @@ class TraitSnapshot:
     def __init__(self, spawner: Any) -> None:
         self._spawner = spawner
         self._saved: dict[str, Any] = {}
+        self._applied: dict[str, Any] = {}
+        self._kept: dict[str, Any] = {}
 
     def save(self, name: str) -> None:
         """Remember the present value of attribute `name`, unless it is remembered already."""
@@ -65,34 +67,83 @@ class TraitSnapshot:
         """Return the present values of the attributes that the profile has changed."""
         return {name: getattr(self._spawner, name) for name in self._saved if hasattr(self._spawner, name)}
 
+    def mark_applied(self) -> None:
+        """Remember the present values as those of the profile: what differs later was changed by a hook."""
+        self._applied = {name: _copied(value) for name, value in self.changed().items()}
+
+    def keep_changes(self) -> None:
+        """Count what hooks have changed since `mark_applied` as the hub's own values.
+
+        In mappings and lists only the changed items are taken over; the others are those from before the profile.
+        """
+        for name, now in self.changed().items():
+            if name in self._applied and now != self._applied[name]:
+                self._kept[name] = _rebased(self.original(name), self._applied[name], now)
+        self.mark_applied()
+
     def original(self, name: str) -> Any:
-        """Return the value before the profile."""
-        return self._saved.get(name, getattr(self._spawner, name, None))
+        """Return the value without the profile."""
+        present = getattr(self._spawner, name, None)
+        value = self._kept.get(name, self._saved.get(name, present))
+        return None if value is _ABSENT else value
 
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Restore the previous value of every changed attribute for the duration of the block."""
         changed = self.changed()
         try:
-            self._set_back()
+            self._set_back({**self._saved, **self._kept})
             yield
         finally:
             for name, value in changed.items():
                 setattr(self._spawner, name, value)
 
-    def restore(self) -> None:
-        """Restore every changed attribute."""
-        self._set_back()
-        self._saved.clear()
+    def restore(self, *, changes: bool = False) -> None:
+        """Restore every changed attribute.
 
-    def _set_back(self) -> None:
-        for name, value in self._saved.items():
+        Args:
+            changes: Whether what hooks have changed stays; see `keep_changes`.
+        """
+        self._set_back({**self._saved, **(self._kept if changes else {})})
+        self._saved.clear()
+        self._applied.clear()
+        self._kept.clear()
+
+    def _set_back(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
             if value is _ABSENT:
                 if name in vars(self._spawner):
                     delattr(self._spawner, name)
             else:
                 # KubeSpawner changes dictionaries in place.
                 setattr(self._spawner, name, copy.deepcopy(value))
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of mappings and lists; what is in them stays the same object, so that it equals itself."""
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _rebased(before: Any, applied: Any, now: Any) -> Any:
+    """Return `before` with the changes that lead from `applied` to `now`."""
+    if applied is now or applied == now:
+        return before
+    if isinstance(applied, Mapping) and isinstance(now, Mapping):
+        result = dict(before) if isinstance(before, Mapping) else {}
+        for key in applied.keys() - now.keys():
+            result.pop(key, None)
+        for key, value in now.items():
+            if key not in applied:
+                result[key] = value
+            elif applied[key] is not value and applied[key] != value:
+                result[key] = _rebased(result.get(key), applied[key], value)
+        return result
+    if isinstance(applied, list) and isinstance(now, list):
+        kept = [item for item in before if item in now or item not in applied] if isinstance(before, list) else []
+        return kept + [item for item in now if item not in applied]
+    return now
 
 
 @contextmanager

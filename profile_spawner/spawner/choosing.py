@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub.utils import maybe_future
 
-from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.profiles.selection import Rejection, Selection
+from profile_spawner.profiles.selection import Problem, Rejection, Selection
 from profile_spawner.profiles.snapshot import Snapshot
+from profile_spawner.texts import Text
 
-from .form import remember_rejected, uses_own_template
+from .form import INCOMPLETE, remember_rejected, uses_own_template
 from .refusals import refusal, silent
 from .seams import uncounted
 from .starting import ChosenProfile
@@ -41,7 +42,7 @@ async def choose(spawner: ProfileSpawner, request: Any) -> ChosenProfile | None:
         if isinstance(request, Mapping) and request.get("profile"):
             spawner.log.warning("A profile was requested, but no profiles are configured")
         return None
-    result = snapshot.select(request, spawner.user_info)
+    result = _with_reason(spawner, snapshot.select(request, spawner.user_info))
     if not isinstance(result, Rejection):
         result = await _check_params(spawner, snapshot, result)
     if isinstance(result, Rejection):
@@ -69,8 +70,15 @@ async def _check_params(spawner: ProfileSpawner, snapshot: Snapshot, selection: 
         return selection
     try:
         return snapshot.check_choice(selection, **await spawner.param_layers())
-    except ProfileSpawnerError:
-        return selection  # not the user's mistake: the start reports it
+    except Exception:  # noqa: BLE001 - not the user's mistake: the start reports it
+        return selection
+
+
+def _with_reason(spawner: ProfileSpawner, result: Selection | Rejection) -> Selection | Rejection:
+    """Add to a rejection that the profile may be missing because the function in `profile_list` failed."""
+    if not isinstance(result, Rejection) or result.slug is not None or spawner.list_problem is None:
+        return result
+    return replace(result, problems=(Problem("profile", Text(INCOMPLETE)), *result.problems))
 
 
 def _refused(spawner: ProfileSpawner, rejection: Rejection) -> Exception:
@@ -94,7 +102,7 @@ async def _parse(
         spawner.offers = None
     if snapshot is None:
         return options, None
-    result = snapshot.select(options, user)
+    result = _with_reason(spawner, snapshot.select(options, user))
     if not isinstance(result, Rejection):
         return options, result
     if uses_own_template(spawner):

@@ -13,13 +13,13 @@ import jupyterhub
 from jupyterhub.utils import url_escape_path
 from tornado import web
 
-from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.errors import ProfileSpawnerError, described
 from profile_spawner.page.hub_pages import SEARCH_LIMIT, HubPages, SearchRequest, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
 from profile_spawner.page.static_files import static_url
 from profile_spawner.profiles.selection import Rejection
 from profile_spawner.profiles.snapshot import Snapshot
-from profile_spawner.texts import Text
+from profile_spawner.texts import Text, marked
 
 from .seams import running_hub
 from .upstream import display_entry
@@ -35,6 +35,8 @@ LINK_PREFIX = "opt-" if jupyterhub.version_info[0] >= 6 else ""
 
 LINKS_LIMIT = 200
 """The maximum number of profiles on the page of links."""
+
+INCOMPLETE = marked("Some profiles cannot be listed at the moment. Please tell your administrator.")
 
 HIDDEN_SHOWN = 10
 """The maximum number of hidden profiles that are listed for an administrator."""
@@ -113,9 +115,9 @@ class SpawnForm:
         listed = [display_entry(entry, user) for entry in snapshot.visible_to(user)]
         try:
             form = self._spawner.template_form(listed)
-        except Exception as e:  # an administrator's template may raise anything; users get a page
+        except BaseException as e:  # an administrator's template may raise anything; users get a page
             self._spawner.log.exception("The configured template of the form fails; the shipped one is used instead")
-            why = f"{type(e).__name__}: {e}"
+            why = described(e)
             self._for_admins.append(
                 Text("The configured template of the form fails, and this one is used instead: %(why)s", why=why)
             )
@@ -132,7 +134,7 @@ class SpawnForm:
         layers = await page_layers(spawner, snapshot, self._for_admins)
         seen_by = Viewer(user, bool(getattr(viewer(), "admin", False)), layers, spawner.language)
         cards = await self._pages.card_list(snapshot, seen_by)
-        notices: list[str] = []
+        notices: list[str] = [Text(INCOMPLETE)] if spawner.list_problem is not None else []
         problems = rejected.rejection.problems if rejected is not None and rejected.rejection is not None else ()
         stored = dict(spawner.user_options or {})
         if rejected is not None:

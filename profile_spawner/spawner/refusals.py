@@ -12,11 +12,12 @@ from typing import Any
 from tornado import web
 
 from profile_spawner.errors import ClusterError, ProfileSpawnerError
+from profile_spawner.profiles.snapshot import MISTAKE
 from profile_spawner.texts import Text
 
 from .seams import SpawnException
 
-__all__ = ["from_error", "refusal", "silent"]
+__all__ = ["from_error", "hub_failure", "refusal", "silent"]
 
 
 class _RefusalError(SpawnException or web.HTTPError, ValueError):  # type: ignore[misc]
@@ -54,7 +55,8 @@ def silent(status: int, log_message: str) -> web.HTTPError:
     return error
 
 
-def _answer(status: int, message: str) -> web.HTTPError:
+def hub_failure(status: int, message: str) -> web.HTTPError:
+    """Return the exception that tells the user `message` and counts as a failure of the hub, such as the cluster's."""
     error = web.HTTPError(status, message)
     # What JupyterHub shows on its pages.
     error.jupyterhub_message = message  # type: ignore[attr-defined]
@@ -71,16 +73,11 @@ def from_error(error: ProfileSpawnerError, display_name: str, say: Callable[[str
     """
     if isinstance(error, ClusterError):
         if error.blame == "cluster":
-            return _answer(503, say(error.user_message))
+            return hub_failure(503, say(error.user_message))
         status = {"user": 400, "profile": 422, "admin": 403}.get(error.blame, 400)
         return refusal(say(error.user_message), reason=error.reason, status=status, log_message=str(error))
-    message = Text(
-        "“%(name)s” cannot be started because of a mistake in its definition. Your administrator finds the details in "
-        "the hub's log. You can choose another profile.",
-        name=display_name,
-    )
     return refusal(
-        say(message),
+        say(Text(MISTAKE, name=display_name)),
         reason="profile_error",
         status=422,
         log_message=str(error),

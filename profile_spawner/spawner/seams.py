@@ -21,7 +21,7 @@ from sqlalchemy.orm import object_session
 from traitlets import default, validate
 from traitlets.config.loader import LazyConfigValue
 
-from profile_spawner.errors import ClusterError, ProfileSpawnerError, shorten
+from profile_spawner.errors import ClusterError, shorten
 from profile_spawner.kube.bodies import POD_PARTS
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.failures import KubeFailure
@@ -94,7 +94,7 @@ class UpstreamSpawner(KubeSpawner):
         """The hub's view of the cluster."""
         raise NotImplementedError
 
-    def answer_to(self, error: ProfileSpawnerError) -> Exception:
+    def answer_to(self, error: Exception) -> Exception:
         """Log the error and return the exception for the user."""
         raise NotImplementedError
 
@@ -294,6 +294,15 @@ class UpstreamSpawner(KubeSpawner):
     def pod_url(self, pod: Mapping[str, Any]) -> str:
         """Return the URL of the server in a running pod."""
         return str(self._get_pod_url(pod))
+
+    def has_port(self, pod: Mapping[str, Any]) -> bool:
+        """Return whether KubeSpawner finds the server's port in a pod, where it looks for it."""
+        if self.get_pod_url and not (self.internal_ssl or self.services_enabled):
+            return True
+        try:
+            return bool(self._get_pod_port(pod))
+        except (LookupError, TypeError, AttributeError):
+            return False
 
     def template_form(self, profile_list: list[dict[str, Any]]) -> str:
         """Return the form of the administrator's KubeSpawner template."""

@@ -11,39 +11,58 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import inspect
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from jupyterhub.utils import maybe_future
 from tornado import web
 from traitlets import default, observe
 
-from profile_spawner.errors import BuildError, ClusterError, ParamError, ProfileSpawnerError, shorten
+from profile_spawner.errors import (
+    BuildError,
+    ClusterError,
+    Origin,
+    ParamError,
+    ProfileDefinitionError,
+    ProfileSpawnerError,
+    described,
+    raised_at,
+    shorten,
+)
 from profile_spawner.hub.layers import group_properties, layers_for
 from profile_spawner.hub.settings import HubTraits
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
 from profile_spawner.page.translations import gettext_for
-from profile_spawner.policy.judge import dotted, judge_objects, judge_server, own_names
+from profile_spawner.policy.judge import (
+    dotted,
+    home_claims,
+    judge_objects,
+    judge_server,
+    own_names,
+    restrict_containers,
+)
 from profile_spawner.policy.rules import Case
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.author_code import author_code, call_author
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 from profile_spawner.profiles.selection import Offer, from_form
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import escape_dollars
-from profile_spawner.texts import Text, said
+from profile_spawner.texts import Text, joined, said
 
 from .applying import TraitSnapshot, apply_build, evaluated_once
 from .choosing import choose, form_options, is_outdated, link_options
 from .env_order import in_order
 from .form import SpawnForm, expect_rejected, search_profiles
-from .progress import step_text, translated
-from .refusals import from_error
+from .progress import TELL_ADMIN, step_text, translated
+from .refusals import from_error, hub_failure
 from .seams import UpstreamSpawner, uncounted
 from .shared import SpawnerHub, hub_profiles, start_with_hub
 from .starting import ChosenProfile, Preview, ServerStart
@@ -53,6 +72,10 @@ from .waiting import PodWatch
 
 __all__ = ["ProfileSpawner"]
 
+_WARNINGS = 10
+"""How many params without a value are named in the log for each start."""
+_NO_TIMEOUT = 10**9
+"""The `start_timeout` that JupyterHub uses, in seconds: the spawner itself ends a start."""
 _QUIET_SECONDS = 5.0
 """How long a deleted pod may stay unchanged until the API server is asked for it, in seconds."""
 _KEPT_SPAWNS = 5
@@ -76,6 +99,8 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.trait_snapshot = TraitSnapshot(self)
+        self.list_problem: ProfileSpawnerError | None = None
+        self._lists_profiles = bool(self.own_profile_list()[0])
         self.good_options: Mapping[str, Any] = dict(self.user_options or {})
         self._steps: list[str] = []
         self._step_known = asyncio.Event()
@@ -135,15 +160,42 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         return value, value is self._configured_profile_list
 
     async def catalogue(self) -> Snapshot | None:
-        """Return the profiles on offer; `None` when this is used as a plain KubeSpawner without any."""
+        """Return the profiles on offer; `None` when this is used as a plain KubeSpawner without any.
+
+        If a hook empties the configured `profile_list`, nothing is on offer: a server without a profile would be one
+        without its limits. A function that fails or takes too long lists nothing; `list_problem` says why.
+        """
         listed, shared = self.own_profile_list()
+        self.list_problem = None
         if callable(listed):
-            listed, shared = await maybe_future(listed(self)), False
-            if listed is None:
-                listed = []
+            listed, shared = await self._listed_by(listed), False
         elif not listed:
-            listed = None
-        return await self.profiles.catalogue(listed, shared=shared)
+            listed = [] if self._lists_profiles else None
+        return await self.profiles.catalogue(listed, shared=shared, problem=self.list_problem)
+
+    async def _listed_by(self, function: Callable[[Any], Any]) -> Any:
+        """Return what the function in `profile_list` returns."""
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        defined = Origin(code.co_filename, code.co_firstlineno) if code is not None else None
+
+        def failure(error: BaseException) -> ProfileSpawnerError:
+            origin = raised_at(error, lambda name: defined is not None and name == defined.source) or defined
+            return ProfileDefinitionError(described(error), field="profile_list", origin=origin)
+
+        limit = self.profile_list_timeout
+        try:
+            listed = await asyncio.wait_for(call_author(lambda: function(self), failure), limit)
+        except asyncio.TimeoutError:
+            text = f"the function took more than {limit:g} s"
+            self.list_problem = ProfileDefinitionError(
+                text, field="profile_list", origin=defined, hint="Raise c.ProfileSpawner.profile_list_timeout"
+            )
+        except ProfileSpawnerError as e:
+            self.list_problem = e
+        else:
+            return [] if listed is None else listed
+        self.log.error("Nothing is offered of the function in profile_list: %s", self.list_problem)
+        return []
 
     # ---------------------------------------------------------------------------------------------- form and choice
 
@@ -215,10 +267,11 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         Raises:
             tornado.web.HTTPError: If the user's choice or the profile is wrong. It is also a `ValueError`.
         """
-        self.start_began = asyncio.get_running_loop().time()
         self._current_start = None
-        self.trait_snapshot.restore()
         try:
+            # It may be the second call: pre_spawn_hook may have called it, and changed the result.
+            self._keep_changes()
+            self.trait_snapshot.restore(changes=True)
             if self.chosen is None or is_outdated(self, self.chosen):
                 await self.apply_choice(self.user_options)
             if self.chosen is not None:
@@ -227,28 +280,47 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             self._step_known.set()
 
     async def _apply(self, chosen: ChosenProfile) -> None:
-        entry = chosen.entry
         try:
-            layers = await self.param_layers() if chosen.snapshot.takes_params(entry) else {}
-            context = self.server_context(chosen.spawn_id)
-            chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
-            chosen.params = chosen.snapshot.record(chosen.selection, **layers)
-            self._warn_of_params(chosen.params)
-            apply_build(self, self.trait_snapshot, entry, chosen.build)
-            self._look_for_claim()
+            await call_author(lambda: self._build(chosen), self._profile_failure)
+            if self.profile_applied_hook is not None:
+                await call_author(lambda: self.profile_applied_hook(self, chosen), _hook_failure)
+                self._keep_changes()
         except web.HTTPError:
-            raise
-        except Exception as e:  # an author's code may raise anything
             self.trait_snapshot.restore()
-            plain = chosen.build is not None and chosen.build.as_kubespawner
-            trips = "KubeSpawner cannot make a pod of it: " if plain else ""
-            text = f"{trips}{type(e).__name__}: {shorten(str(e), 300)}"
-            known = e if isinstance(e, ProfileSpawnerError) else None
-            error = known or BuildError(text, profile=entry.slug, origin=entry.origin)
-            self.log.error("%s cannot be started: %s", self.log_name, error, exc_info=known is None)
-            uncounted(self)
-            raise from_error(error, entry.offer.display_name, self.say) from error
+            raise
+        except ProfileSpawnerError as e:
+            self.trait_snapshot.restore()
+            raise self.answer_to(e) from e
         self._tell_steps(chosen)
+
+    async def _build(self, chosen: ChosenProfile) -> None:
+        layers = await self.param_layers() if chosen.snapshot.takes_params(chosen.entry) else {}
+        context = self.server_context(chosen.spawn_id)
+        chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
+        chosen.params = chosen.snapshot.record(chosen.selection, **layers)
+        self._warn_of_params(chosen.params)
+        apply_build(self, self.trait_snapshot, chosen.entry, chosen.build)
+        self._look_for_claim()
+        self.trait_snapshot.mark_applied()
+
+    def _keep_changes(self) -> None:
+        """Keep what hooks have changed since the profile was applied."""
+        try:
+            with author_code(self._profile_failure):
+                self.trait_snapshot.keep_changes()
+        except ProfileSpawnerError as e:
+            self.trait_snapshot.restore()
+            raise self.answer_to(e) from e
+
+    def _profile_failure(self, error: BaseException) -> BaseException:
+        """Return the error for what the chosen profile's code or values caused; an `HTTPError` is the answer itself."""
+        chosen = self.chosen
+        if chosen is None or isinstance(error, web.HTTPError):
+            return error
+        plain = chosen.build is not None and chosen.build.as_kubespawner
+        trips = "KubeSpawner cannot make a pod of it: " if plain else ""
+        self.log.error("%s: profile %r fails", self.log_name, chosen.entry.slug, exc_info=error)
+        return BuildError(f"{trips}{described(error)}", profile=chosen.entry.slug, origin=chosen.entry.origin)
 
     def _look_for_claim(self) -> None:
         """Make KubeSpawner create its claim if the profile changes the claim's namespace or name."""
@@ -269,10 +341,9 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         """
         hooked = None
         if self.param_layers_hook is not None:
-            try:
-                hooked = await maybe_future(self.param_layers_hook(self))
-            except Exception as e:  # an administrator's code may raise anything
-                raise ParamError(f"{type(e).__name__}: {shorten(str(e), 300)}", field="param_layers_hook") from e
+            hooked = await call_author(
+                lambda: self.param_layers_hook(self), lambda e: ParamError(described(e), field="param_layers_hook")
+            )
         properties = group_properties(self.user)
         layers = layers_for(self.user_info, self.name, dict(self.param_values), properties, hooked, self.param_order)
         facts = {name: fact for name, fact in self.server_context().facts("").items() if name != "profile"}
@@ -280,9 +351,11 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
 
     def _warn_of_params(self, record: Mapping[str, Any]) -> None:
         """Log params without a usable value. The profile works without them."""
-        for name, one in record.items():
-            if one.get("error"):
-                self.log.warning("%s has no %s: %s", self.log_name, name, one["error"])
+        failed = {name: one["error"] for name, one in record.items() if one.get("error")}
+        for name, error in [*failed.items()][:_WARNINGS]:
+            self.log.warning("%s has no %s: %s", self.log_name, name, error)
+        if len(failed) > _WARNINGS:
+            self.log.warning("%s has no value of %d further params", self.log_name, len(failed) - _WARNINGS)
 
     def _tell_steps(self, chosen: ChosenProfile) -> None:
         name = chosen.entry.offer.display_name
@@ -309,27 +382,38 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         """
         chosen = self.chosen
         rights = self.profiles.data_rights(chosen.entry) if chosen is not None else None
-        own = None
         try:
-            if rights is None:
-                pod = await super().get_pod_manifest()
-            else:
-                with evaluated_once(self) as again:
-                    pod = await super().get_pod_manifest()
-                    with self.trait_snapshot.undone(), again():
-                        own = await super().get_pod_manifest()
-        except (TypeError, ValueError, LookupError, AttributeError) as e:
-            if chosen is None:
-                raise
-            text = f"{type(e).__name__}: {shorten(str(e), 300)}"
-            error = BuildError(text, profile=chosen.entry.slug, origin=chosen.entry.origin)
-            raise self.answer_to(error) from error
+            pod, own = await call_author(lambda: self._pods(rights), self._profile_failure)
+        except ProfileSpawnerError as e:
+            raise self.answer_to(e) from e
         if chosen is not None and chosen.selection.typed:
             container = pod.spec.containers[0]
             container.env = in_order(container.env or ())
         if chosen is not None and rights is not None:
+            restrict_containers(self.as_json(own), pod, self.as_json)
             self._judge(chosen, own, pod, rights)
         return pod
+
+    async def _pods(self, rights: DataPolicy | None) -> tuple[Any, Any]:
+        """Return the pod, and for a restricted profile the one that the hub's configuration alone would give."""
+        if rights is None:
+            return await super().get_pod_manifest(), None
+        with evaluated_once(self) as again:
+            pod = await super().get_pod_manifest()
+            with self.trait_snapshot.undone(), again():
+                return pod, await super().get_pod_manifest()
+
+    def get_pvc_manifest(self) -> Any:
+        """Return the user's claim as KubeSpawner makes it.
+
+        Raises:
+            tornado.web.HTTPError: If KubeSpawner cannot make a claim of what the profile sets.
+        """
+        try:
+            with author_code(self._profile_failure):
+                return super().get_pvc_manifest()
+        except ProfileSpawnerError as e:
+            raise self.answer_to(e) from e
 
     def _judge(self, chosen: ChosenProfile, own: Any, pod: Any, rights: DataPolicy) -> None:
         """Compare the pod of a profile that is data with the hub's own pod.
@@ -341,8 +425,11 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         case = Case(
             rights=rights,
             namespace=self.namespace,
-            own=own_names(objects, chosen.build.secrets if chosen.build is not None else ()),
-            claim_prefix=before.original("pvc_name_template").partition("{")[0],
+            own=own_names(objects),
+            secure=chosen.build.secure if chosen.build is not None else frozenset(),
+            home=before.original("pvc_name"),
+            homes=home_claims(before.original("pvc_name_template")),
+            servers=self.server_context().unique_names,
         )
         changed = judge_server(self.as_json(own), self.as_json(pod), before.changed(), case)
         refusals = (*changed, *judge_objects(objects, case))
@@ -409,18 +496,50 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         return self._current_start
 
     def start(self) -> asyncio.Future[Any]:
-        """Start the server as KubeSpawner does, and count the result."""
+        """Start the server as KubeSpawner does, and count the result.
+
+        It ends at the latest after the `start_timeout` and `http_timeout` of the profile.
+        """
+        # JupyterHub reads `start_timeout` as soon as this method returns, when no profile has been applied yet.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self.set_trait, "start_timeout", self.start_timeout)
+        self.set_trait("start_timeout", _NO_TIMEOUT)
+        self.start_began = loop.time()
         return asyncio.ensure_future(self._counted(super().start()))
 
-    async def _counted(self, started: Awaitable[Any]) -> Any:
+    async def _in_time(self, started: asyncio.Future[Any]) -> Any:
+        """Return the result of a start, or cancel the start when it takes too long."""
+        loop = asyncio.get_running_loop()
+        try:
+            while not started.done():
+                # The profile may change it.
+                left = self.start_began + self.start_timeout + self.http_timeout - loop.time()
+                if left <= 0:
+                    raise self.late()
+                await asyncio.wait([started], timeout=left)
+        finally:
+            started.cancel()
+        return started.result()
+
+    def late(self) -> Exception:
+        """Return the answer for a start that took too long. A hook may be to blame until the profile is built."""
+        seconds = self.start_timeout
+        if not self._step_known.is_set() and self.chosen is not None:
+            text = f"the profile was not built within {seconds} seconds: a hook waits too long"
+            return self.answer_to(BuildError(text, profile=self.chosen.entry.slug, origin=self.chosen.entry.origin))
+        self.log.error("%s did not start within %s seconds", self.log_name, seconds)
+        happened = Text("The server did not start within %(seconds)s seconds.", seconds=seconds)
+        return hub_failure(504, self.say(joined((happened, Text(TELL_ADMIN)))))
+
+    async def _counted(self, started: asyncio.Future[Any]) -> Any:
         result: SpawnResult = "failure"
         try:
-            address = await started
+            address = await self._in_time(started)
             result = "success"
         except Exception as e:  # noqa: BLE001 - raised again
             # KubeSpawner stops the server after a failure. If that fails, too, the first failure is the reason.
             why = self.current_start.failure or e
-            if isinstance(why, web.HTTPError) and why.status_code < 500:
+            if self.current_start.failure is None and isinstance(why, web.HTTPError) and why.status_code < 500:
                 result = "refused"
             raise why from e.__cause__
         else:
@@ -433,8 +552,16 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         if self.cluster is not None:
             self.profiles.housekeeping(self.api.api_client).watch(self.namespace)
 
-    def answer_to(self, error: ProfileSpawnerError) -> Exception:
-        """Log the error and return the exception for the user. Only cluster errors count as failures of the hub."""
+    def answer_to(self, error: Exception) -> Exception:
+        """Log the error and return the exception for the user. Only cluster errors count as failures of the hub.
+
+        An unexpected error while a profile is started comes from the profile's values. Without a profile it is
+        returned unchanged.
+        """
+        if not isinstance(error, ProfileSpawnerError):
+            error = self._profile_failure(error)  # type: ignore[assignment]
+            if not isinstance(error, ProfileSpawnerError):
+                return error
         self.log.error("%s could not be started: %s", self.log_name, error)
         if not (isinstance(error, ClusterError) and error.blame == "cluster"):
             uncounted(self)
@@ -624,6 +751,13 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             deleted = await self.cluster.delete_persistent(self.identity())
             if deleted:
                 self.log.info("Deleted %d volume claims of %s", deleted, self.log_name)
+
+
+def _hook_failure(error: BaseException) -> BaseException:
+    """Return the error for what `profile_applied_hook` raised; an `HTTPError` is the answer to the user itself."""
+    if isinstance(error, web.HTTPError):
+        return error
+    return BuildError(described(error), field="profile_applied_hook")
 
 
 async def _render_form(spawner: ProfileSpawner) -> str:

@@ -7,16 +7,16 @@ fails with a message that says who has to act.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jupyterhub.utils import maybe_future
-
-from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.errors import BuildError, ProfileSpawnerError, described
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.policy.judge import check_objects
+from profile_spawner.profiles.author_code import call_author
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.resources import KubeObject, Lifetime
@@ -143,15 +143,13 @@ class ServerStart:
         spawner = self._spawner
         if self._recorded:
             return
-        # Hooks may still change the pod; then it is checked after them.
-        pod = None if spawner.modify_pod_hook or self._trusted else await spawner.get_pod_manifest()
-        try:
-            if pod is None:
-                self._check_objects()
+        # What the profile adds is checked while the pod is made, and what hooks change is not the profile's.
+        pod = None if self._trusted else await spawner.get_pod_manifest()
+        with self._answered():
+            if pod is None or spawner.modify_pod_hook:
+                self._check_objects()  # the pod is checked when the hooks have changed it
             else:
                 self.check(pod)
-        except ProfileSpawnerError as e:
-            raise spawner.answer_to(e) from e
         self._record()
 
     def _record(self) -> None:
@@ -165,16 +163,21 @@ class ServerStart:
             tornado.web.HTTPError: If the policy does not allow it, or the cluster refuses it.
         """
         spawner = self._spawner
-        try:
+        with self._answered():
             body = self.check(pod)
+            if self._chosen is not None and not spawner.has_port(body):
+                raise BuildError(
+                    "the server's container has no port 'notebook-port'",
+                    profile=self.identity.profile,
+                    origin=self._chosen.entry.origin,
+                    hint="Let extra_container_config not replace its ports",
+                )
             if not self._recorded:
                 self._record()
             await spawner.cluster.prepare(self.identity, self.objects)
             if self._chosen is not None:
                 spawner.keep_house()
             created = await spawner.cluster.create_pod(self.identity, body)
-        except ProfileSpawnerError as e:
-            raise spawner.answer_to(e) from e
         self._created = created
         spawner.pod_reflector.show(created)
 
@@ -184,12 +187,20 @@ class ServerStart:
         Raises:
             tornado.web.HTTPError: If the cluster refuses one.
         """
-        try:
+        with self._answered():
             await self._spawner.cluster.attach(self.identity, objects, self.identity.pod_name, self.pod_uid)
-        except ProfileSpawnerError as e:
-            self.failure = self._spawner.answer_to(e)
+
+    @contextlib.contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Raise every error as what the user is told. If it happens after the pod was made, it is the reason."""
+        try:
+            yield
+        except Exception as e:  # noqa: BLE001 - a profile's values can make anything fail
+            answer = self._spawner.answer_to(e)
+            if self._created is not None:
+                self.failure = answer
             # Not chained: the API server's error may contain the manifest.
-            raise self.failure from None
+            raise answer from None
 
     async def finish(self, pod: Any, configured: Callable[[Any, Any], Any] | None) -> None:
         """Create the objects that the pod owns, call the administrator's hook, and wait until the server answers.
@@ -208,8 +219,9 @@ class ServerStart:
             await self.create_owned(self.objects)
             self._spawner.record_complete()
             if configured is not None:
-                await maybe_future(configured(self._spawner, pod))
-            await self._wait_until_answering()
+                await call_author(lambda: configured(self._spawner, pod), _as_exception)
+            with self._answered():
+                await self._wait_until_answering()
         except Exception as e:
             self.failure = e
             raise
@@ -224,9 +236,7 @@ class ServerStart:
         """
         spawner = self._spawner
         loop = asyncio.get_running_loop()
-        # End shortly before JupyterHub's own timeout, so that the user gets a better message.
-        timeout = spawner.start_timeout
-        deadline = (spawner.start_began or loop.time()) + timeout - min(1.0, timeout / 10)
+        deadline = (spawner.start_began or loop.time()) + spawner.start_timeout
         shared = [item for item in self.objects if item.lifetime is Lifetime.shared]
         pod, seen = None, False
         while loop.time() < deadline:
@@ -238,7 +248,7 @@ class ServerStart:
                 if _ended(pod):
                     raise self._early_end(pod)
                 if spawner.is_pod_running(pod):
-                    await self._until_it_answers(pod, deadline)
+                    await self._until_it_answers(pod)
                     return
             elif seen:
                 uncounted(spawner)
@@ -246,16 +256,13 @@ class ServerStart:
                 raise refusal(spawner.say(message), reason="stopped", status=409)
             if shared and _misses_one_of(shared, spawner.events):
                 spawner.log.warning("A file that pod %s waits for was deleted; it is created again", spawner.pod_key)
-                try:
-                    await spawner.cluster.recreate(self.identity, shared)
-                except ProfileSpawnerError as e:
-                    raise spawner.answer_to(e) from e
+                await spawner.cluster.recreate(self.identity, shared)
                 shared = []
             pause = 1.0 if shared else _LONGEST_PAUSE
             await reflector.changed(spawner.pod_key, min(pause, max(0.1, deadline - loop.time())))
         self._raise_explained(pod if seen else None)
 
-    async def _until_it_answers(self, pod: Mapping[str, Any], deadline: float) -> None:
+    async def _until_it_answers(self, pod: Mapping[str, Any]) -> None:
         """Wait until the server of a running pod answers.
 
         Raises:
@@ -264,43 +271,40 @@ class ServerStart:
         """
         spawner = self._spawner
         path = (spawner.server.base_url if spawner.server else "/") + "api"
-        left = max(0.0, deadline - asyncio.get_running_loop().time())
 
         def now() -> Mapping[str, Any] | None:
             found: Mapping[str, Any] | None = spawner.pod_reflector.pods.get(spawner.pod_key)
             return found
 
-        timeout = min(float(spawner.http_timeout), left)
+        # Not less, even if the pod took most of the time: JupyterHub would wait as long, and count the failure.
+        timeout = float(spawner.http_timeout)
         if await server_answers(spawner.pod_url(pod), path, timeout=timeout, gone=lambda: _ended(now())):
             return
         if _ended(now()):
             raise self._early_end(now())
-        if left < spawner.http_timeout:
-            return  # the pod took most of the time; JupyterHub continues to ask
         uncounted(spawner)
         seconds = spawner.http_timeout
         happened = Text("The server runs, but did not answer within %(seconds)s seconds.", seconds=seconds)
         message = spawner.say(joined((happened, Text(OTHER_IMAGE))))
         log_message = f"pod {spawner.pod_key} runs, but nothing answered within {seconds} seconds"
-        raise refusal(message, reason="not_answering", status=504, log_message=log_message)
+        raise refusal(message, reason="not_answering", status=422, log_message=log_message)
 
     def _raise_explained(self, pod: Mapping[str, Any] | None) -> None:
-        """Say why the server does not start; if the pod was never seen, JupyterHub's own timeout reports it.
+        """Say why the server does not start; if the pod was never seen, the cluster may be to blame.
 
         Raises:
             tornado.web.HTTPError: with what happened and what to try.
         """
         spawner = self._spawner
-        why = explain(pod, spawner.events)
-        if why is None:
-            if pod is None:
-                return  # the cluster may be to blame
-            why = Text(TELL_ADMIN)
-        uncounted(spawner)
         seconds = spawner.start_timeout
+        why = explain(pod, spawner.events)
+        if why is None and pod is None:
+            raise spawner.late()
+        why = why or Text(TELL_ADMIN)
+        uncounted(spawner)
         happened = Text("The server did not start within %(seconds)s seconds.", seconds=seconds)
         log_message = f"pod {spawner.pod_key} did not start in {seconds} seconds: {why}"
-        raise refusal(spawner.say(joined((happened, why))), reason="not_started", status=504, log_message=log_message)
+        raise refusal(spawner.say(joined((happened, why))), reason="not_started", status=422, log_message=log_message)
 
     def _early_end(self, pod: Mapping[str, Any] | None) -> Exception:
         """Return the answer for a server that ended before it could be used."""
@@ -314,7 +318,12 @@ class ServerStart:
             "Try again, or choose another profile; your administrator finds the reason in the log of the pod."
         )
         log_message = f"pod {spawner.pod_key} ended while it was starting (exit code {code})"
-        return refusal(spawner.say(joined((happened, why))), reason="server_ended", status=502, log_message=log_message)
+        return refusal(spawner.say(joined((happened, why))), reason="server_ended", status=422, log_message=log_message)
+
+
+def _as_exception(error: BaseException) -> BaseException:
+    """Return what KubeSpawner takes for a failure, so that it stops the server; `SystemExit` would end the hub."""
+    return error if isinstance(error, Exception) else RuntimeError(described(error))
 
 
 def _ended(pod: Mapping[str, Any] | None) -> bool:

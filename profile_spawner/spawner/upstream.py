@@ -37,7 +37,7 @@ async def registry_profile_list(spawner: Any) -> list[dict[str, Any]]:
         except ProfileSpawnerError as e:
             spawner.log.error("Left out of profile_list: %s", e)
             continue
-        result.append({**described, "kubespawner_override": _plain(build.kubespawner_override)})
+        result.append({**described, "kubespawner_override": _without_functions(build.kubespawner_override)})
     return result
 
 
@@ -45,9 +45,9 @@ def upstream_entry(entry: Entry) -> dict[str, Any]:
     """Return one profile in upstream's shape; a plain entry without its callables, a class with its display values."""
     written = entry.profile.list_entry()
     if written:
-        return {"slug": entry.slug, **_plain(written)}
+        return {"slug": entry.slug, **_without_functions(written)}
     override = {k: v for k, v in entry.effective.items() if k in _SHOWN}
-    return {**_display(entry.offer), "kubespawner_override": _plain(override)}
+    return {**_display(entry.offer), "kubespawner_override": _without_functions(override)}
 
 
 def display_entry(entry: Entry, user: UserInfo) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _option(option: ChoiceOption) -> dict[str, Any]:
                 "display_name": c.display_name,
                 "description": c.description,
                 "default": c.default,
-                "kubespawner_override": {k: _plain(v) for k, v in c.override.items() if k in _SHOWN},
+                "kubespawner_override": {k: _without_functions(v) for k, v in c.override.items() if k in _SHOWN},
             }
             for c in option.choices
         }
@@ -114,12 +114,12 @@ def _option(option: ChoiceOption) -> dict[str, Any]:
     return result
 
 
-def _plain(value: Any) -> Any:
+def _without_functions(value: Any) -> Any:
     """Return a JSON-serialisable copy; callables are left out."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items() if not callable(v)}
+        return {str(k): _without_functions(v) for k, v in value.items() if not callable(v)}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(v) for v in value if not callable(v)]
+        return [_without_functions(v) for v in value if not callable(v)]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return str(value)

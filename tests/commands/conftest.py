@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,10 @@ class CommandLine:
         elif result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
+
+    async def aside(self, *words: object) -> Result:
+        """Run a command in a thread, for tests whose loop has to serve it meanwhile."""
+        return await asyncio.to_thread(self.result, *words)
 
     def json(self, *words: object, code: int = 0) -> Any:
         """Run a command with `--output json`, and return what it prints."""

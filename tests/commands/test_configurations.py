@@ -414,7 +414,7 @@ async def test_every_choice_occurs_once_with_what_it_depends_on():
 
 
 @real_only
-async def test_an_api_server_judges_too(control_plane, namespace, tmp_path: Path):
+async def test_an_api_server_judges_too(run, control_plane, namespace, tmp_path: Path):
     """`validate --server-dry-run` tells what a cluster refuses, here by its quota, and makes nothing."""
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     path = f"/api/v1/namespaces/{namespace}"
@@ -424,11 +424,10 @@ async def test_an_api_server_judges_too(control_plane, namespace, tmp_path: Path
     await control_plane.grant(namespace, "judge", [rule])
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "first.py").write_text((DEMO / "my_first.py").read_text())
-    command = [PROGRAM, "validate", "--profiles-dir", tmp_path / "profiles", "--output", "json"]
-    alone = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(alone.stdout) == []
-    judged = await _run(*command, "--server-dry-run", "--kubeconfig", kubeconfig)
-    (finding,) = json.loads(judged)
+    command = ("validate", "--profiles-dir", tmp_path / "profiles", "--output", "json")
+    assert json.loads((await run.aside(*command)).stdout) == []
+    refused = await run.aside(*command, "--server-dry-run", "--kubeconfig", kubeconfig)
+    (finding,) = json.loads(refused.stdout)
     assert finding["rule"] == "kubernetes"
     assert "quota" in finding["message"]
     assert finding["field"].startswith("Pod ")
@@ -437,29 +436,19 @@ async def test_an_api_server_judges_too(control_plane, namespace, tmp_path: Path
         assert set(names) <= {"kube-root-ca.crt"}
 
 
-async def test_explain_reads_the_record_of_a_pod_in_the_cluster(control_plane, namespace, tmp_path: Path):
+async def test_explain_reads_the_record_of_a_pod_in_the_cluster(run, control_plane, namespace, tmp_path: Path):
     """With the rights to read pods and nothing else."""
-    pod = await _run(PROGRAM, "pod", "small-lab", "--profiles-dir", DEMO, "-o", "lab/threads=5")
-    body = yaml.safe_load(pod)
+    pod = await run.aside("pod", "small-lab", "--profiles-dir", DEMO, "-o", "lab/threads=5")
+    body = yaml.safe_load(pod.stdout)
     body["metadata"]["namespace"] = namespace
     await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/pods", body)
     kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", "reader", namespace=namespace)
     await control_plane.grant(namespace, "reader", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}])
-    words = ("explain", "--pod", body["metadata"]["name"], "--kubeconfig", kubeconfig, "--param", "lab/threads")
-    (threads,) = json.loads(await _run(PROGRAM, *words, "--output", "json"))
+    asked = ("explain", "--kubeconfig", kubeconfig, "--pod")
+    found = await run.aside(*asked, body["metadata"]["name"], "--param", "lab/threads", "--output", "json")
+    (threads,) = json.loads(found.stdout)
     assert (threads["value"], threads["layer"]) == (5, "spawn")
-    assert "there is no pod 'nobody'" in await _run(PROGRAM, "explain", "--pod", "nobody", "--kubeconfig", kubeconfig)
-
-
-async def _run(*command: object) -> str:
-    """Run a command without blocking the loop, which may be that of the API server; return what it prints."""
-    import asyncio
-
-    process = await asyncio.create_subprocess_exec(
-        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    out, _ = await process.communicate()
-    return out.decode()
+    assert "there is no pod 'nobody'" in (await run.aside(*asked, "nobody")).stdout
 
 
 def test_explain_reads_the_state_that_the_hub_keeps(run, write):

@@ -393,21 +393,15 @@ def test_diff_reads_revisions_of_a_repository(run, tmp_path, monkeypatch):
     assert ROOT.exists()
 
 
-async def test_diff_reads_the_config_map_of_a_running_hub(control_plane, namespace, tmp_path):
+async def test_diff_reads_the_config_map_of_a_running_hub(run, control_plane, namespace, tmp_path):
     """configmap/NAME, by a kubeconfig."""
-    import asyncio
-    import sys
-
     text = "slug: one\ndisplay_name: One\ndescription: ''\nimage: a:1\n"
     body = {"metadata": {"name": "profiles"}, "data": {"one.yaml": text}}
     await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/configmaps", body)
     kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", namespace=namespace)
     (tmp_path / "new.yaml").write_text(text.replace("a:1", "a:2"))
-    command = [sys.executable, "-m", "profile_spawner", "diff", "configmap/profiles", str(tmp_path / "new.yaml")]
-    process = await asyncio.create_subprocess_exec(
-        *command, "--kubeconfig", str(kubeconfig), "--output", "json", stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    fields = {c["field"]: c["new"] for c in yaml.safe_load(out)}
-    assert process.returncode == 1
+    words = ("diff", "configmap/profiles", tmp_path / "new.yaml", "--kubeconfig", kubeconfig, "--output", "json")
+    result = await run.aside(*words)
+    fields = {c["field"]: c["new"] for c in yaml.safe_load(result.stdout)}
+    assert result.exit_code == 1
     assert fields["spec.containers[notebook].image"] == "a:2"

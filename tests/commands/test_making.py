@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -65,10 +64,8 @@ def test_a_wrong_choice_and_a_foreign_profile_are_refused_as_on_the_page(run):
 @pytest.mark.parametrize("slug", ["small-lab", "gpu-lab", "data-science", "editor", "gpu-editor", "desktop"])
 async def test_an_api_server_takes_every_manifest(run, control_plane, namespace, slug):
     """What `manifests` prints is accepted by `kubectl apply --dry-run=server`, on a real API server too."""
-    command = [sys.executable, "-m", "profile_spawner", "manifests", slug, "--profiles-dir", str(DEMO)]
-    words = ["--user", "Ada Ünïcode", "--groups", "gpu", "--output", "json"]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
-    items = json.loads(done.stdout)["items"]
+    words = ("manifests", slug, "--profiles-dir", DEMO, "--user", "Ada Ünïcode", "--groups", "gpu", "--output", "json")
+    items = json.loads((await run.aside(*words)).stdout)["items"]
     assert {"Pod", "ConfigMap"} <= {item["kind"] for item in items}
     for item in items:
         item["metadata"]["namespace"] = namespace
@@ -145,18 +142,15 @@ def test_rbac_prints_the_smallest_role(run, write):
     assert {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get"]} in role["rules"]
 
 
-async def test_rbac_check_asks_the_api_server(control_plane, namespace, tmp_path):
-    """Under the printed Role nothing is missing; without it, or with a profile that is broken, it is told."""
-    command = [sys.executable, "-m", "profile_spawner", "rbac", "--profiles-dir", str(DEMO)]
-    printing = [*command, "-n", namespace, "--output", "json"]
-    printed = subprocess.run(printing, capture_output=True, text=True, check=True)
+async def test_rbac_check_asks_the_api_server(run, control_plane, namespace, tmp_path):
+    """Under the printed Role nothing is missing; what is missing and a broken profile are reported."""
+    command = ("rbac", "--profiles-dir", DEMO, "--output", "json")
+    printed = await run.aside(*command, "-n", namespace)
     kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", "hub-of-check", namespace=namespace)
-    check = [*command, "--check", "--kubeconfig", str(kubeconfig), "--output", "json"]
 
     async def checked(*more: str) -> tuple[int, list[object]]:
-        process = await asyncio.create_subprocess_exec(*check, *more, stdout=asyncio.subprocess.PIPE)
-        out, _ = await process.communicate()
-        return process.returncode or 0, json.loads(out)
+        result = await run.aside(*command, "--check", "--kubeconfig", kubeconfig, *more)
+        return result.exit_code, json.loads(result.stdout)
 
     code, missing = await checked()
     assert code == 1

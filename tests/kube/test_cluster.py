@@ -308,6 +308,19 @@ async def test_owned_objects_go_with_the_pod(
     await cluster.attach(identity(namespace), objects, "jupyter-unal", uid)
 
 
+@pytest.mark.parametrize("lifetime", [Lifetime.owned, Lifetime.persistent])
+async def test_a_claim_of_a_manifest_is_refused_before_the_pod(
+    cluster: Cluster, control_plane: ControlPlane, namespace: str, lifetime: Lifetime
+) -> None:
+    """The author of a manifest can write any name: a claim that exists without this project's labels is not used."""
+    body = {"metadata": {"name": "course"}, **persistent_claim().body}
+    await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", body)
+    field = "get_manifests(): m, document 1"
+    item = KubeObject("v1", "PersistentVolumeClaim", "course", lifetime, field, persistent_claim().body)
+    with pytest.raises(ClusterError, match="does not belong"):
+        await cluster.prepare(identity(namespace), [item])
+
+
 async def test_owned_objects_of_an_earlier_spawn_are_replaced(
     cluster: Cluster, control_plane: ControlPlane, namespace: str
 ) -> None:

@@ -86,8 +86,11 @@ def refusals(case: Case, folder: Path) -> list[ProfileSpawnerError]:
     """Return why the profiles of a case are not loaded or not started; nothing when they are."""
     document, settings = folder / "case.yaml", folder / "settings.py"
     document.write_text(json.dumps(case.document))
-    settings.write_text(f"get_config().ProfileSpawner.update({dict(case.settings)!r})\n")
-    sources = Sources(config=(CORPUS / "hub_config.py", settings), documents=(document,))
+    # The name of a folder of the corpus: it is slow to load modules for every case.
+    modules = tuple(CORPUS / name for name in case.settings.get("profiles_dirs", ()))
+    others = {name: value for name, value in case.settings.items() if name != "profiles_dirs"}
+    settings.write_text(f"get_config().ProfileSpawner.update({others!r})\n")
+    sources = Sources(config=(CORPUS / "hub_config.py", settings), profiles_dirs=modules, documents=(document,))
     user = UserOptions("ada", groups=case.groups, chosen=case.choose)
     try:
         with loaded(sources, user=user) as found:

@@ -106,9 +106,12 @@ def test_objects_of_further_kinds_are_refused_whichever_hook_makes_them() -> Non
 def test_the_hubs_init_containers_come_first() -> None:
     """A document cannot put a container before the one that guards the network."""
     guard, other = {"name": "guard", "image": "g:1"}, {"name": "a", "image": "x:1"}
-    own = {"spec": {"initContainers": [guard]}}
-    assert not list(judge_server(own, {"spec": {"initContainers": [guard, other]}}, {}, Case()))
-    (found,) = judge_server(own, {"spec": {"initContainers": [other, guard]}}, {}, Case())
+    containers = OWN["spec"]["containers"]
+    own = {"spec": {"containers": containers, "initContainers": [guard]}}
+    other = {**other, "securityContext": {"runAsUser": 1000}}
+    fine, wrong = ({"spec": {"containers": containers, "initContainers": c}} for c in ([guard, other], [other, guard]))
+    assert not list(judge_server(own, fine, {}, Case()))
+    (found,) = judge_server(own, wrong, {}, Case())
     assert found.path == ("spec", "initContainers")
 
 

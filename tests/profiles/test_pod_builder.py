@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from profile_spawner import BaseAppProfile, ConfigMap, InitContainer, Template, VolumeMount
+from profile_spawner.errors import BuildError
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.resources import InitContainerVolumeMount
+from profile_spawner.profiles.resources import InitContainerVolumeMount, InlineText, Manifest
 
 
 class Copying(BaseAppProfile):
@@ -47,3 +50,60 @@ async def test_an_init_container_mounts_config_maps_of_its_profile_by_name() -> 
         "/home": ("home", None),
     }
     assert {m["mountPath"] for m in override["volume_mounts"]} == {"/opt/init/.init.sh", "/etc/conf"}
+
+
+class Greeting(BaseAppProfile):
+    """A profile whose hooks copy the user's name into literal texts."""
+
+    slug = display_name = "greeting"
+    image = "a:1"
+
+    def get_pod_env_vars(self) -> dict[str, str]:
+        return {"WHO": f"of {self.user.name}", "PATH": "/opt:$(PATH)", "ALSO": Template("{{ username }}")}
+
+    def get_init_containers(self) -> list[InitContainer]:
+        return [InitContainer(name="first", command=("echo", self.user.name, "$(WHO)"), env={"A": self.user.name})]
+
+    def get_kubespawner_override(self) -> dict[str, list[str]]:
+        return {"args": [f"--title={self.user.name}", "$(WHO)"]}
+
+
+async def test_kubernetes_replaces_nothing_in_copies_of_what_users_are_called() -> None:
+    """The author's own `$(NAME)` stays a reference."""
+    override = (await Greeting(ServerContext(UserInfo("$(TOKEN)"))).build()).kubespawner_override
+    assert override["environment"] == {"WHO": "of $$(TOKEN)", "PATH": "/opt:$(PATH)", "ALSO": "$$(TOKEN)"}
+    (container,) = override["init_containers"]
+    assert container["command"] == ["echo", "$$(TOKEN)", "$(WHO)"]
+    assert container["env"] == [{"name": "A", "value": "$$(TOKEN)"}]
+    assert override["args"] == ["--title=$$(TOKEN)", "$(WHO)"]
+
+
+class Scripted(BaseAppProfile):
+    """A profile with a start-up script."""
+
+    slug = display_name = "scripted"
+    image = "a:1"
+    init_script_path = InlineText("set -eu\necho {{ servername }}\n")
+
+
+class Job(BaseAppProfile):
+    """A profile whose Job runs a shell."""
+
+    slug = display_name = "job"
+    image = "a:1"
+
+    def get_manifests(self) -> list[Manifest]:
+        container = {"name": "a", "image": "a:1", "command": ["sh", "-c"], "args": [Template("{{ username }}")]}
+        spec = {"template": {"spec": {"containers": [container]}}}
+        return [
+            Manifest(
+                name="m", content=({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": spec},)
+            )
+        ]
+
+
+@pytest.mark.parametrize("profile", [Scripted, Job])
+async def test_no_shell_runs_what_users_are_called(profile: type[BaseAppProfile]) -> None:
+    """Neither a start-up script nor the command of another pod; the message says what to do instead."""
+    with pytest.raises(BuildError, match=r'a shell could run .*write "\$NAME" here'):
+        await profile(ServerContext(UserInfo("ada"))).build()

@@ -36,6 +36,17 @@ c.KubeSpawner.tolerations = [{"key": "hub.jupyter.org/dedicated", "value": "user
 c.KubeSpawner.pvc_name_template = "claim-{user_server}"
 c.KubeSpawner.storage_pvc_ensure = True
 c.KubeSpawner.storage_capacity = "10Gi"
-c.KubeSpawner.volumes = [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]
-c.KubeSpawner.volume_mounts = [{"name": "home", "mountPath": "/home/jovyan"}]
+c.KubeSpawner.volumes = [
+    {"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}},
+    {"name": "team", "persistentVolumeClaim": {"claimName": "team-data"}},
+    {"name": "kept", "secret": {"secretName": "singleuser"}},
+]
+c.KubeSpawner.volume_mounts = [
+    {"name": "home", "mountPath": "/home/jovyan"},
+    {"name": "team", "mountPath": "/team", "subPath": "public", "readOnly": True},
+]
+c.KubeSpawner.node_affinity_required = [{"matchExpressions": [{"key": "example.org/zone", "operator": "Exists"}]}]
+c.KubeSpawner.pod_anti_affinity_required = [
+    {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"component": "hub"}}}
+]
 c.KubeSpawner.image_pull_secrets = ["image-pull-secret"]
