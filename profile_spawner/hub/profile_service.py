@@ -121,6 +121,7 @@ class HubProfiles:
                 self.settings.hub_id,
                 grace=self.settings.shared_grace_period,
                 interval=self.settings.sweep_interval,
+                files=self.has_sources,
                 log=self.log,
                 servers=self._known_servers,
             )
