@@ -72,15 +72,16 @@ class LoadedProfiles:
         self,
         config: Config,
         config_files: Sequence[Path],
-        snapshot: Snapshot,
+        hub: HubProfiles,
         loop: asyncio.AbstractEventLoop,
         *,
         per_user: bool,
     ) -> None:
         self.config = config
         self.config_files = tuple(config_files)
-        self.snapshot = snapshot
+        self.snapshot = hub.service.snapshot
         self.per_user = per_user
+        self._hub = hub
         self._loop = loop
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -109,6 +110,10 @@ class LoadedProfiles:
 
         To be called in a coroutine that `run` runs.
         """
+        from profile_spawner.spawner.shared import hub_profiles
+
+        # The profiles are loaded once.
+        hub_profiles(self.config, self.spawner_class).service = self._hub.service
         return make_spawner(self.spawner_class, self.config, user, slug)
 
 
@@ -156,7 +161,6 @@ def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool =
     from profile_spawner.hub.hub_profiles import HubProfiles
     from profile_spawner.kube.connection import without_cluster
     from profile_spawner.profiles.registry import profile_registry
-    from profile_spawner.profiles.snapshot import Snapshot
 
     profile_registry.clear()
     config = read_config(sources)
@@ -173,7 +177,7 @@ def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool =
             hub = HubProfiles(config, sections, log)
             hub.service.trust_data()
         listed = setting(config, "profile_list", sections) or None
-        found = LoadedProfiles(config, files, Snapshot(), loop, per_user=callable(listed))
+        found = LoadedProfiles(config, files, hub, loop, per_user=callable(listed))
 
         async def load(listed: Any = listed) -> Any:
             if callable(listed):
