@@ -67,9 +67,7 @@ class FileWatcher:
             try:
                 self._watch(meant, tell)
             except (OSError, RuntimeError) as e:
-                self._log.warning(
-                    "Profiles: files cannot be watched (%s); they are read every %g s", e, POLL_INTERVAL
-                )
+                self._log.warning("Profiles: files cannot be watched (%s); they are read every %g s", e, POLL_INTERVAL)
                 self._stopped.wait(POLL_INTERVAL)
             tell()  # something has come or gone
 
