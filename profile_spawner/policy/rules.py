@@ -424,7 +424,6 @@ def _other_container(change: Difference, case: Case) -> bool:
 
 def _weaker(change: Difference, case: Case) -> bool:
     """Return whether a security context becomes weaker. Only IDs may change, and only to others than root's."""
-    del case
     context = change.path[change.path.index("securityContext") + 1 :]
     if not context:
         return not change.added
@@ -434,6 +433,8 @@ def _weaker(change: Difference, case: Case) -> bool:
         return 0 in (change.after or ())
     if not change.added:
         return True
+    if case.rights.privileged:
+        return False
     if context[0] in ("seccompProfile", "appArmorProfile"):
         return bool(change.after != "RuntimeDefault")
     lifted = context[0] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after
@@ -441,9 +442,9 @@ def _weaker(change: Difference, case: Case) -> bool:
 
 
 def _hubs_variable(change: Difference, case: Case) -> bool:
-    del case
-    name = "".join(change.path[5:6])
-    return name.startswith(("JUPYTERHUB_", "JPY_")) and name not in _PER_PROFILE_ENV
+    name = "".join(change.path[5:6]).partition("#")[0]
+    own = name.startswith(("JUPYTERHUB_", "JPY_")) and name not in _PER_PROFILE_ENV
+    return own or any(f"$({name})" in str(m.get("subPathExpr")) for hubs in case.mounts.values() for m in hubs)
 
 
 def _acting(change: Difference, case: Case) -> bool:
@@ -516,7 +517,8 @@ def _malformed(change: Difference, case: Case) -> bool:
     del case
     body = change.after.body
     spec = body.get("spec") or {}
-    parts = [body.get("metadata"), spec, spec.get("template")]
+    template = spec.get("template")
+    parts = [body.get("metadata"), spec, template, (template or {}).get("spec")]
     return not all(part is None or isinstance(part, Mapping) for part in parts)
 
 
@@ -723,7 +725,8 @@ DATA_RULES = RuleTable(
          "a document may not ask for a certificate (podCertificate)"),
     Rule("pod spec * * volumeMounts * mountPropagation", _always, "other containers or the node would see this mount"),
     Rule("pod spec * * volumeDevices **", _always, "a document may not use a claim as a device"),
-    Rule("pod spec containers * env **", _hubs_variable, "a document may not set this variable of the hub"),
+    Rule("pod spec containers|initContainers * env **", _hubs_variable,
+         "a document may not set this variable of the hub"),
     Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in k.rights.protected, _NAME),
     # The hub's own pod: a document may add to it.
     Rule("final metadata labels *, final metadata annotations *", _acting, _LABEL, _ALLOW_LABEL),

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import locale
 import logging
 import os
+import re
 import resource
 import signal
 import socket
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Baseline", "child_processes"]
+__all__ = ["Baseline", "child_processes", "import_libraries", "line_with"]
 
 _WATCHED = frozenset(
     {
@@ -32,6 +34,12 @@ _WATCHED = frozenset(
 """The packages that a hub needs most. Looking at all modules would take longer than the import itself."""
 _WATCHED_CLASSES = frozenset({"profile_spawner", "asyncio", "json", "logging", "threading", "pathlib"})
 """Where methods of classes are compared as well."""
+_LIBRARIES = frozenset(
+    {"aiohttp", "jupyterhub", "kubernetes_asyncio", "kubespawner", "sqlalchemy", "tornado", "traitlets"}
+)
+"""The hub's libraries. They are loaded in advance if a module imports them, to be compared, too."""
+_METHODS = (types.FunctionType, types.BuiltinFunctionType, classmethod, staticmethod, property)
+_IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+([A-Za-z_][\w.]*)", re.MULTILINE)
 _REPLACEABLE = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
 
 
@@ -82,6 +90,37 @@ _SETTINGS: Mapping[str, Callable[[], Any]] = {
 """Settings of the whole process, each with what a module does that changes it."""
 
 
+_NAMES: Mapping[str, str] = {
+    "changes sys.path": "sys.path", "changes the import system": "sys.meta_path|sys.path_hooks",
+    "replaces a standard stream": "sys.std|.std", "changes the working directory": "chdir",
+    "changes the recursion limit": "setrecursionlimit", "changes the switch interval": "setswitchinterval",
+    "changes the settings of the garbage collector": "gc.", "sets a trace or profile function": "settrace|setprofile",
+    "replaces an exception hook": "hook", "switches logging off": "disable", "changes the root logger's level":
+    "setLevel|basicConfig", "changes the umask": "umask", "changes the default timeout of sockets": "setdefaulttimeout",
+    "changes resource limits": "setrlimit", "changes signal handlers": "signal", "changes the locale": "setlocale",
+    "starts processes": "subprocess|fork|popen|Popen|spawn",
+}  # fmt: skip
+"""What the line that changes a setting probably contains; the alternatives are separated by `|`."""
+
+
+def import_libraries(texts: Iterable[bytes]) -> None:
+    """Import the modules of the hub's libraries that code imports, so that they are a part of the baseline."""
+    names = {name.decode() for text in texts for name in _IMPORT.findall(text)}
+    for name in sorted(names):
+        if name.partition(".")[0] in _LIBRARIES:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+def line_with(words: str, files: Mapping[str, bytes]) -> tuple[str, int]:
+    """Return the file and the first line, without imports, that contains one of the words; else an empty text and 0."""
+    for path, content in files.items():
+        for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+            if not line.lstrip().startswith(("import ", "from ")) and any(w in line for w in words.split("|")):
+                return path, number
+    return "", 0
+
+
 class Baseline:
     """The state of the process before modules are imported."""
 
@@ -92,9 +131,9 @@ class Baseline:
             if isinstance(module, types.ModuleType) and name.partition(".")[0] in _WATCHED
         }
         self._classes = [
-            (value, dict(vars(value)))
+            (value, _attributes(value, methods=name.partition(".")[0] in _LIBRARIES))
             for name, (_, contents) in self._modules.items()
-            if name.partition(".")[0] in _WATCHED_CLASSES
+            if name.partition(".")[0] in _WATCHED_CLASSES | _LIBRARIES
             for value in contents.values()
             if isinstance(value, type) and value.__module__ == name
         ]
@@ -103,8 +142,8 @@ class Baseline:
         self._threads = set(threading.enumerate())
         self._known = len(sys.modules)
 
-    def differences(self, author: str) -> list[str]:
-        """Return what is different now, in words that complete "the module ...".
+    def differences(self, author: str) -> list[tuple[str, str]]:
+        """Return what is different now, in words that complete "the module ...", and what a line says that does it.
 
         Args:
             author: The package of the modules that are tried. Where their functions are found in other packages, they
@@ -113,17 +152,17 @@ class Baseline:
         found = []
         started = [t.name for t in threading.enumerate() if t not in self._threads and t.is_alive()]
         if started:
-            found.append(f"leaves threads running ({', '.join(started[:3])})")
-        found += [what for what, before in self._settings.items() if _SETTINGS[what]() != before]
-        if child_processes() and "starts processes" not in found:
-            found.append("starts processes")
-        found += [f"replaces {name}" for name in self._replaced()]
-        if len(sys.modules) != self._known:
-            found += [f"replaces {name}" for name in self._planted(author)]
+            found.append((f"leaves threads running ({', '.join(started[:3])})", "Thread|.start("))
+        changed = [what for what, before in self._settings.items() if _SETTINGS[what]() != before]
+        if child_processes() and "starts processes" not in changed:
+            changed.append("starts processes")
+        found += [(what, _NAMES[what]) for what in changed]
+        replaced = [*self._replaced(), *(self._planted(author) if len(sys.modules) != self._known else ())]
+        found += [(f"replaces {name}", name.rpartition(".")[2].removeprefix("module ")) for name in replaced]
         environment = dict(os.environ)
         if environment != self._environment:
-            pairs = set(environment.items()) ^ set(self._environment.items())
-            found.append(f"changes environment variables ({', '.join(sorted({k for k, _ in pairs})[:3])})")
+            names = sorted({k for k, _ in set(environment.items()) ^ set(self._environment.items())})
+            found.append((f"changes environment variables ({', '.join(names[:3])})", "|".join([*names, "environ"])))
         return found
 
     def _replaced(self) -> Iterator[str]:
@@ -151,6 +190,11 @@ class Baseline:
                     yield f"{name}.{key}"
                 elif isinstance(value, type) and value.__module__ == name:
                     yield from (f"{name}.{value.__name__}.{k}" for k, v in vars(value).items() if _is_of(v, author))
+
+
+def _attributes(cls: type, *, methods: bool) -> dict[str, Any]:
+    """Return the attributes of a class; libraries change those that are not methods themselves."""
+    return {k: v for k, v in vars(cls).items() if not methods or isinstance(v, _METHODS)}
 
 
 def _is_of(value: Any, author: str) -> bool:

@@ -132,6 +132,11 @@ class PythonDirectory(Source):
         """Return the modules of the folder that its code imports."""
         return imported_names(item.payload.files.contents.values()) - {item.short_name}
 
+    def code(self, item: SourceItem) -> Mapping[str, bytes]:
+        """Return the Python files of a module or package."""
+        contents: Mapping[str, bytes] = item.payload.files.contents
+        return contents
+
     def loader(self, items: Sequence[SourceItem], session: LoadSession) -> Load:
         """Return the function that imports one of the modules."""
         needs = {item.short_name: self.needs_of(item) for item in items}

@@ -173,6 +173,11 @@ class Source(abc.ABC):
         del item
         return frozenset() if self.runs_code else EVERY_CHANGE
 
+    def code(self, item: SourceItem) -> Mapping[str, bytes]:
+        """Return the content of the Python files of an item, by path; empty where it is not known."""
+        del item
+        return {}
+
     def watched(self) -> Sequence[str]:
         """Return the paths to watch. They may change after a load. Called from any thread."""
         return []

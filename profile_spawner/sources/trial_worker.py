@@ -39,7 +39,7 @@ from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.profile_params import make_resolver
 from profile_spawner.profiles.registry import Collector
 
-from .import_side_effects import Baseline, child_processes
+from .import_side_effects import Baseline, child_processes, import_libraries, line_with
 from .importing import provide_configurator
 from .loading import EntryMaker
 from .source_items import LoadedItem, LoadSession, Source, SourceItem
@@ -170,6 +170,7 @@ class _Trial:
 
     def __init__(self, request: TrialRequest, trace: int, tell: Tell) -> None:
         self._items = [item for _, items in request.batches for item in items]
+        self._code = [source.code(item) for source, items in request.batches for item in items]
         self._number_of_data = sum(len(items) for source, items in request.batches if not source.runs_code)
         self._timeout = request.timeout
         self._trace = trace
@@ -192,6 +193,7 @@ class _Trial:
 
     def run(self) -> None:
         """Try one item after the other; those that use params of later items are built again at the end."""
+        import_libraries(text for files in self._code for text in files.values())
         baseline = Baseline()
         os.register_at_fork(before=self._forks)
         later: list[int] = []
@@ -257,7 +259,8 @@ class _Trial:
         author = loaded.keep.package if loaded.keep else package
         differences = baseline.differences(author)
         if differences:
-            self._refuse("; ".join(differences[:5]), 0)
+            file, line = line_with(differences[0][1], self._code[self._items.index(item)])
+            self._refuse("; ".join(what for what, _ in differences[:5]), line, file)
 
     def _forks(self) -> None:
         """Called before a fork."""
@@ -265,10 +268,10 @@ class _Trial:
         lines = [f.lineno for f in traceback.extract_stack() if f.filename == own or f.filename.startswith(f"{own}/")]
         self._refuse("starts processes", (lines[-1] if lines else 0) or 0)
 
-    def _refuse(self, what: str, line: int) -> NoReturn:
+    def _refuse(self, what: str, line: int, file: str = "") -> NoReturn:
         problem = SourceError(
             f"the module {what} while it is loaded",
-            origin=Origin(self._items[self._current].name, line),
+            origin=Origin(file or self._items[self._current].name, line),
             hint="A profile's module must leave the rest of the hub as it is",
         )
         self._done(self._current, [problem])

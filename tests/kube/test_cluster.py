@@ -317,7 +317,7 @@ async def test_a_claim_of_a_manifest_is_refused_before_the_pod(
     await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", body)
     field = "get_manifests(): m, document 1"
     item = KubeObject("v1", "PersistentVolumeClaim", "course", lifetime, field, persistent_claim().body)
-    with pytest.raises(ClusterError, match="does not belong"):
+    with pytest.raises(ClusterError, match=r"does not belong|is not used"):
         await cluster.prepare(identity(namespace), [item])
 
 

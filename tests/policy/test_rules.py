@@ -104,6 +104,7 @@ HOSTILE_OBJECTS = {
         thing("Deployment", "apps/v1", spec={"template": {"metadata": {"finalizers": ["a/b"]}, "spec": {}}}),
         "reserved metadata"),
     "exec by any name": (thing("Role", RBAC, rules=[{"resources": ["*/exec"], "verbs": ["create"]}]), "no escalation"),
+    "template is a list": (thing("Job", "batch/v1", spec={"template": {"spec": ["x"]}}), "well-formed manifest"),
     "not a mapping": (thing("Service", spec=["x"]), "well-formed manifest"),
     "metadata is a list": (thing("ConfigMap", metadata=["x"]), "well-formed manifest"),
 }  # fmt: skip

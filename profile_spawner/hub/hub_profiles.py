@@ -1,4 +1,4 @@
-"""What all spawners of one hub share: the profiles, the view of the cluster, the page.
+"""What all spawners of one hub share: the profiles, the rights and the view of the cluster.
 
 JupyterHub makes one spawner object per server. Everything that must exist once per hub is in a
 `HubProfiles`. It is found by the hub's configuration object, which all spawners of the hub share.
