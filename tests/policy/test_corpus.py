@@ -5,7 +5,9 @@ Each case is loaded by the source of documents and goes as far as the pod and th
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +18,11 @@ import yaml
 
 from profile_spawner.commands.arguments import Sources, UserOptions
 from profile_spawner.commands.building import preview
-from profile_spawner.commands.loading import loaded
+from profile_spawner.commands.loading import LoadedProfiles, loaded
 from profile_spawner.errors import ProfileSpawnerError
 
 CORPUS = Path(__file__).parent / "corpus"
-BASE = {"slug": "x", "display_name": "X", "image": "example/x:1"}
+pytestmark = pytest.mark.xdist_group("corpus")  # the cases of one hub are loaded together
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Case:
 
     Attributes:
         name: The threat and what the document does.
+        slug: The slug of the profile. It is the case's own, except in documents that are written out.
         document: What is written into the file.
         names: What the refusal names: a field, a key or a name. Empty when the document is allowed.
         settings: Settings of `ProfileSpawner`, such as `data_policy`.
@@ -37,76 +40,102 @@ class Case:
     """
 
     name: str
+    slug: str
     document: Any
     names: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     choose: Mapping[str, Any] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
 
+    @property
+    def hub(self) -> str:
+        """The hub that loads the case: its settings. A document that is written out has one for itself."""
+        return json.dumps([self.settings, self.name if self.slug == "x" else ""], sort_keys=True)
 
-def documents_of(case: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+
+def documents_of(case: Mapping[str, Any], slug: str) -> Iterator[tuple[str, str, Any]]:
     """Yield the forms of a case: an override stands in a profile of its own and in a plain `profile_list` entry."""
+    base = {"slug": slug, "display_name": "X", "image": "example/x:1"}
     if "override" in case:
         override = case["override"]
-        yield " (profile)", [{**BASE, "kubespawner_override": override}]
-        entry = {"display_name": "X", "slug": "x", "kubespawner_override": {"image": "example/x:1", **override}}
-        yield " (entry)", {"profile_list": [entry]}
+        yield " (profile)", slug, [{**base, "kubespawner_override": override}]
+        slug = f"{slug}e"
+        entry = {"display_name": "X", "slug": slug, "kubespawner_override": {"image": "example/x:1", **override}}
+        yield " (entry)", slug, {"profile_list": [entry]}
     elif "entry" in case:
-        entry = {"display_name": "X", "kubespawner_override": {"image": "example/x:1", **case["entry"]}}
-        yield "", {"profile_list": [entry]}
+        entry = {"display_name": slug, "kubespawner_override": {"image": "example/x:1", **case["entry"]}}
+        yield "", slug, {"profile_list": [entry]}
     elif "profile" in case:
-        yield "", [{**BASE, **case["profile"]}]
+        yield "", slug, [{**base, **case["profile"]}]
     elif "manifest" in case:
         manifest = {"metadata": {"name": "thing"}, **case["manifest"]}
         manifest["metadata"] = {"name": "thing", **manifest["metadata"]}
-        yield "", [{**BASE, "manifests": [{"name": "m", "content": [manifest]}]}]
+        yield "", slug, [{**base, "manifests": [{"name": "m", "content": [manifest]}]}]
     else:
-        yield "", case["document"]
+        yield "", "x", case["document"]
 
 
 def cases() -> Iterator[Case]:
     """Yield all cases of the files."""
-    for path in sorted(CORPUS.glob("*.yaml")):
-        for case in yaml.safe_load(path.read_text()):
-            for form, document in documents_of(case):
-                yield Case(
-                    f"{path.stem}: {case['name']}{form}",
-                    document,
-                    str(case.get("refused", "")),
-                    case.get("settings", {}),
-                    case.get("choose", {}),
-                    tuple(case.get("groups", ())),
-                )
+    written = [(path.stem, case) for path in sorted(CORPUS.glob("*.yaml")) for case in yaml.safe_load(path.read_text())]
+    for number, (stem, case) in enumerate(written):
+        for form, slug, document in documents_of(case, f"x{number}"):
+            yield Case(
+                f"{stem}: {case['name']}{form}",
+                slug,
+                document,
+                str(case.get("refused", "")),
+                case.get("settings", {}),
+                case.get("choose", {}),
+                tuple(case.get("groups", ())),
+            )
 
 
 CASES = list(cases())
 
 
-def refusals(case: Case, folder: Path) -> list[ProfileSpawnerError]:
+@functools.cache
+def verdicts(hub: str) -> Mapping[str, list[ProfileSpawnerError]]:
+    """Load all cases of a hub at once, and return why the profiles of each are not loaded or not started."""
+    loading = [case for case in CASES if case.hub == hub]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for case in loading:
+            (folder / f"{case.slug}.yaml").write_text(json.dumps(case.document))
+        # The name of a folder of the corpus: it is slow to load modules for every case.
+        given = loading[0].settings
+        modules = tuple(CORPUS / name for name in given.get("profiles_dirs", ()))
+        others = {name: value for name, value in given.items() if name != "profiles_dirs"}
+        settings = folder / "settings.py"
+        settings.write_text(f"get_config().ProfileSpawner.update({others!r})\n")
+        documents = tuple(folder / f"{case.slug}.yaml" for case in loading)
+        sources = Sources(config=(CORPUS / "hub_config.py", settings), profiles_dirs=modules, documents=documents)
+        try:
+            with loaded(sources, user=UserOptions("ada")) as found:
+                return {case.name: refusals(case, found) for case in loading}
+        except ProfileSpawnerError as e:  # a setting
+            return {case.name: [e] for case in loading}
+
+
+def refusals(case: Case, found: LoadedProfiles) -> list[ProfileSpawnerError]:
     """Return why the profiles of a case are not loaded or not started; nothing when they are."""
-    document, settings = folder / "case.yaml", folder / "settings.py"
-    document.write_text(json.dumps(case.document))
-    # The name of a folder of the corpus: it is slow to load modules for every case.
-    modules = tuple(CORPUS / name for name in case.settings.get("profiles_dirs", ()))
-    others = {name: value for name, value in case.settings.items() if name != "profiles_dirs"}
-    settings.write_text(f"get_config().ProfileSpawner.update({others!r})\n")
-    sources = Sources(config=(CORPUS / "hub_config.py", settings), profiles_dirs=modules, documents=(document,))
+    file = f"{case.slug}.yaml"
+    problems = [p for p in found.snapshot.problems if p.origin is not None and Path(p.origin.source).name == file]
+    if problems:
+        return problems
     user = UserOptions("ada", groups=case.groups, chosen=case.choose)
-    try:
-        with loaded(sources, user=user) as found:
-            if found.snapshot.problems:
-                return list(found.snapshot.problems)
-            for slug in found.snapshot.entries:
-                preview(found, slug, user)
-    except ProfileSpawnerError as e:
-        return [e]
+    for slug in found.snapshot.entries if case.slug == "x" else [case.slug]:
+        try:
+            preview(found, slug, user)
+        except ProfileSpawnerError as e:
+            return [e]
     return []
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_verdict(case: Case, tmp_path: Path) -> None:
+def test_verdict(case: Case) -> None:
     """A document that asks for too much is refused, and the refusal names the part; its neighbours start."""
-    found = "\n".join(map(str, refusals(case, tmp_path)))
+    found = "\n".join(map(str, verdicts(case.hub)[case.name]))
     assert bool(found) is bool(case.names), found or "allowed"
     assert case.names in found
 
@@ -134,7 +163,7 @@ c.KubeSpawner.uid = uid
 def test_functions_of_the_configuration_are_called_once(tmp_path: Path) -> None:
     """The hub's own pod and the pod of a document get the same values, so that none counts as a change."""
     document, config = tmp_path / "case.yaml", tmp_path / "counting.py"
-    document.write_text(json.dumps([BASE]))
+    document.write_text(json.dumps([{"slug": "x", "display_name": "X", "image": "example/x:1"}]))
     config.write_text(COUNTING)
     with loaded(Sources(config=(CORPUS / "hub_config.py", config), documents=(document,))) as found:
         pod = preview(found, "x", UserOptions("ada")).pod
