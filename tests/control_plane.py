@@ -212,10 +212,13 @@ class RealControlPlane(ControlPlane):
         return processes.sign_token(self._signing_key, user, list(groups))
 
     async def calls(self, namespace: str) -> Counter[Call]:
-        """Count the calls answered in `namespace` so far; a watch counts when it begins."""
+        """Count the calls answered in `namespace` so far, with "" those of the whole cluster.
+
+        A watch counts when it begins.
+        """
         # The log is complete up to our own call as soon as that one is in it.
         marker = MARKER + uuid.uuid4().hex
-        await self.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{marker}")
+        await self.request("GET", f"/api/v1/namespaces/{namespace or 'default'}/configmaps/{marker}")
         while not self._audit.has_seen(marker):
             await asyncio.sleep(0.01)
         return self._audit.calls(namespace)

@@ -247,7 +247,7 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 def _restricted(found: Sequence[FoundList], config: Config) -> Iterator[Finding]:
     """Yield what the hub has to allow to documents, so that the profiles are not refused there."""
-    from profile_spawner.policy.judge import dotted, judge_profile, place_in
+    from profile_spawner.policy.judge import dotted, judge_profile, judge_texts, place_in
     from profile_spawner.policy.rules import Case
     from profile_spawner.policy.settings import DataPolicy
     from profile_spawner.profiles.options import parse_options
@@ -258,7 +258,8 @@ def _restricted(found: Sequence[FoundList], config: Config) -> Iterator[Finding]
         for number, entry in enumerate(one.entries):
             options = parse_options(entry.get("profile_options"), profile=_name(entry))
             override, attributes = entry.get("kubespawner_override") or {}, {"icon": entry.get("icon")}
-            for refusal in judge_profile(override, options, attributes, Case(rights=policy)):
+            judged = judge_profile(override, options, attributes, Case(rights=policy))
+            for refusal in (*judge_texts(entry, policy), *judged):
                 path = place_in(entry, refusal)
                 problem = refusal.problem(_name(entry), Origin(one.place, one.line_of(number, path)), dotted(path))
                 problem.hint = problem.hint or 'To allow it: data_policy = {"unrestricted": True}'

@@ -29,7 +29,7 @@ from .output import working
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-    from profile_spawner.hub.profile_service import HubProfiles
+    from profile_spawner.hub.hub_profiles import HubProfiles
     from profile_spawner.migrate.chart import ChartValues
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.snapshot import Snapshot
@@ -153,7 +153,7 @@ def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool =
     Raises:
         SourceError: when a configuration file cannot be read, or has a value that its setting does not take.
     """
-    from profile_spawner.hub.profile_service import HubProfiles
+    from profile_spawner.hub.hub_profiles import HubProfiles
     from profile_spawner.kube.connection import without_cluster
     from profile_spawner.profiles.registry import profile_registry
     from profile_spawner.profiles.snapshot import Snapshot

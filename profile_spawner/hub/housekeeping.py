@@ -41,6 +41,7 @@ class Housekeeping:
         hub: The hub's identity.
         grace: How long an unused object stays, in seconds.
         interval: The pause between passes, in seconds; 0 switches them off.
+        files: Whether profiles can have files, whose ConfigMaps are to be found.
         log: The hub's logger.
         servers: Returns the hub's servers; `None` if they are unknown; then no pod is removed.
     """
@@ -52,11 +53,13 @@ class Housekeeping:
         *,
         grace: float,
         interval: float,
+        files: bool,
         log: Any,
         servers: Callable[[], Servers | None] = lambda: None,
     ) -> None:
         self._sweeper = Sweeper(cluster, hub, grace_seconds=grace)
         self._pause = min(interval, max(grace, 1.0)) if interval else 0.0
+        self._files = files
         self._log = log
         self._servers = servers
         self._namespaces: dict[str, int] = {}
@@ -92,7 +95,7 @@ class Housekeeping:
                     self._log.exception("Looking for unused objects in %s failed and is tried again", namespace)
 
     async def _pass(self, namespace: str) -> None:
-        if namespace not in self._forbidden:
+        if self._files and namespace not in self._forbidden:
             try:
                 await self._sweeper.sweep(namespace)
             except ClusterError as e:

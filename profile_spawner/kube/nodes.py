@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -72,16 +72,14 @@ class Capacity:
     Attributes:
         taken_at: The time of the reading.
         nodes: The nodes that accept new pods.
-        waiting: The requests of pods that have no node yet, by resource.
     """
 
     taken_at: datetime
     nodes: tuple[Node, ...]
-    waiting: Mapping[str, Decimal] = field(default_factory=dict)
 
-    def age(self, now: datetime | None = None) -> float:
+    def age(self) -> float:
         """Return the reading's age in seconds."""
-        return ((now or datetime.now(timezone.utc)) - self.taken_at).total_seconds()
+        return (datetime.now(timezone.utc) - self.taken_at).total_seconds()
 
     def of(
         self, resource: str, amount: Decimal | int = 1, node_selector: Mapping[str, str] | None = None
@@ -136,7 +134,9 @@ class CapacityReader:
         used: dict[str, dict[str, Decimal]] = {}
         for number, pod in enumerate(pods):
             spec = pod.get("spec") or {}
-            wanted = used.setdefault(spec.get("nodeName") or "", {})
+            if not spec.get("nodeName"):
+                continue
+            wanted = used.setdefault(spec["nodeName"], {})
             for resource in self.resources:
                 amount = _request_of(spec, resource)
                 if amount:
@@ -144,9 +144,7 @@ class CapacityReader:
             if number % 200 == 199:
                 await asyncio.sleep(0)
         return Capacity(
-            datetime.now(timezone.utc),
-            tuple(self._node(node, used) for node in nodes if _takes_pods(node)),
-            used.get("", {}),
+            datetime.now(timezone.utc), tuple(self._node(node, used) for node in nodes if _takes_pods(node))
         )
 
     def _node(self, node: Mapping[str, Any], used: Mapping[str, Mapping[str, Decimal]]) -> Node:

@@ -369,8 +369,8 @@ def restrict_containers(own: Mapping[str, Any], pod: Any, as_json: Callable[[Any
     """
     context, others = restrictions(own), _others(own, as_json(pod))
     for container in (*pod.spec.containers, *(pod.spec.init_containers or ())):
-        if context and container.name in others:
-            given = _map(as_json(container.security_context))
+        given = as_json(container.security_context) or {}
+        if context and container.name in others and isinstance(given, Mapping):
             container.security_context = {**context, **{camel(str(key)): value for key, value in given.items()}}
 
 

@@ -55,14 +55,6 @@ HARMLESS_OVERRIDES = frozenset(
 OVERRIDES = ("kubespawner_override", "kubespawner_override_off")
 """The keys of documents that contain settings of KubeSpawner."""
 
-_CHART_NAMES = frozenset(
-    {
-        "hub", "hub-db-dir", "image-pull-secret", "proxy-api", "proxy-http", "proxy-public",
-        "proxy-public-manual-tls", "proxy-public-tls-acme", "singleuser",
-    }
-)  # fmt: skip
-"""Names of the Secrets, ConfigMaps, claims and Services of Zero to JupyterHub."""
-
 _ACTING_LABELS = frozenset({"aadpodidbinding", "app", "chart", "component", "heritage", "profile-spawner", "release"})
 _OWN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]|\.(?!\.)){0,251}(?<=[a-z0-9])")
@@ -321,14 +313,14 @@ def _token_mounted(change: Difference, case: Case) -> bool:
 
 def _unnamed_secret(change: Difference, case: Case) -> bool:
     own = case.own.get("Secret", frozenset())
-    return not isinstance(change.after, Mapping) and _unnamed(change, case.rights.secrets - _CHART_NAMES | own)
+    return not isinstance(change.after, Mapping) and _unnamed(change, case.rights.secrets - case.rights.protected | own)
 
 
 def _foreign_claim(change: Difference, case: Case) -> bool:
     name = change.after
     if name is None or (name and name == case.home) or name in case.own.get("PersistentVolumeClaim", ()):
         return False
-    return name in _CHART_NAMES or name not in case.rights.claims
+    return name in case.rights.protected or name not in case.rights.claims
 
 
 def _written_claims(item: KubeObject) -> list[str]:
@@ -393,7 +385,8 @@ def _wide_toleration(change: Difference, case: Case) -> bool:
     del case
     before, after = (list(v.values()) if isinstance(v, Mapping) else v or () for v in (change.before, change.after))
     return any(
-        _SYSTEM_TAINT.fullmatch(item.get("key") or "") and item.get("value") != "user"
+        _SYSTEM_TAINT.fullmatch(item.get("key") or "")
+        and not (item["key"].startswith("hub.") and item.get("value") == "user")
         for item in after
         if item not in before
     )
@@ -431,7 +424,6 @@ def _other_container(change: Difference, case: Case) -> bool:
 
 def _weaker(change: Difference, case: Case) -> bool:
     """Return whether a security context becomes weaker. Only IDs may change, and only to others than root's."""
-    del case
     context = change.path[change.path.index("securityContext") + 1 :]
     if not context:
         return not change.added
@@ -441,17 +433,18 @@ def _weaker(change: Difference, case: Case) -> bool:
         return 0 in (change.after or ())
     if not change.added:
         return True
+    if case.rights.privileged:
+        return False
     if context[0] in ("seccompProfile", "appArmorProfile"):
         return bool(change.after != "RuntimeDefault")
-    return context[0] == "seLinuxOptions" or (
-        context[0] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after
-    )
+    lifted = context[0] in ("readOnlyRootFilesystem", "runAsNonRoot") and not change.after
+    return lifted or context[0] == "seLinuxOptions"
 
 
 def _hubs_variable(change: Difference, case: Case) -> bool:
-    del case
-    name = "".join(change.path[5:6])
-    return name.startswith(("JUPYTERHUB_", "JPY_")) and name not in _PER_PROFILE_ENV
+    name = "".join(change.path[5:6]).partition("#")[0]
+    own = name.startswith(("JUPYTERHUB_", "JPY_")) and name not in _PER_PROFILE_ENV
+    return own or any(f"$({name})" in str(m.get("subPathExpr")) for hubs in case.mounts.values() for m in hubs)
 
 
 def _acting(change: Difference, case: Case) -> bool:
@@ -500,7 +493,7 @@ def _not_between(low: float, high: float) -> Test:
         value = change.after
         if isinstance(value, str):
             return value.lstrip().startswith("-")
-        if not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return value is not None
         return not (math.isfinite(value) and low <= value <= high)
 
@@ -524,7 +517,8 @@ def _malformed(change: Difference, case: Case) -> bool:
     del case
     body = change.after.body
     spec = body.get("spec") or {}
-    parts = [body.get("metadata"), spec, spec.get("template")]
+    template = spec.get("template")
+    parts = [body.get("metadata"), spec, template, (template or {}).get("spec")]
     return not all(part is None or isinstance(part, Mapping) for part in parts)
 
 
@@ -599,7 +593,10 @@ _HUB = (
     Rule("object * * metadata namespace, object RoleBinding * subjects * namespace",
          lambda c, k: c.after not in (None, "", k.namespace), "own namespace",
          expected="the server's namespace, or nothing"),
-    Rule("object * * metadata generateName|ownerReferences|finalizers **", _given, "reserved metadata",
+    Rule(("object * * metadata generateName|ownerReferences|finalizers **, "
+          "template metadata generateName|ownerReferences|finalizers **, "
+          "object StatefulSet * spec volumeClaimTemplates * metadata ownerReferences|finalizers **"),
+         _given, "reserved metadata",
          expected="nothing: the spawner decides it"),
     Rule(("object * * metadata labels *, template metadata labels *, "
           "object StatefulSet * spec volumeClaimTemplates * metadata labels *"), _reserved_label, "reserved labels",
@@ -728,8 +725,9 @@ DATA_RULES = RuleTable(
          "a document may not ask for a certificate (podCertificate)"),
     Rule("pod spec * * volumeMounts * mountPropagation", _always, "other containers or the node would see this mount"),
     Rule("pod spec * * volumeDevices **", _always, "a document may not use a claim as a device"),
-    Rule("pod spec containers * env **", _hubs_variable, "a document may not set this variable of the hub"),
-    Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in _CHART_NAMES, _NAME),
+    Rule("pod spec containers|initContainers * env **", _hubs_variable,
+         "a document may not set this variable of the hub"),
+    Rule(_NAMES, lambda c, k: isinstance(c.after, str) and c.after in k.rights.protected, _NAME),
     # The hub's own pod: a document may add to it.
     Rule("final metadata labels *, final metadata annotations *", _acting, _LABEL, _ALLOW_LABEL),
     Rule(("server metadata labels|annotations, server spec initContainers|volumes|nodeSelector **,"
@@ -755,15 +753,17 @@ DATA_RULES = RuleTable(
     Rule("claim selector **", _always, _DISK),
     Rule("claim storageClassName", lambda c, k: c.after == "", _DISK),
     Rule("claim resources * *", _no_quantity, f"{_QUANTITY}, so it is no size"),
-    Rule("pod spec * * resources * *", _no_quantity, _QUANTITY),
+    Rule("pod spec * * resources * *, pod spec volumes * emptyDir sizeLimit", _no_quantity, _QUANTITY),
+    Rule("object PersistentVolumeClaim *", lambda c, k: not c.after.body["spec"]["resources"]["requests"]["storage"],
+         "a claim needs a size: spec.resources.requests.storage"),
     # Objects.
     Rule("object * *", _other_kind,
          "a document may not bring objects of this kind", 'To allow it: data_policy = {{"kinds": [..., "{2}"]}}'),
     Rule("object * *", _bad_name, "metadata.name: is not a name that Kubernetes takes for this kind"),
-    Rule("object * *", lambda c, k: c.after.name in _CHART_NAMES, _NAME),
+    Rule("object * *", lambda c, k: c.after.name in k.rights.protected, _NAME),
     Rule("object PersistentVolumeClaim|StatefulSet *", _name_of_a_home, "this is a name of the users' home claims"),
     Rule("object PersistentVolumeClaim|StatefulSet *", _name_of_all,
-         "metadata.name: the name of a claim must contain the user's or the server's, or it could be that of others",
+         "the name of a claim must contain the user's or the server's, or it could be that of others",
          'Write it as in "data-{{{{ server_slug }}}}", or use volumes'),
     Rule(("object * * metadata labels|annotations *, object StatefulSet * spec volumeClaimTemplates * metadata "
           "labels|annotations *, pod spec volumes * ephemeral volumeClaimTemplate metadata labels|annotations *"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from profile_spawner.errors import PolicyError
 
-__all__ = ["DEFAULT_KINDS", "OPT_IN_KINDS", "DataPolicy", "Level", "Policy"]
+__all__ = ["CHART_NAMES", "DEFAULT_KINDS", "OPT_IN_KINDS", "DataPolicy", "Level", "Policy", "names_of_the_chart"]
 
 Level = Literal["privileged", "baseline", "restricted"]
 LEVELS: tuple[Level, ...] = ("privileged", "baseline", "restricted")
@@ -16,7 +18,37 @@ LEVELS: tuple[Level, ...] = ("privileged", "baseline", "restricted")
 DEFAULT_KINDS = frozenset({"ConfigMap", "Secret", "PersistentVolumeClaim", "Service"})
 OPT_IN_KINDS = frozenset({"Role", "RoleBinding", "Deployment", "StatefulSet", "Job", "NetworkPolicy", "ServiceAccount"})
 
+CHART_NAMES = frozenset(
+    {
+        "hub", "hub-db-dir", "image-pull-secret", "proxy-api", "proxy-http", "proxy-public",
+        "proxy-public-manual-tls", "proxy-public-tls-acme", "singleuser",
+    }
+)  # fmt: skip
+"""Names of the Secrets, ConfigMaps, claims and Services of Zero to JupyterHub, as its values name them by default."""
+
+CHART_CONFIGURATION = Path("/usr/local/etc/jupyterhub/config")
+"""Where the chart puts the names of its objects: in the hub's pod, one file for each."""
+
+_CHART_KEYS = (
+    "hub", "hub-existing-secret", "hub-existing-secret-or-default", "hub-pvc", "hub-serviceaccount",
+    "image-pull-secret", "proxy-api", "proxy-http", "proxy-public", "proxy-public-manual-tls", "proxy-public-tls",
+    "singleuser",
+)  # fmt: skip
 _SOURCES = ("documents", "config_maps")
+
+
+def names_of_the_chart(begin: str = "") -> frozenset[str]:
+    """Return the names of the chart's objects, which its `fullnameOverride` changes; empty outside of the hub's pod.
+
+    Args:
+        begin: How the chart's own, short names of the objects begin.
+    """
+    found = set()
+    for key in _CHART_KEYS:
+        with contextlib.suppress(OSError, UnicodeError):
+            if key.startswith(begin):
+                found.add((CHART_CONFIGURATION / key).read_text(encoding="utf-8").strip())
+    return frozenset(found - {""})
 
 
 @dataclass(frozen=True)
@@ -70,6 +102,8 @@ class DataPolicy:
         labels: Labels and annotations with a prefix that documents may set: names, or prefixes that end with `/`.
             Most names without a prefix are always allowed.
         claims: Claims that documents may mount, besides the user's home and the claims that the profile creates.
+        protected: Names of Secrets, ConfigMaps, claims and Services of the hub, which documents may never use. Those of
+            the chart are included: in the hub's pod, as the chart names them.
         unrestricted: Whether everything is allowed, as for Python modules.
     """
 
@@ -81,6 +115,7 @@ class DataPolicy:
     override_keys: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
     claims: frozenset[str] = frozenset()
+    protected: frozenset[str] = CHART_NAMES
     unrestricted: bool = False
 
     @property
@@ -102,7 +137,8 @@ class DataPolicy:
             if not isinstance(given, Mapping):
                 raise PolicyError("data_policy takes a mapping here", field=source, expected="fields of data_policy")
             of_kind[source] = cls._read(given)
-        return cls(**{**common, **of_kind.get(kind, {})})
+        values = {**common, **of_kind.get(kind, {})}
+        return cls(**{**values, "protected": CHART_NAMES | names_of_the_chart() | values.get("protected", frozenset())})
 
     @classmethod
     def _read(cls, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -190,11 +190,7 @@ def effective_values(build: ProfileBuild) -> Mapping[str, Any]:
     """Return the values of a build that the page shows: limits, image, volumes."""
     override = build.kubespawner_override
     result = {name: override[name] for name in _DISPLAYED if name in override and not callable(override[name])}
-    sizes = {
-        o.name: o.body["spec"]["resources"]["requests"]["storage"]
-        for o in build.objects
-        if o.kind == "PersistentVolumeClaim"
-    }
+    sizes = {o.name: _size(o.body) for o in build.objects if o.kind == "PersistentVolumeClaim"}
     if not sizes:
         return MappingProxyType(result)
     paths = {m["name"]: m["mountPath"] for m in as_list(override.get("volume_mounts")) if "mountPath" in m}
@@ -208,6 +204,14 @@ def effective_values(build: ProfileBuild) -> Mapping[str, Any]:
         if v.get("persistentVolumeClaim", {}).get("claimName") in sizes
     ]
     return MappingProxyType(result)
+
+
+def _size(claim: Mapping[str, Any]) -> str:
+    """Return the size of a claim; empty if a manifest has none, or another shape."""
+    found: Any = claim
+    for key in ("spec", "resources", "requests", "storage"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return str(found or "")
 
 
 def with_availability(entry: Entry, reason: str) -> Entry:

@@ -176,7 +176,7 @@ class PodBuilder:
                 self._env[name] = {"valueFrom": {"secretKeyRef": {"name": rendered.name, "key": rendered.key}}}
                 self.secure.add((name, rendered.name, rendered.key))
             else:
-                self._env[name] = rendered if isinstance(rendered, str) else _plain(rendered)
+                self._env[name] = rendered if isinstance(rendered, str) else _param_text(rendered)
 
     def default_volumes(self, volumes: Sequence[Volume]) -> None:
         """Add claims. They are created if they do not exist."""
@@ -373,7 +373,7 @@ class PodBuilder:
                 origin=self._origin,
                 field=field,
             )
-        return rendered if isinstance(rendered, str) else _plain(rendered)
+        return rendered if isinstance(rendered, str) else _param_text(rendered)
 
     def _read(self, field: str) -> Template:
         """Return the text of a file that a shell reads."""
@@ -632,7 +632,7 @@ def _chunks(files: Iterable[_File]) -> list[list[_File]]:
     return chunks
 
 
-def _plain(value: Any) -> str:
+def _param_text(value: Any) -> str:
     """Return a param's value as the text of an environment variable or file."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -88,7 +88,7 @@ DOLLAR_TRAITS = frozenset(
 _LABEL_TRAITS = ("extra_labels", "node_selector", "storage_extra_labels")
 _TYPED = r"\{value\b[^{}]*\}"
 _KUBESPAWNER_USER = r"\{(?:value|unescaped_username|unescaped_servername)\b[^{}]*\}"
-_RUNS_NEXT = re.compile(r"-[A-Za-z]*[ce]|-[ce].*|--?(?:command|eval|exec|execute)")
+_RUNS_NEXT = re.compile(r"-[A-Za-z]*[ceS]|-[ceS].*|--?(?:command|eval|exec|execute|split-string)")
 """The options of shells and other interpreters whose value is a program text: `-c`, `-lc`, `-ce`, `-e`, `--eval`."""
 
 _TEXT_TRAITS = frozenset(
@@ -176,13 +176,15 @@ def texts_for_a_shell(value: Any, users: str = _KUBESPAWNER_USER) -> Iterator[tu
     """
     if isinstance(value, Mapping):
         lists = [(key, value[key]) for key in ("cmd", "command", "args") if isinstance(value.get(key), list | tuple)]
-        argv = [((key, n), part) for key, parts in lists for n, part in enumerate(parts)]
-        for number, (path, part) in enumerate(argv):
-            before = argv[number - 1][1] if number else ""
+        runs_next = False
+        for path, part in [((key, n), part) for key, parts in lists for n, part in enumerate(parts)]:
             if isinstance(part, str) and re.search(users, part):
-                runs = isinstance(before, str) and _RUNS_NEXT.fullmatch(before)
-                if runs or not re.fullmatch(rf"(?:--?[\w.-]+=)?(?:{users})", part):
+                whole = re.fullmatch(rf"((--?[\w.-]+)=)?(?:{users})", part)
+                if whole is None or (runs_next and not whole[1]) or _RUNS_NEXT.fullmatch(whole[2] or ""):
                     yield path, part
+            # `sh -c -x -- "..."`: the program text is the first argument that is no option.
+            option = isinstance(part, str) and part.startswith("-")
+            runs_next = option and (runs_next or _RUNS_NEXT.fullmatch(part) is not None)
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
     for step, item in pairs:
         yield from (((step, *path), text) for path, text in texts_for_a_shell(item, users))

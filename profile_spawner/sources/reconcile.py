@@ -80,14 +80,12 @@ class ReconcileResult:
         snapshot: The next snapshot; the same object if nothing has changed.
         changes: The changes for users.
         loaded: The number of items that were loaded.
-        seconds: The duration, in seconds.
         unavailable: The reasons why profiles cannot be started now, by slug.
     """
 
     snapshot: Snapshot
     changes: Sequence[ProfileChange]
     loaded: int
-    seconds: float
     unavailable: Mapping[str, str]
 
 
@@ -202,7 +200,6 @@ class Reconciler:
 
     def safely(self, *, full: bool = False) -> ReconcileResult:
         """Reconcile. An unexpected error leaves the last snapshot, with a problem for administrators. Never raises."""
-        start = time.monotonic()
         try:
             return self.reconcile(full=full)
         except BaseException as e:  # noqa: BLE001 - whatever happens, the last good profiles stay
@@ -212,7 +209,7 @@ class Reconciler:
             kept = Snapshot(
                 before.entries.values(), generation=before.generation, resolver=before.resolver, problems=problems
             )
-            return ReconcileResult(kept, (), 0, time.monotonic() - start, self._unavailable)
+            return ReconcileResult(kept, (), 0, self._unavailable)
 
     def reconcile(self, *, full: bool = False) -> ReconcileResult:
         """Scan all sources, load what has changed, and return the next snapshot.
@@ -220,7 +217,6 @@ class Reconciler:
         Args:
             full: Whether to read all files again, and to load broken items again even if they have not changed.
         """
-        start = time.monotonic()
         items, changed = self._scan(full=full)
         # If this is interrupted, its state is unknown, so the next call loads everything.
         again, self._unfinished = self._unfinished, True
@@ -232,7 +228,7 @@ class Reconciler:
             candidates[_DIRECT] = direct
         if not (changed or removed or candidates or again) and self.snapshot.generation:
             self._unfinished = False
-            return ReconcileResult(self.snapshot, (), 0, time.monotonic() - start, self._unavailable)
+            return ReconcileResult(self.snapshot, (), 0, self._unavailable)
         order = [_DIRECT, *items]
         tried = {key: s.refused for key, s in self._states.items() if s.refused is not None and key not in candidates}
         self._accept({**candidates, **tried}, order)
@@ -240,7 +236,7 @@ class Reconciler:
         self._unfinished = False
         changes = _changes(before, self.snapshot)
         self._unavailable = {s: e.offer.unavailable for s, e in self.snapshot.entries.items() if e.offer.unavailable}
-        return ReconcileResult(self.snapshot, changes, len(candidates), time.monotonic() - start, self._unavailable)
+        return ReconcileResult(self.snapshot, changes, len(candidates), self._unavailable)
 
     def _scan(self, *, full: bool) -> tuple[dict[str, SourceItem], list[SourceItem]]:
         """Return all items in order, and those that differ from the last scan."""

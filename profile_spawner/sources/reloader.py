@@ -31,26 +31,25 @@ from .watching import FileWatcher
 
 __all__ = ["ProfileService", "ReloadReport"]
 
+CHECK_INTERVAL = 300.0
+"""After how many seconds all files are read again even if they seem unchanged."""
+
 
 @dataclass(frozen=True)
 class ReloadReport:
     """The result of one reload.
 
     Attributes:
-        reason: The reason for the reload.
         generation: The current generation.
         changes: The added, removed and changed profiles.
         problems: All current errors; empty if all sources are valid.
         loaded: The number of modules and documents that were loaded.
-        seconds: The duration, in seconds.
     """
 
-    reason: str
     generation: int
     changes: Sequence[ProfileChange] = ()
     problems: Sequence[ProfileSpawnerError] = ()
     loaded: int = 0
-    seconds: float = 0.0
 
     @property
     def successful(self) -> bool:
@@ -73,7 +72,6 @@ class ProfileService:
         settle: The minimum time since the last change of a file before it is read, in seconds.
         patience: How long one item may take in this process, in seconds; by default three times as long as in the
             trial, because the hub also does other things.
-        check_interval: The interval at which all files are read again even if they seem unchanged, in seconds.
 
     Raises:
         ProfileSpawnerError: If the settings are inconsistent.
@@ -88,12 +86,10 @@ class ProfileService:
         trial: bool = True,
         settle: float = 0.2,
         patience: float | None = None,
-        check_interval: float = 300.0,
     ) -> None:
         self.log = log
         self._watching: bool = settings.watch_profiles
         self._settle = settle
-        self._check_interval = check_interval
         if settings.configurator_compat:
             provide_configurator()
         self._sources = configured_sources(settings, settle)
@@ -210,7 +206,7 @@ class ProfileService:
         self._snapshot = result.snapshot
         self._loaded_at = time.time()
         problems = result.snapshot.problems
-        report = ReloadReport(reason, result.snapshot.generation, result.changes, problems, result.loaded, seconds)
+        report = ReloadReport(result.snapshot.generation, result.changes, problems, result.loaded)
         self._last = report
         if self._reconciler.unsettled:
             pause = self._settle or 0.05
@@ -290,7 +286,7 @@ class ProfileService:
     async def _look_regularly(self) -> None:
         """Read everything again at regular intervals, to find missed changes and to retry broken sources."""
         while True:
-            await asyncio.sleep(self._check_interval)
+            await asyncio.sleep(CHECK_INTERVAL)
             await self.reload("regular check")
 
     async def stop(self) -> None:

@@ -91,8 +91,8 @@ class TrialClient:
                 accepted,
                 {slug: key for key, loaded in others.items() if key in data for slug in loaded.collector.profiles},
                 reasons(others, [(item, result.get(item.key, ())) for item in items]),
-                [_plain(param) for param in params.params.values()],
-                [_plain(collection) for collection in params.collections.values()],
+                [_as_json(param) for param in params.params.values()],
+                [_as_json(collection) for collection in params.collections.values()],
                 self._timeout,
                 self._memory,
                 self._configurator,
@@ -238,7 +238,7 @@ def _by_source(sources: Sequence[Source], items: Sequence[SourceItem]) -> Batche
     return [(source, own) for source, own in found if own]
 
 
-def _plain(defined: Any) -> dict[str, Any]:
+def _as_json(defined: Any) -> dict[str, Any]:
     """Return a param or collection as plain data, because frozen values cannot be pickled.
 
     Whether it comes from a document is left out: the hub judges what documents set, and no item is refused for it.

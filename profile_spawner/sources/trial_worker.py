@@ -250,7 +250,7 @@ class _Trial:
         faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._trace)
 
     def _done(self, index: int, problems: list[ProfileSpawnerError]) -> None:
-        self._tell(done=index, problems=[_plain(p) for p in problems])
+        self._tell(done=index, problems=[_as_json(p) for p in problems])
 
     def _compare(self, baseline: Baseline, item: SourceItem) -> None:
         """End the worker when a module has changed the process: the next ones could not be judged in it."""
@@ -292,7 +292,7 @@ def _access_problem(entry: Entry) -> ProfileSpawnerError | None:
     return None
 
 
-def _plain(problem: ProfileSpawnerError) -> dict[str, Any]:
+def _as_json(problem: ProfileSpawnerError) -> dict[str, Any]:
     """Return an error as plain data."""
     return {
         "type": type(problem).__name__,

@@ -21,6 +21,9 @@ from .files import is_temporary
 
 __all__ = ["FileWatcher"]
 
+POLL_INTERVAL = 1.0
+"""After how many seconds it is checked again what the paths mean."""
+
 
 class FileWatcher:
     """Watches files and folders.
@@ -29,14 +32,12 @@ class FileWatcher:
         paths: Returns the paths to watch; folders include everything below them. The paths need not exist yet.
         settle: The time without changes before a change is reported, in seconds.
         log: A logger.
-        poll: How often it is checked what the paths mean, in seconds.
     """
 
-    def __init__(self, paths: Callable[[], Sequence[str]], settle: float, log: Any, *, poll: float = 1.0) -> None:
+    def __init__(self, paths: Callable[[], Sequence[str]], settle: float, log: Any) -> None:
         self._paths = paths
         self._settle = settle
         self._log = log
-        self._poll = poll
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -66,15 +67,15 @@ class FileWatcher:
             try:
                 self._watch(meant, tell)
             except (OSError, RuntimeError) as e:
-                self._log.warning("Profiles: files cannot be watched (%s); looking every %g s instead", e, self._poll)
-                self._stopped.wait(self._poll)
+                self._log.warning("Profiles: files cannot be watched (%s); they are read every %g s", e, POLL_INTERVAL)
+                self._stopped.wait(POLL_INTERVAL)
             tell()  # something has come or gone
 
     def _watch(self, meant: Mapping[str, tuple[int, int] | None], tell: Callable[[], None]) -> None:
         """Report what changes, until a watched path comes, goes or means something else."""
         present = [path for path, identity in meant.items() if identity is not None]
         if not present:
-            self._stopped.wait(self._poll)
+            self._stopped.wait(POLL_INTERVAL)
             return
         begun = False
         for changes in watchfiles.watch(
@@ -82,7 +83,7 @@ class FileWatcher:
             watch_filter=lambda change, path: path in meant or _matters(path),
             step=max(50, int(self._settle * 1000)),
             debounce=2000,
-            rust_timeout=int(self._poll * 1000),
+            rust_timeout=int(POLL_INTERVAL * 1000),
             yield_on_timeout=True,
             stop_event=self._stopped,
             raise_interrupt=False,

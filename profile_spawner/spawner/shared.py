@@ -10,7 +10,7 @@ from typing import Any
 
 from traitlets.config import Config
 
-from profile_spawner.hub.profile_service import HubProfiles
+from profile_spawner.hub.hub_profiles import HubProfiles
 from profile_spawner.hub.settings import ENV_HUB_ID
 from profile_spawner.page.hub_pages import HubPages
 

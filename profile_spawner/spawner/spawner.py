@@ -748,7 +748,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             )
 
     async def _delete_persistent(self) -> None:
-        if self.delete_pvc and not self.name and self.profiles.has_sources:
+        if self.delete_pvc and not self.name:
             deleted = await self.cluster.delete_persistent(self.identity())
             if deleted:
                 self.log.info("Deleted %d volume claims of %s", deleted, self.log_name)

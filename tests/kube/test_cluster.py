@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
+import re
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,8 @@ from tests.control_plane import ControlPlane
 from tests.fault_proxy import FaultProxy
 
 from .conftest import identity, owned, persistent_claim, pod, shared_map
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 async def test_a_warm_spawn_costs_one_call(cluster: Cluster, proxy: FaultProxy, namespace: str) -> None:
@@ -122,6 +126,25 @@ async def test_claims_belong_to_their_user(
         for cluster in (new_cluster(), new_cluster()):
             with pytest.raises(ClusterError, match="is not used for"):
                 await cluster.prepare(identity(namespace, **other), [persistent_claim()])
+
+
+async def test_two_hubs_share_a_claim_knowingly(
+    new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
+) -> None:
+    """The refusal names the claim and both hubs; what docs/operators.md says then lets both use it."""
+    ours, theirs = identity(namespace, account="1@a"), identity(namespace, hub="hub-b", account="2@b")
+    await new_cluster().prepare(ours, [persistent_claim()])
+    with pytest.raises(ClusterError, match="belongs to the hub 'hub-a', not to 'hub-b'") as caught:
+        await new_cluster().prepare(theirs, [persistent_claim()])
+    assert "home-unal" in str(caught.value.user_message)
+    page = (DOCS / "operators.md").read_text()
+    (label,) = re.findall(r"^kubectl label pvc NAME (\S+)-$", page, re.MULTILINE)
+    path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/home-unal"
+    change = {"metadata": {"labels": {label: None}}}
+    await control_plane.ok("PATCH", path, change, content_type="application/merge-patch+json")
+    for me in (theirs, ours):
+        await new_cluster().prepare(me, [persistent_claim()])
+        assert await new_cluster().delete_persistent(me) == 0
 
 
 async def test_a_remembered_claim_is_still_only_its_users(cluster: Cluster, namespace: str) -> None:
@@ -294,7 +317,7 @@ async def test_a_claim_of_a_manifest_is_refused_before_the_pod(
     await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", body)
     field = "get_manifests(): m, document 1"
     item = KubeObject("v1", "PersistentVolumeClaim", "course", lifetime, field, persistent_claim().body)
-    with pytest.raises(ClusterError, match="does not belong"):
+    with pytest.raises(ClusterError, match=r"does not belong|is not used"):
         await cluster.prepare(identity(namespace), [item])
 
 
@@ -360,3 +383,25 @@ async def test_policy_comes_before_every_call(cluster: Cluster, proxy: FaultProx
     with pytest.raises(PolicyError):
         cluster.checked_pod(identity(namespace), pod(hostNetwork=True))
     assert proxy.seen == []
+
+
+async def test_the_guide_finds_what_stays_after_a_rollback(
+    cluster: Cluster, control_plane: ControlPlane, namespace: str
+) -> None:
+    """The selectors in docs/moving.md find the shared and the persistent objects, and nothing else."""
+    guide = (DOCS / "moving.md").read_text().partition("## Back to KubeSpawner")[2]
+    commands = re.findall(r"^kubectl \w+ (\S+) -l (\S+)$", guide, re.MULTILINE)
+    me = identity(namespace)
+    kept = KubeObject("v1", "Secret", "kept", Lifetime.persistent, "x", {"stringData": {"a": "b"}})
+    await cluster.prepare(me, [shared_map(), persistent_claim(), kept])
+    created = await cluster.create_pod(me, pod())
+    await cluster.attach(me, [owned("ConfigMap", "mine", data={"a": "b"})], me.pod_name, created["metadata"]["uid"])
+    theirs = {"metadata": {"name": "theirs"}, **persistent_claim().body}
+    await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", theirs)
+    found = []
+    for plurals, selector in commands:
+        for plural in plurals.split(","):
+            path = f"/api/v1/namespaces/{namespace}/{plural}"
+            items = (await control_plane.ok("GET", path, params={"labelSelector": selector}))["items"]
+            found.append([item["metadata"]["name"] for item in items])
+    assert found == [[shared_map().name], ["home-unal"], [], ["kept"]]

@@ -100,6 +100,11 @@ HOSTILE_OBJECTS = {
     "forged template": (
         thing("Deployment", "apps/v1", spec={"template": {"metadata": {"labels": {"profile-spawner/server": "x"}}}}),
         "reserved labels"),
+    "finalizer of a template": (
+        thing("Deployment", "apps/v1", spec={"template": {"metadata": {"finalizers": ["a/b"]}, "spec": {}}}),
+        "reserved metadata"),
+    "exec by any name": (thing("Role", RBAC, rules=[{"resources": ["*/exec"], "verbs": ["create"]}]), "no escalation"),
+    "template is a list": (thing("Job", "batch/v1", spec={"template": {"spec": ["x"]}}), "well-formed manifest"),
     "not a mapping": (thing("Service", spec=["x"]), "well-formed manifest"),
     "metadata is a list": (thing("ConfigMap", metadata=["x"]), "well-formed manifest"),
 }  # fmt: skip

@@ -14,7 +14,7 @@ import yaml
 from traitlets.config import Config
 
 from profile_spawner.errors import PolicyError, ProfileSpawnerError
-from profile_spawner.hub.profile_service import HubProfiles
+from profile_spawner.hub.hub_profiles import HubProfiles
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild

@@ -39,14 +39,17 @@ c.KubeSpawner.storage_capacity = "10Gi"
 c.KubeSpawner.volumes = [
     {"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}},
     {"name": "team", "persistentVolumeClaim": {"claimName": "team-data"}},
+    {"name": "projects", "persistentVolumeClaim": {"claimName": "all-projects"}},
     {"name": "kept", "secret": {"secretName": "singleuser"}},
 ]
 c.KubeSpawner.volume_mounts = [
     {"name": "home", "mountPath": "/home/jovyan"},
     {"name": "team", "mountPath": "/team", "subPath": "public", "readOnly": True},
+    {"name": "projects", "mountPath": "/project", "subPathExpr": "$(PROJECT)"},
 ]
 c.KubeSpawner.node_affinity_required = [{"matchExpressions": [{"key": "example.org/zone", "operator": "Exists"}]}]
 c.KubeSpawner.pod_anti_affinity_required = [
     {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"component": "hub"}}}
 ]
+c.KubeSpawner.environment = {"PROJECT": "{username}"}
 c.KubeSpawner.image_pull_secrets = ["image-pull-secret"]

@@ -1,4 +1,4 @@
-"""What all spawners of one hub share: the profiles, the view of the cluster, the page.
+"""What all spawners of one hub share: the profiles, the rights and the view of the cluster.
 
 JupyterHub makes one spawner object per server. Everything that must exist once per hub is in a
 `HubProfiles`. It is found by the hub's configuration object, which all spawners of the hub share.
@@ -17,7 +17,7 @@ from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, described
 from profile_spawner.kube.cluster import Cluster
-from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy
+from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy, names_of_the_chart
 from profile_spawner.profiles.author_code import author_code, call_author
 from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
@@ -86,6 +86,7 @@ class HubProfiles:
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,
             service_accounts=frozenset().union(*(r.service_accounts for r in self._data_rights.values())),
+            protected=frozenset({"hub"}) | names_of_the_chart("hub"),
         )
         self.rights = Rights(log)
         self._clusters: dict[Any, tuple[Cluster, Housekeeping]] = {}
@@ -120,6 +121,7 @@ class HubProfiles:
                 self.settings.hub_id,
                 grace=self.settings.shared_grace_period,
                 interval=self.settings.sweep_interval,
+                files=self.has_sources,
                 log=self.log,
                 servers=self._known_servers,
             )
