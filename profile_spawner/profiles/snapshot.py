@@ -193,16 +193,23 @@ class Snapshot:
             BuildError: when a hook fails.
             ConflictError: when two parts use the same name.
         """
-        entry = self.entries[selection.slug]
-        params = self.resolve(entry.profile, selection, **{**layers, "facts": context.facts(selection.slug)})
-        return await entry.profile.build(context, params, selection)
+        return (await self.build_and_record(selection, context, **layers))[0]
+
+    async def build_and_record(
+        self, selection: Selection, context: ServerContext, **layers: Any
+    ) -> tuple[ProfileBuild, dict[str, Any]]:
+        """Build everything that a server needs, as `build` does.
+
+        Returns:
+            The result, and the resolved params as plain JSON, with sources and without secrets.
+        """
+        profile = self.entries[selection.slug].profile
+        params = self.resolve(profile, selection, **{**layers, "facts": context.facts(selection.slug)})
+        return await profile.build(context, params, selection), params.record()
 
     def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
         """Return the resolved params of a server as plain JSON, with sources and without secrets."""
-        profile = self.entries[selection.slug].profile
-        if self.resolver is None or not profile.takes_params:
-            return {}
-        return self.resolve(profile, selection, **layers).record()
+        return self.resolve(self.entries[selection.slug].profile, selection, **layers).record()
 
     async def personal(self, entry: Entry, **layers: Any) -> Entry:
         """Return a profile with the defaults, bounds and effective values of a server with further layers of params.

@@ -284,20 +284,21 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             await call_author(lambda: self._build(chosen), self._profile_failure)
             if self.profile_applied_hook is not None:
                 await call_author(lambda: self.profile_applied_hook(self, chosen), _hook_failure)
-                self._keep_changes()
-        except web.HTTPError:
+        except web.HTTPError as e:
             self.trait_snapshot.restore()
+            if e.status_code < 500:
+                uncounted(self)
             raise
         except ProfileSpawnerError as e:
             self.trait_snapshot.restore()
             raise self.answer_to(e) from e
+        self._keep_changes()
         self._tell_steps(chosen)
 
     async def _build(self, chosen: ChosenProfile) -> None:
         layers = await self.param_layers() if chosen.snapshot.takes_params(chosen.entry) else {}
         context = self.server_context(chosen.spawn_id)
-        chosen.build = await chosen.snapshot.build(chosen.selection, context, **layers)
-        chosen.params = chosen.snapshot.record(chosen.selection, **layers)
+        chosen.build, chosen.params = await chosen.snapshot.build_and_record(chosen.selection, context, **layers)
         self._warn_of_params(chosen.params)
         apply_build(self, self.trait_snapshot, chosen.entry, chosen.build)
         self._look_for_claim()

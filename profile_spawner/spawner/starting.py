@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["ChosenProfile", "Preview", "ServerStart"]
 
 _LONGEST_PAUSE = 5.0
+_LEAST_WAIT = 3.0
+"""How long a created pod is waited for at least, in seconds."""
 
 
 @dataclass
@@ -236,7 +238,9 @@ class ServerStart:
         """
         spawner = self._spawner
         loop = asyncio.get_running_loop()
-        deadline = (spawner.start_began or loop.time()) + spawner.start_timeout
+        # Even if everything before took most of the time: the watch needs a moment to see the pod.
+        now, limit = loop.time(), float(spawner.start_timeout)
+        deadline = max((spawner.start_began or now) + limit, now + min(limit, _LEAST_WAIT))
         shared = [item for item in self.objects if item.lifetime is Lifetime.shared]
         pod, seen = None, False
         while loop.time() < deadline:

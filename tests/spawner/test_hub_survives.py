@@ -148,11 +148,11 @@ profiles:
   image: plain:1
   env: {A: "{{ double/p0 }}"}
 params:
-  chain/p400: {default: end}
-  double/p40: {default: end}
+  chain/p130: {default: end}
+  double/p20: {default: end}
 """
-DOCUMENT += "".join(f'  chain/p{n}: {{default: "{{{{ chain/p{n + 1} }}}}"}}\n' for n in range(400))
-for _n in range(40):
+DOCUMENT += "".join(f'  chain/p{n}: {{default: "{{{{ chain/p{n + 1} }}}}"}}\n' for n in range(130))
+for _n in range(20):
     _next = f'"{{{{ double/p{_n + 1} }}}}"'
     DOCUMENT += f"  double/p{_n}: {{default: [{_next}, {_next}]}}\n"
 COLLECTIONS = "collections:\n" + "".join(f"  c{n}: {{profiles: [c{n + 1}]}}\n" for n in range(1000)) + "  c1000: {}\n"
