@@ -1,4 +1,4 @@
-"""Removes unused objects: when the hub starts, at a fixed interval, and after servers have stopped.
+"""Removes unused objects at a fixed interval, from the hub's start on.
 
 It runs in the background. Spawns do not wait for it and make no extra API calls for it.
 """

@@ -11,7 +11,6 @@ import pytest
 
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.sweep import Sweeper
-from profile_spawner.profiles.resources import KubeObject, Lifetime
 from tests.control_plane import ControlPlane, real_only
 from tests.fault_proxy import Fault, FaultProxy
 
@@ -120,20 +119,6 @@ async def test_a_spawn_during_the_sweep_gets_its_file(
     assert [key.name for key in await sweeper.sweep(namespace, now=LATER)] == [item.name]
     await asyncio.gather(*spawns)
     await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/configmaps/{item.name}")
-
-
-@real_only
-async def test_the_sweep_reads_no_secret(
-    new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Only names and labels of Secrets come to the hub."""
-    secret = KubeObject("v1", "Secret", "shared-secret", Lifetime.shared, "x", {"stringData": {"a": "canary"}})
-    cluster = new_cluster()
-    await cluster.prepare(identity(namespace), [secret])
-    path = f"/api/v1/namespaces/{namespace}/secrets"
-    found = await cluster.transport.list_all(path, what="secrets", metadata_only=True)
-    assert [item["metadata"]["name"] for item in found] == ["shared-secret"]
-    assert all("data" not in item for item in found)
 
 
 @real_only
