@@ -111,7 +111,9 @@ class Dots(Base):
 
 class Late(Base):
     slug = display_name = "late"
-    kubespawner_override = {"pod_connect_ip": "127.0.0.1", "port": 9, "http_timeout": 1, "start_timeout": 60}
+    kubespawner_override = {
+        "get_pod_url": lambda spawner, pod: "http://127.0.0.1:9", "http_timeout": 1, "start_timeout": 60,
+    }
 
 
 class Pending(Base):

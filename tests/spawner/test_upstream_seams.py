@@ -40,7 +40,6 @@ PRIVATE = {
 USED = {
     KubeSpawner: (
         "_expand_all",
-        "_get_pod_port",
         "_get_pod_url",
         "_last_event",
         "_render_options_form",
