@@ -77,7 +77,7 @@ class HubTraits(SourceSettings):
         config=True,
         help="""
         How often, in seconds, it is counted how many GPUs are free, for the spawn page; 0, the default, switches it
-        off. It needs a ClusterRole that may list nodes and pods; without it the page claims nothing.
+        off. It needs a ClusterRole that may list nodes and pods; without it the page says nothing about free GPUs.
         """,
     )
     linked_start = Enum(

@@ -50,7 +50,7 @@ HARMLESS_OVERRIDES = frozenset(
         "supplemental_gids", "tolerations", "uid", "volume_mounts", "volumes", "working_dir",
     }
 )  # fmt: skip
-"""The settings of KubeSpawner that documents may override. The values of those that reach the pod are judged there."""
+"""The settings of KubeSpawner that documents may override. Their values are checked in the pod."""
 
 OVERRIDES = ("kubespawner_override", "kubespawner_override_off")
 """The keys of documents that contain settings of KubeSpawner."""
@@ -448,7 +448,7 @@ def _hubs_variable(change: Difference, case: Case) -> bool:
 
 
 def _acting(change: Difference, case: Case) -> bool:
-    """Return whether others act by a label or annotation, so that documents may not set, change or remove it."""
+    """Return whether other programs act on a label or annotation, so that documents must not set or change it."""
     key = change.path[-1]
     if not change.added or key.startswith("profile-spawner/"):
         return True
@@ -692,7 +692,7 @@ Not every cluster enforces them; these rules work in every cluster, and their me
 """
 
 _HUB_PART = "a document may not remove or replace what the hub gives to every pod"
-_LABEL = "a document may not set this label or annotation: others act by it"
+_LABEL = "a document may not set this label or annotation: other programs act on it"
 _ALLOW_LABEL = 'To allow it: data_policy = {{"labels": ["{0}"]}}'
 _HOST = "a document may not use the host"
 _PRIVILEGE = "a document may not ask for this privilege"

@@ -58,8 +58,8 @@ class Access:
         called = (self.hook, getattr(self.hook, "__call__", None))  # noqa: B004 - an object with an async __call__
         if any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in called):
             raise ValueError(
-                "is_available_to cannot be async: it is asked in many places, and none of them can wait; use what the"
-                " user's groups say, or look things up beforehand"
+                "is_available_to cannot be async, because it is called where nothing can wait for it; use the user's"
+                " groups, or look things up beforehand"
             )
 
     @classmethod

@@ -135,7 +135,7 @@ class BaseAppProfile(ProfileAttributes):
             if isinstance(value, ParamRef):
                 setattr(self, name, self._from_param(name, value))
             elif name in _TEMPLATE_ATTRIBUTES and value:
-                # No user can have written a class attribute. Hooks return these two, or add to them.
+                # Class attributes contain no text of users. Hooks return these two attributes, or add to them.
                 setattr(self, name, as_templates(value))
 
     def _from_param(self, name: str, ref: ParamRef) -> Any:
@@ -379,7 +379,7 @@ def _plain_text(value: Any, expanded: bool) -> Any:
 class PlainProfile(BaseAppProfile):
     """An entry of KubeSpawner's `profile_list` as a class. It is merged and checked only as KubeSpawner does it.
 
-    For lists that move in. `kubespawner_override` and `profile_options` mean exactly what they mean there; the other
+    For existing lists. `kubespawner_override` and `profile_options` mean exactly what they mean there; the other
     attributes of profiles, and hooks, have no effect.
     """
 

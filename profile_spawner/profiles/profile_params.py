@@ -173,7 +173,7 @@ def make_resolver(
         try:
             resolver.require_unused(collection.name)
         except ParamError as e:
-            e.message = f"is gone, but {e.message}; it stays as it was until they do without it"
+            e.message = f"was removed, but {e.message}; its last version stays until they no longer use it"
             e.origin = collection.origin
             resolver.conflicts = (*resolver.conflicts, e)
     return resolver

@@ -227,7 +227,7 @@ class Snapshot:
         try:
             params = self.resolve(profile, None, **layers)
             enforced = layers.get("enforced") or {}
-            # Only what everybody may choose: the choice is checked against the profile itself.
+            # Only options that every user may choose; the choice itself is checked against the profile.
             known = {o.param for o in entry.offer.options}
             chosen = (o for o in param_options(profile, resolver, params, {o.name for o in own}) if o.param in known)
             options = (*own, *(within_constraint(o, enforced[o.param]) if o.param in enforced else o for o in chosen))

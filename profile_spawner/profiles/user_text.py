@@ -67,7 +67,7 @@ TYPED_EXPANDED_TRAITS = (
         "user_namespace_labels",
     }
 )
-"""All of these, and where only a typed text needs care."""
+"""All traits whose texts are expanded, also those in which only typed texts must be escaped."""
 
 DOLLAR_TRAITS = frozenset(
     {

@@ -74,7 +74,7 @@ def _is_values(value: Any, path: Path) -> bool:
 def values_or_lists(
     value: Any, source: str, wanted: Callable[[Any, Path], bool], path: Path = ()
 ) -> Iterator[tuple[Path, Any]]:
-    """Yield everything that is wanted, with its path; what is below it is not looked at.
+    """Yield everything that is wanted, with its path, and nothing below it.
 
     Texts that are YAML again are looked into. Their path begins anew, and their lines are those of the file when they
     are blocks.

@@ -83,7 +83,7 @@ async def _make(loaded: LoadedItem, resolver: Resolver | None) -> tuple[dict[str
             e.__traceback__ = None
             problems.append(e)
         except MemoryError:
-            raise  # what is left is not enough for anything
+            raise  # too little memory is left to go on
         except BaseException as e:  # noqa: BLE001 - an author's property may raise anything, SystemExit included
             problems.append(BuildError(described(e), profile=slug, origin=profile.origin))
         else:

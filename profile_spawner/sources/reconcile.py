@@ -368,7 +368,7 @@ class Reconciler:
     def _accept(self, candidates: dict[str, LoadedItem], order: Sequence[str]) -> None:
         """Accept the valid candidates; keep the last good version of the others.
 
-        A candidate that fails may have been what another one relied on, so the rest is looked at again without it.
+        Another candidate may depend on one that fails, so the rest is checked again without it.
         """
         left = dict(candidates)
         for key, loaded in candidates.items():

@@ -120,8 +120,8 @@ class TrialClient:
         """Start one worker; return what it said, about at least one item.
 
         Returns:
-            `None` when the worker disappeared without a word of its parent process. A module that kills that process
-            can go on for a moment and report success, so nothing that such a worker said counts.
+            `None` when the worker ended and its parent process reported nothing. A module that kills the parent
+            process can still report success, so no answer of such a worker counts.
         """
         result: Problems = {}
         current = items[0]
@@ -228,7 +228,7 @@ def _culprit(trace: str, items: Sequence[SourceItem], current: SourceItem, done:
     for file, line in re.findall(r'File "([^"\n]+)", line (\d+)', trace):
         for item in items:
             if file == item.name or file.startswith(f"{item.name}/"):
-                # A module that is fine by itself is not to blame for who calls it.
+                # A module that was loaded without an error is not the cause: the module that calls it is.
                 return current if item.key in done else item, Origin(file, int(line))
     return current, Origin(current.name)
 

@@ -366,7 +366,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
     # ---------------------------------------------------------------------------------------------- the pod
 
     def get_env(self) -> dict[str, Any]:
-        """Return the server's environment. In a typed image, which KubeSpawner writes into it, nothing is replaced."""
+        """Return the server's environment. Kubernetes replaces nothing in the name of a typed image."""
         env: dict[str, Any] = super().get_env()
         if self.chosen is not None and self.chosen.selection.typed and "$(" in self.image:
             for name in ("JUPYTER_IMAGE", "JUPYTER_IMAGE_SPEC"):

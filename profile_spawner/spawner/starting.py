@@ -135,7 +135,7 @@ class ServerStart:
         check_objects(policy, self.identity.profile, self.objects, self.identity.namespace)
 
     async def begin_writing(self) -> None:
-        """Check and record all objects before the first one is created, which the pod may not be.
+        """Check and record all objects before the first one is created, which can be a namespace or a claim.
 
         So errors are found before any API call, and a hub that was killed finds the objects that it has created.
 
