@@ -296,7 +296,7 @@ class UpstreamSpawner(KubeSpawner):
         return str(self._get_pod_url(pod))
 
     def has_port(self, pod: Mapping[str, Any]) -> bool:
-        """Return whether KubeSpawner finds the server's port in a pod, where it looks for it. KubeSpawner 7.0 does not."""
+        """Return whether KubeSpawner finds the server's port in a pod. KubeSpawner 7.0 does not look for it."""
         find: Callable[[Any], Any] | None = getattr(self, "_get_pod_port", None)
         if find is None or (self.get_pod_url and not (self.internal_ssl or self.services_enabled)):
             return True
