@@ -156,12 +156,12 @@ def _check_settings(profile: Profile, build: ProfileBuild, options: Iterable[Opt
     for option in options:
         overrides += [(f"profile_options.{option.name}", o) for o in option.overrides_by_value().values()]
     for place, override in overrides:
-        origin = profile.where((place.partition(".")[0],))
+        key = (place.partition(".")[0],)
         for name in sorted(_READ_EARLY & override.keys()) if profile.contributor != "hub" else ():
             raise ProfileDefinitionError(
                 "has no effect in a profile: JupyterHub reads it before the profile is applied",
                 profile=profile.slug,
-                origin=origin,
+                origin=profile.where(key),
                 field=f"{place}.{name}",
                 hint="Set it in the hub's configuration, for all servers",
             )
@@ -171,7 +171,7 @@ def _check_settings(profile: Profile, build: ProfileBuild, options: Iterable[Opt
                 raise ProfileDefinitionError(
                     "no server can start in this time",
                     profile=profile.slug,
-                    origin=origin,
+                    origin=profile.where(key),
                     field=f"{place}.{name}",
                     value=value,
                     expected="a number of seconds, at least 1",

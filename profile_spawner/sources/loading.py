@@ -64,15 +64,20 @@ class EntryMaker:
     def __exit__(self, *exc: object) -> None:
         self._loop.close()
 
-    def make(self, loaded: LoadedItem, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
-        """Return the valid entries by slug, and the errors of the others."""
-        return self._loop.run_until_complete(_make(loaded, resolver))
+    def make(
+        self, loaded: LoadedItem, resolver: Resolver | None, begun: Callable[[], None] = lambda: None
+    ) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
+        """Return the valid entries by slug, and the errors of the others. `begun` is called before each of them."""
+        return self._loop.run_until_complete(_make(loaded, resolver, begun))
 
 
-async def _make(loaded: LoadedItem, resolver: Resolver | None) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
+async def _make(
+    loaded: LoadedItem, resolver: Resolver | None, begun: Callable[[], None]
+) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
     entries: dict[str, Entry] = {}
     problems: list[ProfileSpawnerError] = []
     for slug, profile in loaded.collector.profiles.items():
+        begun()
         refused: list[PolicyError] = []
         judge = None if loaded.rights is None else _judge_of(loaded.rights, refused)
         try:

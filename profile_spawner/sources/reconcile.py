@@ -105,7 +105,7 @@ class HangingItem:
 
 
 class _Progress:
-    """Which item is loaded or built now, in which thread, and since when. It is read from other threads."""
+    """Which item is loaded or built now, in which thread, and when it last went on. It is read from other threads."""
 
     def __init__(self) -> None:
         self.abandoned = False
@@ -120,6 +120,11 @@ class _Progress:
             yield
         finally:
             self._current = None
+
+    def goes_on(self) -> None:
+        """Measure from now on: one of the item's profiles is done."""
+        if self._current is not None:
+            self._current = (*self._current[:2], time.monotonic())
 
     def hangs(self, patience: float) -> HangingItem | None:
         current = self._current
@@ -176,7 +181,7 @@ class Reconciler:
     # ---------------------------------------------------------------------------------------------- hanging items
 
     def hangs(self, patience: float) -> HangingItem | None:
-        """Return the item whose load or build in this process takes longer than `patience` seconds. From any thread."""
+        """Return the item of which one load or build takes longer than `patience` seconds here. From any thread."""
         return self._progress.hangs(patience)
 
     def without(self, hanging: HangingItem) -> Reconciler:
@@ -443,7 +448,7 @@ class Reconciler:
     ) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
         with self._progress.of(loaded.item):
             try:
-                return maker.make(loaded, resolver)
+                return maker.make(loaded, resolver, self._progress.goes_on)
             except BaseException as e:  # noqa: BLE001 - an unexpected error costs one source only
                 return {}, [_unexpected(loaded.item, e)]
 
