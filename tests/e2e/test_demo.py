@@ -456,16 +456,16 @@ async def _until_in(path: Path, text: str) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_kubectl_shows_the_pods(demo: Demo) -> None:
-    """`kubectl get` with the printed kubeconfig shows what a real cluster shows."""
+async def test_kubectl_shows_what_there_is(demo: Demo) -> None:
+    """`kubectl get` with the printed kubeconfig has the columns of a real cluster."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("needs kubectl")
-    argv = [kubectl, "--kubeconfig", demo.info["kubeconfig"], "get", "persistentvolumeclaims"]
+    argv = [kubectl, "--kubeconfig", demo.info["kubeconfig"], "get", "nodes"]
     process = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.STDOUT, stdout=-1)
     printed, _ = await process.communicate()
     assert process.returncode == 0, printed.decode()
-    assert {"NAME", "STATUS", "CAPACITY"} <= set(printed.decode().split())
+    assert {"NAME", "STATUS", "AGE", "Ready"} <= set(printed.decode().split())
 
 
 # ------------------------------------------------------------------------------------------------ the end

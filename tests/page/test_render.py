@@ -106,7 +106,6 @@ def full_page(text: str) -> str:
         tags=(text,),
         badges=(Badge("cpu", text, text),),
         audience=text,
-        availability=text,
     )
     gone = Card(replace(offer("q"), unavailable=text), category=text)
     return PageRenderer().render(
