@@ -46,6 +46,8 @@ INIT_SCRIPT_PATH = "/opt/init/.init.sh"
 INIT_CONTAINER_NAME = "init-file-on-volume"
 _INIT_SCRIPT_FILE = "init.sh"
 
+_SHELL_WORD = re.compile(r"[\w@%+=:,./-]*", re.ASCII)
+"""A text of a user that means the same to a shell wherever it stands."""
 _PERSONAL_FACTS = frozenset({"username", "user_slug", "servername", "server_slug", "pod_name"})
 _SAID_BY_USERS = frozenset({"username", "servername"})
 _BIN_BYTES = MAX_CONFIG_MAP_BYTES - 64 * 1024  # leaves room for names, labels and managed fields
@@ -132,6 +134,7 @@ class PodBuilder:
         inserting = params.inserting if isinstance(params, Resolved) else lambda _: set()
         self._theirs = {*params, *facts} & (untrusted | inserting(untrusted))
         escaped = {name: _without_references(self._lookup[name]) for name in self._theirs}
+        self._not_for_a_shell = {name for name in self._theirs if not _SHELL_WORD.fullmatch(str(self._lookup[name]))}
         self._said = said
         self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
         self._personal = _PERSONAL_FACTS | inserting(_PERSONAL_FACTS)
@@ -376,7 +379,7 @@ class PodBuilder:
         return rendered if isinstance(rendered, str) else _param_text(rendered)
 
     def _read(self, field: str) -> Template:
-        """Return the text of a file that a shell reads."""
+        """Return the text of a file that a shell reads. Texts of users in it must be plain words."""
         path = self._start.files[field]
         try:
             text = Template(path if isinstance(path, InlineText) else Path(path).read_text(encoding="utf-8"))
@@ -384,13 +387,13 @@ class PodBuilder:
             raise BuildError(
                 f"the file {str(path)!r} cannot be read: {e}", profile=self._slug, origin=self._origin, field=field
             ) from None
-        for name in sorted(references_in(text) & self._theirs):
+        for name in sorted(references_in(text) & self._not_for_a_shell):
             raise self._in_shell(field, f"{{{{ {name} }}}}", self._start.place(field))
         return text
 
     def _refuse_shell(self, template: Any, field: str) -> None:
-        """Refuse a user's text in what a shell could run in the pod of a manifest."""
-        names = "|".join(map(re.escape, sorted(self._theirs)))
+        """Refuse a user's text in what a shell could run in the pod of a manifest, unless it is a plain word."""
+        names = "|".join(map(re.escape, sorted(self._not_for_a_shell)))
         for _, text in texts_for_a_shell(template, rf"\{{\{{\s*(?:{names})\s*\}}\}}"):
             raise self._in_shell(field, text, self._origin)
 

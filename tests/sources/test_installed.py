@@ -155,7 +155,7 @@ async def test_families_of_the_configurator(folder: Path, make_service: Callable
     service = make_service(configurator_compat=True)
     snapshot = await service.ready()
     assert not service.problems
-    context = ServerContext(UserInfo("$(HOME)"), namespace="ns")
+    context = ServerContext(UserInfo("ada@example.org"), namespace="ns")
     built = {slug: await snapshot.build(Selection(slug, {}), context) for slug in snapshot.entries}
     override = {slug: build.kubespawner_override for slug, build in built.items()}
     images = {slug: o["image"].rpartition("/")[2] for slug, o in override.items()}
@@ -175,11 +175,10 @@ async def test_families_of_the_configurator(folder: Path, make_service: Callable
     objects = {(o.kind, o.field): o for o in built["tracking_app"].objects}
     sizes = {f: o.body["spec"]["resources"]["requests"]["storage"] for (k, f), o in objects.items() if "Claim" in k}
     assert list(sizes.values()) == ["30Gi", "20Gi"]
-    # What a user is called is no reference of Kubernetes.
-    assert override["tracking_app"]["environment"]["TRACKING"] == "http://$$(HOME).ns"
-    assert next(o.name for (kind, _), o in objects.items() if kind == "Service") == "tracking-$(HOME)"
+    assert override["tracking_app"]["environment"]["TRACKING"] == "http://ada@example.org.ns"
+    assert next(o.name for (kind, _), o in objects.items() if kind == "Service") == "tracking-ada@example.org"
     (personal,) = [o for o in objects.values() if "bashrc" in o.body.get("data", {})]
-    assert personal.body["data"] == {"bashrc": "echo $(HOME)\n"}
+    assert personal.body["data"] == {"bashrc": "echo ada@example.org\n"}
     assert personal.lifetime is Lifetime.owned
     (role,) = [o for (kind, _), o in objects.items() if kind == "Role"]
     assert role.body["rules"] == [{"apiGroups": [""], "resources": ["jobs"], "verbs": ["get"]}]

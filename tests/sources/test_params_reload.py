@@ -74,8 +74,8 @@ async def test_a_collection_in_use_cannot_be_deleted(
     put(documents, "params.yaml", PARAMS.format(threads=4, version=1).replace("gpu:", "other:"))
     await service.reload()
     assert [str(p) for p in service.problems] == [
-        f"{documents}/params.yaml:6: gpu: is gone, but is in use by one, two; it stays as it was until they do without "
-        "it. Remove it from their profiles first"
+        f"{documents}/params.yaml:6: gpu: was removed, but is in use by one, two; its last version stays until they no "
+        "longer use it. Remove it from their profiles first"
     ]
     assert resolved(service, "one")["lab/threads"] == 4
     put(documents, "labs.yaml", LABS.replace(", profiles: [gpu]", "").replace(', env: {N: "{{ lab/threads }}"}', ""))
