@@ -21,7 +21,7 @@ from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.resources import KubeObject
 from profile_spawner.profiles.user_text import texts_for_a_shell
 
-from .rules import DATA_RULES, HUB_RULES, OVERRIDES, Case, Difference, Rule, RuleTable, camel
+from .rules import DATA_RULES, HUB_RULES, OVERRIDES, WRITTEN_TWICE, Case, Difference, Rule, RuleTable, camel
 from .settings import DataPolicy, Policy
 
 __all__ = [
@@ -97,6 +97,18 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
 """Where in the pod the value of a trait of KubeSpawner stands."""
 
 
+class Name(str):
+    """A step of a path that an author has chosen. It has no meaning as a field."""
+
+    __slots__ = ()
+
+
+class SecondSpelling(str):
+    """A step of a path: a field that is written twice, such as `sub_path` beside `subPath`."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Something that is not allowed.
@@ -166,16 +178,17 @@ def differences(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator
 
 def _parts(value: Any, path: tuple[str, ...], other: Any) -> dict[str, Any] | None:
     """Return the parts of a mapping or list by their steps in the path; `None` for a single value."""
-    key = path[-1] if path and (len(path) < 2 or path[-2] not in _NAMED) else ""
+    key = path[-1] if path and not isinstance(path[-1], Name) else ""
     if value is None:
         return {}
     if key in _WHOLE and not (isinstance(value, Mapping) and key.startswith("required")):
         return None
     if isinstance(value, Mapping):
-        return _unique((str(k) if key in _FREE_KEYS or key in _NAMED else camel(str(k)), v) for k, v in value.items())
+        free = key in _FREE_KEYS or key in _NAMED
+        return _unique((Name(k) if free else camel(str(k)), v) for k, v in value.items())
     if isinstance(value, list | tuple) and key in _NAMED:
         keys = _IDENTITIES.get(key, ("name",))
-        return _unique((_name_of(item, keys) or str(n), item) for n, item in enumerate(value))
+        return _unique((Name(_name_of(item, keys) or n), item) for n, item in enumerate(value))
     if isinstance(value, list | tuple) and (not value or any(isinstance(item, Mapping) for item in value)):
         same = other if isinstance(other, list | tuple) else ()
         return {str(n): item for n, item in enumerate(value) if item not in same}
@@ -189,10 +202,11 @@ def _name_of(item: Any, keys: Sequence[str]) -> str:
 
 
 def _unique(pairs: Any) -> dict[str, Any]:
-    """Return the pairs as a dictionary. A second value of the same name is kept too."""
+    """Return the pairs as a dictionary. A second value of the same name or field is kept too."""
     result: dict[str, Any] = {}
     for name, value in pairs:
-        result[name if name not in result else f"{name}#{len(result)}"] = value
+        again = Name if isinstance(name, Name) else SecondSpelling
+        result[name if name not in result else again(f"{name}#{len(result)}")] = value
     return result
 
 
@@ -202,10 +216,11 @@ def _claim(path: tuple[str, ...]) -> tuple[str, ...]:
         return ("claim", *path[4:])
     if path[0] in ("text", "shell"):
         return ()
-    for key in {"volumeClaimTemplate", "volumeClaimTemplates"}.intersection(path):
-        rest = path[path.index(key) + 1 :]
-        if "spec" in rest[:2]:
-            return ("claim", *rest[rest.index("spec") + 1 :])
+    for number, key in enumerate(path, 1):
+        if key in ("volumeClaimTemplate", "volumeClaimTemplates") and not isinstance(key, Name):
+            rest = path[number:]
+            if "spec" in rest[:2]:
+                return ("claim", *rest[rest.index("spec") + 1 :])
     return ()
 
 
@@ -213,8 +228,16 @@ def _refusals(
     rules: RuleTable, found: Iterable[Difference], case: Case, prefix: tuple[Any, ...] = (), skip: int = 1
 ) -> Iterator[Refusal]:
     """Yield the changes that are refused. Their paths are `prefix` and what follows the first `skip` steps."""
-    seen = set()
+    seen: set[tuple[Any, ...]] = set()
     for change in found:
+        twice = [n for n, step in enumerate(change.path) if isinstance(step, SecondSpelling)]
+        if twice and rules is DATA_RULES:
+            place = change.path[: twice[0] + 1]
+            if place not in seen:
+                seen.add(place)
+                field = place[-1].partition("#")[0]
+                yield Refusal((*prefix, *place[skip:-1], field), WRITTEN_TWICE, key=field)
+            continue
         for path in (_claim(change.path), change.path):
             rule = rules.refusing(path, change, case)
             if rule is None or (rule, change.path) in seen:
@@ -248,7 +271,7 @@ def _context(pod: Mapping[str, Any]) -> Mapping[str, Any]:
 def _objects(rules: RuleTable, objects: Sequence[KubeObject], case: Case) -> Iterator[tuple[KubeObject, Refusal]]:
     """Yield what is refused in objects, and in the pods that they create."""
     for item in objects:
-        path = ("object", item.kind, item.name)
+        path = ("object", item.kind, Name(item.name))
         values = (change for change in differences(None, item.body, path) if change.path != path)
         refusals = _refusals(rules, chain([Difference(path, None, item)], values), case)
         template = _map(item.body.get("spec")).get("template")
@@ -494,7 +517,7 @@ def judge_texts(written: Any, rights: DataPolicy) -> Iterator[Refusal]:
 
 def judge_param(name: str, value: Any, rights: DataPolicy) -> Iterator[Refusal]:
     """Yield everything in a value of a param that a document may not set."""
-    yield from _refusals(DATA_RULES, differences(None, value, ("param", name)), Case(rights=rights), ("params",))
+    yield from _refusals(DATA_RULES, differences(None, value, ("param", Name(name))), Case(rights=rights), ("params",))
 
 
 def place_in(written: Any, refusal: Refusal) -> tuple[Any, ...]:

@@ -84,6 +84,7 @@ class ProfileBuild:
         as_kubespawner: Whether the values are applied as KubeSpawner applies an entry of a `profile_list` (functions
             are called, dictionaries are updated in place). Otherwise they are merged with the hub's values by type.
         secure: The variables whose values are those of secure params: the variable, the Secret and the key.
+        in_shell: Where a shell reads texts of users, which are plain words in this build. Documents may not have them.
     """
 
     slug: str
@@ -93,6 +94,7 @@ class ProfileBuild:
     chosen: tuple[Mapping[str, Any], ...] = ()
     as_kubespawner: bool = False
     secure: frozenset[tuple[str, str, str]] = frozenset()
+    in_shell: tuple[BuildError, ...] = ()
 
 
 class BaseAppProfile(ProfileAttributes):
@@ -285,7 +287,8 @@ class BaseAppProfile(ProfileAttributes):
                     expected="letters, digits and - in between",
                 )
         secure = frozenset(builder.secure)
-        return ProfileBuild(self.slug, override, objects, builder.steps(), secure=secure)
+        in_shell = tuple(builder.in_shell)
+        return ProfileBuild(self.slug, override, objects, builder.steps(), secure=secure, in_shell=in_shell)
 
     def _attributes_override(self) -> dict[str, Any]:
         override: dict[str, Any] = {}

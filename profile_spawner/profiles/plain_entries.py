@@ -68,6 +68,8 @@ class PlainEntry:
             return attribute.default if value is None else value
         kind = type(attribute.default)
         try:
+            if kind is tuple and not all(isinstance(item, str) for item in value):
+                raise TypeError("its items must be texts")
             return value if issubclass(kind, Mapping) else kind(value)
         except (TypeError, ValueError):
             raise ProfileDefinitionError(

@@ -134,7 +134,6 @@ class PodBuilder:
         inserting = params.inserting if isinstance(params, Resolved) else lambda _: set()
         self._theirs = {*params, *facts} & (untrusted | inserting(untrusted))
         escaped = {name: _without_references(self._lookup[name]) for name in self._theirs}
-        self._not_for_a_shell = {name for name in self._theirs if not _SHELL_WORD.fullmatch(str(self._lookup[name]))}
         self._said = said
         self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
         self._personal = _PERSONAL_FACTS | inserting(_PERSONAL_FACTS)
@@ -156,6 +155,7 @@ class PodBuilder:
         self._resource_limits: dict[str, str] = {}
         self.further_override: Mapping[str, Any] = {}
         self.secure: set[tuple[str, str, str]] = set()
+        self.in_shell: list[BuildError] = []
         self._login_files()
 
     # ---------------------------------------------------------------------------------------------- parts
@@ -387,18 +387,18 @@ class PodBuilder:
             raise BuildError(
                 f"the file {str(path)!r} cannot be read: {e}", profile=self._slug, origin=self._origin, field=field
             ) from None
-        for name in sorted(references_in(text) & self._not_for_a_shell):
-            raise self._in_shell(field, f"{{{{ {name} }}}}", self._start.place(field))
+        for name in sorted(references_in(text) & self._theirs):
+            self._in_shell(name, field, f"{{{{ {name} }}}}", self._start.place(field))
         return text
 
     def _refuse_shell(self, template: Any, field: str) -> None:
         """Refuse a user's text in what a shell could run in the pod of a manifest, unless it is a plain word."""
-        names = "|".join(map(re.escape, sorted(self._not_for_a_shell)))
-        for _, text in texts_for_a_shell(template, rf"\{{\{{\s*(?:{names})\s*\}}\}}"):
-            raise self._in_shell(field, text, self._origin)
+        for name in sorted(self._theirs):
+            for _, text in texts_for_a_shell(template, rf"\{{\{{\s*{re.escape(name)}\s*\}}\}}"):
+                self._in_shell(name, field, text, self._origin)
 
-    def _in_shell(self, field: str, text: str, origin: Origin) -> BuildError:
-        return BuildError(
+    def _in_shell(self, name: str, field: str, text: str, origin: Origin) -> None:
+        error = BuildError(
             "a shell could run what users type or are called",
             profile=self._slug,
             origin=origin,
@@ -406,6 +406,9 @@ class PodBuilder:
             value=text,
             hint='Give it to an environment variable, and write "$NAME" here',
         )
+        if not _SHELL_WORD.fullmatch(str(self._lookup[name])):
+            raise error
+        self.in_shell.append(error)
 
     def _container_env(self) -> list[dict[str, Any]]:
         return [

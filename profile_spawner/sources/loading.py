@@ -103,6 +103,10 @@ def _judge_of(rights: DataPolicy, refused: list[PolicyError]) -> Callable[[Entry
 
     def judge(entry: Entry, build: ProfileBuild) -> None:
         profile = entry.profile
+        refused.extend(
+            PolicyError(e.message, profile=e.profile, origin=e.origin, field=e.field, value=e.value, hint=e.hint)
+            for e in build.in_shell
+        )
         written: Any = vars(profile.cls)["_written"][0] if isinstance(profile, ClassProfile) else profile.list_entry()
         case = Case(
             rights=rights,
