@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -112,6 +113,10 @@ class PlainEntry:
 
     def options(self) -> tuple[Option, ...]:
         """Return the options of `profile_options`."""
+        return self._options
+
+    @functools.cached_property
+    def _options(self) -> tuple[Option, ...]:
         return parse_options(self.definition.get("profile_options"), profile=self.slug)
 
     def access(self) -> Access:
