@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+
 import regex
 
-__all__ = ["TIME_LIMIT", "check_pattern", "matches"]
+__all__ = ["MAX_PATTERN", "REQUEST_LIMIT", "TIME_LIMIT", "check_pattern", "matches", "one_request"]
 
 TIME_LIMIT = 0.1
 """The time limit for one match, in seconds."""
+REQUEST_LIMIT = 0.5
+"""The time limit for all matches of one request, in seconds. The hub does nothing else meanwhile."""
+MAX_PATTERN = 2000
+"""How many characters a pattern can have: to compile a long one takes seconds."""
+
+_left: ContextVar[list[float] | None] = ContextVar("the time that is left for the request", default=None)
+
+
+@contextlib.contextmanager
+def one_request() -> Iterator[None]:
+    """Limit the time of all matches in the block to `REQUEST_LIMIT`. Those after it do not match."""
+    token = _left.set([REQUEST_LIMIT])
+    try:
+        yield
+    finally:
+        _left.reset(token)
 
 
 def check_pattern(pattern: str) -> None:
     """Check that `pattern` is a regular expression.
 
     Raises:
-        ValueError: It is not.
+        ValueError: It is not, or it is too long.
     """
+    if len(pattern) > MAX_PATTERN:
+        raise ValueError(f"a pattern can have {MAX_PATTERN:,} characters; this one has {len(pattern):,}")
     try:
         regex.compile(pattern)
     except regex.error as e:
@@ -24,7 +47,13 @@ def check_pattern(pattern: str) -> None:
 
 def matches(pattern: str, text: str) -> bool:
     """Return whether `text` matches completely. Returns false if the match takes longer than `TIME_LIMIT`."""
+    left = _left.get() or [TIME_LIMIT]
+    if left[0] <= 0:
+        return False
+    start = time.monotonic()
     try:
-        return regex.fullmatch(pattern, text, timeout=TIME_LIMIT) is not None
+        return regex.fullmatch(pattern, text, timeout=min(TIME_LIMIT, left[0])) is not None
     except TimeoutError:
         return False
+    finally:
+        left[0] -= time.monotonic() - start

@@ -23,6 +23,7 @@ from .base import ProfileBuild
 from .context import ServerContext
 from .entry import Entry, effective_values, example_facts, with_availability
 from .param_options import value_of_choice
+from .patterns import one_request
 from .profile import Profile
 from .profile_params import (
     param_options,
@@ -148,7 +149,8 @@ class Snapshot:
     def select(self, request: Any, user: UserInfo) -> Selection | Rejection:
         """Turn a request of `user` into a valid choice, or return the errors. Never raises."""
         try:
-            return self._select(request, user)
+            with one_request():
+                return self._select(request, user)
         except BaseException:  # noqa: BLE001 - a declared format or an author's value may fail in any way
             slug = request.get("profile") if isinstance(request, Mapping) else None
             entry = self.find(slug) if isinstance(slug, str) else None
