@@ -307,7 +307,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_line(run, write, text, m
     assert message in run("import", "profile-list", write("values.yaml", text), code=1)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(entries=profiles)
 def test_any_list_that_kubespawner_takes_moves_in(tmp_path_factory, entries):
     """Whatever the list: as a document and as classes the pods are KubeSpawner's own."""

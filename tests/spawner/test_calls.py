@@ -12,7 +12,7 @@ from .stress import World
 
 pytestmark = [pytest.mark.hub]
 
-SERVERS = 20
+SERVERS = 10
 """How many servers are started and stopped. `make bench` counts a thousand of each side."""
 
 
