@@ -795,7 +795,7 @@ DATA_RULES = RuleTable(
          "every browser would fetch this icon: name a shipped one, a data:image/ or a static file"),
     Rule("field bash_login_path|bashrc_path|init_script_path", lambda c, k: isinstance(c.after, ParamRef),
          "a document may not take a file from a param: it would be one of the hub's"),
-    Rule("param * ** secret|fromSecret, param * ** fromSecret name", _unnamed_secret,
+    Rule("param * ** secret|fromSecret|from_secret, param * ** fromSecret|from_secret name", _unnamed_secret,
          "a document may not name this Secret", _ALLOW_NAME),
 )  # fmt: skip
 """What documents may not ask for, unless the hub's `data_policy` allows it."""

@@ -539,6 +539,7 @@ def test_the_policy_looks_into_pods_of_manifests(spec: dict[str, Any]) -> None:
 FORBIDDEN_VALUES: list[dict[str, Any]] = [
     {"params": {"a/b": {"default": {"A": FROM_SECRET}}}},
     {"params": {"env": {"default": {"data": FROM_SECRET}}}},
+    {"params": {"a/b": {"default": {"labels": FROM_SECRET}}}},
     {"params": {"a/b": {"schema": {"default": {"A": FROM_SECRET}}}}},
     {"params": {"a/b": {"user_settable": True, "schema": {"enum": [{"A": FROM_SECRET}]}}}},
     {"params": {"a/b": {"user_settable": True, "schema": {"oneOf": [{"const": {"A": FROM_SECRET}}]}}}},
