@@ -21,8 +21,8 @@ from .stress import World, open_world, until
 pytestmark = [pytest.mark.hub]
 
 IMPATIENT = """
-c.KubeSpawner.k8s_api_request_timeout = 1
-c.KubeSpawner.k8s_api_request_retry_timeout = 1
+c.KubeSpawner.k8s_api_request_timeout = 4
+c.KubeSpawner.k8s_api_request_retry_timeout = 5
 c.Spawner.poll_interval = 1
 c.Spawner.consecutive_failure_limit = 0
 """
