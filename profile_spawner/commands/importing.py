@@ -258,8 +258,8 @@ def _restricted(found: Sequence[FoundList], config: Config) -> Iterator[Finding]
         for number, entry in enumerate(one.entries):
             options = parse_options(entry.get("profile_options"), profile=_name(entry))
             override, attributes = entry.get("kubespawner_override") or {}, {"icon": entry.get("icon")}
-            judged = judge_profile(override, options, attributes, Case(rights=policy))
-            for refusal in (*judge_texts(entry, policy), *judged):
+            refusals = judge_profile(override, options, attributes, Case(rights=policy))
+            for refusal in (*judge_texts(entry, policy), *refusals):
                 path = place_in(entry, refusal)
                 problem = refusal.problem(_name(entry), Origin(one.place, one.line_of(number, path)), dotted(path))
                 problem.hint = problem.hint or 'To allow it: data_policy = {"unrestricted": True}'

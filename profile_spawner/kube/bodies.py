@@ -15,7 +15,7 @@ from profile_spawner.profiles.resources import KubeObject, Lifetime
 
 from .identity import ServerIdentity, labels_of
 
-__all__ = ["POD_PARTS", "assemble", "is_owned_by", "is_same_shared", "not_persistent_for"]
+__all__ = ["POD_PARTS", "assemble", "is_owned_by", "is_same_shared", "not_persistent_for", "of_another_account"]
 
 POD_PARTS = {"init_containers": V1Container, "extra_containers": V1Container, "volumes": V1Volume}
 """KubeSpawner's settings that contain whole containers and volumes, with the Kubernetes client's model of an item."""
@@ -79,11 +79,17 @@ def is_same_shared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     )
 
 
+def of_another_account(found: Mapping[str, Any], identity: ServerIdentity) -> str:
+    """Return why an object belongs to another account of this hub; "" if it does not."""
+    account = identity.other_account(found)
+    return f"it belongs to the account {account} of this hub, not to {identity.account}" if account else ""
+
+
 def not_persistent_for(found: Mapping[str, Any], identity: ServerIdentity, adopt_unlabelled: bool) -> str:
     """Return why an existing object may not be used as this user's persistent data; "" if it may be used."""
     labels = labels_of(found)
-    if account := identity.other_account(found):
-        return f"it belongs to the account {account} of this hub, not to {identity.account}"
+    if why := of_another_account(found, identity):
+        return why
     if labels.get(LABEL_MANAGED_BY) == MANAGED_BY:
         if labels.get(LABEL_LIFETIME) != Lifetime.persistent.value:
             return f"its label {LABEL_LIFETIME} is {labels.get(LABEL_LIFETIME)!r}"

@@ -204,8 +204,7 @@ class Cluster:
         """
         missing = []
         for api_version, kind, name in objects:
-            path = resource_path(kind_of(api_version, kind), identity.namespace, name)
-            found = await self.transport.get_or_none(path, what=f"{kind} {identity.namespace}/{name}")
+            found = await self._read(kind_of(api_version, kind), identity.namespace, name)
             going = found is not None and found["metadata"].get("deletionTimestamp")
             if found is None or going or identity.owns(labels_of(found)) != "same-spawn":
                 missing.append((api_version, kind, name))
@@ -252,7 +251,12 @@ class Cluster:
         Raises:
             ClusterError: If the API server refuses or does not answer.
         """
-        return await self.transport.get_or_none(resource_path(_POD, namespace, name), what=f"Pod {namespace}/{name}")
+        return await self._read(_POD, namespace, name)
+
+    async def _read(self, kind: Kind, namespace: str, name: str, profile: str | None = None) -> dict[str, Any] | None:
+        """Return an object, or `None` if it does not exist."""
+        path = resource_path(kind, namespace, name)
+        return await self.transport.get_or_none(path, what=f"{kind.kind} {namespace}/{name}", profile=profile)
 
     async def delete_persistent(self, identity: ServerIdentity) -> int:
         """Delete the persistent claims of a user, because the user is deleted from the hub.
@@ -292,7 +296,7 @@ class Cluster:
         """
         path = resource_path(_CLAIM, identity.namespace, name)
         what = f"PersistentVolumeClaim {identity.namespace}/{name}"
-        found = await self.transport.get_or_none(path, what=what)
+        found = await self._read(_CLAIM, identity.namespace, name)
         if found is None:
             return False
         if not identity.is_named_in(found) or identity.other_account(found):
@@ -324,8 +328,7 @@ class Cluster:
         Raises:
             ClusterError: If the claim belongs to another account, or a request to the API server fails.
         """
-        what = f"PersistentVolumeClaim {identity.namespace}/{name}"
-        found = await self.transport.get_or_none(resource_path(_CLAIM, identity.namespace, name), what=what)
+        found = await self._read(_CLAIM, identity.namespace, name)
         if found is not None:
             _check_account(identity, found)
         return found is not None
@@ -391,9 +394,8 @@ class Cluster:
         await self.object_cache.ensure(key, token, make)
 
     async def _refuse_foreign(self, identity: ServerIdentity, item: KubeObject) -> None:
-        path = resource_path(kind_of(item.api_version, item.kind), identity.namespace, item.name)
-        what = f"{item.kind} {identity.namespace}/{item.name}"
-        found = await self.transport.get_or_none(path, what=what, profile=identity.profile or None)
+        kind = kind_of(item.api_version, item.kind)
+        found = await self._read(kind, identity.namespace, item.name, identity.profile or None)
         if found is not None:
             _owner(identity, item, found)
 
@@ -504,8 +506,7 @@ def _taken(kind: str, identity: ServerIdentity, name: str, field: str | None = N
 
 
 def _check_account(identity: ServerIdentity, claim: Mapping[str, Any]) -> None:
-    if account := identity.other_account(claim):
-        why = f"it belongs to the account {account} of this hub, not to {identity.account}"
+    if why := bodies.of_another_account(claim, identity):
         raise _not_yours("PersistentVolumeClaim", identity, claim["metadata"]["name"], why)
 
 

@@ -95,6 +95,17 @@ class Explanation:
         return {**result, "error": self.error} if self.error else result
 
 
+def _reached(names: Iterable[str], next_of: Mapping[str, set[str]]) -> set[str]:
+    """Return everything to which these names lead, directly or indirectly."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        new = next_of.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
 class Resolved(dict[str, Any]):
     """The values of all params for one server. They are immutable.
 
@@ -137,13 +148,7 @@ class Resolved(dict[str, Any]):
 
     def inserted(self, name: str) -> set[str]:
         """Return the params and facts that were inserted into the value of `name`, directly or indirectly."""
-        found: set[str] = set()
-        waiting = [name]
-        while waiting:
-            new = self._evaluator.inserted.get(waiting.pop(), set()) - found
-            found |= new
-            waiting += new
-        return found
+        return _reached([name], self._evaluator.inserted)
 
     def inserting(self, names: Iterable[str]) -> set[str]:
         """Return the params into whose values one of these params or facts was inserted, directly or indirectly."""
@@ -151,13 +156,7 @@ class Resolved(dict[str, Any]):
         for outer, inner in self._evaluator.inserted.items():
             for name in inner:
                 into.setdefault(name, set()).add(outer)
-        found: set[str] = set()
-        waiting = list(names)
-        while waiting:
-            new = into.get(waiting.pop(), set()) - found
-            found |= new
-            waiting += new
-        return found
+        return _reached(names, into)
 
     def chosen(self, name: str) -> set[str]:
         """Return the params with user-chosen values that the value of `name` depends on, including `name` itself."""

@@ -497,7 +497,7 @@ def judge_profile(
 def judge_texts(written: Any, rights: DataPolicy) -> Iterator[Refusal]:
     """Yield the texts of a profile that must not get a user's text, or that are not texts with names in braces.
 
-    They are judged before a profile is built, which fills them in. The paths of the refusals are those in the document.
+    They are checked before the build of a profile fills them in. The paths of the refusals are those in the document.
 
     Args:
         written: The profile, or the entry of a profile list, as it is written.

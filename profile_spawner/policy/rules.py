@@ -114,7 +114,7 @@ _POD_FIELDS = frozenset(
         "tolerations", "topologySpreadConstraints", "volumes",
     }
 )  # fmt: skip
-"""The fields of a pod that templates may have. The values of some are judged."""
+"""The fields of a pod that templates may have. The values of some are checked."""
 _LARGEST = 2**80
 _ICON = re.compile(
     r"[\w-]{0,64}"
@@ -329,7 +329,7 @@ def _written_claims(item: KubeObject) -> list[str]:
         return []
     if item.kind == "PersistentVolumeClaim":
         return [item.name]
-    # Kubernetes uses an existing claim of the name, whoever made it.
+    # Kubernetes uses an existing claim of the name, no matter who created it.
     templates = (item.body.get("spec") or {}).get("volumeClaimTemplates") or ()
     return [f"{template['metadata']['name']}-{item.name}-0" for template in templates]
 

@@ -168,7 +168,7 @@ def texts_for_a_shell(value: Any, users: str = _KUBESPAWNER_USER) -> Iterator[tu
     """Yield the arguments of commands in which a shell could run a user's text, with their paths.
 
     A user's text may be an argument of its own, or the value of one (`--title={value}`), but not a part of a longer
-    text, and not what an interpreter is told to run (`sh -c "{value}"`).
+    text, and not a text that an interpreter runs (`sh -c "{value}"`).
 
     Args:
         value: An override, a container, or anything that contains some.

@@ -68,39 +68,33 @@ def _limits() -> list[Any]:
 
 _FINDERS: int = len(sys.meta_path)
 """Packages may add finders at the end."""
-_SETTINGS: Mapping[str, Callable[[], Any]] = {
-    "changes sys.path": lambda: list(sys.path),
-    "changes the import system": lambda: (list(sys.path_hooks), sys.meta_path[:_FINDERS]),
-    "replaces a standard stream": lambda: [id(s) for s in (sys.stdin, sys.stdout, sys.stderr)],
-    "changes the working directory": os.getcwd,
-    "changes the recursion limit": sys.getrecursionlimit,
-    "changes the switch interval": sys.getswitchinterval,
-    "changes the settings of the garbage collector": lambda: (gc.isenabled(), gc.get_threshold()),
-    "sets a trace or profile function": lambda: (sys.gettrace(), sys.getprofile()),
-    "replaces an exception hook": lambda: (sys.excepthook, sys.unraisablehook, threading.excepthook),
-    "switches logging off": lambda: logging.root.manager.disable,
-    "changes the root logger's level": lambda: logging.root.level,
-    "changes the umask": _umask,
-    "changes the default timeout of sockets": socket.getdefaulttimeout,
-    "changes resource limits": _limits,
-    "changes signal handlers": _handlers,
-    "changes the locale": lambda: locale.setlocale(locale.LC_ALL),
-    "starts processes": lambda: resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt,
+_SETTINGS: Mapping[str, tuple[Callable[[], Any], str]] = {
+    "changes sys.path": (lambda: list(sys.path), "sys.path"),
+    "changes the import system": (
+        lambda: (list(sys.path_hooks), sys.meta_path[:_FINDERS]),
+        "sys.meta_path|sys.path_hooks",
+    ),
+    "replaces a standard stream": (lambda: [id(s) for s in (sys.stdin, sys.stdout, sys.stderr)], "sys.std|.std"),
+    "changes the working directory": (os.getcwd, "chdir"),
+    "changes the recursion limit": (sys.getrecursionlimit, "setrecursionlimit"),
+    "changes the switch interval": (sys.getswitchinterval, "setswitchinterval"),
+    "changes the settings of the garbage collector": (lambda: (gc.isenabled(), gc.get_threshold()), "gc."),
+    "sets a trace or profile function": (lambda: (sys.gettrace(), sys.getprofile()), "settrace|setprofile"),
+    "replaces an exception hook": (lambda: (sys.excepthook, sys.unraisablehook, threading.excepthook), "hook"),
+    "switches logging off": (lambda: logging.root.manager.disable, "disable"),
+    "changes the root logger's level": (lambda: logging.root.level, "setLevel|basicConfig"),
+    "changes the umask": (_umask, "umask"),
+    "changes the default timeout of sockets": (socket.getdefaulttimeout, "setdefaulttimeout"),
+    "changes resource limits": (_limits, "setrlimit"),
+    "changes signal handlers": (_handlers, "signal"),
+    "changes the locale": (lambda: locale.setlocale(locale.LC_ALL), "setlocale"),
+    "starts processes": (
+        lambda: resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt,
+        "subprocess|fork|popen|Popen|spawn",
+    ),
 }
-"""Settings of the whole process, each with what a module does that changes it."""
-
-
-_NAMES: Mapping[str, str] = {
-    "changes sys.path": "sys.path", "changes the import system": "sys.meta_path|sys.path_hooks",
-    "replaces a standard stream": "sys.std|.std", "changes the working directory": "chdir",
-    "changes the recursion limit": "setrecursionlimit", "changes the switch interval": "setswitchinterval",
-    "changes the settings of the garbage collector": "gc.", "sets a trace or profile function": "settrace|setprofile",
-    "replaces an exception hook": "hook", "switches logging off": "disable", "changes the root logger's level":
-    "setLevel|basicConfig", "changes the umask": "umask", "changes the default timeout of sockets": "setdefaulttimeout",
-    "changes resource limits": "setrlimit", "changes signal handlers": "signal", "changes the locale": "setlocale",
-    "starts processes": "subprocess|fork|popen|Popen|spawn",
-}  # fmt: skip
-"""What the line that changes a setting probably contains; the alternatives are separated by `|`."""
+"""Settings of the whole process, by what a module does that changes one: how the setting is read, and what the line
+that changes it probably contains (the alternatives are separated by `|`)."""
 
 
 def import_libraries(texts: Iterable[bytes]) -> None:
@@ -137,7 +131,7 @@ class Baseline:
             for value in contents.values()
             if isinstance(value, type) and value.__module__ == name
         ]
-        self._settings = {what: read() for what, read in _SETTINGS.items()}
+        self._settings = {what: read() for what, (read, _) in _SETTINGS.items()}
         self._environment = dict(os.environ)
         self._threads = set(threading.enumerate())
         self._known = len(sys.modules)
@@ -153,10 +147,10 @@ class Baseline:
         started = [t.name for t in threading.enumerate() if t not in self._threads and t.is_alive()]
         if started:
             found.append((f"leaves threads running ({', '.join(started[:3])})", "Thread|.start("))
-        changed = [what for what, before in self._settings.items() if _SETTINGS[what]() != before]
+        changed = [what for what, before in self._settings.items() if _SETTINGS[what][0]() != before]
         if child_processes() and "starts processes" not in changed:
             changed.append("starts processes")
-        found += [(what, _NAMES[what]) for what in changed]
+        found += [(what, _SETTINGS[what][1]) for what in changed]
         replaced = [*self._replaced(), *(self._planted(author) if len(sys.modules) != self._known else ())]
         found += [(f"replaces {name}", name.rpartition(".")[2].removeprefix("module ")) for name in replaced]
         environment = dict(os.environ)

@@ -43,8 +43,6 @@ __all__ = ["SpawnException", "UpstreamSpawner", "call_when_initialized", "runnin
 
 NOT_CALLED = ("_apply_overrides", "_get_initialized_profile_list", "_load_profile", "_validate_user_options")
 """KubeSpawner's methods for profiles. This package does their work elsewhere and never calls them."""
-
-
 _EVENTS_SECONDS = 2.0
 """How long a start waits for the first list of events, in seconds."""
 
@@ -322,7 +320,7 @@ class UpstreamSpawner(KubeSpawner):
     def account(self) -> str:
         """The user's account in the hub's database; empty if there is no database that outlives the hub."""
         row: Any = getattr(self, "orm_spawner", None)
-        state = inspect(row, raiseerr=False) if row is not None else None  # `None` outside of a hub
+        state = inspect(row, raiseerr=False)  # `None` outside of a hub
         session = state.session if state is not None else None
         if session is None or session.get_bind().engine.url.database in (None, "", ":memory:"):
             return ""

@@ -194,7 +194,7 @@ class ServerStart:
 
     @contextlib.contextmanager
     def _answered(self) -> Iterator[None]:
-        """Raise every error as what the user is told. If it happens after the pod was made, it is the reason."""
+        """Raise every error as the answer for the user. If it happens after the pod was made, it is the reason."""
         try:
             yield
         except Exception as e:  # noqa: BLE001 - a profile's values can make anything fail
