@@ -37,6 +37,7 @@ __all__ = [
     "content_hash",
     "identity_hash",
     "is_dns_label",
+    "is_hashed",
     "is_label_value",
     "is_slug",
     "label_value",
@@ -65,6 +66,7 @@ ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 _HASH_LENGTH = 20  # hexadecimal digits: 80 bits
+_HASHED = re.compile(rf".*-[0-9a-f]{{{_HASH_LENGTH}}}")
 
 
 def is_slug(text: str) -> bool:
@@ -105,6 +107,11 @@ def object_name(prefix: str, digest: str) -> str:
     """Return `prefix-digest` as a DNS-1123 label. Only the prefix is cleaned and shortened, not the digest."""
     readable = slugify(prefix)[: 62 - len(digest)].strip("-")
     return f"{readable}-{digest}" if readable else f"x-{digest}"
+
+
+def is_hashed(name: str) -> bool:
+    """Return whether `object_name` could have returned this name."""
+    return _HASHED.fullmatch(name) is not None
 
 
 def label_value(text: str) -> str:

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profile_spawner import names
+from profile_spawner.profiles.access import UserInfo
+from profile_spawner.profiles.context import ServerContext
 
 # Kubernetes' own expressions, used with fullmatch.
 KUBE_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -105,3 +107,10 @@ def test_the_hash_is_the_same_in_every_release() -> None:
     """Objects of an older version are found again: the algorithm is part of the interface."""
     assert names.identity_hash("hub", "alice", "") == "0d3df647bd9bdab235f2"
     assert names.content_hash({"a": "b"}) == "db4a7ecb114bc66c623a"
+
+
+def test_no_user_is_called_like_the_name_of_another() -> None:
+    """A name that looks like one with a hash gets a hash of its own; others stay as they are."""
+    slugs = {user: ServerContext(UserInfo(user)).user_slug for user in ("Ada", "ada", "ada-0123456789")}
+    assert (slugs["ada"], slugs["ada-0123456789"]) == ("ada", "ada-0123456789")
+    assert ServerContext(UserInfo(slugs["Ada"])).user_slug != slugs["Ada"]

@@ -23,30 +23,26 @@ POD_PARTS = {"init_containers": V1Container, "extra_containers": V1Container, "v
 _KUBESPAWNER_USER = "hub.jupyter.org/username"
 
 
-def assemble(
-    item: KubeObject,
-    namespace: str,
-    labels: Mapping[str, str],
-    *,
-    annotations: Mapping[str, str] | None = None,
-    owner: tuple[str, str] | None = None,
-) -> dict[str, Any]:
+def assemble(item: KubeObject, identity: ServerIdentity, *, owner: tuple[str, str] | None = None) -> dict[str, Any]:
     """Return the manifest of an object as it is sent to the API server.
+
+    The labels and annotations of the identity override the object's own ones.
 
     Args:
         item: The object to create.
-        namespace: The namespace.
-        labels: The ownership labels; they override the object's own labels.
-        annotations: Further annotations; they override the object's own ones.
+        identity: The spawn.
         owner: Name and UID of the pod that owns the object.
     """
     body: dict[str, Any] = plain(item.body)
     body["apiVersion"], body["kind"] = item.api_version, item.kind
-    metadata = dict(body.get("metadata") or {})
-    metadata["name"], metadata["namespace"] = item.name, namespace
-    metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
-    if annotations:
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
+    labels = {
+        Lifetime.shared: identity.shared_labels,
+        Lifetime.persistent: identity.persistent_labels,
+        Lifetime.owned: identity.owned_labels,
+    }[item.lifetime]()
+    annotations = identity.persistent_annotations() if item.lifetime is Lifetime.persistent else {}
+    metadata = _marked(body.get("metadata"), labels, annotations)
+    metadata["name"], metadata["namespace"] = item.name, identity.namespace
     if owner is not None:
         name, uid = owner
         # blockOwnerDeletion is not set, because it requires the right to change the pod's finalizers.
@@ -55,12 +51,25 @@ def assemble(
     body["metadata"] = metadata
     if item.lifetime is Lifetime.shared:
         body["immutable"] = True
-    if item.kind == "StatefulSet" and item.lifetime is Lifetime.owned and isinstance(body.get("spec"), dict):
-        # Without this, the claims have no owner and are never deleted.
-        body["spec"].setdefault(
-            "persistentVolumeClaimRetentionPolicy", {"whenDeleted": "Delete", "whenScaled": "Retain"}
-        )
+    if item.kind == "StatefulSet" and isinstance(body.get("spec"), dict):
+        if item.lifetime is Lifetime.owned:
+            # Without this, the claims have no owner and are never deleted.
+            body["spec"].setdefault(
+                "persistentVolumeClaimRetentionPolicy", {"whenDeleted": "Delete", "whenScaled": "Retain"}
+            )
+        for claim in body["spec"].get("volumeClaimTemplates") or ():
+            # Kubernetes gives this to the claims. It shows at the next start whose they are.
+            marks = identity.persistent_labels(), identity.persistent_annotations()
+            claim["metadata"] = _marked(claim["metadata"], *marks)
     return body
+
+
+def _marked(metadata: Any, labels: Mapping[str, str], annotations: Mapping[str, str]) -> dict[str, Any]:
+    marked = dict(metadata or {})
+    marked["labels"] = {**(marked.get("labels") or {}), **labels}
+    if annotations:
+        marked["annotations"] = {**(marked.get("annotations") or {}), **annotations}
+    return marked
 
 
 def is_same_shared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

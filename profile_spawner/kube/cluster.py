@@ -16,7 +16,7 @@ from typing import Any, Literal
 from profile_spawner.errors import ClusterError, shorten
 from profile_spawner.names import LABEL_MANAGED_BY, LABEL_PROFILE
 from profile_spawner.policy.judge import check_objects, check_pod
-from profile_spawner.policy.kinds import BY_KIND, Kind, kind_of, plain, resource_path
+from profile_spawner.policy.kinds import BY_KIND, Kind, claims_of_set, kind_of, plain, resource_path
 from profile_spawner.policy.settings import Policy
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 from profile_spawner.texts import Text
@@ -92,6 +92,7 @@ class Cluster:
         # The owned objects are created after the pod, which would have used another object of the name until then.
         written = [o for o in objects if o.lifetime is Lifetime.owned and o.is_name_written and o.kind in _USED_BY_NAME]
         await _together(self._refuse_foreign(identity, o) for o in written)
+        await _together(self._refuse_foreign_claim(identity, o, name) for o in objects for name in claims_of_set(o))
         await _together(self._ensure(identity, o) for o in objects if o.lifetime is not Lifetime.owned)
 
     async def create_pod(self, identity: ServerIdentity, pod: Any) -> dict[str, Any]:
@@ -358,13 +359,7 @@ class Cluster:
 
     def manifest(self, identity: ServerIdentity, item: KubeObject) -> dict[str, Any]:
         """Return the manifest of an object. For an owned object it has no owner yet, because the pod does not exist."""
-        labels = {
-            Lifetime.shared: identity.shared_labels,
-            Lifetime.persistent: identity.persistent_labels,
-            Lifetime.owned: identity.owned_labels,
-        }[item.lifetime]()
-        marks = identity.persistent_annotations() if item.lifetime is Lifetime.persistent else None
-        return bodies.assemble(item, identity.namespace, labels, annotations=marks)
+        return bodies.assemble(item, identity)
 
     async def _ensure(self, identity: ServerIdentity, item: KubeObject) -> None:
         """Create a shared or persistent object unless it is in the cache."""
@@ -399,8 +394,14 @@ class Cluster:
         if found is not None:
             _owner(identity, item, found)
 
+    async def _refuse_foreign_claim(self, identity: ServerIdentity, item: KubeObject, name: str) -> None:
+        """Refuse a claim that a StatefulSet would use, unless it is one of this user's by its labels."""
+        found = await self._read(_CLAIM, identity.namespace, name, identity.profile or None)
+        if found is not None and (why := bodies.not_persistent_for(found, identity, adopt_unlabelled=False)):
+            raise _not_yours("PersistentVolumeClaim", identity, name, why, item.field)
+
     async def _attach_one(self, identity: ServerIdentity, item: KubeObject, pod_name: str, pod_uid: str) -> None:
-        body = bodies.assemble(item, identity.namespace, identity.owned_labels(), owner=(pod_name, pod_uid))
+        body = bodies.assemble(item, identity, owner=(pod_name, pod_uid))
 
         def judge(found: Mapping[str, Any]) -> Verdict:
             owner = _owner(identity, item, found)

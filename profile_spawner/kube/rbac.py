@@ -60,6 +60,8 @@ def required_rules(
         verbs.setdefault((kind.group, kind.plural), set()).update(_OBJECT_VERBS)
         if name == "ConfigMap":
             verbs[kind.group, kind.plural].add("list")  # to find the unused ones
+        if name == "StatefulSet":
+            verbs.setdefault(("", "persistentvolumeclaims"), set()).add("get")  # whose are those that it would use?
     for wanted, claim_verbs in ((claims, ("create", "get")), (delete_claims, ("delete", "get", "list"))):
         if wanted:
             verbs.setdefault(("", "persistentvolumeclaims"), set()).update(claim_verbs)

@@ -21,7 +21,18 @@ from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.resources import KubeObject
 from profile_spawner.profiles.user_text import texts_for_a_shell
 
-from .rules import DATA_RULES, HUB_RULES, OVERRIDES, WRITTEN_TWICE, Case, Difference, Rule, RuleTable, camel
+from .rules import (
+    DATA_RULES,
+    HUB_RULES,
+    OVERRIDES,
+    WRITTEN_TWICE,
+    Case,
+    Difference,
+    Rule,
+    RuleTable,
+    camel,
+    mount_path,
+)
 from .settings import DataPolicy, Policy
 
 __all__ = [
@@ -255,9 +266,9 @@ def _refusals(
 # ------------------------------------------------------------------------------------------------ pods and objects
 
 
-def own_names(objects: Sequence[KubeObject]) -> Mapping[str, frozenset[str]]:
-    """Return the names of a profile's objects by kind."""
-    own: dict[str, set[str]] = {}
+def own_names(objects: Sequence[KubeObject], pod_name: str = "") -> Mapping[str, frozenset[str]]:
+    """Return the names of a profile's objects and of the server's pod by kind."""
+    own: dict[str, set[str]] = {"Pod": {pod_name}} if pod_name else {}
     for item in objects:
         own.setdefault(item.kind, set()).add(item.name)
     return {kind: frozenset(names) for kind, names in own.items()}
@@ -273,11 +284,12 @@ def _objects(rules: RuleTable, objects: Sequence[KubeObject], case: Case) -> Ite
     for item in objects:
         path = ("object", item.kind, Name(item.name))
         values = (change for change in differences(None, item.body, path) if change.path != path)
-        refusals = _refusals(rules, chain([Difference(path, None, item)], values), case)
+        here = replace(case, body=item.body)
+        refusals = _refusals(rules, chain([Difference(path, None, item)], values), here)
         template = _map(item.body.get("spec")).get("template")
         if isinstance(template, Mapping):
             prefix = (*path[1:], "spec", "template")
-            inside = replace(case, context=_context(template))
+            inside = replace(here, context=_context(template))
             refusals = chain(refusals, _refusals(rules, differences(None, template, ("template",)), inside, prefix))
         yield from ((item, refusal) for refusal in refusals)
 
@@ -351,6 +363,7 @@ def judge_server(
         case,
         home=case.home if case.home in map(_claim_of, spec.get("volumes") or ()) else "",
         mounts=_hub_mounts(spec, _map(pod.get("spec"))),
+        paths=frozenset(mount_path(mount["mountPath"]) for mount in _mounts_of(spec)),
         notebook=next(iter(containers), ""),
         containers=frozenset((*containers, *first)),
         context=_context(pod),
@@ -409,9 +422,14 @@ def _claim_of(volume: Any) -> Any:
     return source.get("claimName")
 
 
+def _mounts_of(spec: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the mounts of the server's container."""
+    return (spec.get("containers") or [{}])[0].get("volumeMounts") or ()
+
+
 def _hub_mounts(own: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """Return how the hub mounts its volumes, by the names of those volumes of a pod that are the hub's."""
-    mounts = (own.get("containers") or [{}])[0].get("volumeMounts") or ()
+    mounts = _mounts_of(own)
     found: dict[str, Sequence[Mapping[str, Any]]] = {}
     for volume in spec.get("volumes") or ():
         name, claim = volume["name"], _claim_of(volume)

@@ -10,8 +10,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from profile_spawner.errors import ClusterError
+from profile_spawner.profiles.resources import KubeObject
 
-__all__ = ["BY_KIND", "Kind", "kind_of", "plain", "resource_path"]
+__all__ = ["BY_KIND", "MOST_REPLICAS", "Kind", "claims_of_set", "kind_of", "plain", "resource_path"]
+
+MOST_REPLICAS = 100
+"""How many replicas of a StatefulSet are checked. Documents may not have more."""
 
 
 class Kind(NamedTuple):
@@ -81,6 +85,21 @@ def _segment(text: str) -> str:
     if text in ("", ".", ".."):
         raise ValueError(f"{text!r} is no name of a Kubernetes object")
     return quote(text, safe="")
+
+
+def claims_of_set(item: KubeObject) -> list[str]:
+    """Return the names of the claims that a StatefulSet uses; empty for other kinds.
+
+    Kubernetes uses an existing claim of such a name, no matter who created it.
+    """
+    spec = item.body.get("spec")
+    if item.kind != "StatefulSet" or not isinstance(spec, Mapping):
+        return []
+    start, replicas = (spec.get("ordinals") or {}).get("start"), spec.get("replicas")
+    first = start if isinstance(start, int) else 0
+    number = min(replicas, MOST_REPLICAS) if isinstance(replicas, int) else 1
+    templates = spec.get("volumeClaimTemplates") or ()
+    return [f"{t['metadata']['name']}-{item.name}-{n}" for t in templates for n in range(first, first + number)]
 
 
 def plain(value: Any) -> Any:

@@ -26,16 +26,16 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.names import LABEL_MANAGED_BY
+from profile_spawner.names import LABEL_MANAGED_BY, is_hashed
 from profile_spawner.params.definition import ParamRef
 from profile_spawner.params.quantities import quantity_value
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 from profile_spawner.profiles.user_text import odd_field
 
-from .kinds import BY_KIND
+from .kinds import BY_KIND, MOST_REPLICAS, claims_of_set
 from .settings import DataPolicy, Level, Policy
 
-__all__ = ["DATA_RULES", "HUB_RULES", "WRITTEN_TWICE", "Case", "Difference", "Rule", "RuleTable", "camel"]
+__all__ = ["DATA_RULES", "HUB_RULES", "WRITTEN_TWICE", "Case", "Difference", "Rule", "RuleTable", "camel", "mount_path"]
 
 HARMLESS_OVERRIDES = frozenset(
     {
@@ -55,7 +55,13 @@ HARMLESS_OVERRIDES = frozenset(
 OVERRIDES = ("kubespawner_override", "kubespawner_override_off")
 """The keys of documents that contain settings of KubeSpawner."""
 
-_ACTING_LABELS = frozenset({"aadpodidbinding", "app", "chart", "component", "heritage", "profile-spawner", "release"})
+_ACTING_LABELS = frozenset(
+    {
+        "aadpodidbinding", "app", "chart", "component", "controller-revision-hash", "controller-uid", "heritage",
+        "job-name", "pod-template-generation", "pod-template-hash", "profile-spawner", "release",
+    }
+)  # fmt: skip
+"""Labels without a prefix that Kubernetes, the chart or others set or select by."""
 _OWN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]|\.(?!\.)){0,251}(?<=[a-z0-9])")
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -103,7 +109,14 @@ _ESCALATING_RESOURCES = frozenset(
     }
 )  # fmt: skip
 _READING = frozenset({"get", "list", "watch"})
-_READABLE = re.compile(r"[a-z]+(?:/(?:status|log|scale))?")
+_READABLE: Mapping[str, frozenset[str]] = {
+    "": frozenset({"endpoints", "limitranges", "persistentvolumeclaims", "resourcequotas", "services"}),
+    "discovery.k8s.io": frozenset({"endpointslices"}),
+    "metrics.k8s.io": frozenset({"pods"}),
+}
+"""What Roles of documents may read of all servers, by API group. Other kinds contain variables, files or Secrets."""
+_READABLE_BY_NAME = {(kind.group, kind.plural): kind.kind for kind in BY_KIND.values() if kind.kind != "Secret"}
+_READABLE_PARTS = frozenset({"", "log", "scale", "status"})
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _SYSTEM_TAINT = re.compile(r"|(?:.*\.)?kubernetes\.io/.*|hub\.jupyter\.org.*|CriticalAddonsOnly")
 _POD_FIELDS = frozenset(
@@ -151,7 +164,7 @@ class Case:
         policy: What the hub allows to all profiles.
         rights: What the hub allows to the source of the document.
         namespace: The server's namespace.
-        own: The names of the profile's own objects, by kind.
+        own: The names of the profile's own objects and of the server's pod, by kind.
         secure: The variables whose values are those of secure params: the variable, the Secret and the key.
         accounts: The service accounts that the server's pod may use besides `default`; `None` for all.
         home: The user's home claim, if the hub's own pod mounts it.
@@ -159,9 +172,11 @@ class Case:
         servers: Names that only this user or this server has. Empty if the namespace belongs to the user alone.
         mounts: How the hub mounts its volumes into the server's container, by the names of the volumes in the final
             pod that are its volumes or have the same claim.
+        paths: Where the hub mounts its volumes in the server's container, as `mount_path` returns it.
         notebook: The name of the server's container in the hub's own pod.
         containers: The names of all containers in the hub's own pod.
         context: The security context of the pod in which the change is.
+        body: The object in which the change is; empty outside of objects.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -174,9 +189,11 @@ class Case:
     homes: str = ""
     servers: frozenset[str] = frozenset()
     mounts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=lambda: MappingProxyType({}))
+    paths: frozenset[str] = frozenset()
     notebook: str = ""
     containers: frozenset[str] = frozenset()
     context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    body: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
 Test = Callable[[Difference, Case], bool]
@@ -301,7 +318,10 @@ def _unnamed(change: Difference, allowed: frozenset[str]) -> bool:
 
 
 def _unnamed_account(change: Difference, case: Case) -> bool:
-    own = case.own.get("ServiceAccount", frozenset())
+    own, pods = (case.own.get(kind, frozenset()) for kind in ("ServiceAccount", "Pod"))
+    # KubeSpawner completes this in a document's setting. At a start, the name is complete.
+    if change.path[0] == "part" and any(change.after == "{pod_name}" and pod in own for pod in pods):
+        return False
     return _unnamed(change, case.rights.service_accounts | own)
 
 
@@ -318,30 +338,57 @@ def _unnamed_secret(change: Difference, case: Case) -> bool:
 
 def _foreign_claim(change: Difference, case: Case) -> bool:
     name = change.after
-    if name is None or (name and name == case.home) or name in case.own.get("PersistentVolumeClaim", ()):
+    if name is None or name in case.own.get("PersistentVolumeClaim", ()):
+        return False
+    # One claim may have the homes of all users. Only the server's pod shows whether a mount is the user's folder.
+    if change.path[0] == "server" and name and name == case.home:
         return False
     return name in case.rights.protected or name not in case.rights.claims
 
 
-def _written_claims(item: KubeObject) -> list[str]:
-    """Return the names of the claims that an object becomes, or makes, if its author wrote them."""
-    if not item.is_name_written:
-        return []
-    if item.kind == "PersistentVolumeClaim":
-        return [item.name]
-    # Kubernetes uses an existing claim of the name, no matter who created it.
-    templates = (item.body.get("spec") or {}).get("volumeClaimTemplates") or ()
-    return [f"{template['metadata']['name']}-{item.name}-0" for template in templates]
-
-
 def _name_of_a_home(change: Difference, case: Case) -> bool:
-    return bool(case.homes) and any(re.fullmatch(case.homes, name) for name in _written_claims(change.after))
+    item: KubeObject = change.after
+    claims = [item.name] if item.kind == "PersistentVolumeClaim" else claims_of_set(item)
+    return bool(case.homes) and item.is_name_written and any(re.fullmatch(case.homes, name) for name in claims)
+
+
+def _names_server(text: str, case: Case) -> bool:
+    """Return whether a text contains the user's or the server's name as a whole part. All do in a user's namespace."""
+    names = "|".join(map(re.escape, case.servers))
+    return not case.servers or bool(re.search(rf"(?<![^-.])(?:{names})(?![^-.])", text))
 
 
 def _name_of_all(change: Difference, case: Case) -> bool:
-    """Return whether the name that a document gives to a claim could be that of a claim of others."""
-    own = re.compile(rf"(?<![^-.])(?:{'|'.join(map(re.escape, case.servers))})(?![^-.])")
-    return bool(case.servers) and not all(map(own.search, _written_claims(change.after)))
+    """Return whether the name that a document gives to an object could be that of an object of others."""
+    return change.after.is_name_written and not _names_server(change.after.name, case)
+
+
+def _name_of_the_spawner(change: Difference, case: Case) -> bool:
+    """Return whether a name could be that of a shared object. It can be predicted: its hash is that of the content."""
+    item: KubeObject = change.after
+    own = not case.servers or item.name.endswith(tuple(filter(is_hashed, case.servers)))
+    return item.is_name_written and not own and is_hashed(item.name)
+
+
+def _selects_others(change: Difference, case: Case) -> bool:
+    """Return whether a selector of an object could match pods of other servers."""
+    item: KubeObject = change.after
+    selector = (item.body.get("spec") or {}).get("podSelector" if item.kind == "NetworkPolicy" else "selector")
+    labels = selector if item.kind == "Service" else (selector or {}).get("matchLabels")
+    return bool(selector) and not any(_names_server(value, case) for value in (labels or {}).values())
+
+
+def mount_path(path: str) -> str:
+    """Return where a container has a mount: `/a//b/` is the same place as `/a/b`, and `a/b` too."""
+    return "/" + posixpath.normpath(f"/{path}").lstrip("/")
+
+
+def _hides(change: Difference, case: Case) -> bool:
+    """Return whether an added mount is at the place of a mount of the hub. A mount above it does not hide it."""
+    if not change.added or change.path[3] != case.notebook:
+        return False
+    mount = {camel(str(key)): value for key, value in change.after.items()}
+    return mount_path(mount["mountPath"]) in case.paths
 
 
 def _wider_mount(change: Difference, case: Case) -> bool:
@@ -409,9 +456,28 @@ def _unusual_field(change: Difference, case: Case) -> bool:
 
 def _more_than_reading(change: Difference, case: Case) -> bool:
     del case
-    if change.path[-1] == "verbs":
-        return not _READING.issuperset(change.after)
-    return any(name == "secrets" or not _READABLE.fullmatch(name) for name in change.after)
+    return not _READING.issuperset(change.after)
+
+
+def _reads_of_others(change: Difference, case: Case) -> bool:
+    """Return whether a rule of a Role shows what may contain variables, files or Secrets of other servers."""
+    rule = case.body["rules"][int(change.path[4])]
+    names = rule.get("resourceNames") or ()
+    for group in rule["apiGroups"]:
+        for resource in change.after:
+            plural, _, part = resource.partition("/")
+            own = case.own.get(_READABLE_BY_NAME.get((group, plural), ""), frozenset())
+            by_name = bool(names) and own.issuperset(names) and part in _READABLE_PARTS
+            if not by_name and resource not in _READABLE.get(group, ()):
+                return True
+    return False
+
+
+def _foreign_subject(change: Difference, case: Case) -> bool:
+    """Return whether a RoleBinding gives rights to an account that pods of others may have."""
+    name, own = change.after["name"], case.own.get("ServiceAccount", frozenset())
+    allowed = own | case.rights.service_accounts - case.rights.protected
+    return change.after["kind"] != "ServiceAccount" or name not in allowed
 
 
 def _escalating(change: Difference, case: Case) -> bool:
@@ -457,7 +523,9 @@ def _acting(change: Difference, case: Case) -> bool:
         return True
     if any(key == allowed or (allowed.endswith("/") and key.startswith(allowed)) for allowed in case.rights.labels):
         return False
-    return not _OWN_LABEL.fullmatch(key) or key in _ACTING_LABELS
+    # Helm finds its releases by the label owner=helm, and a sidecar of Grafana its dashboards and data sources.
+    others = key.startswith("grafana_") or (key == "owner" and change.after == "helm")
+    return others or not _OWN_LABEL.fullmatch(key) or key in _ACTING_LABELS
 
 
 def _odd_field(change: Difference, case: Case) -> bool:
@@ -521,6 +589,7 @@ def _malformed(change: Difference, case: Case) -> bool:
     body = change.after.body
     spec = body.get("spec") or {}
     template = spec.get("template")
+    claims_of_set(change.after)  # raises an error if a claim has no name
     parts = [body.get("metadata"), spec, template, (template or {}).get("spec")]
     return not all(part is None or isinstance(part, Mapping) for part in parts)
 
@@ -577,7 +646,8 @@ def _old_annotation(change: Difference, case: Case) -> bool:
 _SECRETS = (
     "pod spec volumes * secret secretName|name?, pod spec volumes * projected sources * secret name|secretName?,"
     "container envFrom * secretRef name?, container env * valueFrom secretKeyRef name?,"
-    "pod spec imagePullSecrets, pod spec imagePullSecrets * name?"
+    "pod spec imagePullSecrets, pod spec imagePullSecrets * name?,"
+    "object ServiceAccount * secrets|imagePullSecrets, object ServiceAccount * secrets|imagePullSecrets * name?"
 )
 _NAMES = (
     "pod spec volumes * * ** name|secretName, container envFrom * * name, container env * valueFrom * name,"
@@ -742,6 +812,7 @@ DATA_RULES = RuleTable(
     Rule("server spec containers * **, server spec initContainers * **", _other_container, _HUB_PART),
     Rule("server spec * * volumeMounts *", _wider_mount,
          "a document may mount a volume of the hub only as the hub does, or a part of it"),
+    Rule("server spec * * volumeMounts *", _hides, "a document may not mount over a mount of the hub"),
     Rule("first spec initContainers", lambda c, k: c.before != c.after, "the hub's init containers must come first"),
     Rule("server spec automountServiceAccountToken", _token_mounted, "a document may not ask for the account's token"),
 
@@ -768,14 +839,25 @@ DATA_RULES = RuleTable(
     Rule("object * *", _bad_name, "metadata.name: is not a name that Kubernetes takes for this kind"),
     Rule("object * *", lambda c, k: c.after.name in k.rights.protected, _NAME),
     Rule("object PersistentVolumeClaim|StatefulSet *", _name_of_a_home, "this is a name of the users' home claims"),
-    Rule("object PersistentVolumeClaim|StatefulSet *", _name_of_all,
-         "the name of a claim must contain the user's or the server's, or it could be that of others",
-         'Write it as in "data-{{{{ server_slug }}}}", or use volumes'),
+    Rule("object * *", _name_of_all,
+         "metadata.name: the name must contain the user's or the server's, or it could be that of others",
+         'Write it as in "data-{{{{ server_slug }}}}"'),
+    Rule("object * *", _name_of_the_spawner, "metadata.name: names that end like this one are given by the spawner"),
+    Rule("object NetworkPolicy|Service|StatefulSet|Job *", _selects_others,
+         "a document may select only its server's pods: one label must have the user's or the server's name",
+         'Give it to the pods and to the selector, as in {{"part": "cache-{{{{ server_slug }}}}"}}'),
+    Rule("object Deployment|StatefulSet|Job * spec replicas|parallelism|completions", _not_between(0, MOST_REPLICAS),
+         f"a document may have at most {MOST_REPLICAS} replicas"),
     Rule(("object * * metadata labels|annotations *, object StatefulSet * spec volumeClaimTemplates * metadata "
           "labels|annotations *, pod spec volumes * ephemeral volumeClaimTemplate metadata labels|annotations *"),
          _acting, _LABEL, _ALLOW_LABEL),
-    Rule("object Role * rules * verbs|resources", _more_than_reading,
-         "a document may give only rights to read, and none to read Secrets"),
+    Rule("object Role * rules * verbs", _more_than_reading, "a document may give only rights to read"),
+    Rule("object Role * rules * resources", _reads_of_others,
+         "a document may give only rights to read, and only of services, endpoints, claims, quotas and metrics; of "
+         "pods and other objects only those of the profile, by resourceNames; never of Secrets"),
+    Rule("object RoleBinding * subjects *", _foreign_subject,
+         "a document may give rights only to an account that the profile brings",
+         'To allow it: data_policy = {{"service_accounts": ["{1}"]}}'),
     Rule("object Service * spec selector *, object NetworkPolicy * spec podSelector matchLabels *", _acting,
          "a document may not select pods by this label: others have it", _ALLOW_LABEL),
     # Texts into which names and choices are filled.

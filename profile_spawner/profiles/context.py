@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
-from profile_spawner.names import identity_hash, is_dns_label, object_name
+from profile_spawner.names import identity_hash, is_dns_label, is_hashed, object_name
 
 from .access import UserInfo
 
@@ -46,9 +46,13 @@ class ServerContext:
 
     @cached_property
     def user_slug(self) -> str:
-        """The user's name as a DNS label: unchanged if it is valid, otherwise a readable prefix with a hash."""
+        """The user's name as a DNS label: unchanged if it is valid, otherwise a readable prefix with a hash.
+
+        A name that looks like one with a hash gets one, too, or it could be the label of another user.
+        """
         name = self.user.name
-        return name if is_dns_label(name) and len(name) <= 40 else object_name(name, identity_hash(name))
+        valid = is_dns_label(name) and len(name) <= 40 and not is_hashed(name)
+        return name if valid else object_name(name, identity_hash(name))
 
     @cached_property
     def server_slug(self) -> str:

@@ -108,11 +108,12 @@ def _judge_of(rights: DataPolicy, refused: list[PolicyError]) -> Callable[[Entry
             for e in build.in_shell
         )
         written: Any = vars(profile.cls)["_written"][0] if isinstance(profile, ClassProfile) else profile.list_entry()
+        example = ServerContext.example()
         case = Case(
             rights=rights,
-            own=own_names(build.objects),
+            own=own_names(build.objects, example.pod_name),
             secure=build.secure,
-            servers=ServerContext.example().unique_names,
+            servers=example.unique_names,
         )
         attributes = {name: profile.get(name) for name in ATTRIBUTES}
         refusals = judge_profile(build.kubespawner_override, entry.offer.options, attributes, case)

@@ -426,7 +426,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         case = Case(
             rights=rights,
             namespace=self.namespace,
-            own=own_names(objects),
+            own=own_names(objects, self.pod_name),
             secure=chosen.build.secure if chosen.build is not None else frozenset(),
             home=before.original("pvc_name"),
             homes=home_claims(before.original("pvc_name_template")),

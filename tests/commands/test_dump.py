@@ -57,7 +57,7 @@ class All(BaseAppProfile):
         return [SecretMount(name="s", mount_path="/s", optional=True)]
 
     def get_role_bindings(self):
-        role = Role(name="r", resources=["pods"], verbs=["get"])
+        role = Role(name="r", resources=["services"], verbs=["get"])
         return [RoleBinding(name="r", subjects=[Subject(name="default")], role=role)]
 
     def get_image_pull_secrets(self):
@@ -91,7 +91,8 @@ def test_a_dump_makes_the_same_pods(run, write):
         "after.py",
         f"c.ProfileSpawner.profile_documents = [{str(document)!r}]\n"
         "c.ProfileSpawner.allowed_kinds = ['Role', 'RoleBinding']\n"
-        f"c.ProfileSpawner.data_policy = {{'kinds': {kinds}, 'secrets': ['s', 'pull']}}\n",
+        f"c.ProfileSpawner.data_policy = {{'kinds': {kinds}, 'secrets': ['s', 'pull'],\n"
+        "    'service_accounts': ['default']}\n",
     )
     assert run("diff", before, after, "-u", "Zoë", "--server", "second").strip() == "Nothing changes."
     pod = run.json("pod", "all", "-f", after, "-u", "ada", "-g", "staff", "-o", "size=3")

@@ -408,7 +408,7 @@ HUB: dict[str, Any] = {
                 {
                     "name": "pods",
                     "subjects": [{"name": "default", "kind": "ServiceAccount"}],
-                    "role": {"name": "pods", "resources": ["pods"], "verbs": ["get", "list"], "api_groups": [""]},
+                    "role": {"name": "pods", "resources": ["services"], "verbs": ["get", "list"], "api_groups": [""]},
                     "persist": False,
                 }
             ],
@@ -451,6 +451,7 @@ HUB: dict[str, Any] = {
 POLICY = (
     "c.ProfileSpawner.allowed_kinds = ['Role', 'RoleBinding']\n"
     "c.ProfileSpawner.data_policy = {'secrets': ['registry', 'shared-secret', 'keys'],\n"
+    "    'service_accounts': ['default'],\n"
     "    'kinds': ['ConfigMap', 'PersistentVolumeClaim', 'Service', 'Role', 'RoleBinding']}\n"
 )
 
@@ -540,7 +541,7 @@ profiles:
     role_bindings:
       - name: pod_reader_binding
         subjects: [{name: default, kind: ServiceAccount, namespace: elsewhere}]
-        role: {name: pod_reader, api_group: rbac.authorization.k8s.io, verbs: [get], resources: [pods]}
+        role: {name: pod_reader, api_group: rbac.authorization.k8s.io, verbs: [get], resources: [services]}
         persist: false
     manifests:
       - name: my_service-by-hand
@@ -584,7 +585,7 @@ def test_files_written_by_hand_move_in(run, write):
     env = {v["name"]: v.get("value") for v in container["env"]}
     assert (env["A"], env["JUPYTERHUB_DEFAULT_URL"]) == ("10", "/lab")
     (role,) = [d for d in found if d["kind"] == "Role"]
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}]
     assert [d["metadata"]["name"] for d in found if d["kind"] == "Service"] == ["s-ada"]
 
 

@@ -321,6 +321,32 @@ async def test_a_claim_of_a_manifest_is_refused_before_the_pod(
         await cluster.prepare(identity(namespace), [item])
 
 
+async def test_claims_of_a_stateful_set_belong_to_their_user(
+    new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
+) -> None:
+    """A set never gets a claim of others, whatever its ordinals are. Kubernetes would use any of the name."""
+    cluster = new_cluster(policy=Policy(kinds=DEFAULT_KINDS | OPT_IN_KINDS))
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    claim = {"metadata": {"name": "data"}, **persistent_claim().body}
+    spec = {
+        "selector": {"matchLabels": {"a": "b"}}, "template": template, "serviceName": "db", "replicas": 2,
+        "ordinals": {"start": 1}, "volumeClaimTemplates": [claim],
+    }  # fmt: skip
+    field = "get_manifests(): m, document 1"
+    item = KubeObject("apps/v1", "StatefulSet", "db-unal", Lifetime.owned, field, {"spec": spec})
+    claims = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
+    (made,) = cluster.manifest(identity(namespace), item)["spec"]["volumeClaimTemplates"]
+    own = {"metadata": {**made["metadata"], "name": "data-db-unal-1"}, "spec": claim["spec"]}
+    await control_plane.ok("POST", claims, own)
+    await cluster.prepare(identity(namespace), [item])
+    for user in (identity(namespace, user="bob"), identity(namespace, hub="hub-b")):
+        with pytest.raises(ClusterError, match=r"data-db-unal-1 exists and is not used"):
+            await cluster.prepare(user, [item])
+    await control_plane.ok("POST", claims, {"metadata": {"name": "data-db-unal-2"}, "spec": claim["spec"]})
+    with pytest.raises(ClusterError, match=r"data-db-unal-2 exists and is not used"):
+        await cluster.prepare(identity(namespace), [item])
+
+
 async def test_owned_objects_of_an_earlier_spawn_are_replaced(
     cluster: Cluster, control_plane: ControlPlane, namespace: str
 ) -> None:

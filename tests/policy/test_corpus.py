@@ -68,8 +68,8 @@ def documents_of(case: Mapping[str, Any], slug: str) -> Iterator[tuple[str, str,
     elif "profile" in case:
         yield "", slug, [{**base, **case["profile"]}]
     elif "manifest" in case:
-        manifest = {"metadata": {"name": "thing"}, **case["manifest"]}
-        manifest["metadata"] = {"name": "thing", **manifest["metadata"]}
+        manifest = {**case["manifest"]}
+        manifest["metadata"] = {"name": "thing-{{ server_slug }}", **manifest.get("metadata", {})}
         yield "", slug, [{**base, "manifests": [{"name": "m", "content": [manifest]}]}]
     else:
         yield "", "x", case["document"]

@@ -95,7 +95,8 @@ HOSTILE_OBJECTS = {
                      "protected names"),
     "cloning stateful set": (
         thing("StatefulSet", "apps/v1",
-              spec={**template(), "volumeClaimTemplates": [{"spec": {"dataSource": {"name": "b"}}}]}),
+              spec={**template(), "volumeClaimTemplates": [
+                  {"metadata": {"name": "a"}, "spec": {"dataSource": {"name": "b"}}}]}),
         "other volumes"),
     "forged template": (
         thing("Deployment", "apps/v1", spec={"template": {"metadata": {"labels": {"profile-spawner/server": "x"}}}}),

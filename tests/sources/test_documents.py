@@ -528,7 +528,7 @@ FORBIDDEN_TEMPLATES: list[dict[str, Any]] = [
 def test_the_policy_looks_into_pods_of_manifests(spec: dict[str, Any]) -> None:
     """A kind that is allowed brings no pod that asks for more, nor one that a reference completes."""
     for ask, fine in ((POD["spec"] | spec, False), (POD["spec"], True)):
-        body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}}
+        body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d-{{ user_slug }}"}}
         content = [{**body, "spec": {"template": {**POD, "spec": ask}}}]
         document = [{**BASE, "manifests": [{"name": "m", "content": content}]}]
         entries, problems = load(document, DataPolicy(kinds=frozenset({"Deployment"})))
@@ -672,8 +672,10 @@ ALLOWED = [
     {"options": {"secret": {"choices": {"secret": {"display_name": "S", "kubespawner_override": {"cpu_limit": 1}}}}}},
     {"options": {"o": {"type": "text", "kubespawner_override": {"environment": {"A": "{value}", "B_{value}": "x"}}}}},
     {"manifests": [{"name": "m", "content": [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "s"}, "data": {"secret": "{{ username }}"}}]}]},
-    {"manifests": [{"name": "m", "content": [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}]}]},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "s-{{ server_slug }}"},
+         "data": {"secret": "{{ username }}"}}]}]},
+    {"manifests": [{"name": "m", "content": [
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s-{{ server_slug }}"}}]}]},
 ]  # fmt: skip
 
 
