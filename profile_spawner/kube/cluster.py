@@ -34,6 +34,8 @@ _POD = BY_KIND["Pod"]
 _CLAIM = BY_KIND["PersistentVolumeClaim"]
 _USED_BY_NAME = ("PersistentVolumeClaim", "Secret", "ServiceAccount")
 """The kinds that give a pod something as soon as it names an object."""
+_CREATED_FIRST = frozenset({*_USED_BY_NAME, "ConfigMap", "Role"})
+"""The kinds that others use by their names. The others are created only when none of these was refused."""
 
 
 class Cluster:
@@ -93,7 +95,9 @@ class Cluster:
         written = [o for o in objects if o.lifetime is Lifetime.owned and o.is_name_written and o.kind in _USED_BY_NAME]
         await _together(self._refuse_foreign(identity, o) for o in written)
         await _together(self._refuse_foreign_claim(identity, o, name) for o in objects for name in claims_of_set(o))
-        await _together(self._ensure(identity, o) for o in objects if o.lifetime is not Lifetime.owned)
+        for first in (True, False):
+            lasting = (o for o in objects if o.lifetime is not Lifetime.owned and (o.kind in _CREATED_FIRST) is first)
+            await _together(self._ensure(identity, o) for o in lasting)
 
     async def create_pod(self, identity: ServerIdentity, pod: Any) -> dict[str, Any]:
         """Create the server's pod, or adopt the pod that this spawn has already created.
@@ -183,12 +187,12 @@ class Cluster:
             ClusterError: If an object cannot be created. The caller then stops the pod, which deletes the others.
         """
         owned = [item for item in objects if item.lifetime is Lifetime.owned]
-        # Create bindings last: the API server cannot check a binding to a role that does not exist yet.
-        for bindings in (False, True):
+        # The API server cannot check a binding to a role that does not exist yet.
+        for first in (True, False):
             await _together(
                 self._attach_one(identity, item, pod_name, pod_uid)
                 for item in owned
-                if (item.kind == "RoleBinding") is bindings
+                if (item.kind in _CREATED_FIRST) is first
             )
 
     async def missing_owned(

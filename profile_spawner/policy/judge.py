@@ -50,6 +50,7 @@ __all__ = [
     "own_names",
     "place_in",
     "restrict_containers",
+    "without_tokens",
 ]  # fmt: skip
 
 _NAMED = frozenset(
@@ -408,6 +409,24 @@ def restrict_containers(own: Mapping[str, Any], pod: Any, as_json: Callable[[Any
         given = as_json(container.security_context) or {}
         if context and container.name in others and isinstance(given, Mapping):
             container.security_context = {**context, **{camel(str(key)): value for key, value in given.items()}}
+
+
+def without_tokens(objects: Sequence[KubeObject]) -> tuple[KubeObject, ...]:
+    """Return the objects of a document. Their pods get no token unless they name an account, as servers' pods.
+
+    Kubernetes would give them that of the account `default`, which may have rights that are meant for others.
+    """
+    return tuple(map(_without_token, objects))
+
+
+def _without_token(item: KubeObject) -> KubeObject:
+    spec = _map(item.body.get("spec"))
+    template = _map(spec.get("template"))
+    pod = template.get("spec")
+    if not isinstance(pod, Mapping) or {"serviceAccountName", "serviceAccount"} & pod.keys():
+        return item
+    template = {**template, "spec": {"automountServiceAccountToken": False, **pod}}
+    return replace(item, body={**item.body, "spec": {**spec, "template": template}})
 
 
 def _others(own: Mapping[str, Any], pod: Mapping[str, Any]) -> list[str]:

@@ -62,6 +62,8 @@ _ACTING_LABELS = frozenset(
     }
 )  # fmt: skip
 """Labels without a prefix that Kubernetes, the chart or others set or select by."""
+_SERVICES_OF_PROGRAMS = frozenset({"jpy", "jupyter", "jupyterhub", "kubernetes"})
+"""Services whose names give the pods of a namespace variables that programs read, such as `JUPYTER_PORT`."""
 _OWN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]|\.(?!\.)){0,251}(?<=[a-z0-9])")
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -368,6 +370,12 @@ def _name_of_the_spawner(change: Difference, case: Case) -> bool:
     item: KubeObject = change.after
     own = not case.servers or item.name.endswith(tuple(filter(is_hashed, case.servers)))
     return item.is_name_written and not own and is_hashed(item.name)
+
+
+def _sets_variables(change: Difference, case: Case) -> bool:
+    """Return whether a Service gives other pods a variable such as `HUB_SERVICE_PORT`."""
+    names = {change.after.name, change.after.name.removesuffix("-service")}
+    return not names.isdisjoint(case.rights.protected | _SERVICES_OF_PROGRAMS)
 
 
 def _selects_others(change: Difference, case: Case) -> bool:
@@ -838,6 +846,7 @@ DATA_RULES = RuleTable(
          "a document may not bring objects of this kind", 'To allow it: data_policy = {{"kinds": [..., "{2}"]}}'),
     Rule("object * *", _bad_name, "metadata.name: is not a name that Kubernetes takes for this kind"),
     Rule("object * *", lambda c, k: c.after.name in k.rights.protected, _NAME),
+    Rule("object Service *", _sets_variables, "metadata.name: other pods would get variables of this Service"),
     Rule("object PersistentVolumeClaim|StatefulSet *", _name_of_a_home, "this is a name of the users' home claims"),
     Rule("object * *", _name_of_all,
          "metadata.name: the name must contain the user's or the server's, or it could be that of others",

@@ -321,6 +321,21 @@ async def test_a_claim_of_a_manifest_is_refused_before_the_pod(
         await cluster.prepare(identity(namespace), [item])
 
 
+async def test_nothing_runs_with_an_object_of_others(
+    new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
+) -> None:
+    """A Job that is kept is not created beside a claim that is refused: it would mount the claim."""
+    cluster = new_cluster(policy=Policy(kinds=DEFAULT_KINDS | OPT_IN_KINDS))
+    field = "get_manifests(): m, document 1"
+    claim = KubeObject("v1", "PersistentVolumeClaim", "d", Lifetime.persistent, field, persistent_claim().body)
+    template = {"spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}
+    job = KubeObject("batch/v1", "Job", "j", Lifetime.persistent, field, {"spec": {"template": template}})
+    await cluster.prepare(identity(namespace, user="bob"), [claim])
+    with pytest.raises(ClusterError, match="exists and is not used"):
+        await cluster.prepare(identity(namespace), [job, claim])
+    assert not (await control_plane.ok("GET", f"/apis/batch/v1/namespaces/{namespace}/jobs"))["items"]
+
+
 async def test_claims_of_a_stateful_set_belong_to_their_user(
     new_cluster: Callable[..., Cluster], control_plane: ControlPlane, namespace: str
 ) -> None:

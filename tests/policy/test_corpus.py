@@ -170,3 +170,25 @@ def test_functions_of_the_configuration_are_called_once(tmp_path: Path) -> None:
     container = pod["spec"]["containers"][0]
     (variable,) = [v for v in container["env"] if v["name"] == "JUPYTERHUB_NUMBER"]
     assert {int(variable["value"]), container["securityContext"]["runAsUser"] - 1000} == {0, 1}
+
+
+def test_pods_of_a_document_get_no_token_of_an_account_that_it_does_not_name(tmp_path: Path) -> None:
+    """Kubernetes would mount that of the account `default`, as the hub does not do in servers."""
+    document, config = tmp_path / "case.yaml", tmp_path / "jobs.py"
+    spec = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "example/x:1"}]}
+    jobs = [
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": f"{name}-{{{{ pod_name }}}}"}, "spec": job}
+        for name, job in (
+            ("a", {"template": {"spec": spec}}),
+            ("b", {"template": {"spec": {**spec, "serviceAccountName": "runner"}}}),
+        )
+    ]
+    profile = {"slug": "x", "display_name": "X", "image": "example/x:1", "manifests": [{"name": "m", "content": jobs}]}
+    document.write_text(json.dumps([profile]))
+    policy = {"kinds": ["Job"], "service_accounts": ["runner"]}
+    settings = {"allowed_kinds": ["Job"], "data_policy": policy}
+    config.write_text(f"get_config().ProfileSpawner.update({settings!r})\n")
+    with loaded(Sources(config=(CORPUS / "hub_config.py", config), documents=(document,))) as found:
+        manifests = preview(found, "x", UserOptions("ada")).manifests
+    pods = {m["metadata"]["name"][0]: m["spec"]["template"]["spec"] for m in manifests if m["kind"] == "Job"}
+    assert pods == {"a": {**spec, "automountServiceAccountToken": False}, "b": {**spec, "serviceAccountName": "runner"}}
