@@ -60,6 +60,7 @@ from .user_text import (
     escape_braces,
     escape_copies,
     escape_dollars,
+    is_whole_argument,
     texts_in_commands,
     user_variables,
 )
@@ -510,15 +511,7 @@ def check_profile_class(cls: Any) -> None:
                 hint="Params can give what decides on the server, such as image, limits, environment, node_selector",
             )
     for option in parse_options(cls.profile_options, profile=slug, error=_located(cls)):
-        typed = option.typed_override()
-        for path, text in texts_in_commands(typed, TYPED_OR_USER, user_variables(typed, TYPED_OR_USER)):
-            raise _located(cls)(
-                "a text that users type must not stand in a command: a shell could run it",
-                profile=slug,
-                field=".".join(map(str, ("profile_options", option.name, *path))),
-                value=text,
-                hint=USE_A_VARIABLE,
-            )
+        _check_typed(cls, slug, option)
     try:
         access_of(cls)
     except ValueError as e:
@@ -543,6 +536,21 @@ def _located(cls: type) -> Callable[..., ProfileDefinitionError]:
         return ProfileDefinitionError(message, origin=line_of(cls, "profile_options"), **kwargs)
 
     return error
+
+
+def _check_typed(cls: type[BaseAppProfile], slug: str, option: Option) -> None:
+    """Refuse an option whose typed text would become a part of a command."""
+    typed = option.typed_override()
+    for path, text in texts_in_commands(typed, TYPED_OR_USER, user_variables(typed, TYPED_OR_USER)):
+        if is_whole_argument(text, TYPED_OR_USER) and path[-1] != text:
+            continue
+        raise _located(cls)(
+            "a text that users type must not become a part of a command: a shell could run it",
+            profile=slug,
+            field=".".join(map(str, ("profile_options", option.name, *path))),
+            value=text,
+            hint=USE_A_VARIABLE,
+        )
 
 
 def _check_pairs(cls: type[BaseAppProfile], slug: str) -> None:

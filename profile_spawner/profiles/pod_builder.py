@@ -43,6 +43,7 @@ from .user_text import (
     escape_copies,
     escape_dollars,
     is_run_by_programs,
+    is_whole_argument,
     texts_in_commands,
     user_variables,
 )
@@ -58,7 +59,7 @@ _SHELL_WORD = re.compile(r"[\w@%+=:,./-]*", re.ASCII)
 _PROGRAMS = re.compile(
     r".*\.(?:[cz]?sh|bash|fish|ipynb|jl|js|ksh|lua|mjs|php|pl|py|r|rb|sql|ts)"
     r"|(?:.*/)?(?:\.?(?:bash|csh|fish|ksh|tcsh|zsh)[\w.-]*|\.?(?:login|logout|profile|xinitrc|xsession|zprofile)|crontab)"
-    r"|.*(?:/cron\.\w+|\.d)/[^/]*",
+    r"|.*/(?:cron\.\w+|(?:bash\w*|cron|init|profile|rc\w?|[\w.-]*(?:entrypoint|notebook))\.d)/[^/]*",
     re.DOTALL | re.IGNORECASE,
 )
 """The paths of files that shells and other programs run, such as `/etc/profile.d/a.sh`."""
@@ -451,13 +452,14 @@ class PodBuilder:
             users = rf"\{{\{{\s*{re.escape(name)}\s*\}}\}}"
             spec = _with_structures(document.get("spec"), name, self._lookup[name])
             for _, text in texts_in_commands({"extra_pod_config": spec}, users, user_variables(spec, users)):
-                self._note_run([name], field, text)
+                self._note_run([name], field, text, whole=is_whole_argument(text, users))
         for key in ("data", "stringData"):
             data = document.get(key)
             for name, text in data.items() if isinstance(data, Mapping) else ():
                 self._check_file(str(name), text, f"{field}: {key}.{name}")
 
-    def _note_run(self, names: Sequence[str], field: str, text: str) -> None:
+    def _note_run(self, names: Sequence[str], field: str, text: str, *, whole: bool = False) -> None:
+        """Note a place of a user's text that documents may not have. For others it must be plain words or `whole`."""
         error = BuildError(
             "a shell or another program could run what users type or are called",
             profile=self._slug,
@@ -466,7 +468,7 @@ class PodBuilder:
             value=text if len(text) < 80 else ", ".join(f"{{{{ {name} }}}}" for name in names),
             hint='Give it to an environment variable, and write "$NAME" here',
         )
-        if not all(_SHELL_WORD.fullmatch(str(self._lookup[name])) for name in names):
+        if not whole and not all(_SHELL_WORD.fullmatch(str(self._lookup[name])) for name in names):
             raise error
         self.run.append(error)
 

@@ -35,6 +35,7 @@ __all__ = [
     "escape_dollars",
     "fill_value",
     "is_run_by_programs",
+    "is_whole_argument",
     "label_problem",
     "odd_field",
     "texts_in_commands",
@@ -264,6 +265,11 @@ def _variables(value: Any) -> Iterator[tuple[tuple[Any, ...], str, str]]:
 def is_run_by_programs(variable: str) -> bool:
     """Return whether shells and other programs run the value of a variable, or load what it names."""
     return _RUN_BY_PROGRAMS.fullmatch(variable) is not None
+
+
+def is_whole_argument(text: str, users: str) -> bool:
+    """Return whether an argument is a user's text, or the value of one as in `--title={value}`, and nothing else."""
+    return re.fullmatch(rf"(?:--?[\w.-]+=)?(?:{users})", text) is not None
 
 
 def _items(value: Any) -> Iterable[tuple[Any, Any]]:

@@ -93,7 +93,7 @@ class Job(BaseAppProfile):
     image = "a:1"
 
     def get_manifests(self) -> list[Manifest]:
-        container = {"name": "a", "image": "a:1", "command": ["sh", "-c"], "args": [Template("{{ username }}")]}
+        container = {"name": "a", "image": "a:1", "command": ["sh", "-c"], "args": [Template("echo {{ username }}")]}
         spec = {"template": {"spec": {"containers": [container]}}}
         return [
             Manifest(
