@@ -66,7 +66,7 @@ ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 _HASH_LENGTH = 20  # hexadecimal digits: 80 bits
-_HASHED = re.compile(rf".*-[0-9a-f]{{{_HASH_LENGTH}}}")
+_HASHED = re.compile(rf"(?:.*-)?[0-9a-f]{{{_HASH_LENGTH}}}")
 
 
 def is_slug(text: str) -> bool:
@@ -110,7 +110,7 @@ def object_name(prefix: str, digest: str) -> str:
 
 
 def is_hashed(name: str) -> bool:
-    """Return whether `object_name` could have returned this name."""
+    """Return whether a name ends with a hash, as those that `object_name` returns."""
     return _HASHED.fullmatch(name) is not None
 
 

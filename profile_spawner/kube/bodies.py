@@ -61,7 +61,28 @@ def assemble(item: KubeObject, identity: ServerIdentity, *, owner: tuple[str, st
             # Kubernetes gives this to the claims. It shows at the next start whose they are.
             marks = identity.persistent_labels(), identity.persistent_annotations()
             claim["metadata"] = _marked(claim["metadata"], *marks)
+    if item.confined and isinstance(body.get("spec"), dict):
+        _confine(item.kind, body["spec"], identity.user_labels())
     return body
+
+
+def _confine(kind: str, spec: dict[str, Any], labels: Mapping[str, str]) -> None:
+    """Give pods and selectors the labels of the user, so that no label of an author leads to pods of others.
+
+    The pods get no token unless they name a service account: the account `default` may have rights that are meant for
+    others.
+    """
+    selector = spec.get("podSelector" if kind == "NetworkPolicy" else "selector")
+    if selector and kind == "Service":
+        selector.update(labels)
+    elif selector and kind != "PersistentVolumeClaim":
+        selector["matchLabels"] = {**(selector.get("matchLabels") or {}), **labels}
+    template = spec.get("template")
+    if isinstance(template, dict):
+        template["metadata"] = _marked(template.get("metadata"), labels, {})
+        pod = template.setdefault("spec", {})
+        if not {"serviceAccountName", "serviceAccount"} & pod.keys():
+            pod.setdefault("automountServiceAccountToken", False)
 
 
 def _marked(metadata: Any, labels: Mapping[str, str], annotations: Mapping[str, str]) -> dict[str, Any]:

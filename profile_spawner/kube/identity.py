@@ -151,10 +151,13 @@ class ServerIdentity:
         """Return the labels of the user's persistent objects, which remain when the server stops."""
         return {
             LABEL_MANAGED_BY: MANAGED_BY,
-            LABEL_HUB: label_value(self.hub),
-            LABEL_USER: self._user_label(),
+            **self.user_labels(),
             LABEL_LIFETIME: Lifetime.persistent.value,
         }
+
+    def user_labels(self) -> dict[str, str]:
+        """Return the labels that all pods and persistent objects of the user have, and no others."""
+        return {LABEL_HUB: label_value(self.hub), LABEL_USER: self._user_label()}
 
     def persistent_annotations(self) -> dict[str, str]:
         """Return the annotations of the user's persistent objects: the account that they belong to."""

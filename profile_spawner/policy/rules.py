@@ -10,8 +10,8 @@ is:
 - `first`: the names of as many containers at the beginning of a list as the hub's own pod has.
 - `claim`: the `spec` of a claim, wherever it stands.
 - `object`: an object, followed by its kind and its name.
-- `text`: a text in an override, as the document writes it, before a name or a choice is filled in. `shell`: such a text
-  that a shell could run. Both are followed by the path in the document.
+- `text`: a text in an override, as the document writes it, before a name or a choice is filled in, followed by the path
+  in the document. `command`: a text of an override that would let a program run what users type or are called.
 - `setting`: a trait of KubeSpawner. `field`: an attribute of a profile. `param`: a value of a param.
 """
 
@@ -30,7 +30,7 @@ from profile_spawner.names import LABEL_MANAGED_BY, is_hashed
 from profile_spawner.params.definition import ParamRef
 from profile_spawner.params.quantities import quantity_value
 from profile_spawner.profiles.resources import KubeObject, Lifetime
-from profile_spawner.profiles.user_text import odd_field
+from profile_spawner.profiles.user_text import USE_A_VARIABLE, odd_field
 
 from .kinds import BY_KIND, MOST_REPLICAS, claims_of_set
 from .settings import DataPolicy, Level, Policy
@@ -168,6 +168,7 @@ class Case:
         namespace: The server's namespace.
         own: The names of the profile's own objects and of the server's pod, by kind.
         secure: The variables whose values are those of secure params: the variable, the Secret and the key.
+        variables: The variables whose values contain what users type or are called.
         accounts: The service accounts that the server's pod may use besides `default`; `None` for all.
         home: The user's home claim, if the hub's own pod mounts it.
         homes: A regular expression for the names of the users' home claims; empty if it is not known.
@@ -186,6 +187,7 @@ class Case:
     namespace: str = ""
     own: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     secure: frozenset[tuple[str, str, str]] = frozenset()
+    variables: frozenset[str] = frozenset()
     accounts: frozenset[str] | None = None
     home: str = ""
     homes: str = ""
@@ -354,15 +356,10 @@ def _name_of_a_home(change: Difference, case: Case) -> bool:
     return bool(case.homes) and item.is_name_written and any(re.fullmatch(case.homes, name) for name in claims)
 
 
-def _names_server(text: str, case: Case) -> bool:
-    """Return whether a text contains the user's or the server's name as a whole part. All do in a user's namespace."""
-    names = "|".join(map(re.escape, case.servers))
-    return not case.servers or bool(re.search(rf"(?<![^-.])(?:{names})(?![^-.])", text))
-
-
 def _name_of_all(change: Difference, case: Case) -> bool:
     """Return whether the name that a document gives to an object could be that of an object of others."""
-    return change.after.is_name_written and not _names_server(change.after.name, case)
+    own = rf"(?<![^-.])(?:{'|'.join(map(re.escape, case.servers))})(?![^-.])"
+    return bool(case.servers) and change.after.is_name_written and not re.search(own, change.after.name)
 
 
 def _name_of_the_spawner(change: Difference, case: Case) -> bool:
@@ -376,14 +373,6 @@ def _sets_variables(change: Difference, case: Case) -> bool:
     """Return whether a Service gives other pods a variable such as `HUB_SERVICE_PORT`."""
     names = {change.after.name, change.after.name.removesuffix("-service")}
     return not names.isdisjoint(case.rights.protected | _SERVICES_OF_PROGRAMS)
-
-
-def _selects_others(change: Difference, case: Case) -> bool:
-    """Return whether a selector of an object could match pods of other servers."""
-    item: KubeObject = change.after
-    selector = (item.body.get("spec") or {}).get("podSelector" if item.kind == "NetworkPolicy" else "selector")
-    labels = selector if item.kind == "Service" else (selector or {}).get("matchLabels")
-    return bool(selector) and not any(_names_server(value, case) for value in (labels or {}).values())
 
 
 def mount_path(path: str) -> str:
@@ -852,9 +841,6 @@ DATA_RULES = RuleTable(
          "metadata.name: the name must contain the user's or the server's, or it could be that of others",
          'Write it as in "data-{{{{ server_slug }}}}"'),
     Rule("object * *", _name_of_the_spawner, "metadata.name: names that end like this one are given by the spawner"),
-    Rule("object NetworkPolicy|Service|StatefulSet|Job *", _selects_others,
-         "a document may select only its server's pods: one label must have the user's or the server's name",
-         'Give it to the pods and to the selector, as in {{"part": "cache-{{{{ server_slug }}}}"}}'),
     Rule("object Deployment|StatefulSet|Job * spec replicas|parallelism|completions", _not_between(0, MOST_REPLICAS),
          f"a document may have at most {MOST_REPLICAS} replicas"),
     Rule(("object * * metadata labels|annotations *, object StatefulSet * spec volumeClaimTemplates * metadata "
@@ -872,8 +858,8 @@ DATA_RULES = RuleTable(
     # Texts into which names and choices are filled.
     Rule("text **", _odd_field, "braces may hold only a name, such as {username}: no format, conversion or number",
          "Double the braces that are text"),
-    Rule("shell **", _always, "a shell could run what users type or are called",
-         'Pass it as a variable, or as an argument of its own: ["sh", "-c", "exec start \"$1\"", "sh", "{{value}}"]'),
+    Rule("command **", _always, "a shell or another program could run what users type or are called",
+         USE_A_VARIABLE.replace("{", "{{").replace("}", "}}")),
     # What leaves no trace in the pod.
     Rule("setting *", lambda c, k: c.path[1] not in HARMLESS_OVERRIDES | k.rights.override_keys,
          "this setting may not be overridden by a document", 'To allow it: data_policy = {{"override_keys": ["{0}"]}}'),

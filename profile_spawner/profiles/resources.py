@@ -424,6 +424,8 @@ class KubeObject:
         kind: For example `ConfigMap`.
         name: The final name in the cluster.
         body: The manifest without `metadata.name` and `metadata.namespace`. It is not changed.
+        confined: Whether its selectors select only pods of the user, and its pods get no token unless they name a
+            service account. It is so for objects of documents.
         lifetime: See `Lifetime`.
         field: The attribute or hook of the profile that defines the object, for messages.
     """
@@ -434,6 +436,7 @@ class KubeObject:
     lifetime: Lifetime
     field: str
     body: Mapping[str, Any] = dataclasses.field(repr=False)
+    confined: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import BuildError, ProfileSpawnerError, described
 from profile_spawner.kube.identity import ServerIdentity
-from profile_spawner.policy.judge import check_objects, without_tokens
+from profile_spawner.policy.judge import check_objects
 from profile_spawner.profiles.author_code import call_author
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
@@ -99,7 +99,7 @@ class ServerStart:
         self.identity: ServerIdentity = spawner.identity()
         self.objects: Sequence[KubeObject] = chosen.build.objects if chosen and chosen.build else ()
         if chosen is not None and spawner.profiles.data_rights(chosen.entry) is not None:
-            self.objects = without_tokens(self.objects)
+            self.objects = [replace(item, confined=True) for item in self.objects]
         self.failure: Exception | None = None
         self._created: Mapping[str, Any] | None = None
         self._recorded = False

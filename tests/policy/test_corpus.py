@@ -172,23 +172,44 @@ def test_functions_of_the_configuration_are_called_once(tmp_path: Path) -> None:
     assert {int(variable["value"]), container["securityContext"]["runAsUser"] - 1000} == {0, 1}
 
 
-def test_pods_of_a_document_get_no_token_of_an_account_that_it_does_not_name(tmp_path: Path) -> None:
-    """Kubernetes would mount that of the account `default`, as the hub does not do in servers."""
+def test_objects_of_a_document_are_confined_to_the_user(tmp_path: Path) -> None:
+    """Their selectors never select pods of others, and their pods get no token of an account that they do not name."""
     document, config = tmp_path / "case.yaml", tmp_path / "jobs.py"
-    spec = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "example/x:1"}]}
-    jobs = [
-        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": f"{name}-{{{{ pod_name }}}}"}, "spec": job}
-        for name, job in (
-            ("a", {"template": {"spec": spec}}),
-            ("b", {"template": {"spec": {**spec, "serviceAccountName": "runner"}}}),
-        )
+    containers = [{"name": "c", "image": "example/x:1"}]
+    pod, own = {"restartPolicy": "Never", "containers": containers}, {"matchLabels": {"part": "x"}}
+    template = {"metadata": {"labels": {"part": "x"}}, "spec": {"containers": containers}}
+    objects: list[tuple[str, str, dict[str, Any]]] = [
+        ("v1", "Service", {"selector": {"part": "x"}, "ports": [{"port": 80}]}),
+        ("v1", "PersistentVolumeClaim", {"resources": {"requests": {"storage": "1Gi"}}}),
+        ("networking.k8s.io/v1", "NetworkPolicy", {"podSelector": own}),
+        ("apps/v1", "Deployment", {"selector": own, "template": template}),
+        ("apps/v1", "StatefulSet", {"selector": {"matchExpressions": [{"key": "part", "operator": "Exists"}]},
+                                    "template": template}),
+        ("batch/v1", "Job", {"template": {"spec": {**pod, "serviceAccountName": "runner"}}}),
+    ]  # fmt: skip
+    content = [
+        {"apiVersion": version, "kind": kind, "metadata": {"name": "x-{{ pod_name }}"}, "spec": spec}
+        for version, kind, spec in objects
     ]
-    profile = {"slug": "x", "display_name": "X", "image": "example/x:1", "manifests": [{"name": "m", "content": jobs}]}
-    document.write_text(json.dumps([profile]))
-    policy = {"kinds": ["Job"], "service_accounts": ["runner"]}
-    settings = {"allowed_kinds": ["Job"], "data_policy": policy}
+    profile = {"slug": "x", "display_name": "X", "image": "example/x:1"}
+    document.write_text(json.dumps([{**profile, "manifests": [{"name": "m", "content": content}]}]))
+    kinds = [kind for _, kind, _ in objects]
+    settings = {"allowed_kinds": kinds, "data_policy": {"kinds": kinds, "service_accounts": ["runner"]}}
     config.write_text(f"get_config().ProfileSpawner.update({settings!r})\n")
     with loaded(Sources(config=(CORPUS / "hub_config.py", config), documents=(document,))) as found:
-        manifests = preview(found, "x", UserOptions("ada")).manifests
-    pods = {m["metadata"]["name"][0]: m["spec"]["template"]["spec"] for m in manifests if m["kind"] == "Job"}
-    assert pods == {"a": {**spec, "automountServiceAccountToken": False}, "b": {**spec, "serviceAccountName": "runner"}}
+        made = preview(found, "x", UserOptions("ada"))
+    labels = made.pod["metadata"]["labels"]
+    user = {key: labels[key] for key in ("profile-spawner/hub", "profile-spawner/user")}
+    specs = {m["kind"]: m["spec"] for m in made.manifests}
+    assert specs["Service"]["selector"] == {"part": "x", **user}
+    assert specs["NetworkPolicy"]["podSelector"]["matchLabels"] == {"part": "x", **user}
+    assert specs["StatefulSet"]["selector"]["matchLabels"] == user
+    assert "selector" not in specs["Job"]
+    assert specs["Job"]["template"]["metadata"]["labels"] == user
+    assert "automountServiceAccountToken" not in specs["Job"]["template"]["spec"]
+    deployment = specs["Deployment"]
+    assert (
+        deployment["selector"]["matchLabels"] == deployment["template"]["metadata"]["labels"] == {"part": "x", **user}
+    )
+    assert deployment["template"]["spec"]["automountServiceAccountToken"] is False
+    assert content[3]["spec"] == objects[3][2]
