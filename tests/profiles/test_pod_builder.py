@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from typing import Any
+
 import pytest
 
 from profile_spawner import BaseAppProfile, ConfigMap, InitContainer, Template, VolumeMount
@@ -102,9 +106,53 @@ class Job(BaseAppProfile):
         ]
 
 
-@pytest.mark.parametrize("profile", [Scripted, Job])
+class Copied(BaseAppProfile):
+    """A profile whose hooks copy what users are called into what programs run, each in its own way."""
+
+    slug = display_name = "copied"
+    image = "a:1"
+    way = ""
+
+    def get_pod_env_vars(self) -> dict[str, str]:
+        return {"WHO": self.user.name, "PATH" if self.way == "path" else "GREETING": f"/opt/{self.user.name}"}
+
+    def get_config_maps(self) -> list[ConfigMap]:
+        text = json.dumps({"who": self.user.name}) + f"\n# {self.user.name if self.way == 'file' else ''}\n"
+        path = "/etc/profile.d/a.sh" if self.way == "file" else "/opt/a.json"
+        return [ConfigMap(name="a", key="a", mount_path=path, content=text)]
+
+    def get_init_containers(self) -> list[InitContainer]:
+        name = self.user.name if self.way == "init" else shlex.quote(self.user.name)
+        return [InitContainer(name="first", command=("sh", "-c", f"echo {name}"))]
+
+    def get_kubespawner_override(self) -> dict[str, Any]:
+        own = {"name": "own", "image": "a:1", "command": ["sh", "-c", Template("echo {unescaped_username}")]}
+        return {
+            "hook": {"cmd": ["bash", "-lc", f"start --title='of {self.user.name}'"]},
+            "variable": {"cmd": ["sh", "-c", "start $(WHO)"]},
+            "hub": {"cmd": ["sh", "-c", "start $(JUPYTERHUB_USER)"]},
+            "kubespawner": {"extra_containers": [own]},
+            "key": {"extra_annotations": {self.user.name: "a"}},
+            "": {"cmd": ["start", self.user.name, f"--title={self.user.name}", "$(WHO)"]},
+        }.get(self.way, {})
+
+
+WAYS = [
+    type("Way", (Copied,), {"way": way})
+    for way in ("file", "hook", "hub", "init", "key", "kubespawner", "path", "variable")
+]
+
+
+@pytest.mark.parametrize("profile", [Scripted, Job, *WAYS], ids=lambda cls: getattr(cls, "way", cls.slug))
 async def test_no_shell_runs_what_users_are_called(profile: type[BaseAppProfile]) -> None:
     """Neither a start-up script nor the command of another pod; the message says what to do instead."""
     await profile(ServerContext(UserInfo("ada-l@example.org"), server_name="second")).build()
     with pytest.raises(BuildError, match=r'could run what users .*write "\$NAME" here'):
         await profile(ServerContext(UserInfo("ada;id"), server_name="$(id)")).build()
+
+
+async def test_copies_of_what_users_are_called_may_be_arguments_and_quoted() -> None:
+    """An argument of its own may be any text that is no option."""
+    await Copied(ServerContext(UserInfo("ada;id"))).build()
+    with pytest.raises(BuildError, match="could run what users"):
+        await Copied(ServerContext(UserInfo("--config=/tmp/x"))).build()
