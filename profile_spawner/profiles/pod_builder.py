@@ -42,6 +42,7 @@ from .user_text import (
     command_texts,
     copied,
     copies_in_commands,
+    escape_before,
     escape_copies,
     escape_dollars,
     is_plain_word,
@@ -378,8 +379,11 @@ class PodBuilder:
     def _render(self, value: Any, field: str, lookup: Mapping[str, Any] | None = None) -> Any:
         """Return `value` with the references in its templates replaced. Other texts are literal."""
         if isinstance(value, Template):
+            text = str(value)
+            if self._theirs and lookup is self._argument_lookup:
+                text = escape_before(text, rf"(?<!\$)\{{\{{\s*(?:{'|'.join(map(re.escape, self._theirs))})\s*\}}\}}")
             return render_value(
-                str(value),
+                text,
                 self._lookup if lookup is None else lookup,
                 origin=self._origin,
                 field=field,
@@ -462,24 +466,27 @@ class PodBuilder:
             self._copies.append((path, text, field))
         if inserted and is_program:
             self._note_run(inserted, field, text)
-        if inserted and not _NO_STRUCTURE.fullmatch(path):
-            self._check_structure(inserted, field)
+        self._check_structure(path, text, inserted, field)
         self._user_files += ((path, name, field) for name in inserted)
 
-    def _check_structure(self, names: Sequence[str], field: str) -> None:
+    def _check_structure(self, path: str, text: str, inserted: Sequence[str], field: str) -> None:
         """Refuse a user's text that could be more than one value in a file with a structure, such as JSON."""
-        for name in names:
-            value = self._lookup[name]
-            if isinstance(value, str) and _STRUCTURE.search(value):
-                raise BuildError(
-                    "what a user typed or is called could change more than one value of this file",
-                    profile=self._slug,
-                    origin=self._origin,
-                    field=field,
-                    value=f"{{{{ {name} }}}}",
-                    expected="a text without quotes, brackets, braces, \\, $, ; and control characters",
-                    hint="Give it to an environment variable instead",
-                )
+        found = [] if _NO_STRUCTURE.fullmatch(path) else [self._lookup[name] for name in inserted]
+        found = [value for value in found if isinstance(value, str) and _STRUCTURE.search(value)]
+        if path.endswith(".json") and not isinstance(text, Template):
+            found += [
+                one for one in self._said if one in text and json.dumps(one, ensure_ascii=False)[1:-1] not in text
+            ]
+        if found:
+            raise BuildError(
+                "what a user typed or is called could change more than one value of this file",
+                profile=self._slug,
+                origin=self._origin,
+                field=field,
+                value=shorten(found[0]),
+                expected="a text without quotes, brackets, braces, \\, $, ; and control characters",
+                hint="Give it to an environment variable, or write the file with json.dumps() in a hook",
+            )
 
     def _check_manifest(self, document: Mapping[str, Any], field: str) -> None:
         """Note a user's text in the commands and files of a manifest."""

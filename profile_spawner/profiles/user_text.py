@@ -35,6 +35,7 @@ __all__ = [
     "command_texts",
     "copied",
     "copies_in_commands",
+    "escape_before",
     "escape_braces",
     "escape_copies",
     "escape_dollars",
@@ -42,8 +43,8 @@ __all__ = [
     "is_plain_word",
     "is_run_by_programs",
     "is_whole_argument",
-    "label_problem",
     "odd_field",
+    "text_problem",
     "texts_in_commands",
     "user_variables",
 ]
@@ -98,6 +99,10 @@ DOLLAR_TRAITS = frozenset(
 )
 """The traits in which Kubernetes replaces `$(NAME)`, or that become environment variables."""
 
+_PATH_TRAITS = (
+    "default_url", "extra_container_config", "extra_containers", "init_containers", "notebook_dir", "volume_mounts",
+    "volumes", "working_dir",
+)  # fmt: skip
 _LABEL_TRAITS = ("extra_labels", "node_selector", "storage_extra_labels")
 KUBESPAWNER_USER = r"\{(?:unescaped_username|unescaped_servername)\b[^{}]*\}"
 """A regular expression for the places where KubeSpawner inserts what the user or the server is called."""
@@ -179,8 +184,12 @@ def check_typed(label: str, value: Any, limit: int, pattern: str | None, message
     return text, ""
 
 
-def label_problem(name: str, override: Mapping[str, Any], value: Any) -> str:
-    """Return what is wrong with a value that becomes a label; empty when it fits or becomes none."""
+def text_problem(name: str, override: Mapping[str, Any], value: Any) -> str:
+    """Return what is wrong with a value that becomes a label or a part of a path; empty when it fits."""
+    for text in (filled for trait in _PATH_TRAITS for filled in _texts_in(_fill(override.get(trait), str(value)))):
+        if ".." in text.split("/") and ".." in str(value):
+            message = marked("“%(name)s” becomes a part of a path: it may not contain “..”.")
+            return Text(message, name=name)
     for trait in _LABEL_TRAITS:
         for template in _texts_in(override.get(trait)):
             if "{value}" not in template:
@@ -395,6 +404,20 @@ def escape_dollars(text: str) -> str:
     return text.replace("$", "$$")
 
 
+def escape_before(value: Any, place: str) -> Any:
+    """Return `value` in whose texts no `$` or `$(` before a user's text becomes a part of a `$(NAME)` with it.
+
+    Args:
+        value: A text, or a mapping or list of texts.
+        place: A regular expression for the places of a user's text.
+    """
+    if isinstance(value, str):
+        return re.sub(rf"(?<!\$)((?:\$\$)*)\$(?=(?:\([^()$]*)?(?:{place}))", r"\1$$", value)
+    if isinstance(value, Mapping):
+        return {k: escape_before(v, place) for k, v in value.items()}
+    return [escape_before(v, place) for v in value] if isinstance(value, list | tuple) else value
+
+
 def escape_copies(value: Any, said: Collection[str]) -> Any:
     """Return a value in which Kubernetes replaces nothing in the texts of users that its literal texts contain.
 
@@ -402,11 +425,12 @@ def escape_copies(value: Any, said: Collection[str]) -> Any:
         value: A text, or a mapping or list of texts.
         said: What users typed or are called.
     """
-    risky = sorted((text for text in said if "$" in text), key=len, reverse=True)
+    risky = sorted((text for text in said if "$" in text or text.startswith("(")), key=len, reverse=True)
     if not risky or isinstance(value, Template):
         return value
     if isinstance(value, str):
-        return re.sub("|".join(map(re.escape, risky)), lambda found: escape_dollars(found.group()), value)
+        copies = "|".join(map(re.escape, risky))
+        return re.sub(copies, lambda found: escape_dollars(found.group()), escape_before(value, copies))
     if isinstance(value, Mapping):
         return {k: escape_copies(v, risky) for k, v in value.items()}
     return [escape_copies(v, risky) for v in value] if isinstance(value, list | tuple) else value
@@ -428,7 +452,7 @@ def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[
         inserted = value
         if typed and isinstance(value, str):
             if trait in DOLLAR_TRAITS:
-                inserted = escape_dollars(inserted)
+                inserted, template = escape_dollars(inserted), escape_before(template, r"\{value\b")
             if trait in TYPED_EXPANDED_TRAITS:
                 inserted = escape_braces(inserted)
         elif trait in _TEXT_TRAITS and isinstance(value, int | float) and not isinstance(value, bool):

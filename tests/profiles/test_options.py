@@ -306,6 +306,13 @@ def test_typed_text_stays_text_in_every_trait(text: str) -> None:
     assert filled["extra_labels"]["l"].format(username="ada") == f"a-{text}-ada"
 
 
+def test_a_dollar_of_the_author_makes_no_reference_of_a_typed_text() -> None:
+    """Kubernetes would replace it with the value of a variable, such as the server's token."""
+    template = {"environment": {"A": "US${value} $({value}) $(B) $${value}"}, "node_selector": {"a": "${value}"}}
+    filled = fill_value(template, "(X)", typed=True)
+    assert filled == {"environment": {"A": "US$$(X) $$((X)) $(B) $$(X)"}, "node_selector": {"a": "$(X)"}}
+
+
 def test_a_closed_access_hook_is_a_closed_door() -> None:
     """A rule that raises refuses."""
 

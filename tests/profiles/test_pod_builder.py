@@ -63,7 +63,8 @@ class Greeting(BaseAppProfile):
     image = "a:1"
 
     def get_pod_env_vars(self) -> dict[str, str]:
-        return {"WHO": f"of {self.user.name}", "PATH": "/opt:$(PATH)", "ALSO": Template("{{ username }}")}
+        template = Template("$({{ username }} ${{ x }}")
+        return {"WHO": f"of ${self.user.name}", "PATH": "/opt:$(PATH)", "ALSO": template}
 
     def get_init_containers(self) -> list[InitContainer]:
         return [InitContainer(name="first", command=("echo", self.user.name, "$(WHO)"), env={"A": self.user.name})]
@@ -74,8 +75,14 @@ class Greeting(BaseAppProfile):
 
 async def test_kubernetes_replaces_nothing_in_copies_of_what_users_are_called() -> None:
     """The author's own `$(NAME)` stays a reference."""
+    override = (await Greeting(ServerContext(UserInfo("(TOKEN)"))).build()).kubespawner_override
+    assert override["environment"]["WHO"] == "of $$(TOKEN)"
     override = (await Greeting(ServerContext(UserInfo("$(TOKEN)"))).build()).kubespawner_override
-    assert override["environment"] == {"WHO": "of $$(TOKEN)", "PATH": "/opt:$(PATH)", "ALSO": "$$(TOKEN)"}
+    assert override["environment"] == {
+        "WHO": "of $$$$(TOKEN)",
+        "PATH": "/opt:$(PATH)",
+        "ALSO": "$$($$(TOKEN) ${{{{ x }}}}",
+    }
     (container,) = override["init_containers"]
     assert container["command"] == ["echo", "$$(TOKEN)", "$(WHO)"]
     assert container["env"] == [{"name": "A", "value": "$$(TOKEN)"}]
@@ -119,6 +126,7 @@ class Copied(BaseAppProfile):
     def get_config_maps(self) -> list[ConfigMap]:
         text = json.dumps({"who": self.user.name}) + f"\n# {self.user.name if self.way == 'file' else ''}\n"
         path = "/etc/profile.d/a.sh" if self.way == "file" else "/opt/a.json"
+        text = f'{{"who": "{self.user.name}"}}' if self.way == "json" else text
         return [ConfigMap(name="a", key="a", mount_path=path, content=text)]
 
     def get_init_containers(self) -> list[InitContainer]:
@@ -156,3 +164,11 @@ async def test_copies_of_what_users_are_called_may_be_arguments_and_quoted() -> 
     await Copied(ServerContext(UserInfo("ada;id"))).build()
     with pytest.raises(BuildError, match="could run what users"):
         await Copied(ServerContext(UserInfo("--config=/tmp/x"))).build()
+
+
+async def test_copies_of_what_users_are_called_end_no_value_of_json() -> None:
+    """What `json.dumps()` writes is fine, whatever users are called."""
+    server = ServerContext(UserInfo('ü", "argv": ["id'))
+    await Copied(server).build()
+    with pytest.raises(BuildError, match="more than one value"):
+        await type("Way", (Copied,), {"way": "json"})(server).build()
