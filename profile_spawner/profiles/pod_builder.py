@@ -68,8 +68,12 @@ _PROGRAMS = re.compile(
 """The paths of files that shells and other programs run, such as `/etc/profile.d/a.sh`."""
 _NO_STRUCTURE = re.compile(r"(?:.*/)?[\w-]+|.*\.(?:adoc|csv|log|md|rst|tsv|txt)", re.DOTALL | re.IGNORECASE)
 """The paths of files whose texts mean nothing to programs, and the names of variables."""
-_STRUCTURE = re.compile(r"[\"'`\\<>{}\[\]$;\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""What could end a value in JSON, YAML, XML and other files of settings."""
+_ENDS_A_VALUE = re.compile(r"[\"\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What could end a value in JSON."""
+_STRUCTURE = re.compile(rf"{_ENDS_A_VALUE.pattern}|[`<>{{}}\[\]$;]")
+"""What could end a value in YAML, XML and other files of settings."""
+_STRUCTURE_QUOTED = re.compile(rf"{_STRUCTURE.pattern}|'")
+"""The same for a file with single quotes."""
 _PERSONAL_FACTS = frozenset({"username", "user_slug", "servername", "server_slug", "pod_name"})
 _SAID_BY_USERS = frozenset({"username", "servername"})
 _BIN_BYTES = MAX_CONFIG_MAP_BYTES - 64 * 1024  # leaves room for names, labels and managed fields
@@ -471,9 +475,11 @@ class PodBuilder:
 
     def _check_structure(self, path: str, text: str, inserted: Sequence[str], field: str) -> None:
         """Refuse a user's text that could be more than one value in a file with a structure, such as JSON."""
-        found = [] if _NO_STRUCTURE.fullmatch(path) else [self._lookup[name] for name in inserted]
-        found = [value for value in found if isinstance(value, str) and _STRUCTURE.search(value)]
-        if path.endswith(".json") and not isinstance(text, Template):
+        is_json = path.endswith(".json")
+        risky = _ENDS_A_VALUE if is_json else _STRUCTURE_QUOTED if "'" in text else _STRUCTURE
+        values = () if _NO_STRUCTURE.fullmatch(path) else (self._lookup[name] for name in inserted)
+        found = [value for value in values if isinstance(value, str) and risky.search(value)]
+        if is_json and not isinstance(text, Template):
             found += [
                 one for one in self._said if one in text and json.dumps(one, ensure_ascii=False)[1:-1] not in text
             ]
@@ -484,7 +490,7 @@ class PodBuilder:
                 origin=self._origin,
                 field=field,
                 value=shorten(found[0]),
-                expected="a text without quotes, brackets, braces, \\, $, ; and control characters",
+                expected="a text without quotes and \\" + ("" if is_json else ", brackets, braces, `, $ and ;"),
                 hint="Give it to an environment variable, or write the file with json.dumps() in a hook",
             )
 
