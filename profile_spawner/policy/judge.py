@@ -19,7 +19,13 @@ from typing import Any
 from profile_spawner.errors import Origin, PolicyError
 from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.resources import KubeObject
-from profile_spawner.profiles.user_text import KUBESPAWNER_USER, TYPED_OR_USER, texts_in_commands, user_variables
+from profile_spawner.profiles.user_text import (
+    KUBESPAWNER_USER,
+    TYPED_OR_USER,
+    USUAL_VARIABLES,
+    texts_in_commands,
+    user_variables,
+)
 
 from .rules import (
     DATA_RULES,
@@ -511,7 +517,7 @@ def judge_profile(
         for value, one in chosen:
             users = TYPED_OR_USER if one is of_users else KUBESPAWNER_USER
             parts.append((("options", option.name, value, "kubespawner_override"), one, users))
-    variables = case.variables.union(*(user_variables(part, users) for _, part, users in parts))
+    variables = user_variables([(part, users) for _, part, users in parts], case.variables | USUAL_VARIABLES)
     for prefix, part, users in parts:
         yield from _override(part, case, prefix)
         for path, text in texts_in_commands(part, users, variables):

@@ -294,7 +294,7 @@ class BaseAppProfile(ProfileAttributes):
         for name, layer in layers:
             override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
         choices = (one for option in options_of(type(self)) for one in option.overrides_by_value().values())
-        builder.commands([override, *choices])
+        builder.commands(override, choices)
         objects = builder.objects()
         for item in objects:
             if item.name in ("", ".", "..") or not _OBJECT_NAME.fullmatch(item.name):
@@ -541,11 +541,11 @@ def _located(cls: type) -> Callable[..., ProfileDefinitionError]:
 def _check_typed(cls: type[BaseAppProfile], slug: str, option: Option) -> None:
     """Refuse an option whose typed text would become a part of a command."""
     typed = option.typed_override()
-    for path, text in texts_in_commands(typed, TYPED_OR_USER, user_variables(typed, TYPED_OR_USER)):
+    for path, text in texts_in_commands(typed, TYPED_OR_USER, user_variables([(typed, TYPED_OR_USER)])):
         if is_whole_argument(text, TYPED_OR_USER) and path[-1] != text:
             continue
         raise _located(cls)(
-            "a text that users type must not become a part of a command: a shell could run it",
+            "a text that users type must not become a key or a part of a command: a shell could run it",
             profile=slug,
             field=".".join(map(str, ("profile_options", option.name, *path))),
             value=text,

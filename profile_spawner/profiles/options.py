@@ -20,7 +20,7 @@ from profile_spawner.texts import Text, marked
 
 from .access import EVERYBODY, Access, UserInfo
 from .patterns import check_pattern
-from .user_text import MAX_TEXT, check_typed, fill_value, label_problem
+from .user_text import MAX_TEXT, check_typed, fill_value, text_problem
 
 __all__ = [
     "OPTION_TYPES",
@@ -171,7 +171,7 @@ class Unlisted(_Declared):
     def check(self, value: Any) -> Checked:
         """Return the typed text, or an error message."""
         text, problem = check_typed(self.display_name, value, self.max_length, self.pattern, self.message)
-        return text, problem or label_problem(self.display_name, self.override, text)
+        return text, problem or text_problem(self.display_name, self.override, text)
 
 
 def _choices(value: Any) -> tuple[Choice, ...]:
@@ -504,7 +504,7 @@ class NumberOption(_Filled):
         if number is None or not self._fits(number):
             return None, Text("“%(name)s” must be %(number)s.", name=self.label, number=self._bounds())
         valid = int(number) if number == int(number) else number
-        return valid, label_problem(self.label, self.override, valid)
+        return valid, text_problem(self.label, self.override, valid)
 
     @overriding
     def samples(self) -> Iterator[Any]:
@@ -619,7 +619,7 @@ class TextOption(_Filled):
     @overriding
     def check(self, value: Any, user: UserInfo) -> Checked:
         text, problem = check_typed(self.label, value, self.max_length, self.pattern, self.message)
-        return text, problem or label_problem(self.label, self.override, text)
+        return text, problem or text_problem(self.label, self.override, text)
 
     @overriding
     def typed_override(self) -> Mapping[str, Any]:

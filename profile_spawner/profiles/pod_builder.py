@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.errors import BuildError, ConflictError, Origin
+from profile_spawner.errors import BuildError, ConflictError, Origin, shorten
 from profile_spawner.names import content_hash, identity_hash, object_name
 from profile_spawner.params.definition import SecretRef
 from profile_spawner.params.evaluator import Resolved
@@ -40,8 +40,12 @@ from .resources import (
 from .template import Template
 from .user_text import (
     command_texts,
+    copied,
+    copies_in_commands,
+    escape_before,
     escape_copies,
     escape_dollars,
+    is_plain_word,
     is_run_by_programs,
     is_whole_argument,
     texts_in_commands,
@@ -54,15 +58,22 @@ INIT_SCRIPT_PATH = "/opt/init/.init.sh"
 INIT_CONTAINER_NAME = "init-file-on-volume"
 _INIT_SCRIPT_FILE = "init.sh"
 
-_SHELL_WORD = re.compile(r"[\w@%+=:,./-]*", re.ASCII)
-"""A text of a user that means the same to a shell wherever it stands."""
 _PROGRAMS = re.compile(
-    r".*\.(?:[cz]?sh|bash|fish|ipynb|jl|js|ksh|lua|mjs|php|pl|py|r|rb|sql|ts)"
-    r"|(?:.*/)?(?:\.?(?:bash|csh|fish|ksh|tcsh|zsh)[\w.-]*|\.?(?:login|logout|profile|xinitrc|xsession|zprofile)|crontab)"
+    r".*\.(?:[cz]?sh|bash|env|fish|ipynb|jl|js|ksh|lua|mjs|mk|php|pl|ps1|pth|py|r|rb|sql|tcl|ts|vim)"
+    r"|(?:.*/)?(?:\.?(?:bash|csh|fish|ksh|tcsh|zsh)[\w.-]*|\.?(?:login|logout|profile|xinitrc|xsession|zprofile)|crontab"
+    r"|\.?(?:gvim|input|vim)rc|\.?R(?:environ|profile)(?:\.site)?|(?:GNU)?makefile|sudoers)"
     r"|.*/(?:cron\.\w+|(?:bash\w*|cron|init|profile|rc\w?|[\w.-]*(?:entrypoint|notebook))\.d)/[^/]*",
     re.DOTALL | re.IGNORECASE,
 )
 """The paths of files that shells and other programs run, such as `/etc/profile.d/a.sh`."""
+_NO_STRUCTURE = re.compile(r"(?:.*/)?[\w-]+|.*\.(?:adoc|csv|log|md|rst|tsv|txt)", re.DOTALL | re.IGNORECASE)
+"""The paths of files whose texts mean nothing to programs, and the names of variables."""
+_ENDS_A_VALUE = re.compile(r"[\"\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What could end a value in JSON."""
+_STRUCTURE = re.compile(rf"{_ENDS_A_VALUE.pattern}|[`<>{{}}\[\]$;]")
+"""What could end a value in YAML, XML and other files of settings."""
+_STRUCTURE_QUOTED = re.compile(rf"{_STRUCTURE.pattern}|'")
+"""The same for a file with single quotes."""
 _PERSONAL_FACTS = frozenset({"username", "user_slug", "servername", "server_slug", "pod_name"})
 _SAID_BY_USERS = frozenset({"username", "servername"})
 _BIN_BYTES = MAX_CONFIG_MAP_BYTES - 64 * 1024  # leaves room for names, labels and managed fields
@@ -175,6 +186,7 @@ class PodBuilder:
         self.user_variables: set[str] = set()
         self.run: list[BuildError] = []
         self._user_files: list[tuple[str, str, str]] = []
+        self._copies: list[tuple[str, str, str]] = []
         self._login_files()
 
     # ---------------------------------------------------------------------------------------------- parts
@@ -371,8 +383,11 @@ class PodBuilder:
     def _render(self, value: Any, field: str, lookup: Mapping[str, Any] | None = None) -> Any:
         """Return `value` with the references in its templates replaced. Other texts are literal."""
         if isinstance(value, Template):
+            text = str(value)
+            if self._theirs and lookup is self._argument_lookup:
+                text = escape_before(text, rf"(?<!\$)\{{\{{\s*(?:{'|'.join(map(re.escape, self._theirs))})\s*\}}\}}")
             return render_value(
-                str(value),
+                text,
                 self._lookup if lookup is None else lookup,
                 origin=self._origin,
                 field=field,
@@ -427,32 +442,68 @@ class PodBuilder:
         for path, _ in command_texts(override) if isinstance(override, Mapping) else ():
             self._note_run([param], f"{attribute}: {'.'.join(map(str, path))}", f"{{{{ {param} }}}}")
 
-    def commands(self, overrides: Iterable[Mapping[str, Any]]) -> None:
-        """Find the files with a user's text that commands name.
+    def commands(self, override: Mapping[str, Any], choices: Iterable[Mapping[str, Any]]) -> None:
+        """Check what commands contain, and the files that they name.
 
         Args:
-            overrides: The values of traits, and those of every choice.
+            override: The values of traits.
+            choices: The overrides of every choice.
         """
-        files = [file for file in self._user_files if file[0] != "/"]
-        texts = [text for override in overrides for _, text in command_texts(override)] if files else []
+        user = self._context.user.name
+        for place, text in copies_in_commands(override, self._said, user, self._context.server_name):
+            raise self._would_run(".".join(map(str, place)), text)
+        files = [file for file in (*self._user_files, *self._copies) if file[0] != "/"]
+        texts = [text for one in (override, *choices) for _, text in command_texts(one)] if files else []
         for path, name, field in files:
             if any(path in text for text in texts):
+                if (path, name, field) in self._copies:
+                    raise self._would_run(field, name)
                 self._note_run([name], field, f"{{{{ {name} }}}}")
 
     def _check_file(self, path: str, text: str, field: str, *, executable: bool = False) -> None:
         """Note a file that a program could run and in which a user's text stands."""
         inserted = self._of_users(text)
-        if inserted and (executable or _PROGRAMS.fullmatch(path)):
+        is_program = executable or _PROGRAMS.fullmatch(path) is not None
+        if not isinstance(text, Template) and copied(text, self._said):
+            if is_program:
+                raise self._would_run(field, text)
+            self._copies.append((path, text, field))
+        if inserted and is_program:
             self._note_run(inserted, field, text)
+        self._check_structure(path, text, inserted, field)
         self._user_files += ((path, name, field) for name in inserted)
+
+    def _check_structure(self, path: str, text: str, inserted: Sequence[str], field: str) -> None:
+        """Refuse a user's text that could be more than one value in a file with a structure, such as JSON."""
+        is_json = path.endswith(".json")
+        risky = _ENDS_A_VALUE if is_json else _STRUCTURE_QUOTED if "'" in text else _STRUCTURE
+        values = () if _NO_STRUCTURE.fullmatch(path) else (self._lookup[name] for name in inserted)
+        found = [value for value in values if isinstance(value, str) and risky.search(value)]
+        if is_json and not isinstance(text, Template):
+            found += [
+                one for one in self._said if one in text and json.dumps(one, ensure_ascii=False)[1:-1] not in text
+            ]
+        if found:
+            raise BuildError(
+                "what a user typed or is called could change more than one value of this file",
+                profile=self._slug,
+                origin=self._origin,
+                field=field,
+                value=shorten(found[0]),
+                expected="a text without quotes and \\" + ("" if is_json else ", brackets, braces, `, $ and ;"),
+                hint="Give it to an environment variable, or write the file with json.dumps() in a hook",
+            )
 
     def _check_manifest(self, document: Mapping[str, Any], field: str) -> None:
         """Note a user's text in the commands and files of a manifest."""
         for name in sorted(self._theirs & references_in(document)):
             users = rf"\{{\{{\s*{re.escape(name)}\s*\}}\}}"
             spec = _with_structures(document.get("spec"), name, self._lookup[name])
-            for _, text in texts_in_commands({"extra_pod_config": spec}, users, user_variables(spec, users)):
-                self._note_run([name], field, text, whole=is_whole_argument(text, users))
+            for _, text in texts_in_commands({"extra_pod_config": spec}, users, user_variables([(spec, users)])):
+                whole = is_whole_argument(text, users) and not str(self._lookup[name]).startswith("-")
+                self._note_run([name], field, text, whole=whole)
+        for _, text in copies_in_commands({"extra_pod_config": document.get("spec")}, self._said, "", ""):
+            raise self._would_run(field, text)
         for key in ("data", "stringData"):
             data = document.get(key)
             for name, text in data.items() if isinstance(data, Mapping) else ():
@@ -460,17 +511,20 @@ class PodBuilder:
 
     def _note_run(self, names: Sequence[str], field: str, text: str, *, whole: bool = False) -> None:
         """Note a place of a user's text that documents may not have. For others it must be plain words or `whole`."""
-        error = BuildError(
+        error = self._would_run(field, text if len(text) < 80 else ", ".join(f"{{{{ {name} }}}}" for name in names))
+        if not whole and not all(is_plain_word(str(self._lookup[name])) for name in names):
+            raise error
+        self.run.append(error)
+
+    def _would_run(self, field: str, text: str) -> BuildError:
+        return BuildError(
             "a shell or another program could run what users type or are called",
             profile=self._slug,
             origin=self._start.place(field) if field in self._start.files else self._origin,
             field=field,
-            value=text if len(text) < 80 else ", ".join(f"{{{{ {name} }}}}" for name in names),
+            value=shorten(text),
             hint='Give it to an environment variable, and write "$NAME" here',
         )
-        if not whole and not all(_SHELL_WORD.fullmatch(str(self._lookup[name])) for name in names):
-            raise error
-        self.run.append(error)
 
     def _container_env(self) -> list[dict[str, Any]]:
         return [
@@ -517,7 +571,9 @@ class PodBuilder:
         rendered = self._render(dict(document), field)
         self._check_manifest(document, field)
         spec = document.get("spec")
-        if isinstance(spec, Mapping) and isinstance(spec.get("template"), Mapping):
+        if document.get("kind") == "Pod":
+            rendered["spec"] = self._render(spec, field, self._argument_lookup)
+        elif isinstance(spec, Mapping) and isinstance(spec.get("template"), Mapping):
             rendered["spec"]["template"] = self._render(spec["template"], field, self._argument_lookup)
         metadata = rendered.get("metadata")
         kind, version = rendered.get("kind"), rendered.get("apiVersion")

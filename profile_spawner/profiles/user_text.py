@@ -6,7 +6,9 @@ replaces `$(NAME)`.
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import string
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -28,16 +30,21 @@ __all__ = [
     "TYPED_EXPANDED_TRAITS",
     "TYPED_OR_USER",
     "USE_A_VARIABLE",
+    "USUAL_VARIABLES",
     "check_typed",
     "command_texts",
+    "copied",
+    "copies_in_commands",
+    "escape_before",
     "escape_braces",
     "escape_copies",
     "escape_dollars",
     "fill_value",
+    "is_plain_word",
     "is_run_by_programs",
     "is_whole_argument",
-    "label_problem",
     "odd_field",
+    "text_problem",
     "texts_in_commands",
     "user_variables",
 ]
@@ -92,6 +99,10 @@ DOLLAR_TRAITS = frozenset(
 )
 """The traits in which Kubernetes replaces `$(NAME)`, or that become environment variables."""
 
+_PATH_TRAITS = (
+    "default_url", "extra_container_config", "extra_containers", "init_containers", "notebook_dir", "volume_mounts",
+    "volumes", "working_dir",
+)  # fmt: skip
 _LABEL_TRAITS = ("extra_labels", "node_selector", "storage_extra_labels")
 KUBESPAWNER_USER = r"\{(?:unescaped_username|unescaped_servername)\b[^{}]*\}"
 """A regular expression for the places where KubeSpawner inserts what the user or the server is called."""
@@ -110,12 +121,25 @@ _COMMAND_TRAITS = frozenset(
     }
 )  # fmt: skip
 _RUN_BY_PROGRAMS = re.compile(
-    r"(?:BASH_)?ENV|BASH_FUNC_.*|BROWSER|EDITOR|GIT_(?:ASKPASS|CONFIG|EDITOR|EXEC|EXTERNAL|PAGER|PROXY|SEQUENCE|SSH).*"
-    r"|IFS|(?:_JAVA|JAVA_TOOL|JDK_JAVA)_OPTIONS|LD_.*|LESS(?:OPEN|CLOSE)|NODE_OPTIONS|(?:MAN)?PAGER|PATH|PERL5\w+"
-    r"|PROMPT_COMMAND|PS[0-4]|PYTHON(?:BREAKPOINT|HOME|INSPECT|PATH|STARTUP|WARNINGS)|RUBY(?:LIB|OPT)|SHELL|VISUAL"
+    # Shells, the dynamic loader, pagers and editors.
+    r"(?:BASH_)?ENV|BASH_FUNC_.*|BROWSER|EDITOR|FCEDIT|F?PATH|GCONV_PATH|IFS|INPUTRC|LD_.*|LESS(?:OPEN|CLOSE)?"
+    r"|(?:MAN)?PAGER|MAKEFILES|OPENSSL_(?:CONF|ENGINES|MODULES)|PROMPT_COMMAND|PS[0-4]|SHELL|(?:EX|VIM)INIT|VISUAL|ZDOTDIR"
+    r"|GIT_(?:ASKPASS|CONFIG|EDITOR|EXEC|EXTERNAL|PAGER|PROXY|SEQUENCE|SSH|TEMPLATE).*|(?:SSH|SUDO)_ASKPASS"
+    # Languages and Jupyter: options, start files, and where programs are loaded from.
+    r"|CLASSPATH|GEM_(?:HOME|PATH)|IPYTHONDIR|JULIA_(?:DEPOT_PATH|LOAD_PATH|PROJECT)|LUA_(?:C?PATH|INIT)\w*|NODE_PATH"
+    r"|JUPYTER(?:_CONFIG_(?:DIR|PATH)|_DATA_DIR|_PATH|_PREFER_ENV_PATH|HUB_SINGLEUSER_\w+)|PERL5?(?:5DB|LIB|OPT)|PHPRC"
+    r"|PHP_INI_SCAN_DIR|PIP_(?:\w*_)?(?:CONFIG_FILE|FIND_LINKS|INDEX_URL)|PYSPARK_(?:DRIVER_)?PYTHON|R_(?:ENVIRON|HOME|LIBS|PROFILE)\w*"
+    r"|PYTHON(?:BREAKPOINT|HOME|INSPECT|PATH|STARTUP|USERBASE|WARNINGS)|RUBY(?:LIB|OPT)|XDG_CONFIG_(?:DIRS|HOME)"
+    # By custom, start scripts insert them into commands without quotes.
+    r"|(?:\w+_)?(?:ARGS|CMD|COMMAND|OPTIONS|OPTS)"
 )
-_USERS_VARIABLES = frozenset({"JUPYTERHUB_SERVER_NAME", "JUPYTERHUB_USER"})
+USUAL_VARIABLES = frozenset({"JUPYTERHUB_SERVER_NAME", "JUPYTERHUB_USER"})
 """The variables in which JupyterHub says what the user and the server are called."""
+_VARIABLES_OF_TRAITS = {"default_url": "JUPYTERHUB_DEFAULT_URL", "notebook_dir": "JUPYTERHUB_ROOT_DIR"}
+"""The variables that contain the values of traits."""
+_PLAIN_WORD = re.compile(r"(?!-)(?!(?:.*/)?\.\.(?:/|\Z))[\w@%+=:,./-]*", re.ASCII)
+_HARMLESS = re.compile(r"[\w@%+=:,./-]*|\W*", re.ASCII)
+"""What cannot run anything when it is copied into a command: plain words, and texts without a letter or digit."""
 
 _TEXT_TRAITS = frozenset(
     {
@@ -160,8 +184,12 @@ def check_typed(label: str, value: Any, limit: int, pattern: str | None, message
     return text, ""
 
 
-def label_problem(name: str, override: Mapping[str, Any], value: Any) -> str:
-    """Return what is wrong with a value that becomes a label; empty when it fits or becomes none."""
+def text_problem(name: str, override: Mapping[str, Any], value: Any) -> str:
+    """Return what is wrong with a value that becomes a label or a part of a path; empty when it fits."""
+    for text in (filled for trait in _PATH_TRAITS for filled in _texts_in(_fill(override.get(trait), str(value)))):
+        if ".." in text.split("/") and ".." in str(value):
+            message = marked("“%(name)s” becomes a part of a path: it may not contain “..”.")
+            return Text(message, name=name)
     for trait in _LABEL_TRAITS:
         for template in _texts_in(override.get(trait)):
             if "{value}" not in template:
@@ -196,20 +224,69 @@ def texts_in_commands(
     """Yield what would let a program run a user's text, with its path: texts in commands, keys, and some variables.
 
     Whether a command is a shell's cannot be seen in it (`php -r`, an entry point of the image, the parts of other
-    options). So a user's text may not stand in any; a command can read it from a variable instead.
+    options). So a user's text may not stand in any; a command can read it from a variable instead. It may not be a key
+    of any mapping either: it would choose a field, a variable, a label or an annotation.
 
     Args:
         override: Values of KubeSpawner's traits.
         users: A regular expression for the places of a user's text.
         variables: The variables whose values contain a user's text. `$(NAME)` inserts them into commands.
     """
-    names = "|".join(map(re.escape, sorted({*variables, *_USERS_VARIABLES})))
-    found = re.compile(rf"{users}|\$\((?:{names})\)")
-    environment = override.get("environment")
-    keys = ((("environment", str(name)), str(name)) for name in environment) if isinstance(environment, Mapping) else ()
-    for path, text in chain(command_texts(override), _keys(_commands_of(override)), keys):
+    found = _places(users, variables)
+    names = ((path, name) for path, name, _ in _variables(override) if isinstance(path[-1], int))
+    for path, text in chain(command_texts(override), _keys(override), names):
         if found.search(text):
             yield path, text
+
+
+def _places(users: str, variables: Collection[str]) -> re.Pattern[str]:
+    """Return a regular expression for places of a user's text, and for those of variables that contain one."""
+    names = "|".join(map(re.escape, sorted(variables)))
+    return re.compile(rf"{users}|(?<!\$)(?:\$\$)*\$\((?:{names})\)" if names else users)
+
+
+def copies_in_commands(
+    override: Mapping[str, Any], said: Collection[str], username: str, server_name: str
+) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield the texts in which a program would run what this user typed or is called, with their paths.
+
+    Args:
+        override: The values of KubeSpawner's traits for a server of the user.
+        said: What the user typed or is called.
+        username: What the user is called.
+        server_name: What the server is called.
+    """
+    options = {text for text in said if re.match("-.", text)}
+    yield from ((path, text) for path, text in command_texts(override) if text in options)
+    risky = [text for text in said if not _HARMLESS.fullmatch(text)]
+    if not risky:
+        return
+    called = {"username": ("JUPYTERHUB_USER", username), "servername": ("JUPYTERHUB_SERVER_NAME", server_name)}
+    called = {name: (variable, text) for name, (variable, text) in called.items() if text in risky}
+    forms = [form for text in risky for form in (text, escape_dollars(text))]
+    forms += [escape_braces(form) for form in forms]
+    users = "|".join([*map(re.escape, forms), *(rf"\{{unescaped_{name}\b[^{{}}]*\}}" for name in called)])
+    variables = user_variables([(override, users)], {variable for variable, _ in called.values()})
+    places = _places(users, variables)
+    for path, text in texts_in_commands(override, users, variables):
+        whole = not _COMMANDS.isdisjoint(path) and path[-1] != text and is_whole_argument(text, places.pattern)
+        if not whole and places.search(_unquoted(text, forms)):
+            yield path, text
+
+
+def copied(text: str, said: Collection[str]) -> bool:
+    """Return whether a program's text contains, without quotes, what a user typed or is called."""
+    risky = [one for one in said if not _HARMLESS.fullmatch(one)]
+    return any(one in _unquoted(text, risky) for one in risky)
+
+
+def _unquoted(text: str, said: Iterable[str]) -> str:
+    """Return a text without the texts of a user that an author has quoted."""
+    for one in said:
+        in_shells = [] if re.search(r"[$`]", one) else [repr(one), json.dumps(one)]
+        for quoted in (shlex.quote(one), *in_shells):
+            text = text.replace(quoted, "")
+    return text
 
 
 def command_texts(override: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:
@@ -241,14 +318,18 @@ def _keys(value: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
         yield from (((step, *path), key) for path, key in _keys(item))
 
 
-def user_variables(value: Any, users: str) -> set[str]:
+def user_variables(parts: Iterable[tuple[Any, str]], known: Collection[str] = ()) -> set[str]:
     """Return the names of the variables, of any container, whose values contain a user's text.
 
     Args:
-        value: An override, a manifest, or a part of one.
-        users: A regular expression for the places of a user's text.
+        parts: Overrides, manifests or parts of them, each with a regular expression for the places of a user's text.
+        known: Variables that contain a user's text. `$(NAME)` inserts them into others.
     """
-    return {name for _, name, text in _variables(value) if re.search(users, text)}
+    found = set(known)
+    variables = [(name, text, users) for part, users in parts for _, name, text in _variables(part)]
+    while more := {name for name, text, users in variables if _places(users, found).search(text)} - found:
+        found |= more
+    return found
 
 
 def _variables(value: Any) -> Iterator[tuple[tuple[Any, ...], str, str]]:
@@ -257,9 +338,15 @@ def _variables(value: Any) -> Iterator[tuple[tuple[Any, ...], str, str]]:
         if step in ("env", "environment"):
             for key, one in _items(item):
                 named = one if isinstance(one, Mapping) else {"name": key, "value": one}
-                if isinstance(named.get("value"), str):
-                    yield (step, key), str(named.get("name")), named["value"]
+                yield (step, key), str(named.get("name")), str(named.get("value") or "")
+        elif step in _VARIABLES_OF_TRAITS and isinstance(item, str):
+            yield (step,), _VARIABLES_OF_TRAITS[step], item
         yield from (((step, *path), name, text) for path, name, text in _variables(item))
+
+
+def is_plain_word(text: str) -> bool:
+    """Return whether a user's text means the same to a shell wherever it stands, and is no option and leads nowhere."""
+    return _PLAIN_WORD.fullmatch(text) is not None
 
 
 def is_run_by_programs(variable: str) -> bool:
@@ -317,6 +404,20 @@ def escape_dollars(text: str) -> str:
     return text.replace("$", "$$")
 
 
+def escape_before(value: Any, place: str) -> Any:
+    """Return `value` in whose texts no `$` or `$(` before a user's text becomes a part of a `$(NAME)` with it.
+
+    Args:
+        value: A text, or a mapping or list of texts.
+        place: A regular expression for the places of a user's text.
+    """
+    if isinstance(value, str):
+        return re.sub(rf"(?<!\$)((?:\$\$)*)\$(?=(?:\([^()$]*)?(?:{place}))", r"\1$$", value)
+    if isinstance(value, Mapping):
+        return {k: escape_before(v, place) for k, v in value.items()}
+    return [escape_before(v, place) for v in value] if isinstance(value, list | tuple) else value
+
+
 def escape_copies(value: Any, said: Collection[str]) -> Any:
     """Return a value in which Kubernetes replaces nothing in the texts of users that its literal texts contain.
 
@@ -324,11 +425,12 @@ def escape_copies(value: Any, said: Collection[str]) -> Any:
         value: A text, or a mapping or list of texts.
         said: What users typed or are called.
     """
-    risky = sorted((text for text in said if "$" in text), key=len, reverse=True)
+    risky = sorted((text for text in said if "$" in text or text.startswith("(")), key=len, reverse=True)
     if not risky or isinstance(value, Template):
         return value
     if isinstance(value, str):
-        return re.sub("|".join(map(re.escape, risky)), lambda found: escape_dollars(found.group()), value)
+        copies = "|".join(map(re.escape, risky))
+        return re.sub(copies, lambda found: escape_dollars(found.group()), escape_before(value, copies))
     if isinstance(value, Mapping):
         return {k: escape_copies(v, risky) for k, v in value.items()}
     return [escape_copies(v, risky) for v in value] if isinstance(value, list | tuple) else value
@@ -350,7 +452,7 @@ def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[
         inserted = value
         if typed and isinstance(value, str):
             if trait in DOLLAR_TRAITS:
-                inserted = escape_dollars(inserted)
+                inserted, template = escape_dollars(inserted), escape_before(template, r"\{value\b")
             if trait in TYPED_EXPANDED_TRAITS:
                 inserted = escape_braces(inserted)
         elif trait in _TEXT_TRAITS and isinstance(value, int | float) and not isinstance(value, bool):

@@ -208,6 +208,10 @@ def test_a_typed_label_is_checked_before_anything_is_asked(text: str) -> None:
         ({"extra_containers": {"a": {"command": ["start"], "args": ["{value}", "b"]}}}, ["extra_containers.a.args.0"]),
         ({"lifecycle_hooks": {"postStart": {"exec": {"command": ["$(A)"]}}}, "environment": {"A": "{value}"}},
          ["lifecycle_hooks.postStart.exec.command.0"]),
+        ({"cmd": ["start", "$(B)", "$$(A)"], "environment": {"B": "x $(A)", "A": "{value}"}}, ["cmd.1"]),
+        ({"cmd": ["start $(JUPYTERHUB_ROOT_DIR)"], "notebook_dir": "/a/{value}"}, ["cmd.0"]),
+        ({"extra_containers": [{"env": [{"name": "LD_{value}", "value": "a"}]}]}, ["extra_containers.0.env.0"]),
+        ({"extra_annotations": {"{value}": "a"}}, ["extra_annotations.{value}"]),
         ({"init_containers": [{"{value}": 1}]}, ["init_containers.0.{value}"]),
         ({"environment": {"BASH_ENV": "{value}", "{value}": "a"}}, ["environment.BASH_ENV", "environment.{value}"]),
         ({"cmd": ["sh", "-c", 'exec start "$A" $(B)'], "environment": {"A": "{value}", "args": "{value}"}}, []),
@@ -220,7 +224,7 @@ def test_a_typed_text_is_found_in_commands(override: Any, found: list[str]) -> N
         {"choices": {"a": {}}, "unlisted_choice": {"enabled": True, "kubespawner_override": override}},
     ):
         typed = parse_options({"x": option}, profile="lab")[0].typed_override()
-        texts = texts_in_commands(typed, TYPED_OR_USER, user_variables(typed, TYPED_OR_USER))
+        texts = texts_in_commands(typed, TYPED_OR_USER, user_variables([(typed, TYPED_OR_USER)]))
         assert [".".join(map(str, path)) for path, _ in texts] == found
 
 
@@ -300,6 +304,13 @@ def test_typed_text_stays_text_in_every_trait(text: str) -> None:
     expanded = filled["environment"]["X"].format(username="ada")
     assert expanded == text.replace("$", "$$")
     assert filled["extra_labels"]["l"].format(username="ada") == f"a-{text}-ada"
+
+
+def test_a_dollar_of_the_author_makes_no_reference_of_a_typed_text() -> None:
+    """Kubernetes would replace it with the value of a variable, such as the server's token."""
+    template = {"environment": {"A": "US${value} $({value}) $(B) $${value}"}, "node_selector": {"a": "${value}"}}
+    filled = fill_value(template, "(X)", typed=True)
+    assert filled == {"environment": {"A": "US$$(X) $$((X)) $(B) $$(X)"}, "node_selector": {"a": "$(X)"}}
 
 
 def test_a_closed_access_hook_is_a_closed_door() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from typing import Any
+
 import pytest
 
 from profile_spawner import BaseAppProfile, ConfigMap, InitContainer, Template, VolumeMount
@@ -59,7 +63,8 @@ class Greeting(BaseAppProfile):
     image = "a:1"
 
     def get_pod_env_vars(self) -> dict[str, str]:
-        return {"WHO": f"of {self.user.name}", "PATH": "/opt:$(PATH)", "ALSO": Template("{{ username }}")}
+        template = Template("$({{ username }} ${{ x }}")
+        return {"WHO": f"of ${self.user.name}", "PATH": "/opt:$(PATH)", "ALSO": template}
 
     def get_init_containers(self) -> list[InitContainer]:
         return [InitContainer(name="first", command=("echo", self.user.name, "$(WHO)"), env={"A": self.user.name})]
@@ -70,8 +75,14 @@ class Greeting(BaseAppProfile):
 
 async def test_kubernetes_replaces_nothing_in_copies_of_what_users_are_called() -> None:
     """The author's own `$(NAME)` stays a reference."""
+    override = (await Greeting(ServerContext(UserInfo("(TOKEN)"))).build()).kubespawner_override
+    assert override["environment"]["WHO"] == "of $$(TOKEN)"
     override = (await Greeting(ServerContext(UserInfo("$(TOKEN)"))).build()).kubespawner_override
-    assert override["environment"] == {"WHO": "of $$(TOKEN)", "PATH": "/opt:$(PATH)", "ALSO": "$$(TOKEN)"}
+    assert override["environment"] == {
+        "WHO": "of $$$$(TOKEN)",
+        "PATH": "/opt:$(PATH)",
+        "ALSO": "$$($$(TOKEN) ${{{{ x }}}}",
+    }
     (container,) = override["init_containers"]
     assert container["command"] == ["echo", "$$(TOKEN)", "$(WHO)"]
     assert container["env"] == [{"name": "A", "value": "$$(TOKEN)"}]
@@ -102,9 +113,62 @@ class Job(BaseAppProfile):
         ]
 
 
-@pytest.mark.parametrize("profile", [Scripted, Job])
+class Copied(BaseAppProfile):
+    """A profile whose hooks copy what users are called into what programs run, each in its own way."""
+
+    slug = display_name = "copied"
+    image = "a:1"
+    way = ""
+
+    def get_pod_env_vars(self) -> dict[str, str]:
+        return {"WHO": self.user.name, "PATH" if self.way == "path" else "GREETING": f"/opt/{self.user.name}"}
+
+    def get_config_maps(self) -> list[ConfigMap]:
+        text = json.dumps({"who": self.user.name}) + f"\n# {self.user.name if self.way == 'file' else ''}\n"
+        path = "/etc/profile.d/a.sh" if self.way == "file" else "/opt/a.json"
+        text = f'{{"who": "{self.user.name}"}}' if self.way == "json" else text
+        return [ConfigMap(name="a", key="a", mount_path=path, content=text)]
+
+    def get_init_containers(self) -> list[InitContainer]:
+        name = self.user.name if self.way == "init" else shlex.quote(self.user.name)
+        return [InitContainer(name="first", command=("sh", "-c", f"echo {name}"))]
+
+    def get_kubespawner_override(self) -> dict[str, Any]:
+        own = {"name": "own", "image": "a:1", "command": ["sh", "-c", Template("echo {unescaped_username}")]}
+        return {
+            "hook": {"cmd": ["bash", "-lc", f"start --title='of {self.user.name}'"]},
+            "variable": {"cmd": ["sh", "-c", "start $(WHO)"]},
+            "hub": {"cmd": ["sh", "-c", "start $(JUPYTERHUB_USER)"]},
+            "kubespawner": {"extra_containers": [own]},
+            "key": {"extra_annotations": {self.user.name: "a"}},
+            "": {"cmd": ["start", self.user.name, f"--title={self.user.name}", "$(WHO)"]},
+        }.get(self.way, {})
+
+
+WAYS = [
+    type("Way", (Copied,), {"way": way})
+    for way in ("file", "hook", "hub", "init", "key", "kubespawner", "path", "variable")
+]
+
+
+@pytest.mark.parametrize("profile", [Scripted, Job, *WAYS], ids=lambda cls: getattr(cls, "way", cls.slug))
 async def test_no_shell_runs_what_users_are_called(profile: type[BaseAppProfile]) -> None:
     """Neither a start-up script nor the command of another pod; the message says what to do instead."""
     await profile(ServerContext(UserInfo("ada-l@example.org"), server_name="second")).build()
     with pytest.raises(BuildError, match=r'could run what users .*write "\$NAME" here'):
         await profile(ServerContext(UserInfo("ada;id"), server_name="$(id)")).build()
+
+
+async def test_copies_of_what_users_are_called_may_be_arguments_and_quoted() -> None:
+    """An argument of its own may be any text that is no option."""
+    await Copied(ServerContext(UserInfo("ada;id"))).build()
+    with pytest.raises(BuildError, match="could run what users"):
+        await Copied(ServerContext(UserInfo("--config=/tmp/x"))).build()
+
+
+async def test_copies_of_what_users_are_called_end_no_value_of_json() -> None:
+    """What `json.dumps()` writes is fine, whatever users are called."""
+    server = ServerContext(UserInfo('ü", "argv": ["id'))
+    await Copied(server).build()
+    with pytest.raises(BuildError, match="more than one value"):
+        await type("Way", (Copied,), {"way": "json"})(server).build()

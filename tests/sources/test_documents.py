@@ -670,7 +670,7 @@ ALLOWED = [
     {"kubespawner_override": {"init_containers": {"data": {"name": "x", "env": [{"name": "A", "value": "b"}]}}}},
     {"kubespawner_override": {"container_security_context": {"capabilities": {"drop": ["ALL"]}}}},
     {"options": {"secret": {"choices": {"secret": {"display_name": "S", "kubespawner_override": {"cpu_limit": 1}}}}}},
-    {"options": {"o": {"type": "text", "kubespawner_override": {"environment": {"A": "{value}", "B_{value}": "x"}}}}},
+    {"options": {"o": {"type": "text", "kubespawner_override": {"environment": {"A": "{value}"}}}}},
     {"manifests": [{"name": "m", "content": [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "s-{{ server_slug }}"},
          "data": {"secret": "{{ username }}"}}]}]},
