@@ -40,6 +40,9 @@ _COLLECTED = ("profile", "assigned", "groups", "global")
 MAX_INHERITED_DEPTH = 50
 """How long a chain of collections can be that inherit from each other."""
 
+MAX_SUGGESTIONS = 20
+"""For how many undefined params of one collection the error suggests the most similar name."""
+
 GLOBAL = "global"
 """The collection that always exists and is the weakest."""
 
@@ -191,6 +194,11 @@ class Resolver:
         """Return the values of one layer and the errors of invalid ones. Undefined params are only errors."""
         result: dict[str, ParamValue] = {}
         errors: list[ParamError] = []
+        undefined = [name for name in values if self.strict and name not in self.definitions]
+        if len(undefined) > MAX_SUGGESTIONS:  # to look for similar names takes long
+            more = f"{len(undefined):,} params are not defined, such as {shorten(undefined[0])}"
+            errors.append(ParamError(more, profile=source, origin=origin_of(undefined[0]), hint="Define them"))
+            values = {name: value for name, value in values.items() if name in self.definitions}
         for name, value in values.items():
             origin = origin_of(name)
             try:
