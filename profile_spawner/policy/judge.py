@@ -19,7 +19,7 @@ from typing import Any
 from profile_spawner.errors import Origin, PolicyError
 from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.resources import KubeObject
-from profile_spawner.profiles.user_text import texts_for_a_shell
+from profile_spawner.profiles.user_text import KUBESPAWNER_USER, TYPED_OR_USER, texts_in_commands, user_variables
 
 from .rules import DATA_RULES, HUB_RULES, OVERRIDES, WRITTEN_TWICE, Case, Difference, Rule, RuleTable, camel
 from .settings import DataPolicy, Policy
@@ -220,7 +220,7 @@ def _claim(path: tuple[str, ...]) -> tuple[str, ...]:
     """Return the path of a value in the specification of a new claim, from there; empty for other values."""
     if path[:2] == ("object", "PersistentVolumeClaim") and path[3:4] == ("spec",):
         return ("claim", *path[4:])
-    if path[0] in ("text", "shell"):
+    if path[0] in ("text", "command"):
         return ()
     for number, key in enumerate(path, 1):
         if key in ("volumeClaimTemplate", "volumeClaimTemplates") and not isinstance(key, Name):
@@ -491,17 +491,25 @@ def judge_profile(
         attributes: The attributes as they are written.
         case: What is known about the hub and the profile.
     """
-    yield from _override(_without_secure(override, case.secure), case, ("kubespawner_override",))
+    parts: list[tuple[tuple[str, ...], Mapping[str, Any], str]]
+    parts = [(("kubespawner_override",), _without_secure(override, case.secure), KUBESPAWNER_USER)]
     for option in options:
-        typed = option.typed()
-        overrides = {**option.overrides_by_value(), **({} if typed is None else {"unlisted_choice": typed.override})}
-        for value, chosen in overrides.items():
-            yield from _override(chosen, case, ("options", option.name, value, "kubespawner_override"))
+        typed, of_users = option.typed(), option.typed_override()
+        chosen = [*option.overrides_by_value().items(), *([] if typed is None else [("unlisted_choice", of_users)])]
+        for value, one in chosen:
+            users = TYPED_OR_USER if one is of_users else KUBESPAWNER_USER
+            parts.append((("options", option.name, value, "kubespawner_override"), one, users))
+    variables = case.variables.union(*(user_variables(part, users) for _, part, users in parts))
+    for prefix, part, users in parts:
+        yield from _override(part, case, prefix)
+        for path, text in texts_in_commands(part, users, variables):
+            place = ("command", *map(str, path))
+            yield from _refusals(DATA_RULES, [Difference(place, None, text)], case, (*prefix, *path), skip=len(place))
     yield from _single("field", attributes, case)
 
 
 def judge_texts(written: Any, rights: DataPolicy) -> Iterator[Refusal]:
-    """Yield the texts of a profile that must not get a user's text, or that are not texts with names in braces.
+    """Yield the texts of a profile whose braces hold more than names.
 
     They are checked before the build of a profile fills them in. The paths of the refusals are those in the document.
 
@@ -511,14 +519,10 @@ def judge_texts(written: Any, rights: DataPolicy) -> Iterator[Refusal]:
     """
     case = Case(rights=rights)
     for path, value in _nodes(written, ()):
-        found: list[tuple[str, tuple[Any, ...], Any]] = []
-        if path[-1] in OVERRIDES:
-            found += (("shell", (*path, *inside), text) for inside, text in texts_for_a_shell(value))
-        elif any(step in OVERRIDES for step in path[:-1]):
-            found += (("text", path, text) for text in (path[-1], value) if isinstance(text, str))
-        for root, place, text in found:
-            change = Difference((root, *map(str, place)), None, text)
-            yield from _refusals(DATA_RULES, [change], case, place, skip=len(change.path))
+        if any(step in OVERRIDES for step in path[:-1]):
+            place = ("text", *map(str, path))
+            found = [Difference(place, None, text) for text in (path[-1], value) if isinstance(text, str)]
+            yield from _refusals(DATA_RULES, found, case, path, skip=len(place))
 
 
 def judge_param(name: str, value: Any, rights: DataPolicy) -> Iterator[Refusal]:

@@ -10,8 +10,8 @@ is:
 - `first`: the names of as many containers at the beginning of a list as the hub's own pod has.
 - `claim`: the `spec` of a claim, wherever it stands.
 - `object`: an object, followed by its kind and its name.
-- `text`: a text in an override, as the document writes it, before a name or a choice is filled in. `shell`: such a text
-  that a shell could run. Both are followed by the path in the document.
+- `text`: a text in an override, as the document writes it, before a name or a choice is filled in, followed by the path
+  in the document. `command`: a text of an override that would let a program run what users type or are called.
 - `setting`: a trait of KubeSpawner. `field`: an attribute of a profile. `param`: a value of a param.
 """
 
@@ -30,7 +30,7 @@ from profile_spawner.names import LABEL_MANAGED_BY
 from profile_spawner.params.definition import ParamRef
 from profile_spawner.params.quantities import quantity_value
 from profile_spawner.profiles.resources import KubeObject, Lifetime
-from profile_spawner.profiles.user_text import odd_field
+from profile_spawner.profiles.user_text import USE_A_VARIABLE, odd_field
 
 from .kinds import BY_KIND
 from .settings import DataPolicy, Level, Policy
@@ -153,6 +153,7 @@ class Case:
         namespace: The server's namespace.
         own: The names of the profile's own objects, by kind.
         secure: The variables whose values are those of secure params: the variable, the Secret and the key.
+        variables: The variables whose values contain what users type or are called.
         accounts: The service accounts that the server's pod may use besides `default`; `None` for all.
         home: The user's home claim, if the hub's own pod mounts it.
         homes: A regular expression for the names of the users' home claims; empty if it is not known.
@@ -169,6 +170,7 @@ class Case:
     namespace: str = ""
     own: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     secure: frozenset[tuple[str, str, str]] = frozenset()
+    variables: frozenset[str] = frozenset()
     accounts: frozenset[str] | None = None
     home: str = ""
     homes: str = ""
@@ -781,8 +783,8 @@ DATA_RULES = RuleTable(
     # Texts into which names and choices are filled.
     Rule("text **", _odd_field, "braces may hold only a name, such as {username}: no format, conversion or number",
          "Double the braces that are text"),
-    Rule("shell **", _always, "a shell could run what users type or are called",
-         'Pass it as a variable, or as an argument of its own: ["sh", "-c", "exec start \"$1\"", "sh", "{{value}}"]'),
+    Rule("command **", _always, "a shell or another program could run what users type or are called",
+         USE_A_VARIABLE.replace("{", "{{").replace("}", "}}")),
     # What leaves no trace in the pod.
     Rule("setting *", lambda c, k: c.path[1] not in HARMLESS_OVERRIDES | k.rights.override_keys,
          "this setting may not be overridden by a document", 'To allow it: data_policy = {{"override_keys": ["{0}"]}}'),

@@ -52,7 +52,18 @@ from .resources import (
 )
 from .selection import Selection
 from .template import Template, as_templates
-from .user_text import DOLLAR_TRAITS, TYPED_EXPANDED_TRAITS, escape_braces, escape_copies, escape_dollars
+from .user_text import (
+    DOLLAR_TRAITS,
+    TYPED_EXPANDED_TRAITS,
+    TYPED_OR_USER,
+    USE_A_VARIABLE,
+    escape_braces,
+    escape_copies,
+    escape_dollars,
+    is_whole_argument,
+    texts_in_commands,
+    user_variables,
+)
 
 __all__ = [
     "BaseAppProfile",
@@ -84,7 +95,9 @@ class ProfileBuild:
         as_kubespawner: Whether the values are applied as KubeSpawner applies an entry of a `profile_list` (functions
             are called, dictionaries are updated in place). Otherwise they are merged with the hub's values by type.
         secure: The variables whose values are those of secure params: the variable, the Secret and the key.
-        in_shell: Where a shell reads texts of users, which are plain words in this build. Documents may not have them.
+        user_variables: The variables whose values contain what users type or are called.
+        run: Where a program could run what users type or are called. These are plain words in this build, and not
+            allowed in documents.
     """
 
     slug: str
@@ -94,7 +107,8 @@ class ProfileBuild:
     chosen: tuple[Mapping[str, Any], ...] = ()
     as_kubespawner: bool = False
     secure: frozenset[tuple[str, str, str]] = frozenset()
-    in_shell: tuple[BuildError, ...] = ()
+    user_variables: frozenset[str] = frozenset()
+    run: tuple[BuildError, ...] = ()
 
 
 class BaseAppProfile(ProfileAttributes):
@@ -268,6 +282,9 @@ class BaseAppProfile(ProfileAttributes):
             self._said(),
             self.FACT_NAMES,
         )
+        for name in ATTRIBUTES:
+            if isinstance(declared := getattr(type(self), name), ParamRef):
+                builder.from_param(name, declared.name, getattr(self, name))
         for hook in HOOKS.values():
             getattr(builder, hook.part)(await self._call(hook))
         own = f"profile {self.slug!r}"
@@ -276,6 +293,8 @@ class BaseAppProfile(ProfileAttributes):
         layers += [(f"option {option!r}", chosen) for option, chosen in self._chosen_overrides()]
         for name, layer in layers:
             override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
+        choices = (one for option in options_of(type(self)) for one in option.overrides_by_value().values())
+        builder.commands([override, *choices])
         objects = builder.objects()
         for item in objects:
             if item.name in ("", ".", "..") or not _OBJECT_NAME.fullmatch(item.name):
@@ -286,9 +305,15 @@ class BaseAppProfile(ProfileAttributes):
                     field=item.field,
                     expected="letters, digits and - in between",
                 )
-        secure = frozenset(builder.secure)
-        in_shell = tuple(builder.in_shell)
-        return ProfileBuild(self.slug, override, objects, builder.steps(), secure=secure, in_shell=in_shell)
+        return ProfileBuild(
+            self.slug,
+            override,
+            objects,
+            builder.steps(),
+            secure=frozenset(builder.secure),
+            user_variables=frozenset(builder.user_variables),
+            run=tuple(builder.run),
+        )
 
     def _attributes_override(self) -> dict[str, Any]:
         override: dict[str, Any] = {}
@@ -486,13 +511,7 @@ def check_profile_class(cls: Any) -> None:
                 hint="Params can give what decides on the server, such as image, limits, environment, node_selector",
             )
     for option in parse_options(cls.profile_options, profile=slug, error=_located(cls)):
-        if option.reaches_shell():
-            raise _located(cls)(
-                "a text that users type must not become part of a shell's command",
-                profile=slug,
-                field=f"profile_options.{option.name}",
-                hint='Pass it as an argument of its own: ["sh", "-c", "exec start "$1"", "sh", "{value}"]',
-            )
+        _check_typed(cls, slug, option)
     try:
         access_of(cls)
     except ValueError as e:
@@ -517,6 +536,21 @@ def _located(cls: type) -> Callable[..., ProfileDefinitionError]:
         return ProfileDefinitionError(message, origin=line_of(cls, "profile_options"), **kwargs)
 
     return error
+
+
+def _check_typed(cls: type[BaseAppProfile], slug: str, option: Option) -> None:
+    """Refuse an option whose typed text would become a part of a command."""
+    typed = option.typed_override()
+    for path, text in texts_in_commands(typed, TYPED_OR_USER, user_variables(typed, TYPED_OR_USER)):
+        if is_whole_argument(text, TYPED_OR_USER) and path[-1] != text:
+            continue
+        raise _located(cls)(
+            "a text that users type must not become a part of a command: a shell could run it",
+            profile=slug,
+            field=".".join(map(str, ("profile_options", option.name, *path))),
+            value=text,
+            hint=USE_A_VARIABLE,
+        )
 
 
 def _check_pairs(cls: type[BaseAppProfile], slug: str) -> None:

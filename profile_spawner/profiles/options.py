@@ -20,7 +20,7 @@ from profile_spawner.texts import Text, marked
 
 from .access import EVERYBODY, Access, UserInfo
 from .patterns import check_pattern
-from .user_text import MAX_TEXT, check_typed, fill_value, in_shell_command, label_problem
+from .user_text import MAX_TEXT, check_typed, fill_value, label_problem
 
 __all__ = [
     "OPTION_TYPES",
@@ -280,10 +280,10 @@ class Option(_Declared):
         """Yield example values other than the default that cover the possible choices; none for free text."""
         return iter(())
 
-    def reaches_shell(self) -> bool:
-        """Return whether a text that users type would become part of a shell's command (`sh -c "... {value}"`)."""
+    def typed_override(self) -> Mapping[str, Any]:
+        """Return the override in which `{value}` is a text that users type; empty if there is none."""
         typed = self.typed()
-        return typed is not None and in_shell_command(typed.override)
+        return {} if typed is None else typed.override
 
     def problem(self) -> str:
         """Return an error message for a declaration with valid types but invalid values; empty if it is valid."""
@@ -622,8 +622,9 @@ class TextOption(_Filled):
         return text, problem or label_problem(self.label, self.override, text)
 
     @overriding
-    def reaches_shell(self) -> bool:
-        return in_shell_command(self.override)
+    def typed_override(self) -> Mapping[str, Any]:
+        override: Mapping[str, Any] = self.override
+        return override
 
 
 OPTION_TYPES: Mapping[str, type[Option]] = {

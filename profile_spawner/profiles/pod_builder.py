@@ -38,7 +38,15 @@ from .resources import (
     Volume,
 )
 from .template import Template
-from .user_text import escape_copies, escape_dollars, texts_for_a_shell
+from .user_text import (
+    command_texts,
+    escape_copies,
+    escape_dollars,
+    is_run_by_programs,
+    is_whole_argument,
+    texts_in_commands,
+    user_variables,
+)
 
 __all__ = ["INIT_SCRIPT_PATH", "PodBuilder", "StartUp"]
 
@@ -48,6 +56,13 @@ _INIT_SCRIPT_FILE = "init.sh"
 
 _SHELL_WORD = re.compile(r"[\w@%+=:,./-]*", re.ASCII)
 """A text of a user that means the same to a shell wherever it stands."""
+_PROGRAMS = re.compile(
+    r".*\.(?:[cz]?sh|bash|fish|ipynb|jl|js|ksh|lua|mjs|php|pl|py|r|rb|sql|ts)"
+    r"|(?:.*/)?(?:\.?(?:bash|csh|fish|ksh|tcsh|zsh)[\w.-]*|\.?(?:login|logout|profile|xinitrc|xsession|zprofile)|crontab)"
+    r"|.*/(?:cron\.\w+|(?:bash\w*|cron|init|profile|rc\w?|[\w.-]*(?:entrypoint|notebook))\.d)/[^/]*",
+    re.DOTALL | re.IGNORECASE,
+)
+"""The paths of files that shells and other programs run, such as `/etc/profile.d/a.sh`."""
 _PERSONAL_FACTS = frozenset({"username", "user_slug", "servername", "server_slug", "pod_name"})
 _SAID_BY_USERS = frozenset({"username", "servername"})
 _BIN_BYTES = MAX_CONFIG_MAP_BYTES - 64 * 1024  # leaves room for names, labels and managed fields
@@ -107,6 +122,8 @@ class PodBuilder:
     Attributes:
         further_override: Values of other traits.
         secure: The variables whose values are those of secure params: the variable, the Secret and the key.
+        user_variables: The variables whose values contain what users type or are called.
+        run: Where a program could run what users type or are called. These are plain words in this build.
     """
 
     def __init__(
@@ -155,7 +172,9 @@ class PodBuilder:
         self._resource_limits: dict[str, str] = {}
         self.further_override: Mapping[str, Any] = {}
         self.secure: set[tuple[str, str, str]] = set()
-        self.in_shell: list[BuildError] = []
+        self.user_variables: set[str] = set()
+        self.run: list[BuildError] = []
+        self._user_files: list[tuple[str, str, str]] = []
         self._login_files()
 
     # ---------------------------------------------------------------------------------------------- parts
@@ -174,7 +193,12 @@ class PodBuilder:
             if not isinstance(value, str):
                 self._env[name] = value.to_kubernetes()
                 continue
-            rendered = self._render(value, f"environment variable {name}", self._argument_lookup)
+            field = f"environment variable {name}"
+            if inserted := self._of_users(value):
+                self.user_variables.add(name)
+                if is_run_by_programs(name):
+                    self._note_run(inserted, field, value)
+            rendered = self._render(value, field, self._argument_lookup)
             if isinstance(rendered, SecretRef):
                 self._env[name] = {"valueFrom": {"secretKeyRef": {"name": rendered.name, "key": rendered.key}}}
                 self.secure.add((name, rendered.name, rendered.key))
@@ -379,7 +403,7 @@ class PodBuilder:
         return rendered if isinstance(rendered, str) else _param_text(rendered)
 
     def _read(self, field: str) -> Template:
-        """Return the text of a file that a shell reads. Texts of users in it must be plain words."""
+        """Return the text of a file that a shell reads."""
         path = self._start.files[field]
         try:
             text = Template(path if isinstance(path, InlineText) else Path(path).read_text(encoding="utf-8"))
@@ -387,28 +411,66 @@ class PodBuilder:
             raise BuildError(
                 f"the file {str(path)!r} cannot be read: {e}", profile=self._slug, origin=self._origin, field=field
             ) from None
-        for name in sorted(references_in(text) & self._theirs):
-            self._in_shell(name, field, f"{{{{ {name} }}}}", self._start.place(field))
         return text
 
-    def _refuse_shell(self, template: Any, field: str) -> None:
-        """Refuse a user's text in what a shell could run in the pod of a manifest, unless it is a plain word."""
-        for name in sorted(self._theirs):
-            for _, text in texts_for_a_shell(template, rf"\{{\{{\s*{re.escape(name)}\s*\}}\}}"):
-                self._in_shell(name, field, text, self._origin)
+    def _of_users(self, text: Any) -> list[str]:
+        """Return the params and facts that a template inserts and that contain what users type or are called."""
+        return sorted(references_in(text) & self._theirs) if isinstance(text, Template) else []
 
-    def _in_shell(self, name: str, field: str, text: str, origin: Origin) -> None:
+    def from_param(self, attribute: str, param: str, value: Any) -> None:
+        """Find a user's text in an attribute whose whole value is that of a param."""
+        if param not in self._theirs:
+            return
+        if attribute == "pod_env_vars":
+            self.user_variables.update(map(str, value))
+        override = value if attribute == "kubespawner_override" else {"environment": value}
+        for path, _ in command_texts(override) if isinstance(override, Mapping) else ():
+            self._note_run([param], f"{attribute}: {'.'.join(map(str, path))}", f"{{{{ {param} }}}}")
+
+    def commands(self, overrides: Iterable[Mapping[str, Any]]) -> None:
+        """Find the files with a user's text that commands name.
+
+        Args:
+            overrides: The values of traits, and those of every choice.
+        """
+        files = [file for file in self._user_files if file[0] != "/"]
+        texts = [text for override in overrides for _, text in command_texts(override)] if files else []
+        for path, name, field in files:
+            if any(path in text for text in texts):
+                self._note_run([name], field, f"{{{{ {name} }}}}")
+
+    def _check_file(self, path: str, text: str, field: str, *, executable: bool = False) -> None:
+        """Note a file that a program could run and in which a user's text stands."""
+        inserted = self._of_users(text)
+        if inserted and (executable or _PROGRAMS.fullmatch(path)):
+            self._note_run(inserted, field, text)
+        self._user_files += ((path, name, field) for name in inserted)
+
+    def _check_manifest(self, document: Mapping[str, Any], field: str) -> None:
+        """Note a user's text in the commands and files of a manifest."""
+        for name in sorted(self._theirs & references_in(document)):
+            users = rf"\{{\{{\s*{re.escape(name)}\s*\}}\}}"
+            spec = _with_structures(document.get("spec"), name, self._lookup[name])
+            for _, text in texts_in_commands({"extra_pod_config": spec}, users, user_variables(spec, users)):
+                self._note_run([name], field, text, whole=is_whole_argument(text, users))
+        for key in ("data", "stringData"):
+            data = document.get(key)
+            for name, text in data.items() if isinstance(data, Mapping) else ():
+                self._check_file(str(name), text, f"{field}: {key}.{name}")
+
+    def _note_run(self, names: Sequence[str], field: str, text: str, *, whole: bool = False) -> None:
+        """Note a place of a user's text that documents may not have. For others it must be plain words or `whole`."""
         error = BuildError(
-            "a shell could run what users type or are called",
+            "a shell or another program could run what users type or are called",
             profile=self._slug,
-            origin=origin,
+            origin=self._start.place(field) if field in self._start.files else self._origin,
             field=field,
-            value=text,
+            value=text if len(text) < 80 else ", ".join(f"{{{{ {name} }}}}" for name in names),
             hint='Give it to an environment variable, and write "$NAME" here',
         )
-        if not _SHELL_WORD.fullmatch(str(self._lookup[name])):
+        if not whole and not all(_SHELL_WORD.fullmatch(str(self._lookup[name])) for name in names):
             raise error
-        self.in_shell.append(error)
+        self.run.append(error)
 
     def _container_env(self) -> list[dict[str, Any]]:
         return [
@@ -453,9 +515,9 @@ class PodBuilder:
 
     def _manifest_object(self, document: Mapping[str, Any], lifetime: Lifetime, field: str) -> KubeObject:
         rendered = self._render(dict(document), field)
+        self._check_manifest(document, field)
         spec = document.get("spec")
         if isinstance(spec, Mapping) and isinstance(spec.get("template"), Mapping):
-            self._refuse_shell(spec["template"], field)
             rendered["spec"]["template"] = self._render(spec["template"], field, self._argument_lookup)
         metadata = rendered.get("metadata")
         kind, version = rendered.get("kind"), rendered.get("apiVersion")
@@ -508,6 +570,7 @@ class PodBuilder:
 
     def _add_file(self, field: str, text: str, name: str, mount_path: str, mode: int, *, mount: bool = True) -> None:
         personal = self._mentions_user(text)
+        self._check_file(mount_path, text, field, executable=bool(mode & 0o111))
         self._files.append(_File(field, "", name, self._render_text(text, field), mode, personal))
         if mount:
             self._file_mounts.append(_FileMount(name, mount_path, personal))
@@ -518,6 +581,8 @@ class PodBuilder:
             return  # there is nothing to mount
         personal = any(map(self._mentions_user, files.values()))
         for name, text in files.items():
+            path = f"{(config_map.mount_path or '').rstrip('/')}/{name}"
+            self._check_file(path, text, field, executable=bool(config_map.mode & 0o111))
             content = self._render_text(text, field)
             self._files.append(_File(field, directory, name, content, config_map.mode, personal))
         self._file_mounts.append(_FileMount(directory, config_map.mount_path or "/", personal))
@@ -525,6 +590,8 @@ class PodBuilder:
     def _unmounted(self, config_map: ConfigMap, field: str) -> None:
         files = config_map.files()
         personal = any(map(self._mentions_user, files.values()))
+        for key, text in files.items():
+            self._check_file(key, text, field, executable=is_run_by_programs(key))
         data = {k: self._render_text(v, field) for k, v in files.items()}
         name = self._files_name(config_map.name, data, personal)
         lifetime = Lifetime.owned if personal else Lifetime.shared
@@ -600,6 +667,24 @@ class PodBuilder:
             target = f"{target.rstrip('/')}/{key}"
         within = f"{path}/{inside}" if key is None and inside else path
         return {"name": volume_of[path], "mountPath": target, "subPath": within, "readOnly": True}
+
+
+def _with_structures(value: Any, name: str, found: Any) -> Any:
+    """Return a value in which a reference to a structure is replaced with it. Its texts are the reference."""
+    if isinstance(value, str):
+        whole = not isinstance(found, str) and references_in(value) == {name}
+        return _each_text(found, value) if whole else value
+    return _each_item(value, lambda item: _with_structures(item, name, found))
+
+
+def _each_text(value: Any, text: str) -> Any:
+    return text if isinstance(value, str) else _each_item(value, lambda item: _each_text(item, text))
+
+
+def _each_item(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, Mapping):
+        return {k: change(v) for k, v in value.items()}
+    return [change(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _without_references(value: Any) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from profile_spawner.names import is_label_value
@@ -22,17 +23,23 @@ __all__ = [
     "DOLLAR_TRAITS",
     "EXPANDED_TRAITS",
     "FORMATTED_TRAITS",
+    "KUBESPAWNER_USER",
     "MAX_TEXT",
     "TYPED_EXPANDED_TRAITS",
+    "TYPED_OR_USER",
+    "USE_A_VARIABLE",
     "check_typed",
+    "command_texts",
     "escape_braces",
     "escape_copies",
     "escape_dollars",
     "fill_value",
-    "in_shell_command",
+    "is_run_by_programs",
+    "is_whole_argument",
     "label_problem",
     "odd_field",
-    "texts_for_a_shell",
+    "texts_in_commands",
+    "user_variables",
 ]
 
 MAX_TEXT = 256
@@ -86,10 +93,29 @@ DOLLAR_TRAITS = frozenset(
 """The traits in which Kubernetes replaces `$(NAME)`, or that become environment variables."""
 
 _LABEL_TRAITS = ("extra_labels", "node_selector", "storage_extra_labels")
-_TYPED = r"\{value\b[^{}]*\}"
-_KUBESPAWNER_USER = r"\{(?:value|unescaped_username|unescaped_servername)\b[^{}]*\}"
-_RUNS_NEXT = re.compile(r"-[A-Za-z]*[ceS]|-[ceS].*|--?(?:command|eval|exec|execute|split-string)")
-"""The options of shells and other interpreters whose value is a program text: `-c`, `-lc`, `-ce`, `-e`, `--eval`."""
+KUBESPAWNER_USER = r"\{(?:unescaped_username|unescaped_servername)\b[^{}]*\}"
+"""A regular expression for the places where KubeSpawner inserts what the user or the server is called."""
+TYPED_OR_USER = rf"\{{value\b[^{{}}]*\}}|{KUBESPAWNER_USER}"
+"""The same in the override of an option that takes a text of the user, with the places of this text."""
+USE_A_VARIABLE = (
+    'Give it to a variable: environment: {TITLE: "{value}"}, cmd: [sh, -c, "exec start --title=\\"$TITLE\\""]'
+)
+"""What to do instead of writing a user's text into a command."""
+_COMMANDS = frozenset({"args", "cmd", "command"})
+"""The fields that contain commands or their arguments, of containers, probes and lifecycle hooks."""
+_COMMAND_TRAITS = frozenset(
+    {
+        "args", "cmd", "extra_container_config", "extra_containers", "extra_pod_config", "init_containers",
+        "lifecycle_hooks",
+    }
+)  # fmt: skip
+_RUN_BY_PROGRAMS = re.compile(
+    r"(?:BASH_)?ENV|BASH_FUNC_.*|BROWSER|EDITOR|GIT_(?:ASKPASS|CONFIG|EDITOR|EXEC|EXTERNAL|PAGER|PROXY|SEQUENCE|SSH).*"
+    r"|IFS|(?:_JAVA|JAVA_TOOL|JDK_JAVA)_OPTIONS|LD_.*|LESS(?:OPEN|CLOSE)|NODE_OPTIONS|(?:MAN)?PAGER|PATH|PERL5\w+"
+    r"|PROMPT_COMMAND|PS[0-4]|PYTHON(?:BREAKPOINT|HOME|INSPECT|PATH|STARTUP|WARNINGS)|RUBY(?:LIB|OPT)|SHELL|VISUAL"
+)
+_USERS_VARIABLES = frozenset({"JUPYTERHUB_SERVER_NAME", "JUPYTERHUB_USER"})
+"""The variables in which JupyterHub says what the user and the server are called."""
 
 _TEXT_TRAITS = frozenset(
     {
@@ -164,35 +190,92 @@ def _texts_in(value: Any) -> Iterator[str]:
             yield from _texts_in(item)
 
 
-def texts_for_a_shell(value: Any, users: str = _KUBESPAWNER_USER) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Yield the arguments of commands in which a shell could run a user's text, with their paths.
+def texts_in_commands(
+    override: Mapping[str, Any], users: str, variables: Collection[str] = ()
+) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield what would let a program run a user's text, with its path: texts in commands, keys, and some variables.
 
-    A user's text may be an argument of its own, or the value of one (`--title={value}`), but not a part of a longer
-    text, and not a text that an interpreter runs (`sh -c "{value}"`).
+    Whether a command is a shell's cannot be seen in it (`php -r`, an entry point of the image, the parts of other
+    options). So a user's text may not stand in any; a command can read it from a variable instead.
 
     Args:
-        value: An override, a container, or anything that contains some.
+        override: Values of KubeSpawner's traits.
+        users: A regular expression for the places of a user's text.
+        variables: The variables whose values contain a user's text. `$(NAME)` inserts them into commands.
+    """
+    names = "|".join(map(re.escape, sorted({*variables, *_USERS_VARIABLES})))
+    found = re.compile(rf"{users}|\$\((?:{names})\)")
+    environment = override.get("environment")
+    keys = ((("environment", str(name)), str(name)) for name in environment) if isinstance(environment, Mapping) else ()
+    for path, text in chain(command_texts(override), _keys(_commands_of(override)), keys):
+        if found.search(text):
+            yield path, text
+
+
+def command_texts(override: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield all texts of commands, and of variables that programs run, with their paths.
+
+    Args:
+        override: Values of KubeSpawner's traits.
+    """
+    yield from _texts_of_commands(_commands_of(override), False)
+    yield from ((path, text) for path, name, text in _variables(override) if is_run_by_programs(name))
+
+
+def _commands_of(override: Mapping[str, Any]) -> dict[str, Any]:
+    return {trait: value for trait, value in override.items() if trait in _COMMAND_TRAITS}
+
+
+def _texts_of_commands(value: Any, inside: bool) -> Iterator[tuple[tuple[Any, ...], str]]:
+    if inside and isinstance(value, str):
+        yield (), value
+    for step, item in _items(value):
+        below = _texts_of_commands(item, inside or step in _COMMANDS)
+        yield from (((step, *path), text) for path, text in below)
+
+
+def _keys(value: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
+    for step, item in _items(value):
+        if isinstance(step, str):
+            yield (step,), step
+        yield from (((step, *path), key) for path, key in _keys(item))
+
+
+def user_variables(value: Any, users: str) -> set[str]:
+    """Return the names of the variables, of any container, whose values contain a user's text.
+
+    Args:
+        value: An override, a manifest, or a part of one.
         users: A regular expression for the places of a user's text.
     """
+    return {name for _, name, text in _variables(value) if re.search(users, text)}
+
+
+def _variables(value: Any) -> Iterator[tuple[tuple[Any, ...], str, str]]:
+    """Yield path, name and text of each variable in a value."""
+    for step, item in _items(value):
+        if step in ("env", "environment"):
+            for key, one in _items(item):
+                named = one if isinstance(one, Mapping) else {"name": key, "value": one}
+                if isinstance(named.get("value"), str):
+                    yield (step, key), str(named.get("name")), named["value"]
+        yield from (((step, *path), name, text) for path, name, text in _variables(item))
+
+
+def is_run_by_programs(variable: str) -> bool:
+    """Return whether shells and other programs run the value of a variable, or load what it names."""
+    return _RUN_BY_PROGRAMS.fullmatch(variable) is not None
+
+
+def is_whole_argument(text: str, users: str) -> bool:
+    """Return whether an argument is a user's text, or the value of one as in `--title={value}`, and nothing else."""
+    return re.fullmatch(rf"(?:--?[\w.-]+=)?(?:{users})", text) is not None
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(value, Mapping):
-        lists = [(key, value[key]) for key in ("cmd", "command", "args") if isinstance(value.get(key), list | tuple)]
-        runs_next = False
-        for path, part in [((key, n), part) for key, parts in lists for n, part in enumerate(parts)]:
-            if isinstance(part, str) and re.search(users, part):
-                whole = re.fullmatch(rf"((--?[\w.-]+)=)?(?:{users})", part)
-                if whole is None or (runs_next and not whole[1]) or _RUNS_NEXT.fullmatch(whole[2] or ""):
-                    yield path, part
-            # `sh -c -x -- "..."`: the program text is the first argument that is no option.
-            option = isinstance(part, str) and part.startswith("-")
-            runs_next = option and (runs_next or _RUNS_NEXT.fullmatch(part) is not None)
-    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-    for step, item in pairs:
-        yield from (((step, *path), text) for path, text in texts_for_a_shell(item, users))
-
-
-def in_shell_command(override: Mapping[str, Any]) -> bool:
-    """Return whether a shell could run the `{value}` of an override."""
-    return any(texts_for_a_shell(override, _TYPED))
+        return value.items()
+    return enumerate(value) if isinstance(value, list | tuple) else ()
 
 
 def odd_field(trait: str, text: str, *, chosen: bool) -> str:

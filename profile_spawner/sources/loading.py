@@ -105,13 +105,14 @@ def _judge_of(rights: DataPolicy, refused: list[PolicyError]) -> Callable[[Entry
         profile = entry.profile
         refused.extend(
             PolicyError(e.message, profile=e.profile, origin=e.origin, field=e.field, value=e.value, hint=e.hint)
-            for e in build.in_shell
+            for e in build.run
         )
         written: Any = vars(profile.cls)["_written"][0] if isinstance(profile, ClassProfile) else profile.list_entry()
         case = Case(
             rights=rights,
             own=own_names(build.objects),
             secure=build.secure,
+            variables=build.user_variables,
             servers=ServerContext.example().unique_names,
         )
         attributes = {name: profile.get(name) for name in ATTRIBUTES}

@@ -15,7 +15,7 @@ from profile_spawner.profiles.access import Access, UserInfo
 from profile_spawner.profiles.base import BaseAppProfile, check_profile_class
 from profile_spawner.profiles.options import access_from, parse_options
 from profile_spawner.profiles.selection import Offer, Rejection, Selection, form_field, from_form, select
-from profile_spawner.profiles.user_text import fill_value
+from profile_spawner.profiles.user_text import TYPED_OR_USER, fill_value, texts_in_commands, user_variables
 
 ADA = UserInfo("ada", frozenset({"staff"}))
 IMAGE = {
@@ -201,21 +201,27 @@ def test_a_typed_label_is_checked_before_anything_is_asked(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "shell"),
+    ("override", "found"),
     [
-        ({"cmd": ["sh", "-c", "start {value}"]}, True),
-        ({"extra_containers": [{"command": ["/bin/bash", "-lc"], "args": ["run --x={value}"]}]}, True),
-        ({"cmd": ["sh", "-c", 'start "$1"', "sh", "{value}"]}, False),
-        ({"args": ["--title={value}"], "environment": {"A": "sh -c {value}"}}, False),
+        ({"cmd": ["sh", "-c", "start {value}"]}, ["cmd.2"]),
+        ({"args": ["--title={value}"], "environment": {"A": "sh -c {value}"}}, ["args.0"]),
+        ({"extra_containers": {"a": {"command": ["start"], "args": ["{value}", "b"]}}}, ["extra_containers.a.args.0"]),
+        ({"lifecycle_hooks": {"postStart": {"exec": {"command": ["$(A)"]}}}, "environment": {"A": "{value}"}},
+         ["lifecycle_hooks.postStart.exec.command.0"]),
+        ({"init_containers": [{"{value}": 1}]}, ["init_containers.0.{value}"]),
+        ({"environment": {"BASH_ENV": "{value}", "{value}": "a"}}, ["environment.BASH_ENV", "environment.{value}"]),
+        ({"cmd": ["sh", "-c", 'exec start "$A" $(B)'], "environment": {"A": "{value}", "args": "{value}"}}, []),
     ],
-)
-def test_a_typed_text_never_becomes_part_of_a_shell_command(override: Any, shell: bool) -> None:
-    """It is found where the option is declared."""
+)  # fmt: skip
+def test_a_typed_text_is_found_in_commands(override: Any, found: list[str]) -> None:
+    """A class that has such an option is not registered; a variable is the way."""
     for option in (
         {"type": "text", "kubespawner_override": override},
         {"choices": {"a": {}}, "unlisted_choice": {"enabled": True, "kubespawner_override": override}},
     ):
-        assert parse_options({"x": option}, profile="lab")[0].reaches_shell() is shell
+        typed = parse_options({"x": option}, profile="lab")[0].typed_override()
+        texts = texts_in_commands(typed, TYPED_OR_USER, user_variables(typed, TYPED_OR_USER))
+        assert [".".join(map(str, path)) for path, _ in texts] == found
 
 
 json_values = st.recursive(

@@ -93,7 +93,7 @@ class Job(BaseAppProfile):
     image = "a:1"
 
     def get_manifests(self) -> list[Manifest]:
-        container = {"name": "a", "image": "a:1", "command": ["sh", "-c"], "args": [Template("{{ username }}")]}
+        container = {"name": "a", "image": "a:1", "command": ["sh", "-c"], "args": [Template("echo {{ username }}")]}
         spec = {"template": {"spec": {"containers": [container]}}}
         return [
             Manifest(
@@ -106,5 +106,5 @@ class Job(BaseAppProfile):
 async def test_no_shell_runs_what_users_are_called(profile: type[BaseAppProfile]) -> None:
     """Neither a start-up script nor the command of another pod; the message says what to do instead."""
     await profile(ServerContext(UserInfo("ada-l@example.org"), server_name="second")).build()
-    with pytest.raises(BuildError, match=r'a shell could run .*write "\$NAME" here'):
+    with pytest.raises(BuildError, match=r'could run what users .*write "\$NAME" here'):
         await profile(ServerContext(UserInfo("ada;id"), server_name="$(id)")).build()
