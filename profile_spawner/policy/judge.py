@@ -519,9 +519,10 @@ def judge_texts(written: Any, rights: DataPolicy) -> Iterator[Refusal]:
     """
     case = Case(rights=rights)
     for path, value in _nodes(written, ()):
-        if any(step in OVERRIDES for step in path[:-1]):
+        texts = [text for text in (path[-1], value) if isinstance(text, str) and ("{" in text or "}" in text)]
+        if texts and any(step in OVERRIDES for step in path[:-1]):
             place = ("text", *map(str, path))
-            found = [Difference(place, None, text) for text in (path[-1], value) if isinstance(text, str)]
+            found = [Difference(place, None, text) for text in texts]
             yield from _refusals(DATA_RULES, found, case, path, skip=len(place))
 
 
@@ -542,24 +543,27 @@ def place_in(written: Any, refusal: Refusal) -> tuple[Any, ...]:
     best: tuple[float, tuple[Any, ...]] = (0.5, ())
     path: list[Any] = []
 
-    # Documents can be large, so one walk compares each part once, without copies of its path.
+    walked: set[tuple[int, frozenset[str]]] = set()
+
+    # Documents can be large, so one walk compares each part once, what has several aliases too.
     def walk(value: Any, matched: frozenset[str]) -> None:
         nonlocal best
-        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for step, item in pairs:
+        for step, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             path.append(step)
             key = str(step)
             name = camel(key)
             here = matched | {name} if name in names else matched
-            same = isinstance(item, str | int) and not isinstance(item, bool) and item in known
+            single = isinstance(item, (str, int))
+            same = single and item in known and not isinstance(item, bool)
             score = len(here) + 2 * same + (key in steps) / 2
             if score > best[0]:
                 best = (score, tuple(path))
-            if isinstance(item, Mapping | list | tuple):
+            if not single and isinstance(item, (Mapping, list, tuple)) and (id(item), here) not in walked:
+                walked.add((id(item), here))
                 walk(item, here)
             path.pop()
 
-    if isinstance(written, Mapping | list | tuple):
+    if isinstance(written, (Mapping, list, tuple)):
         walk(written, frozenset())
     return best[1]
 

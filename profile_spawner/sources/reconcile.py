@@ -129,11 +129,12 @@ class _Progress:
     def of(self, item: SourceItem) -> Iterator[None]:
         if self.abandoned:
             raise SystemExit("another thread has taken over")
-        self._current = (item, threading.get_ident(), time.monotonic())
+        outer, self._current = self._current, (item, threading.get_ident(), time.monotonic())
         try:
             yield
         finally:
-            self._current = None
+            self._current = outer
+            self.goes_on()
 
     def goes_on(self) -> None:
         """Measure from now on: one of the item's profiles is done."""
@@ -311,7 +312,7 @@ class Reconciler:
         refused = self._try(batches, current)
         others = {key: loaded for key, loaded in current.items() if key not in refused}
         tried = [(item, refused[item.key]) for _, wanted in batches for item in wanted]
-        session = LoadSession(current, reasons(others, tried))
+        session = LoadSession(current, reasons(others, tried), loading=self._progress.of)
         for source, wanted in batches:
             session.add(source, [item for item in wanted if not refused[item.key]])
         result: dict[str, LoadedItem] = {}

@@ -312,6 +312,14 @@ def test_a_mistake_in_global_is_nobody_elses() -> None:
     assert ["'gone'" in str(e) or "integer" in str(e) for e in r.mistakes["global"]] == [True, True]
 
 
+def test_many_undefined_params_are_counted() -> None:
+    """To suggest a name for each of them would take long."""
+    r = resolver({"many": Collection("many", {f"b{n}": 1 for n in range(1000)}, (), Origin("m.py", 3))})
+    assert [str(e) for e in r.mistakes["many"]] == [
+        "m.py:3: profile 'many': 1,000 params are not defined, such as b0. Define them"
+    ]
+
+
 def test_a_cycle_is_a_mistake_of_the_collection_that_closes_it() -> None:
     """That is the one that is new; all who are in the cycle cannot be used."""
     collections = {"x": col("x", 1, "y"), "y": col("y", 2, "z"), "z": col("z", 3, "x"), "on": col("on", 4, "x")}
