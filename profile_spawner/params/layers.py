@@ -6,7 +6,7 @@ are merged only if the param declares `merge`. Resolving is a pure function of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -39,6 +39,9 @@ _COLLECTED = ("profile", "assigned", "groups", "global")
 
 MAX_INHERITED_DEPTH = 50
 """How long a chain of collections can be that inherit from each other."""
+
+MAX_SUGGESTIONS = 20
+"""For how many undefined params of one collection the error suggests the most similar name."""
 
 GLOBAL = "global"
 """The collection that always exists and is the weakest."""
@@ -98,10 +101,13 @@ class Resolver:
         collections: All collections and the params of all profiles, by name.
         strict: Whether a value for an undefined param is an error.
         conflicts: Errors that were found earlier: duplicate names.
+        newest: The collections that are new or have changed. One of them is the cause of a new cycle.
 
     Attributes:
-        unavailable: Why profiles and collections cannot be used: their values are invalid, or they inherit from
-            something that does not exist or from themselves. For `global`, only the affected params have errors.
+        mistakes: The errors of profiles and collections: invalid values, and inheriting from something that does not
+            exist or from themselves. A cycle is a mistake of the collection that closes it.
+        unavailable: Why profiles and collections cannot be used: their mistakes, and those of what they inherit from.
+            What is wrong in `global` is not used, and affects nobody who does not inherit it by name.
         conflicts: The argument `conflicts`.
         uses_facts: Whether values refer to facts of the server, such as `{{ username }}`.
     """
@@ -113,6 +119,7 @@ class Resolver:
         *,
         strict: bool = True,
         conflicts: Sequence[ParamError] = (),
+        newest: Container[str] = (),
     ) -> None:
         self.definitions: Mapping[str, Param] = dict(definitions or {})
         self.collections: Mapping[str, Collection] = {GLOBAL: Collection(GLOBAL), **(collections or {})}
@@ -121,7 +128,8 @@ class Resolver:
         self._inherited: dict[str, tuple[str, ...]] = {}
         self._values: dict[str, dict[str, ParamValue]] = {}
         self._flat: dict[tuple[str, str], _Flat] = {}
-        self.unavailable = self._check_collections()
+        self.mistakes = self._find_mistakes(newest)
+        self.unavailable = self._find_unavailable()
         self._defaults = {
             n: ParamValue.of("default", n, p.default, p.origin) for n, p in self.definitions.items() if p.has_default
         }
@@ -130,32 +138,53 @@ class Resolver:
         named = references_in([v.value for v in values if v.is_template])
         self.uses_facts = bool(named - set(self.definitions))
 
-    def _check_collections(self) -> Mapping[str, tuple[ParamError, ...]]:
-        """Check all collections; return the errors of those that cannot be used."""
-        problems: dict[str, list[ParamError]] = {}
+    def _find_mistakes(self, newest: Container[str]) -> Mapping[str, tuple[ParamError, ...]]:
+        """Check all collections; return their own errors."""
+        mistakes: dict[str, list[ParamError]] = {}
         for name, collection in self.collections.items():
             layer = GLOBAL if name == GLOBAL else "profile"
             self._values[name], errors = self._checked(collection.params, layer, name, collection.origin_of)
+            errors += [self._not_there(collection, n) for n in collection.profiles if n not in self.collections]
             try:
                 self._inherited[name] = _inherited(name, self.collections)
             except ParamError as e:
                 errors.append(e)
             if errors:
-                problems[name] = errors
+                mistakes[name] = errors
+        for cycle in _cycles(self.collections):
+            closing = [n for n in self.collections if n in cycle and n in newest] or [cycle[-1]]
+            at = cycle.index(closing[-1]) + 1
+            path = [*cycle[at:], *cycle[:at]]
+            error = ParamError(
+                f"inherits from itself: {' > '.join([*path, path[0]])}",
+                profile=path[-1],
+                origin=self.collections[path[-1]].origin,
+                field="profiles",
+            )
+            mistakes.setdefault(path[-1], []).append(error)
+        return {name: tuple(errors) for name, errors in mistakes.items()}
+
+    def _not_there(self, collection: Collection, name: str) -> ParamError:
+        return ParamError(
+            f"there is no profile or collection {name!r}{did_you_mean(name, self.collections)}",
+            profile=collection.name,
+            origin=collection.origin,
+            field="profiles",
+        )
+
+    def _find_unavailable(self) -> Mapping[str, tuple[ParamError, ...]]:
+        unavailable = dict(self.mistakes)
         for name, inherited in self._inherited.items():
-            broken = [other for other in inherited if other in problems and other != name]
+            broken = [other for other in inherited if other in self.mistakes and other != name]
             if broken:
-                problems.setdefault(name, []).extend(problems[broken[0]])
-        return {name: tuple(errors) for name, errors in problems.items()}
+                unavailable[name] = (*self.mistakes.get(name, ()), *self.mistakes[broken[0]])
+        return unavailable
 
     def _global_values(self) -> _Flat:
-        flat = dict(self._values_of_collection(GLOBAL, GLOBAL))
-        if GLOBAL not in self._inherited:
-            # Do not use only a part of `global`: each param that it sets has no value.
-            error = self.unavailable[GLOBAL][-1]
-            lost = ParamValue(GLOBAL, GLOBAL, None, self.collections[GLOBAL].origin, error)
-            flat = {n: [*flat.get(n, ()), lost] for n in {*self.definitions, *flat}}
-        return flat
+        """Return the values of `global`, and of what it inherits from, without those that are invalid."""
+        flat = self._values_of_collection(GLOBAL, GLOBAL)
+        valid = {name: [value for value in values if value.error is None] for name, values in flat.items()}
+        return {name: values for name, values in valid.items() if values}
 
     # ---------------------------------------------------------------------------------------------- checks
 
@@ -165,6 +194,11 @@ class Resolver:
         """Return the values of one layer and the errors of invalid ones. Undefined params are only errors."""
         result: dict[str, ParamValue] = {}
         errors: list[ParamError] = []
+        undefined = [name for name in values if self.strict and name not in self.definitions]
+        if len(undefined) > MAX_SUGGESTIONS:  # to look for similar names takes long
+            more = f"{len(undefined):,} params are not defined, such as {shorten(undefined[0])}"
+            errors.append(ParamError(more, profile=source, origin=origin_of(undefined[0]), hint="Define them"))
+            values = {name: value for name, value in values.items() if name in self.definitions}
         for name, value in values.items():
             origin = origin_of(name)
             try:
@@ -368,7 +402,7 @@ def _inherited(name: str, collections: Mapping[str, Collection]) -> tuple[str, .
     """Return `name` and everything it inherits from, strongest first: depth-first, in order, each once.
 
     Raises:
-        ParamError: For a cycle (the message shows the path), for a name that does not exist, and for too many levels.
+        ParamError: For too many levels.
     """
     order: dict[str, None] = {}
 
@@ -380,16 +414,7 @@ def _inherited(name: str, collections: Mapping[str, Collection]) -> tuple[str, .
                 origin=collections[name].origin,
                 field="profiles",
             )
-        if current in path:
-            raise ParamError(f"inherits from itself: {' > '.join([*path, current])}", profile=name, field="profiles")
-        if current not in collections:
-            raise ParamError(
-                f"there is no profile or collection {current!r}{did_you_mean(current, collections)}",
-                profile=name,
-                origin=collections[path[-1]].origin if path else None,
-                field="profiles",
-            )
-        if current in order:
+        if current in order or current not in collections:
             return
         order[current] = None
         for nested in collections[current].profiles:
@@ -397,3 +422,22 @@ def _inherited(name: str, collections: Mapping[str, Collection]) -> tuple[str, .
 
     visit(name, ())
     return tuple(order)
+
+
+def _cycles(collections: Mapping[str, Collection]) -> Iterator[list[str]]:
+    """Yield cycles of collections that inherit from each other. Without one collection of each, there may be more."""
+    done: set[str] = set()
+    for start in collections:
+        path: dict[str, Iterator[str]] = {start: iter(collections[start].profiles)} if start not in done else {}
+        while path:
+            current = next(reversed(path))
+            for name in path[current]:
+                if name in path:
+                    steps = list(path)
+                    yield steps[steps.index(name) :]
+                elif name in collections and name not in done:
+                    path[name] = iter(collections[name].profiles)
+                    break
+            else:
+                done.add(current)
+                del path[current]

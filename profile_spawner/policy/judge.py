@@ -42,6 +42,7 @@ from .rules import (
 from .settings import DataPolicy, Policy
 
 __all__ = [
+    "MAX_REPORTED",
     "Refusal",
     "check_objects",
     "check_pod",
@@ -55,6 +56,7 @@ __all__ = [
     "judge_texts",
     "own_names",
     "place_in",
+    "reported",
     "restrict_containers",
 ]  # fmt: skip
 
@@ -124,6 +126,10 @@ class SecondSpelling(str):
     """A step of a path: a field that is written twice, such as `sub_path` beside `subPath`."""
 
     __slots__ = ()
+
+
+MAX_REPORTED = 20
+"""How many refusals of one profile or param are reported. To find the line of one takes a walk through the document."""
 
 
 @dataclass(frozen=True)
@@ -537,9 +543,10 @@ def judge_texts(written: Any, rights: DataPolicy) -> Iterator[Refusal]:
     """
     case = Case(rights=rights)
     for path, value in _nodes(written, ()):
-        if any(step in OVERRIDES for step in path[:-1]):
+        texts = [text for text in (path[-1], value) if isinstance(text, str) and ("{" in text or "}" in text)]
+        if texts and any(step in OVERRIDES for step in path[:-1]):
             place = ("text", *map(str, path))
-            found = [Difference(place, None, text) for text in (path[-1], value) if isinstance(text, str)]
+            found = [Difference(place, None, text) for text in texts]
             yield from _refusals(DATA_RULES, found, case, path, skip=len(place))
 
 
@@ -554,16 +561,35 @@ def place_in(written: Any, refusal: Refusal) -> tuple[Any, ...]:
     A refusal is about the result. What a document writes elsewhere, for example in an attribute, has the same value or
     the same last keys. The place with the most in common is returned.
     """
-    steps = set(refusal.path)
-    known = {refusal.value, *steps} - {None}
+    steps = {str(step) for step in refusal.path}
+    known = {refusal.value, *refusal.path} - {None}
+    names = {camel(step) for step in steps}
+    best: tuple[float, tuple[Any, ...]] = (0.5, ())
+    path: list[Any] = []
 
-    def score(path: tuple[Any, ...], value: Any) -> float:
-        same = isinstance(value, str | int) and not isinstance(value, bool) and value in known
-        return len({camel(str(step)) for step in path} & names) + 2 * same + bool(path and str(path[-1]) in steps) / 2
+    walked: set[tuple[int, frozenset[str]]] = set()
 
-    names = {camel(str(step)) for step in steps}
-    best = max(_nodes(written, ()), key=lambda node: score(*node), default=((), None))
-    return best[0] if score(*best) >= 1 else ()
+    # Documents can be large, so one walk compares each part once, what has several aliases too.
+    def walk(value: Any, matched: frozenset[str]) -> None:
+        nonlocal best
+        for step, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            path.append(step)
+            key = str(step)
+            name = camel(key)
+            here = matched | {name} if name in names else matched
+            single = isinstance(item, (str, int))
+            same = single and item in known and not isinstance(item, bool)
+            score = len(here) + 2 * same + (key in steps) / 2
+            if score > best[0]:
+                best = (score, tuple(path))
+            if not single and isinstance(item, (Mapping, list, tuple)) and (id(item), here) not in walked:
+                walked.add((id(item), here))
+                walk(item, here)
+            path.pop()
+
+    if isinstance(written, (Mapping, list, tuple)):
+        walk(written, frozenset())
+    return best[1]
 
 
 def _nodes(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -571,6 +597,20 @@ def _nodes(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...],
     for step, item in pairs:
         yield (*path, step), item
         yield from _nodes(item, (*path, step))
+
+
+def reported(refusals: Iterable[Refusal], problem: Callable[[Refusal], PolicyError]) -> list[PolicyError]:
+    """Return the errors for the first refusals, and in the last one how many there are more.
+
+    Args:
+        refusals: The refusals.
+        problem: Returns the error for one.
+    """
+    rest = list(refusals)
+    found = [problem(refusal) for refusal in rest[:MAX_REPORTED]]
+    if len(rest) > len(found):
+        found[-1].message += f"; {len(rest) - len(found):,} other parts are not allowed either"
+    return found
 
 
 def dotted(path: Sequence[Any]) -> str:

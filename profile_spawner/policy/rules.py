@@ -203,6 +203,7 @@ class Case:
 Test = Callable[[Difference, Case], bool]
 
 
+@functools.lru_cache(10_000)
 def camel(key: str) -> str:
     """Convert a field name of the Python client (snake case) to Kubernetes' name (camel case)."""
     head, *rest = key.split("_")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Collection_
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from profile_spawner.errors import Origin, ParamError, ProfileSpawnerError
 from profile_spawner.params.constraint import Constraint
@@ -127,48 +127,45 @@ def within_constraint(option: Option, enforced: Any) -> Option:
 
 
 def make_resolver(
-    collectors: Sequence[Collector], *, strict: bool = True, before: Resolver | None = None
+    collectors: Sequence[Collector],
+    *,
+    strict: bool = True,
+    before: Resolver | None = None,
+    owned: Callable[[Collector, str], bool] = lambda collector, slug: True,
 ) -> Resolver | None:
     """Combine the params and collections of all sources; return `None` if there are none.
 
-    If two have the same name, the first one is used, and the second one is reported as a conflict.
+    If two have the same name, one is used, and the other one is reported as a conflict. Code comes before data, then
+    the one that was used before, then a profile, then the first one.
 
     Args:
         collectors: The results of the loads.
         strict: Whether a value of an undefined param is an error.
         before: The previous resolver. If one of its collections was removed but is still inherited, it is kept,
             and a conflict names all that inherit it.
+        owned: Whether the profile of a collector with this slug is the one that is served.
     """
-    definitions: dict[str, Param] = {}
-    collections: dict[str, Collection] = {}
+    old_params, old_collections = (before.definitions, before.collections) if before is not None else ({}, {})
     conflicts: list[ParamError] = []
-    for collector in collectors:
-        for name, param in collector.params.items():
-            if definitions.setdefault(name, param) != param:
-                conflicts.append(_taken("param", name, definitions[name].origin, param.origin))
-        for name, collection in collector.collections.items():
-            if collections.setdefault(name, collection) != collection:
-                conflicts.append(_taken("collection", name, collections[name].origin, collection.origin))
-    profiles = {
-        slug: profile
-        for collector in collectors
-        for slug, profile in collector.profiles.items()
-        if profile.takes_params
-    }
+    definitions = _joined("param", [p for c in collectors for p in c.params.values()], old_params, conflicts)
+    taking = ((c, s, p) for c in collectors for s, p in c.profiles.items() if p.takes_params and s != GLOBAL)
+    profiles = {slug: profile for collector, slug, profile in taking if owned(collector, slug)}
+    written = [one for c in collectors for one in c.collections.values()]
     own = {slug: _params_of(p) for slug, p in profiles.items() if p.get("params") or p.get("profiles")}
-    # A profile without params can also be inherited. It adds nothing.
-    inherited = {name for c in (*collections.values(), *own.values()) for name in c.profiles}
-    own.update({slug: _params_of(profiles[slug]) for slug in inherited & profiles.keys() - own.keys()})
-    for slug, collection in own.items():
-        if slug in collections:
-            conflicts.append(_taken("collection", slug, collections[slug].origin, collection.origin))
-        if slug != GLOBAL:
-            collections[slug] = collection
+    # A profile without params can also be inherited. It adds nothing. Its name is taken all the same.
+    named = {name for c in (*written, *own.values()) for name in (c.name, *c.profiles)}
+    own.update({slug: _params_of(profiles[slug]) for slug in named & profiles.keys() - own.keys()})
+    collections = _joined("collection", [*own.values(), *written], old_collections, conflicts)
     kept = _still_in_use(collections, before) if before is not None else []
     collections.update({c.name: c for c in kept})
     if not definitions and not collections:
         return None
-    resolver = Resolver(definitions, collections, strict=strict, conflicts=conflicts)
+    newest = {name for name, one in collections.items() if one != old_collections.get(name)}
+    resolver = Resolver(definitions, collections, strict=strict, conflicts=conflicts, newest=newest)
+    for slug, collection in own.items():
+        if collections[slug] is not collection:
+            error = _taken("collection", slug, collections[slug].origin, collection.origin)
+            resolver.unavailable = {**resolver.unavailable, slug: (error,)}
     for collection in kept:
         try:
             resolver.require_unused(collection.name)
@@ -177,6 +174,34 @@ def make_resolver(
             e.origin = collection.origin
             resolver.conflicts = (*resolver.conflicts, e)
     return resolver
+
+
+_Named = TypeVar("_Named", Param, Collection)
+
+
+def _joined(
+    what: str, found: Sequence[_Named], before: Mapping[str, _Named], conflicts: list[ParamError]
+) -> dict[str, _Named]:
+    """Return what is used of params or collections, by name, in the order in which they were found."""
+
+    def rank(one: _Named) -> tuple[bool, bool]:
+        old = before.get(one.name)
+        stays = old is not None and (one is old or _file(one) == _file(old))
+        return one.untrusted, not stays
+
+    used: dict[str, _Named] = {}
+    for one in found:
+        other = used.setdefault(one.name, one)
+        if other == one:
+            continue
+        first, second = sorted((other, one), key=rank)
+        used[one.name] = first
+        conflicts.append(_taken(what, one.name, first.origin, second.origin))
+    return used
+
+
+def _file(one: Param | Collection) -> str:
+    return one.origin.source if one.origin is not None else ""
 
 
 def _still_in_use(collections: Mapping[str, Collection], before: Resolver) -> list[Collection]:

@@ -6,6 +6,7 @@ refused. Keys must be unique texts. Values have the types of JSON; dates stay te
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,8 @@ MAX_NODES = 200_000
 """The largest number of values, with every alias counted as often as it is used."""
 
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]+)")
+# At least one digit: without it, texts such as `0x_` are no numbers.
+_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*|0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]+)")
 _FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+][0-9]+)?")
 _WORDS: dict[str, Any] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
@@ -208,7 +210,8 @@ def _scalar(text: str) -> Any:
     if _INT.fullmatch(text):
         return _integer(text.replace("_", ""))
     if _FLOAT.fullmatch(text):
-        return float(text.replace("_", ""))
+        value = float(text.replace("_", ""))
+        return value if math.isfinite(value) else text  # JSON has no infinity
     return text
 
 

@@ -25,7 +25,7 @@ from profile_spawner.errors import (
 )
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Collection
-from profile_spawner.policy.judge import Refusal, dotted, judge_param, judge_texts, place_in
+from profile_spawner.policy.judge import Refusal, dotted, judge_param, judge_texts, place_in, reported
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.attributes import ATTRIBUTES, Attribute, problems_of
 from profile_spawner.profiles.base import BaseAppProfile
@@ -47,6 +47,8 @@ _FAMILIES: Mapping[str, type[BaseAppProfile]] = {
     "remote_desktop": BaseRemoteDesktopProfile,
     "workspace": BaseWorkspaceProfile,
 }
+MAX_EXTENDED = 20
+"""How long a chain of profiles can be that extend each other."""
 _NOT_INHERITED = {name: attribute.default for name, attribute in ATTRIBUTES.items() if not attribute.inherited}
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -305,8 +307,9 @@ class _Reading:
         return self._reported(refusals, slug, origin, lambda refusal: line_at(item, refusal.path))
 
     def _reported(self, refusals: Sequence[Refusal], slug: str, origin: Origin, line: Callable[[Refusal], int]) -> bool:
-        for refusal in refusals:
-            self._result.problems.append(refusal.problem(slug, Origin(origin.source, line(refusal) or origin.line)))
+        self._result.problems += reported(
+            refusals, lambda one: one.problem(slug, Origin(origin.source, line(one) or origin.line))
+        )
         return not refusals
 
     def _profiles(self, items: Sequence[Any]) -> None:
@@ -361,14 +364,27 @@ class _Reading:
                 origin=Origin(self._place, line_at(item, ("extends",))),
                 field="extends",
             )
+        if len(self._making) > MAX_EXTENDED:
+            raise self._too_deep(slug, item)
         self._making.append(slug)
         try:
             base = self._base_of(spec, item)
+            if len(getattr(base, "_written", ())) > MAX_EXTENDED:
+                raise self._too_deep(slug, item)
             made = self._make(slug, spec, item, base, origin)
         finally:
             self._making.pop()
         self._classes[slug] = made
         return made
+
+    def _too_deep(self, slug: str, item: YamlMap) -> ProfileDefinitionError:
+        return ProfileDefinitionError(
+            f"the profiles extend each other through more than {MAX_EXTENDED} levels",
+            profile=slug,
+            origin=Origin(self._place, line_at(item, ("extends",))),
+            field="extends",
+            hint="Let it extend one of the first profiles",
+        )
 
     def _base_of(self, spec: ProfileKeys, item: YamlMap) -> type[BaseAppProfile]:
         if spec.extends is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from profile_spawner.errors import BuildError, Origin, PolicyError, ProfileSpawnerError, described
 from profile_spawner.params.layers import Resolver
-from profile_spawner.policy.judge import dotted, judge_objects, judge_profile, own_names, place_in
+from profile_spawner.policy.judge import Refusal, dotted, judge_objects, judge_profile, own_names, place_in, reported
 from profile_spawner.policy.rules import Case
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.attributes import ATTRIBUTES
@@ -118,9 +118,12 @@ def _judge_of(rights: DataPolicy, refused: list[PolicyError]) -> Callable[[Entry
         )
         attributes = {name: profile.get(name) for name in ATTRIBUTES}
         refusals = judge_profile(build.kubespawner_override, entry.offer.options, attributes, case)
-        for refusal in (*refusals, *judge_objects(build.objects, case)):
+
+        def problem(refusal: Refusal) -> PolicyError:
             path = place_in(written, refusal)
             origin = Origin(entry.origin.source, line_at(written, path) or entry.origin.line)
-            refused.append(refusal.problem(entry.slug, origin, dotted(path)))
+            return refusal.problem(entry.slug, origin, dotted(path))
+
+        refused.extend(reported((*refusals, *judge_objects(build.objects, case)), problem))
 
     return judge

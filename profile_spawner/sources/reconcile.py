@@ -23,14 +23,15 @@ from profile_spawner.errors import (
     described,
     raised_at,
 )
-from profile_spawner.params.layers import Resolver
+from profile_spawner.params.layers import GLOBAL, Resolver
 from profile_spawner.profiles.entry import Entry, with_availability
-from profile_spawner.profiles.profile_params import make_resolver, param_problems
+from profile_spawner.profiles.profile_params import param_problems
 from profile_spawner.profiles.registry import Collector, direct_collector, duplicate
 from profile_spawner.profiles.snapshot import Snapshot
 
 from .changes import ProfileChange, changes_between
 from .loading import EntryMaker, param_signature, reasons
+from .param_join import Made, ParamJoin, mistakes_in, without_params
 from .settings import SourceSettings
 from .source_items import LoadedItem, LoadSession, Source, SourceItem
 from .trial_client import TrialClient
@@ -70,6 +71,19 @@ class _ItemState:
     def problems(self) -> list[ProfileSpawnerError]:
         """The current errors of the item."""
         return [*self.unloaded, *self.refusal, *self.conflicts, *self.unmade]
+
+
+_Reduced = dict[str, tuple[LoadedItem, Sequence[ProfileSpawnerError]]]
+
+
+@dataclass(frozen=True)
+class _Together:
+    """Items that can be used together."""
+
+    join: ParamJoin
+    resolver: Resolver | None
+    conflicts: Mapping[str, list[ProfileSpawnerError]]
+    made: dict[str, Made]
 
 
 @dataclass(frozen=True)
@@ -115,11 +129,12 @@ class _Progress:
     def of(self, item: SourceItem) -> Iterator[None]:
         if self.abandoned:
             raise SystemExit("another thread has taken over")
-        self._current = (item, threading.get_ident(), time.monotonic())
+        outer, self._current = self._current, (item, threading.get_ident(), time.monotonic())
         try:
             yield
         finally:
-            self._current = None
+            self._current = outer
+            self.goes_on()
 
     def goes_on(self) -> None:
         """Measure from now on: one of the item's profiles is done."""
@@ -297,7 +312,7 @@ class Reconciler:
         refused = self._try(batches, current)
         others = {key: loaded for key, loaded in current.items() if key not in refused}
         tried = [(item, refused[item.key]) for _, wanted in batches for item in wanted]
-        session = LoadSession(current, reasons(others, tried))
+        session = LoadSession(current, reasons(others, tried), loading=self._progress.of)
         for source, wanted in batches:
             session.add(source, [item for item in wanted if not refused[item.key]])
         result: dict[str, LoadedItem] = {}
@@ -373,66 +388,116 @@ class Reconciler:
     def _accept(self, candidates: dict[str, LoadedItem], order: Sequence[str]) -> None:
         """Accept the valid candidates; keep the last good version of the others.
 
-        Another candidate may depend on one that fails, so the rest is checked again without it.
+        Another candidate may depend on one that fails, so the rest is checked again without it. Params of data must not
+        make profiles of other items fail: then the data is what fails.
         """
         left = dict(candidates)
         for key, loaded in candidates.items():
             if loaded.problems and self._states[key].good is not None:
                 del left[key]
+        reduced: _Reduced = {}
         with EntryMaker() as maker:
-            while True:
-                versions = {k: v for k in order if (v := left.get(k) or self._good(k)) is not None}
-                try:
-                    resolver = self._new_resolver(versions)
-                except BaseException as e:  # noqa: BLE001 - an unexpected error costs one source only
-                    self._give_up(self._culprit(left, versions), left, e)
-                    continue
-                owners, conflicts = self._claim(versions)
-                failed = {k: p for k, p in conflicts.items() if k in left}
-                wanted = {k: v for k, v in left.items() if k not in failed or self._states[k].good is None}
-                made = {key: self._make(maker, loaded, resolver) for key, loaded in wanted.items()}
-                for key, (_, problems) in made.items():
-                    if problems:
-                        failed.setdefault(key, []).extend(problems)
-                rejected = [k for k in failed if self._states[k].good is not None]
-                for key in rejected:
-                    state = self._states[key]
-                    state.refused, state.refusal = left.pop(key), failed[key]
-                if not rejected:
-                    break
-            for key, loaded in left.items():
-                state = self._states[key]
-                state.good = loaded
-                state.entries, state.unmade = made[key]
-                state.refused, state.refusal = None, ()
-            for key in versions:
-                self._states[key].conflicts = conflicts.get(key, ())
+            while (tried := self._try_together(left, reduced, order, maker)) is None:
+                pass
+        for key, loaded in left.items():
+            state = self._states[key]
+            state.good = loaded
+            state.entries, state.unmade = tried.made.pop(key)
+            state.refused, state.refusal = reduced.get(key, (None, ()))
+        for key in tried.join.versions:
+            self._states[key].conflicts = tried.conflicts.get(key, ())
+        for key, (entries, problems) in tried.made.items():
+            self._take_again(self._states[key], entries, problems)
+        self._resolver, self._owners = tried.resolver, dict(tried.join.owners)
+
+    def _try_together(
+        self, left: dict[str, LoadedItem], reduced: _Reduced, order: Sequence[str], maker: EntryMaker
+    ) -> _Together | None:
+        """Make the profiles of the candidates with the params of all items, and of all items if params have changed.
+
+        Args:
+            left: The candidates. Those that fail are removed, or their params are.
+            reduced: The candidates without a good version whose params are not used, as they were, with the reasons.
+            order: All keys in order.
+            maker: Builds the profiles.
+
+        Returns:
+            `None` if a candidate has failed, so that the others must be tried again.
+        """
+        versions = {k: v for k in order if (v := left.get(k) or self._good(k)) is not None}
+        owners, conflicts = self._claim(versions)
+        join = ParamJoin(versions, owners, self._resolver, self._strict)
+        try:
+            resolver = self._new_resolver(join)
+        except BaseException as e:  # noqa: BLE001 - an unexpected error costs one source only
+            self._give_up(join.culprit(left), left, e)
+            return None
+        failed = {k: [*p] for k, p in conflicts.items() if k in left}
+        for key, mistakes in ((k, mistakes_in(v, resolver)) for k, v in left.items()):
+            errors = [error for found in mistakes.values() for error in found]
+            if errors and self._good(key) is not None:
+                failed.setdefault(key, []).extend(errors)
+            elif GLOBAL in mistakes:
+                reduced[key] = (left[key], errors)
+                left[key] = without_params(left[key], {GLOBAL})
+                return None
+        wanted = {k: v for k, v in left.items() if k not in failed or self._good(k) is None}
+        made = {key: self._make(maker, loaded, resolver) for key, loaded in wanted.items()}
+        for key, (_, problems) in made.items():
+            if problems:
+                failed.setdefault(key, []).extend(problems)
+        rejected = {k: problems for k, problems in failed.items() if self._good(k) is not None}
+        if not rejected:
             if resolver is not self._resolver:
-                self._resolve_again([k for k in versions if k not in left], resolver, maker)
-        self._owners = owners
+                made.update({k: self._make(maker, v, resolver) for k, v in versions.items() if k not in left})
+            rejected = self._blamed(join, left, resolver, made, maker)
+        for key, problems in rejected.items():
+            state = self._states[key]
+            if state.good is not None:
+                state.refused, state.refusal = left.pop(key), problems
+            else:
+                reduced[key] = (left[key], problems)
+                left[key] = without_params(left[key])
+        return None if rejected else _Together(join, resolver, conflicts, made)
 
     def _good(self, key: str) -> LoadedItem | None:
         state = self._states.get(key)
         return state.good if state is not None else None
 
-    def _new_resolver(self, versions: Mapping[str, LoadedItem]) -> Resolver | None:
+    def _new_resolver(self, join: ParamJoin) -> Resolver | None:
         """Return the resolver for these versions; the present one when no param has changed."""
-        signature = [v.signature for v in versions.values() if v.signature is not None]
+        signature = join.signature
         if signature != self._signature:
-            collectors = [v.collector for v in versions.values()]
-            before = self._resolver
-            self._next_resolver = make_resolver(collectors, strict=self._strict, before=before) if signature else None
+            self._next_resolver = join.resolver() if signature is not None else None
             self._signature = signature
         return self._next_resolver
 
-    def _culprit(self, left: Mapping[str, LoadedItem], versions: Mapping[str, LoadedItem]) -> str:
-        """Return the candidate without which the params of the others can be joined, or else the last one."""
-        for key in left:
-            others = [v.collector for k, v in versions.items() if k != key]
-            with contextlib.suppress(BaseException):
-                make_resolver(others, strict=self._strict, before=self._resolver)
-                return key
-        return [*versions, *left][-1]
+    def _blamed(
+        self,
+        join: ParamJoin,
+        left: Mapping[str, LoadedItem],
+        resolver: Resolver | None,
+        made: Mapping[str, Made],
+        maker: EntryMaker,
+    ) -> dict[str, list[ProfileSpawnerError]]:
+        """Return the first candidate that is data and whose params make something of another item fail, if any."""
+        data = {(source.kind, source.name) for source in self._sources if not source.runs_code}
+        suspects: dict[str, LoadedItem | None] = {}
+        for key, loaded in left.items():
+            good = self._good(key)
+            if (loaded.item.kind, loaded.item.source) in data and loaded.signature != (good and good.signature):
+                suspects[key] = good
+        if resolver is None or not suspects:
+            return {}
+        blamed = join.blamed(
+            suspects,
+            left.keys(),
+            resolver,
+            made,
+            lambda key: self._states[key].entries,
+            lambda loaded, other: self._make(maker, loaded, other),
+        )
+        return {} if blamed is None else {blamed[0]: [blamed[1]]}
 
     def _give_up(self, key: str, left: dict[str, LoadedItem], error: BaseException) -> None:
         """Refuse an item whose params cannot be joined with those of the others; an earlier version stays."""
@@ -452,17 +517,13 @@ class Reconciler:
             except BaseException as e:  # noqa: BLE001 - an unexpected error costs one source only
                 return {}, [_unexpected(loaded.item, e)]
 
-    def _resolve_again(self, keys: Sequence[str], resolver: Resolver | None, maker: EntryMaker) -> None:
-        """Create the entries of unchanged items again, because a param has changed."""
-        for key in keys:
-            state = self._states[key]
-            assert state.good is not None
-            entries, problems = self._make(maker, state.good, resolver)
-            why = {p.profile: str(p) for p in problems}
-            gone = {s: with_availability(e, why[s]) for s, e in state.entries.items() if s in why and s not in entries}
-            state.entries = {**state.entries, **entries, **gone}
-            state.unmade = problems
-        self._resolver = resolver
+    @staticmethod
+    def _take_again(state: _ItemState, entries: dict[str, Entry], problems: list[ProfileSpawnerError]) -> None:
+        """Replace the entries of an unchanged item, because a param has changed."""
+        why = {p.profile: str(p) for p in problems}
+        gone = {s: with_availability(e, why[s]) for s, e in state.entries.items() if s in why and s not in entries}
+        state.entries = {**state.entries, **entries, **gone}
+        state.unmade = problems
 
     # ---------------------------------------------------------------------------------------------- one slug, one owner
 

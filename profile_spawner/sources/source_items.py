@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -82,6 +83,7 @@ class LoadSession:
         current: What stays loaded, by key.
         refused: Items that must not be loaded, with the reasons.
         slugs: The keys of items that register these profiles. These items are loaded only when another one asks.
+        loading: Returns a context in which an item is loaded. An item may load another one that it is based on.
 
     Attributes:
         loaded: What is loaded, by key.
@@ -92,10 +94,12 @@ class LoadSession:
         current: Mapping[str, LoadedItem],
         refused: Sequence[tuple[SourceItem, str]],
         slugs: Mapping[str, str] = MappingProxyType({}),
+        loading: Callable[[SourceItem], AbstractContextManager[None]] = lambda item: nullcontext(),
     ) -> None:
         self.loaded = dict(current)
         self.refused = refused
         self._slugs = slugs
+        self._loading = loading
         self._waiting: dict[str, tuple[SourceItem, Load]] = {}
         self._data: list[str] = []
 
@@ -113,7 +117,8 @@ class LoadSession:
         """Load an item once; return `None` while it is being loaded."""
         if key in self._waiting:
             item, load = self._waiting.pop(key)
-            self.loaded[key] = load(item)
+            with self._loading(item):
+                self.loaded[key] = load(item)
         return self.loaded.get(key)
 
     def find(self, slug: str, wanted: Callable[[Profile], bool]) -> Profile | None:

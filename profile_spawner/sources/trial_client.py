@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +34,8 @@ _BOOT = (
 _START_SECONDS = 60.0
 _SPARE_SECONDS = 2.0
 """How much longer than one item may take the client waits for a worker that should have ended itself."""
-_SECONDS_PER_ITEM = 0.5
+_SLOW_ITEMS = 6
+"""How many documents that took too long before are tried again in one trial."""
 _MAX_LINE = 16 * 1024 * 1024
 
 
@@ -56,32 +56,29 @@ class TrialClient:
         self._timeout = timeout
         self._memory = memory
         self._configurator = configurator
+        self._slow: dict[str, tuple[str, SourceError]] = {}
 
     def run(self, batches: Batches, sources: Sequence[Source], current: Mapping[str, LoadedItem]) -> Problems:
         """Load all items in a worker, and build their profiles once.
 
-        An item that ends the worker, or changes its process, is refused; the others go on in a new worker.
+        An item that ends the worker, takes too long, or changes its process, is refused; the others go on in a new
+        worker. Code is tried before data, and documents that took too long the last time come last.
 
         Args:
-            batches: The items, by source. Those that define params come first.
+            batches: The items, by source.
             sources: All sources.
             current: What is loaded, by key; the items may use it.
 
         Returns:
             The errors by the item's key; an empty list for valid items.
         """
+        batches, again = self._in_order(batches)
         items = [item for _, batch in batches for item in batch]
         keys = {item.key for item in items}
         others = {key: loaded for key, loaded in current.items() if key not in keys}
         params = params_of(others.values())
-        result: Problems = {}
-        allowed = _START_SECONDS + 10 * self._timeout + _SECONDS_PER_ITEM * len(items)
-        deadline = time.monotonic() + allowed
+        result: Problems = {item.key: [self._slow[item.key][1]] for item in again[_SLOW_ITEMS:]}
         while left := [item for item in items if item.key not in result]:
-            if time.monotonic() > deadline:
-                message = f"this was not tried: the trial took more than {allowed:.0f} s in all"
-                result.update({item.key: [SourceError(message, origin=Origin(item.name))] for item in left})
-                break
             tried = {item.key for item in left}
             good = [item for item in items if result.get(item.key) == []]
             accepted = _by_source(sources, [*(one.item for one in others.values() if not one.problems), *good])
@@ -97,26 +94,36 @@ class TrialClient:
                 self._memory,
                 self._configurator,
             )
-            found = self._try(left, request, deadline, set(result))
+            found = self._try(left, request, set(result))
             if found is None:
-                found = self._each_alone(left, request, deadline, set(result))
+                found = self._each_alone(left, request, set(result))
             result.update(found)
         return result
 
-    def _each_alone(
-        self, items: Sequence[SourceItem], request: TrialRequest, deadline: float, done: set[str]
-    ) -> Problems:
+    def _in_order(self, batches: Batches) -> tuple[Batches, Sequence[SourceItem]]:
+        """Return the batches in the order of the trial, and the documents that took too long and have not changed."""
+        code = [(source, items) for source, items in batches if source.runs_code]
+        data = [(source, items) for source, items in batches if not source.runs_code]
+        again = {
+            item.key: item
+            for _, items in data
+            for item in items
+            if item.key in self._slow and self._slow[item.key][0] == item.digest
+        }
+        quick = [(source, [item for item in items if item.key not in again]) for source, items in data]
+        slow = [(source, [item for item in items if item.key in again]) for source, items in data]
+        return [batch for batch in (*code, *quick, *slow) if batch[1]], list(again.values())
+
+    def _each_alone(self, items: Sequence[SourceItem], request: TrialRequest, done: set[str]) -> Problems:
         """Return the first item that makes a worker of its own disappear; nothing when none does so again."""
         for item in items:
             alone = [(source, [i for i in batch if i is item]) for source, batch in request.batches]
-            if self._try([item], dataclasses.replace(request, batches=alone), deadline, done) is None:
+            if self._try([item], dataclasses.replace(request, batches=alone), done) is None:
                 text = "the trial worker was killed while this was loaded (SIGKILL)"
                 return {item.key: [SourceError(text, origin=Origin(item.name), hint="Look for os.kill, and at memory")]}
         return {}
 
-    def _try(
-        self, items: Sequence[SourceItem], request: TrialRequest, deadline: float, done: set[str]
-    ) -> Problems | None:
+    def _try(self, items: Sequence[SourceItem], request: TrialRequest, done: set[str]) -> Problems | None:
         """Start one worker; return what it said, about at least one item.
 
         Returns:
@@ -128,7 +135,7 @@ class TrialClient:
         end: Mapping[str, Any] = {"end": "exit", "number": 0}
         with tempfile.TemporaryFile() as trace:
             try:
-                for answer in self._answers(request, trace.fileno(), deadline):
+                for answer in self._answers(request, trace.fileno()):
                     if "begin" in answer:
                         current = items[answer["begin"]]
                     elif "done" in answer:
@@ -143,10 +150,13 @@ class TrialClient:
             text = trace.read(64 * 1024).decode("utf-8", "replace")
         if current.key not in result and len(result) < len(items):
             culprit, origin = _culprit(text, items, current, done | set(result))
-            result[culprit.key] = [_death(end, text, origin)]
+            problem = _death(end, text, origin)
+            result[culprit.key] = [problem]
+            if _timed_out(end, text):
+                self._slow[culprit.key] = (culprit.digest, problem)
         return result
 
-    def _answers(self, request: TrialRequest, trace: int, deadline: float) -> Iterator[Mapping[str, Any]]:
+    def _answers(self, request: TrialRequest, trace: int) -> Iterator[Mapping[str, Any]]:
         """Yield the lines of a new worker. Lines without the nonce are ignored: the worker did not write them."""
         nonce = secrets.token_hex(16)
         reading, writing = os.pipe()
@@ -164,7 +174,7 @@ class TrialClient:
             assert worker.stdin is not None
             with worker.stdin as stdin:
                 pickle.dump(dataclasses.replace(request, nonce=nonce, channel=writing, trace=trace), stdin)
-            for line in _lines(reading, _START_SECONDS, self._timeout + _SPARE_SECONDS, deadline):
+            for line in _lines(reading, _START_SECONDS, self._timeout + _SPARE_SECONDS):
                 with contextlib.suppress(ValueError):
                     answer = json.loads(line)
                     if isinstance(answer, dict) and answer.pop("nonce", "") == nonce:
@@ -182,7 +192,7 @@ class TrialClient:
             worker.wait()
 
 
-def _lines(fd: int, first: float, each: float, deadline: float) -> Iterator[bytes]:
+def _lines(fd: int, first: float, each: float) -> Iterator[bytes]:
     """Yield lines until the end of the file.
 
     Raises:
@@ -192,8 +202,7 @@ def _lines(fd: int, first: float, each: float, deadline: float) -> Iterator[byte
     buffer = b""
     patience = first
     while True:
-        end = min(time.monotonic() + patience, deadline)
-        ready, _, _ = select.select([fd], [], [], max(0.0, end - time.monotonic()))
+        ready, _, _ = select.select([fd], [], [], patience)
         if not ready:
             raise TimeoutError
         data = os.read(fd, 1 << 16)
@@ -206,11 +215,18 @@ def _lines(fd: int, first: float, each: float, deadline: float) -> Iterator[byte
         yield from lines
 
 
+def _timed_out(end: Mapping[str, Any], trace: str) -> bool:
+    return end["end"] == "timeout" or "Timeout (" in trace
+
+
 def _death(end: Mapping[str, Any], trace: str, origin: Origin) -> SourceError:
     """Return what to say about an item that was in progress when its worker ended."""
     how, number = end["end"], end.get("number", 0)
-    if how == "timeout" or "Timeout (" in trace:
-        text, hint = "it does not come to an end while it is loaded", "Look for an endless loop"
+    if _timed_out(end, trace):
+        text, hint = (
+            "it does not come to an end in time while it is loaded",
+            "Look for an endless loop, or for its size",
+        )
     elif how == "failed":
         text, hint = f"the module could not be tried: {end['why']}", None
     elif how == "signal" and number != signal.SIGKILL:

@@ -26,9 +26,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any, NoReturn
 
 from profile_spawner.errors import BuildError, Origin, ParamError, ProfileSpawnerError, SourceError, described
@@ -58,7 +59,7 @@ class TrialRequest:
     """What a worker is started for.
 
     Attributes:
-        batches: The items to try, by source; data comes before code.
+        batches: The items to try, by source.
         accepted: Items that were accepted before and that these items may use, by source.
         slugs: The keys of accepted items that register these profiles.
         refused: Items that were refused in this trial, with the reasons.
@@ -171,11 +172,13 @@ class _Trial:
     def __init__(self, request: TrialRequest, trace: int, tell: Tell) -> None:
         self._items = [item for _, items in request.batches for item in items]
         self._code = [source.code(item) for source, items in request.batches for item in items]
-        self._number_of_data = sum(len(items) for source, items in request.batches if not source.runs_code)
+        self._data = {item.key for source, items in request.batches if not source.runs_code for item in items}
+        self._indexes = {item.key: index for index, item in enumerate(self._items)}
         self._timeout = request.timeout
         self._trace = trace
         self._tell = tell
         self._current = 0
+        self._ends = 0.0
         self._params = Collector("params")
         for param in request.params:
             self._params.add_param(Param(**param))
@@ -183,7 +186,7 @@ class _Trial:
             self._params.add_collection(Collection(**collection))
         if request.configurator:
             provide_configurator()
-        self._session = LoadSession({}, request.refused, request.slugs)
+        self._session = LoadSession({}, request.refused, request.slugs, self._loading)
         accepted = {source.name: items for source, items in request.accepted}
         for source, items in request.batches:
             self._session.add(source, [*items, *accepted.pop(source.name, ())])
@@ -216,9 +219,10 @@ class _Trial:
             for index in later:
                 self._begin(index)
                 loaded = self._session.loaded[self._items[index].key]
-                problems = self._build(loaded, maker, everything)
+                self._build(loaded, maker, everything)
                 self._compare(baseline, loaded.item)
-                self._done(index, self._relevant(index, loaded, problems))
+                # The hub builds it as well, and knows whether a param of a document is to blame for what fails.
+                self._done(index, self._relevant(index, loaded, ()))
 
     def _relevant(
         self, index: int, loaded: LoadedItem, problems: Sequence[ProfileSpawnerError]
@@ -227,7 +231,7 @@ class _Trial:
 
         The hub loads data itself, whatever is wrong with it, and it knows whether a param is missing.
         """
-        if index < self._number_of_data:
+        if self._items[index].key in self._data:
             return []
         return [*loaded.problems, *(p for p in problems if not isinstance(p, ParamError))]
 
@@ -244,10 +248,27 @@ class _Trial:
             return [BuildError(described(e), origin=Origin(loaded.item.name))]
         return [*problems, *filter(None, map(_access_problem, entries.values()))]
 
-    def _begin(self, index: int) -> None:
-        self._current = index
+    def _begin(self, index: int, seconds: float | None = None) -> None:
+        seconds = self._timeout if seconds is None else seconds
+        self._current, self._ends = index, monotonic() + seconds
         self._tell(begin=index)
-        faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._trace)
+        faulthandler.dump_traceback_later(max(seconds, 0.001), exit=True, file=self._trace)
+
+    @contextlib.contextmanager
+    def _loading(self, item: SourceItem) -> Iterator[None]:
+        """Let an item that another one loads use its own time."""
+        outer, index = self._current, self._indexes.get(item.key, self._current)
+        if index == outer:
+            yield
+            return
+        left = self._ends - monotonic()
+        self._begin(index)
+        try:
+            yield
+        except MemoryError:
+            self._done(index, [SourceError("it needs too much memory", origin=Origin(item.name))])
+            os._exit(0)
+        self._begin(outer, left)
 
     def _done(self, index: int, problems: list[ProfileSpawnerError]) -> None:
         self._tell(done=index, problems=[_as_json(p) for p in problems])

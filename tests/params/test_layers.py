@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from profile_spawner.errors import Origin, ParamError
 from profile_spawner.params.definition import MISSING, Param, SecretRef, thaw
-from profile_spawner.params.layers import DRP_ORDER, PRECEDENCE, Collection, Resolver
+from profile_spawner.params.layers import DRP_ORDER, PRECEDENCE, Collection, LayerValues, Resolver
 
 A = {"a": Param("a", default="default", user_settable=True)}
 
@@ -288,11 +288,10 @@ def test_the_size_of_expanded_values_is_limited() -> None:
 
 
 def test_an_invalid_value_is_an_error_only_if_it_is_used() -> None:
-    """An invalid value of a group or of `global` affects no other param."""
+    """An invalid value of a group affects no other param."""
     params = {"n": Param("n", schema={"type": "integer"}), "m": Param("m")}
-    collections = {"global": Collection("global", {"n": "text", "m": 1}, (), Origin("g.py", 3))}
-    r = resolver(collections, params)
-    resolved = r.resolve()
+    r = resolver({}, params)
+    resolved = r.resolve(groups=[("g", LayerValues({"n": "text", "m": 1}, {"n": Origin("g.py", 3)}), [])])
     assert resolved["m"] == 1
     assert "n" in resolved
     assert dict(resolved) == {"m": 1}
@@ -301,19 +300,36 @@ def test_an_invalid_value_is_an_error_only_if_it_is_used() -> None:
     record = resolved.record()
     assert (record["n"]["value"], record["m"]["value"]) == (None, 1)
     assert 'is not of type "integer"' in record["n"]["error"]
-    assert r.resolve(user={"n": 4})["n"] == 4
-    assert set(r.unavailable) == {"global"}
-    assert "n" in r.resolve(groups=[("g", {"n": "text"}, [])], user={"m": 2}).failed
+    assert r.resolve(groups=[("g", {"n": "text"}, [])], user={"n": 4})["n"] == 4
 
 
-def test_a_broken_global_is_not_used_in_parts() -> None:
-    """Params that `global` or a weaker layer would set have no value; values of stronger layers are used."""
-    params = {"a": Param("a", default="default"), "b": Param("b")}
-    r = resolver({"global": Collection("global", {"b": 1}, ("gone",))}, params)
-    resolved = r.resolve(user={"a": "user"})
-    assert dict(resolved) == {"a": "user", "b": 1}
-    with pytest.raises(ParamError, match="'gone'"):
-        r.resolve()["a"]
+def test_a_mistake_in_global_is_nobody_elses() -> None:
+    """It is reported, and what is wrong is not used: an invalid value, a missing collection."""
+    params = {"n": Param("n", schema={"type": "integer"}, default=1), "m": Param("m")}
+    r = resolver({"global": Collection("global", {"n": "text", "m": 1}, ("gone",), Origin("g.py", 3))}, params)
+    assert dict(r.resolve()) == {"n": 1, "m": 1}
+    assert set(r.unavailable) == set(r.mistakes) == {"global"}
+    assert ["'gone'" in str(e) or "integer" in str(e) for e in r.mistakes["global"]] == [True, True]
+
+
+def test_many_undefined_params_are_counted() -> None:
+    """To suggest a name for each of them would take long."""
+    r = resolver({"many": Collection("many", {f"b{n}": 1 for n in range(1000)}, (), Origin("m.py", 3))})
+    assert [str(e) for e in r.mistakes["many"]] == [
+        "m.py:3: profile 'many': 1,000 params are not defined, such as b0. Define them"
+    ]
+
+
+def test_a_cycle_is_a_mistake_of_the_collection_that_closes_it() -> None:
+    """That is the one that is new; all who are in the cycle cannot be used."""
+    collections = {"x": col("x", 1, "y"), "y": col("y", 2, "z"), "z": col("z", 3, "x"), "on": col("on", 4, "x")}
+    for newest, path in (((), "x > y > z > x"), (("x",), "y > z > x > y"), (("y", "on"), "z > x > y > z")):
+        r = Resolver(A, collections, newest=newest)
+        (name,) = r.mistakes
+        assert name == (newest[0] if newest else "z")
+        assert path in str(r.mistakes[name][0])
+        assert str(r.mistakes[name][0].origin) == f"{name}.py:1"
+        assert set(r.unavailable) == {"x", "y", "z", "on"}
 
 
 def test_a_typing_error_in_any_layer_is_an_error() -> None:

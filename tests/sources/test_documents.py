@@ -25,12 +25,12 @@ from profile_spawner.profiles.profile_params import make_resolver
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.config_maps import ConfigMapDocuments
-from profile_spawner.sources.data_profiles import DocumentReader
+from profile_spawner.sources.data_profiles import DocumentReader, DocumentResult
 from profile_spawner.sources.loading import EntryMaker
 from profile_spawner.sources.reloader import ProfileService
 from profile_spawner.sources.schema import document_schema
 from profile_spawner.sources.source_items import LoadedItem, LoadSession, SourceItem
-from tests.sources.conftest import put
+from tests.sources.conftest import module, put
 from tests.sources.test_reloader import until
 
 LAB = """
@@ -595,12 +595,11 @@ async def test_documents_do_not_decide_on_what_python_asks_for(
     put(documents, "values.yaml", json.dumps({"params": params, "global": {"lab/what": value}}))
     service = make_service(profile_documents=(documents,))
     snapshot = await service.ready()
-    assert "lab" not in snapshot.entries
-    assert [p.profile for p in service.problems] == ["lab"]
     assert attribute in str(service.problems[0])
-    assert "values.yaml" in str(service.problems[0])
+    assert str(service.problems[0]).startswith(f"{documents}/values.yaml:1")
+    assert "lab/what" not in snapshot.resolve(snapshot.entries["lab"].profile, None)
     put(documents, "values.yaml", json.dumps({"params": params}))
-    await service.reload()
+    assert (await service.reload()).successful
     snapshot = service.snapshot
     profile = snapshot.entries["lab"].profile
     assert snapshot.resolve(profile, None, hub={"lab/what": "robot"})["lab/what"] == "robot"
@@ -718,3 +717,82 @@ async def test_files_beside_a_document_stay_beside_it(
     await service.ready()
     assert len(service.problems) == 3
     assert all("leads out" in str(p) for p in service.problems)
+
+
+async def test_a_slow_document_costs_only_itself(
+    folder: Path, tmp_path: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """Documents that are based on it, and all that are tried later, have their own time."""
+    put(folder, "lab.py", module("lab"))
+    texts = ", ".join(["'{username:>9}'"] * 550)
+    slow = "profile_list:\n- display_name: Slow\n  slug: slow\n  kubespawner_override: &o {image: x, cmd: [" + texts
+    slow += "]}\n  profile_options:\n    c:\n      display_name: C\n      choices:\n"
+    slow += "".join(f"        c{n}: {{display_name: C, kubespawner_override: *o}}\n" for n in range(330))
+    documents = tmp_path / "documents"
+    put(documents, "a.yaml", "[{slug: based, display_name: A, extends: slow}]")
+    put(documents, "b.yaml", slow)
+    put(documents, "c.yaml", "[{slug: fine, display_name: C, image: 'c:1'}]")
+    service = make_service(profile_documents=(documents,), trial_timeout=1.0)
+    snapshot = await service.ready()
+    assert set(snapshot.entries) == {"lab", "fine"}
+    problems = {p.origin.source.rpartition("/")[2]: str(p) for p in service.problems if p.origin is not None}
+    assert set(problems) == {"a.yaml", "b.yaml"}
+    assert "there is no profile 'slow'" in problems["a.yaml"]
+    assert "does not come to an end in time" in problems["b.yaml"]
+
+
+def _read(text: str) -> DocumentResult:
+    return DocumentReader(DataPolicy(), lambda slug: None).read(text, "a.yaml", "a")
+
+
+def test_many_refusals_are_counted() -> None:
+    """The first ones have their lines, because to look for each of them would take time for each."""
+    values = "".join(f"      - '{{username:>{n}}}'\n" for n in range(50))
+    result = _read(f"- slug: a\n  display_name: A\n  image: a\n  kubespawner_override:\n    init_containers:\n{values}")
+    lines = [p.origin.line for p in result.problems if p.origin is not None]
+    assert lines == list(range(6, 26))
+    assert "30 other parts are not allowed either" in str(result.problems[-1])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_profiles_extend_each_other_through_a_bounded_number_of_levels(order: int) -> None:
+    """In the order of the document, and the other way round."""
+    lines = ["- {slug: p0, display_name: A, image: a}\n"]
+    lines += [f"- {{slug: p{n}, display_name: A, extends: p{n - 1}}}\n" for n in range(1, 900)]
+    result = _read("".join(lines[::order]))
+    assert {f"p{n}" for n in range(21)} == set(result.collector.profiles)
+    assert result.problems
+    assert all("more than 20 levels" in str(p) for p in result.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(
+            (text, text)
+            for text in [
+                "0b_",
+                "+0b_",
+                "0x_",
+                "0o_",
+                "0o7",
+                "._",
+                "+_",
+                "-_",
+                "1:30:00",
+                "2024-13-45",
+                "1.0e+999",
+                "-.inf",
+                "08",
+            ]
+        ),
+        ("0x_f", 15),
+        ("0b_1_0", 2),
+        ("-0_7", -7),
+        ("1_000", 1000),
+        ("1.5e+3", 1500.0),
+    ],
+)
+def test_plain_scalars_are_numbers_only_when_they_can_be_converted(text: str, value: Any) -> None:
+    """What looks almost like a number is a text."""
+    assert parse_yaml(f"[{text}]", "a.yaml") == [[value]]

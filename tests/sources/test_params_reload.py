@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from profile_spawner.errors import ParamError
 from profile_spawner.sources.reloader import ProfileService
 from tests.control_plane import ControlPlane
 from tests.sources.test_reloader import until
 
-from .conftest import put
+from .conftest import module, put
 from .test_config_maps import config_map, make, path  # noqa: F401 - fixtures
 
 PARAMS = """
@@ -85,39 +84,155 @@ async def test_a_collection_in_use_cannot_be_deleted(
     assert "gpu" not in service.snapshot.resolver.collections
 
 
-async def test_a_changed_definition_makes_only_its_profiles_unavailable(
-    documents: Path, make_service: Callable[..., ProfileService], caplog: pytest.LogCaptureFixture
+async def test_a_changed_definition_of_code_makes_only_its_profiles_unavailable(
+    folder: Path, documents: Path, make_service: Callable[..., ProfileService], caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the reason, also in the log; they come back with values that fit."""
-    service = make_service(profiles_dirs=(), profile_documents=(documents,))
+    text = "from profile_spawner import Param, profile_registry\nprofile_registry.register_param(Param({}))\n"
+    put(folder, "defined.py", text.format("'lab/threads', default=1"))
+    put(documents, "params.yaml", "params: {lab/image: {default: 'x:1'}}")
+    put(documents, "labs.yaml", LABS.replace(", profiles: [gpu]", ""))
+    service = make_service(profile_documents=(documents,))
     await service.ready()
-    changed = PARAMS.format(threads=4, version=1).replace("type: integer", "type: string")
+    assert not service.problems
     with caplog.at_level(logging.ERROR):
-        put(documents, "params.yaml", changed)
+        put(folder, "defined.py", text.format("'lab/other', default=1"))
         await service.reload()
     entries = service.snapshot.entries
-    assert {slug for slug, e in entries.items() if e.offer.unavailable} == {"one", "two"}
-    assert "params.yaml:6" in entries["one"].offer.unavailable
+    assert {slug for slug, e in entries.items() if e.offer.unavailable} == {"one"}
+    assert "lab/threads" in entries["one"].offer.unavailable
     assert "one is not available" in caplog.text
-    put(documents, "params.yaml", changed.replace("lab/threads: 4", "lab/threads: 'four'"))
+    put(folder, "defined.py", text.format("'lab/threads', default=2"))
     await service.reload()
     assert not any(e.offer.unavailable for e in service.snapshot.entries.values())
 
 
-async def test_a_param_that_goes_away_makes_those_who_name_it_unavailable(
+GUARDED = """
+params:
+  lab/image: {schema: {type: string}, default: "lab:1"}
+  lab/threads: {schema: {type: integer}, default: 1}
+  lab/free: {default: "1"}
+collections:
+  gpu: {params: {lab/threads: 4}}
+global: {lab/image: "lab:2"}
+"""
+GLOBAL_MISTAKES = {
+    "global_inherits_nothing": ("collections:\n  global: {profiles: [nope]}", "x.yaml:2"),
+    "global_is_a_cycle": ("collections:\n  global: {profiles: [a]}\n  a: {profiles: [global]}", "x.yaml"),
+    "wrong_type": ("\nglobal:\n  lab/image: 5", "x.yaml:3"),
+    "undefined": ("global: {lab/free: a, lab/none: 5}", "x.yaml:1"),
+    "unknown_reference": ("global: {lab/image: '{{ nope }}'}", "x.yaml:1"),
+    "reference_to_itself": ("global: {lab/image: '{{ lab/image }}'}", "x.yaml"),
+    "unknown_when_it_is_built": ("global: {lab/free: {a: b}}", "x.yaml:1"),
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first_load", "reload"])
+@pytest.mark.parametrize("name", GLOBAL_MISTAKES)
+async def test_a_mistake_in_global_affects_no_other_document(
+    documents: Path, make_service: Callable[..., ProfileService], name: str, first: bool
+) -> None:
+    """The document is refused with its line; the last good `global` is used, or none."""
+    text, place = GLOBAL_MISTAKES[name]
+    put(documents, "params.yaml", GUARDED.replace('global: {lab/image: "lab:2"}', ""))
+    put(documents, "labs.yaml", LABS.replace("'apart:1'", "'apart:1', env: {F: {$param: lab/free}}"))
+    put(documents, "free.yaml", "[{slug: f, display_name: F, image: 'f:1', cpu_limit: {$param: lab/free}}]")
+    good = "global: {lab/image: 'good:1'}\nparams: {lab/own: {default: 1}}\n"
+    service = make_service(profiles_dirs=(), profile_documents=(documents,), trial=False)
+    if not first:
+        put(documents, "x.yaml", good)
+        await service.ready()
+        assert not service.problems
+    put(documents, "x.yaml", text)
+    await service.reload()
+    for _ in range(2):  # also when nothing has changed
+        entries = service.snapshot.entries
+        assert not [slug for slug, e in entries.items() if e.offer.unavailable]
+        assert set(entries) == {"one", "two", "apart", "f"}
+        assert entries["one"].effective["image"] == ("lab:1" if first else "good:1")
+        assert service.problems
+        assert all(place in str(problem) for problem in service.problems)
+        await service.reload()
+    put(documents, "x.yaml", good)
+    assert (await service.reload()).successful
+    assert service.snapshot.entries["one"].effective["image"] == "good:1"
+
+
+async def test_the_document_that_closes_a_cycle_through_global_is_refused(
     documents: Path, make_service: Callable[..., ProfileService]
 ) -> None:
-    """In a text, although the profile itself has not changed."""
-    service = make_service(profiles_dirs=(), profile_documents=(documents,))
-    put(documents, "labs.yaml", LABS.replace(", profiles: [gpu]", ""))
-    put(documents, "params.yaml", "params: {lab/threads: {default: 1}, lab/image: {default: 'x:1'}}")
+    """Not the one with `global`, which was there before."""
+    put(documents, "a.yaml", "collections: {gpu: {params: {lab/threads: 3}}}\nglobal: {lab/image: 'a:1'}\n")
+    put(documents, "params.yaml", GUARDED.split("collections:")[0])
+    put(documents, "b.yaml", "collections: {global: {params: {lab/image: 'b:1'}, profiles: [gpu]}}")
+    put(documents, "a.yaml", "collections: {gpu: {params: {lab/threads: 3}}}")
+    service = make_service(profiles_dirs=(), profile_documents=(documents,), trial=False)
     await service.ready()
     assert not service.problems
-    put(documents, "params.yaml", "params: {lab/image: {default: 'x:1'}}")
+    put(documents, "a.yaml", "collections:\n  gpu: {profiles: [global]}")
+    await service.reload()
+    (problem,) = service.problems
+    assert "a.yaml:2" in str(problem)
+    assert "global > gpu > global" in str(problem)
+    entries = service.snapshot.entries
+    assert entries["one"].effective["image"] == "b:1"
+    assert resolved(service, "one")["lab/threads"] == 3
+
+
+NEIGHBOURS = {
+    "definition_changed": ("params: {lab/threads: {schema: {type: string}}}", "params: {lab/threads: {default: 1}}"),
+    "definition_gone": ("", "params: {lab/threads: {default: 1}}"),
+    "collection_with_the_slug": ("collections: {two: {params: {lab/none: 1}}}", None),
+    "collection_taken": ("collections: {gpu: {params: {lab/none: 1}}}", None),
+    "definition_taken": ("params: {lab/image: {schema: {type: integer}}}", None),
+    "profile_taken": ("[{slug: two, display_name: T, image: 't:1', params: {lab/none: 1}}]", None),
+    "profile_with_the_name": ("[{slug: gpu, display_name: T, image: 't:1', params: {lab/none: 1}}]", None),
+    "chain": (
+        "collections:\n  base: {profiles: [c0]}\n"
+        + "".join(f"  c{n}: {{profiles: [c{n + 1}]}}\n" for n in range(60))
+        + "  c60: {}\n",
+        "collections: {base: {}}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+async def test_definitions_of_a_document_do_not_make_other_profiles_fail(
+    documents: Path, make_service: Callable[..., ProfileService], name: str
+) -> None:
+    """Whatever it defines: the profiles of others stay as they are, and the error names the document."""
+    text, before = NEIGHBOURS[name]
+    own = "" if "lab/threads" in (before or "") else "  lab/threads: {schema: {type: integer}, default: 1}\n"
+    put(documents, "params.yaml", f"params:\n  lab/image: {{default: 'lab:1'}}\n{own}")
+    put(documents, "gpu.yaml", "collections: {gpu: {params: {lab/threads: 4}, profiles: [base]}, other: {}}")
+    service = make_service(profiles_dirs=(), profile_documents=(documents,), trial=False)
+    put(documents, "0.yaml", before or "collections: {base: {}}")
+    if "base" not in (before or "base"):
+        put(documents, "base.yaml", "collections: {base: {}}")
+    await service.ready()
+    assert not service.problems
+    put(documents, "0.yaml" if before else "00.yaml", text)
     await service.reload()
     entries = service.snapshot.entries
-    assert "lab/threads" in entries["one"].offer.unavailable
-    assert not entries["two"].offer.unavailable
+    assert {s: e.offer.unavailable for s, e in entries.items() if s in ("one", "two")} == {"one": "", "two": ""}
+    assert resolved(service, "one")["lab/threads"] == 4
+    assert entries["one"].effective["image"] == "lab:1"
+    assert any("0.yaml" in str(problem) for problem in service.problems)
+
+
+async def test_data_does_not_make_a_module_fail_in_the_trial(
+    folder: Path, documents: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """The trial worker builds modules with the params of all documents. The hub decides who is to blame."""
+    put(folder, "lab.py", module("lab").replace("image = ", "cpu_limit = Param.ref('lab/cpu', 1)\n    image = "))
+    put(folder, "lab.py", (folder / "lab.py").read_text().replace("import Base", "import Param, Base"))
+    put(documents, "params.yaml", "params: {lab/cpu: {}, lab/image: {}, lab/threads: {}}\ncollections: {gpu: {}}")
+    put(documents, "labs.yaml", "global: {lab/cpu: [a]}")
+    service = make_service(profile_documents=(documents,))
+    await service.ready()
+    assert not service.snapshot.entries["lab"].offer.unavailable
+    (problem,) = service.problems
+    assert "labs.yaml:1" in str(problem)
 
 
 async def test_names_that_are_taken_twice_are_told(
@@ -135,17 +250,13 @@ async def test_names_that_are_taken_twice_are_told(
     assert service.snapshot.entries["one"].effective["image"] == "lab:1"
 
 
-async def test_a_broken_global_and_an_unused_mixin_are_told(
-    documents: Path, make_service: Callable[..., ProfileService]
-) -> None:
+async def test_an_unused_mixin_is_told(documents: Path, make_service: Callable[..., ProfileService]) -> None:
     """Nobody else would say so."""
-    put(documents, "params.yaml", PARAMS.format(threads="'four'", version=1).replace("lab:1", "{{ nobody }}"))
+    put(documents, "params.yaml", PARAMS.format(threads="'four'", version=1))
     put(documents, "labs.yaml", "[{slug: apart, display_name: Apart, image: 'apart:1'}]")
     service = make_service(profiles_dirs=(), profile_documents=(documents,))
     await service.ready()
     assert ["params.yaml:6" in str(p) for p in service.problems] == [True]
-    with pytest.raises(ParamError, match="nobody"):
-        resolved(service, "apart")["lab/image"]
 
 
 async def test_params_of_config_maps_are_reloaded(
@@ -173,23 +284,23 @@ USES = """
 """
 
 
-async def test_a_mended_param_leaves_no_problem_standing(
+async def test_a_param_is_renamed_in_two_documents_one_after_the_other(
     documents: Path, make_service: Callable[..., ProfileService]
 ) -> None:
-    """What is told of a document that has not changed itself goes with its cause; nothing need be read again."""
+    """The first change is refused while it would break the other document, and accepted together with the second."""
     service = make_service(profiles_dirs=(), profile_documents=(documents,))
     put(documents, "labs.yaml", USES.format(version=1, text="{{ lab/image }}"))
     await service.ready()
     assert not service.problems
-    for _ in range(2):
-        put(documents, "params.yaml", PARAMS.format(threads=4, version=1).replace("lab/image", "lab/picture"))
-        report = await service.reload("watched", full=False)
-        assert len(report.problems) == 1
-        assert "lab/image" in service.snapshot.entries["lab"].offer.unavailable
-        put(documents, "params.yaml", PARAMS.format(threads=4, version=1))
-        assert (await service.reload("watched", full=False)).successful
-        assert not service.snapshot.entries["lab"].offer.unavailable
-        assert service._reconciler.counts() == {"good": 2, "stale": 0, "broken": 0}
+    put(documents, "params.yaml", PARAMS.format(threads=4, version=1).replace("lab/image", "lab/picture"))
+    report = await service.reload("watched", full=False)
+    assert len(report.problems) == 1
+    assert "params.yaml:" in str(report.problems[0])
+    assert not service.snapshot.entries["lab"].offer.unavailable
+    assert service._reconciler.counts() == {"good": 1, "stale": 0, "broken": 1}
+    put(documents, "labs.yaml", USES.format(version=1, text="{{ lab/picture }}"))
+    assert (await service.reload("watched", full=False)).successful
+    assert service._reconciler.counts() == {"good": 2, "stale": 0, "broken": 0}
 
 
 async def test_a_version_that_comes_before_its_param_is_served_when_the_param_is_there(

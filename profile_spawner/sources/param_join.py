@@ -1,0 +1,168 @@
+"""Joins the params of all items, and finds the item whose params make something of others fail."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
+from profile_spawner.params.layers import GLOBAL, Resolver
+from profile_spawner.profiles.entry import Entry
+from profile_spawner.profiles.profile_params import make_resolver
+from profile_spawner.profiles.registry import Collector
+
+from .loading import param_signature
+from .source_items import LoadedItem
+
+__all__ = ["Made", "ParamJoin", "mistakes_in", "without_params"]
+
+Made = tuple[dict[str, Entry], list[ProfileSpawnerError]]
+"""The valid entries of an item by slug, and the errors of its other profiles."""
+
+
+@dataclass(frozen=True)
+class ParamJoin:
+    """The items that are to be used together.
+
+    Attributes:
+        versions: The items, by key.
+        owners: The key of the item whose profile is served, by slug.
+        before: The previous resolver.
+        strict: Whether a value of an undefined param is an error.
+    """
+
+    versions: Mapping[str, LoadedItem]
+    owners: Mapping[str, str]
+    before: Resolver | None
+    strict: bool
+
+    @property
+    def signature(self) -> object:
+        """What the resolver depends on; `None` when there are no params."""
+        params = [version.signature for version in self.versions.values() if version.signature is not None]
+        slugs = ((slug, key) for key, version in self.versions.items() for slug in version.collector.profiles)
+        contested = {slug: self.owners[slug] for slug, key in slugs if self.owners[slug] != key}
+        return (params, contested) if params else None
+
+    def resolver(self) -> Resolver | None:
+        """Return the resolver of all params. It may raise anything, because values of authors take part."""
+        keys = {id(version.collector): key for key, version in self.versions.items()}
+        return make_resolver(
+            [version.collector for version in self.versions.values()],
+            strict=self.strict,
+            before=self.before,
+            owned=lambda collector, slug: self.owners[slug] == keys[id(collector)],
+        )
+
+    def culprit(self, candidates: Iterable[str]) -> str:
+        """Return the candidate without which the params of the others can be joined, or else the last item."""
+        for key in candidates:
+            with contextlib.suppress(BaseException):
+                replace(self, versions={k: v for k, v in self.versions.items() if k != key}).resolver()
+                return key
+        return list(self.versions)[-1]
+
+    def blamed(
+        self,
+        suspects: Mapping[str, LoadedItem | None],
+        new: Collection[str],
+        resolver: Resolver,
+        made: Mapping[str, Made],
+        present: Callable[[str], Mapping[str, Entry]],
+        make: Callable[[LoadedItem, Resolver | None], Made],
+    ) -> tuple[str, ProfileSpawnerError] | None:
+        """Return the first suspect whose params make something of another item fail, and the error for it.
+
+        What worked before must go on to work. New items have a right only not to fail because of `global`.
+
+        Args:
+            suspects: The items whose params are new or have changed, by key, with their versions before.
+            new: The keys of the items that are new or have changed.
+            resolver: The resolver of all versions.
+            made: What was made of the items with it.
+            present: Returns the present entries of an item.
+            make: Makes the entries of an item with another resolver.
+        """
+        resolvers: dict[str, Resolver | None] = {}
+
+        def without(suspect: str) -> Resolver | None:
+            if suspect not in resolvers:
+                before = suspects[suspect] or without_params(self.versions[suspect])
+                resolvers[suspect] = replace(self, versions={**self.versions, suspect: before}).resolver()
+            return resolvers[suspect]
+
+        for key, slug in self._failing(made, new, present):
+            defines = [s for s in suspects if key not in new or GLOBAL in self.versions[s].collector.collections]
+            one = _only(self.versions[key], slug)
+            for suspect in defines:
+                if suspect != key and _works(slug, make(one, without(suspect))[0]):
+                    errors = [p for p in made[key][1] if p.profile == slug] or resolver.unavailable.get(slug, ())
+                    return suspect, _breaks(self.versions[suspect], slug, errors)
+        for name in self._new_mistakes(resolver, new):
+            for suspect in suspects:
+                other = without(suspect)
+                if other is None or name not in other.mistakes:
+                    return suspect, _breaks(self.versions[suspect], name, resolver.mistakes[name])
+        return None
+
+    def _failing(
+        self, made: Mapping[str, Made], new: Collection[str], present: Callable[[str], Mapping[str, Entry]]
+    ) -> Iterator[tuple[str, str]]:
+        """Yield the profiles that fail now; of items that have not changed, those that worked before."""
+        for key, (entries, _) in made.items():
+            before = [slug for slug in present(key) if _works(slug, present(key))]
+            slugs = self.versions[key].collector.profiles if key in new else before
+            yield from ((key, slug) for slug in slugs if not _works(slug, entries))
+
+    def _new_mistakes(self, resolver: Resolver, new: Collection[str]) -> list[str]:
+        """Return what has a mistake now, had none before, and does not belong to a changed item."""
+        known = self.before.mistakes if self.before is not None else {}
+        changed = [self.versions[key].collector for key in new]
+        own = {name for one in changed for name in (*one.collections, *one.profiles)}
+        return [name for name in resolver.mistakes if name not in known and name not in own]
+
+
+def mistakes_in(loaded: LoadedItem, resolver: Resolver | None) -> dict[str, Sequence[ProfileSpawnerError]]:
+    """Return the errors of the collections that an item defines, if they are used, by name."""
+    if resolver is None:
+        return {}
+    used = [name for name, one in loaded.collector.collections.items() if resolver.collections.get(name) is one]
+    return {name: resolver.mistakes[name] for name in used if name in resolver.mistakes}
+
+
+def without_params(loaded: LoadedItem, collections: Collection[str] | None = None) -> LoadedItem:
+    """Return an item without some of its collections; by default without all its params and collections."""
+    collector = Collector(loaded.collector.source)
+    collector.profiles.update(loaded.collector.profiles)
+    if collections is not None:
+        collector.params.update(loaded.collector.params)
+        kept = {name: one for name, one in loaded.collector.collections.items() if name not in collections}
+        collector.collections.update(kept)
+    return replace(loaded, collector=collector, signature=param_signature(collector))
+
+
+def _only(loaded: LoadedItem, slug: str) -> LoadedItem:
+    """Return an item with one of its profiles."""
+    collector = Collector(loaded.collector.source)
+    if slug in loaded.collector.profiles:
+        collector.profiles[slug] = loaded.collector.profiles[slug]
+    return replace(loaded, collector=collector)
+
+
+def _works(slug: str, entries: Mapping[str, Entry]) -> bool:
+    return slug in entries and not entries[slug].offer.unavailable
+
+
+def _breaks(loaded: LoadedItem, name: str, errors: Sequence[ProfileSpawnerError]) -> SourceError:
+    """Return the error for an item whose params make something of another item fail, with the line to correct."""
+    why = str(errors[0]) if errors else "it cannot be built"
+    defined = [param.origin for param in loaded.collector.params.values() if param.name in why]
+    collections = [one.origin for one in loaded.collector.collections.values()]
+    places = [place for place in (*(e.origin for e in errors), *defined, *collections) if place is not None]
+    own = [place for place in places if place.source.startswith(loaded.item.name)]
+    return SourceError(
+        f"{name!r} of another document or module would fail with the params of this one: {why}",
+        origin=own[0] if own else Origin(loaded.item.name),
+        hint="Correct it, or first change what uses its params",
+    )
