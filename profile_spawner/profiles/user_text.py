@@ -257,7 +257,8 @@ def copies_in_commands(
         server_name: What the server is called.
     """
     options = {text for text in said if re.match("-.", text)}
-    yield from ((path, text) for path, text in command_texts(override) if text in options)
+    if options:
+        yield from ((path, text) for path, text in command_texts(override) if text in options)
     risky = [text for text in said if not _HARMLESS.fullmatch(text)]
     if not risky:
         return
