@@ -40,8 +40,6 @@ from .resources import (
 from .template import Template
 from .user_text import (
     command_texts,
-    copied,
-    copies_in_commands,
     escape_before,
     escape_copies,
     escape_dollars,
@@ -186,7 +184,6 @@ class PodBuilder:
         self.user_variables: set[str] = set()
         self.run: list[BuildError] = []
         self._user_files: list[tuple[str, str, str]] = []
-        self._copies: list[tuple[str, str, str]] = []
         self._login_files()
 
     # ---------------------------------------------------------------------------------------------- parts
@@ -449,25 +446,16 @@ class PodBuilder:
             override: The values of traits.
             choices: The overrides of every choice.
         """
-        user = self._context.user.name
-        for place, text in copies_in_commands(override, self._said, user, self._context.server_name):
-            raise self._would_run(".".join(map(str, place)), text)
-        files = [file for file in (*self._user_files, *self._copies) if file[0] != "/"]
+        files = [file for file in self._user_files if file[0] != "/"]
         texts = [text for one in (override, *choices) for _, text in command_texts(one)] if files else []
         for path, name, field in files:
             if any(path in text for text in texts):
-                if (path, name, field) in self._copies:
-                    raise self._would_run(field, name)
                 self._note_run([name], field, f"{{{{ {name} }}}}")
 
     def _check_file(self, path: str, text: str, field: str, *, executable: bool = False) -> None:
         """Note a file that a program could run and in which a user's text stands."""
         inserted = self._of_users(text)
         is_program = executable or _PROGRAMS.fullmatch(path) is not None
-        if not isinstance(text, Template) and copied(text, self._said):
-            if is_program:
-                raise self._would_run(field, text)
-            self._copies.append((path, text, field))
         if inserted and is_program:
             self._note_run(inserted, field, text)
         self._check_structure(path, text, inserted, field)
@@ -479,10 +467,6 @@ class PodBuilder:
         risky = _ENDS_A_VALUE if is_json else _STRUCTURE_QUOTED if "'" in text else _STRUCTURE
         values = () if _NO_STRUCTURE.fullmatch(path) else (self._lookup[name] for name in inserted)
         found = [value for value in values if isinstance(value, str) and risky.search(value)]
-        if is_json and not isinstance(text, Template):
-            found += [
-                one for one in self._said if one in text and json.dumps(one, ensure_ascii=False)[1:-1] not in text
-            ]
         if found:
             raise BuildError(
                 "what a user typed or is called could change more than one value of this file",
@@ -502,8 +486,6 @@ class PodBuilder:
             for _, text in texts_in_commands({"extra_pod_config": spec}, users, user_variables([(spec, users)])):
                 whole = is_whole_argument(text, users) and not str(self._lookup[name]).startswith("-")
                 self._note_run([name], field, text, whole=whole)
-        for _, text in copies_in_commands({"extra_pod_config": document.get("spec")}, self._said, "", ""):
-            raise self._would_run(field, text)
         for key in ("data", "stringData"):
             data = document.get(key)
             for name, text in data.items() if isinstance(data, Mapping) else ():

@@ -6,9 +6,7 @@ replaces `$(NAME)`.
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 import string
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -33,8 +31,6 @@ __all__ = [
     "USUAL_VARIABLES",
     "check_typed",
     "command_texts",
-    "copied",
-    "copies_in_commands",
     "escape_before",
     "escape_braces",
     "escape_copies",
@@ -138,8 +134,6 @@ USUAL_VARIABLES = frozenset({"JUPYTERHUB_SERVER_NAME", "JUPYTERHUB_USER"})
 _VARIABLES_OF_TRAITS = {"default_url": "JUPYTERHUB_DEFAULT_URL", "notebook_dir": "JUPYTERHUB_ROOT_DIR"}
 """The variables that contain the values of traits."""
 _PLAIN_WORD = re.compile(r"(?!-)(?!(?:.*/)?\.\.(?:/|\Z))[\w@%+=:,./-]*", re.ASCII)
-_HARMLESS = re.compile(r"[\w@%+=:,./-]*|\W*", re.ASCII)
-"""What cannot run anything when it is copied into a command: plain words, and texts without a letter or digit."""
 
 _TEXT_TRAITS = frozenset(
     {
@@ -243,51 +237,6 @@ def _places(users: str, variables: Collection[str]) -> re.Pattern[str]:
     """Return a regular expression for places of a user's text, and for those of variables that contain one."""
     names = "|".join(map(re.escape, sorted(variables)))
     return re.compile(rf"{users}|(?<!\$)(?:\$\$)*\$\((?:{names})\)" if names else users)
-
-
-def copies_in_commands(
-    override: Mapping[str, Any], said: Collection[str], username: str, server_name: str
-) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Yield the texts in which a program would run what this user typed or is called, with their paths.
-
-    Args:
-        override: The values of KubeSpawner's traits for a server of the user.
-        said: What the user typed or is called.
-        username: What the user is called.
-        server_name: What the server is called.
-    """
-    options = {text for text in said if re.match("-.", text)}
-    if options:
-        yield from ((path, text) for path, text in command_texts(override) if text in options)
-    risky = [text for text in said if not _HARMLESS.fullmatch(text)]
-    if not risky:
-        return
-    called = {"username": ("JUPYTERHUB_USER", username), "servername": ("JUPYTERHUB_SERVER_NAME", server_name)}
-    called = {name: (variable, text) for name, (variable, text) in called.items() if text in risky}
-    forms = [form for text in risky for form in (text, escape_dollars(text))]
-    forms += [escape_braces(form) for form in forms]
-    users = "|".join([*map(re.escape, forms), *(rf"\{{unescaped_{name}\b[^{{}}]*\}}" for name in called)])
-    variables = user_variables([(override, users)], {variable for variable, _ in called.values()})
-    places = _places(users, variables)
-    for path, text in texts_in_commands(override, users, variables):
-        whole = not _COMMANDS.isdisjoint(path) and path[-1] != text and is_whole_argument(text, places.pattern)
-        if not whole and places.search(_unquoted(text, forms)):
-            yield path, text
-
-
-def copied(text: str, said: Collection[str]) -> bool:
-    """Return whether a program's text contains, without quotes, what a user typed or is called."""
-    risky = [one for one in said if not _HARMLESS.fullmatch(one)]
-    return any(one in _unquoted(text, risky) for one in risky)
-
-
-def _unquoted(text: str, said: Iterable[str]) -> str:
-    """Return a text without the texts of a user that an author has quoted."""
-    for one in said:
-        in_shells = [] if re.search(r"[$`]", one) else [repr(one), json.dumps(one)]
-        for quoted in (shlex.quote(one), *in_shells):
-            text = text.replace(quoted, "")
-    return text
 
 
 def command_texts(override: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from typing import Any
-
 import pytest
 
 from profile_spawner import BaseAppProfile, ConfigMap, InitContainer, Template, VolumeMount
@@ -113,45 +109,7 @@ class Job(BaseAppProfile):
         ]
 
 
-class Copied(BaseAppProfile):
-    """A profile whose hooks copy what users are called into what programs run, each in its own way."""
-
-    slug = display_name = "copied"
-    image = "a:1"
-    way = ""
-
-    def get_pod_env_vars(self) -> dict[str, str]:
-        return {"WHO": self.user.name, "PATH" if self.way == "path" else "GREETING": f"/opt/{self.user.name}"}
-
-    def get_config_maps(self) -> list[ConfigMap]:
-        text = json.dumps({"who": self.user.name}) + f"\n# {self.user.name if self.way == 'file' else ''}\n"
-        path = "/etc/profile.d/a.sh" if self.way == "file" else "/opt/a.json"
-        text = f'{{"who": "{self.user.name}"}}' if self.way == "json" else text
-        return [ConfigMap(name="a", key="a", mount_path=path, content=text)]
-
-    def get_init_containers(self) -> list[InitContainer]:
-        name = self.user.name if self.way == "init" else shlex.quote(self.user.name)
-        return [InitContainer(name="first", command=("sh", "-c", f"echo {name}"))]
-
-    def get_kubespawner_override(self) -> dict[str, Any]:
-        own = {"name": "own", "image": "a:1", "command": ["sh", "-c", Template("echo {unescaped_username}")]}
-        return {
-            "hook": {"cmd": ["bash", "-lc", f"start --title='of {self.user.name}'"]},
-            "variable": {"cmd": ["sh", "-c", "start $(WHO)"]},
-            "hub": {"cmd": ["sh", "-c", "start $(JUPYTERHUB_USER)"]},
-            "kubespawner": {"extra_containers": [own]},
-            "key": {"extra_annotations": {self.user.name: "a"}},
-            "": {"cmd": ["start", self.user.name, f"--title={self.user.name}", "$(WHO)"]},
-        }.get(self.way, {})
-
-
-WAYS = [
-    type("Way", (Copied,), {"way": way})
-    for way in ("file", "hook", "hub", "init", "key", "kubespawner", "path", "variable")
-]
-
-
-@pytest.mark.parametrize("profile", [Scripted, Job, *WAYS], ids=lambda cls: getattr(cls, "way", cls.slug))
+@pytest.mark.parametrize("profile", [Scripted, Job])
 async def test_no_shell_runs_what_users_are_called(profile: type[BaseAppProfile]) -> None:
     """Neither a start-up script nor the command of another pod; the message says what to do instead."""
     await profile(ServerContext(UserInfo("ada-l@example.org"), server_name="second")).build()
@@ -159,16 +117,19 @@ async def test_no_shell_runs_what_users_are_called(profile: type[BaseAppProfile]
         await profile(ServerContext(UserInfo("ada;id"), server_name="$(id)")).build()
 
 
-async def test_copies_of_what_users_are_called_may_be_arguments_and_quoted() -> None:
-    """An argument of its own may be any text that is no option."""
-    await Copied(ServerContext(UserInfo("ada;id"))).build()
-    with pytest.raises(BuildError, match="could run what users"):
-        await Copied(ServerContext(UserInfo("--config=/tmp/x"))).build()
+class Settings(BaseAppProfile):
+    """A profile with a file of settings."""
+
+    slug = display_name = "settings"
+    image = "a:1"
+
+    def get_config_maps(self) -> list[ConfigMap]:
+        text = Template('{"who": "{{ username }}"}')
+        return [ConfigMap(name="a", key="a", mount_path="/opt/a.json", content=text)]
 
 
-async def test_copies_of_what_users_are_called_end_no_value_of_json() -> None:
-    """What `json.dumps()` writes is fine, whatever users are called."""
-    server = ServerContext(UserInfo('ü", "argv": ["id'))
-    await Copied(server).build()
+async def test_what_users_are_called_ends_no_value_of_a_file() -> None:
+    """In a file of settings it stays one value."""
+    await Settings(ServerContext(UserInfo("O'Neil {ü}; $x"))).build()
     with pytest.raises(BuildError, match="more than one value"):
-        await type("Way", (Copied,), {"way": "json"})(server).build()
+        await Settings(ServerContext(UserInfo('ü", "argv": ["id'))).build()
