@@ -6,7 +6,7 @@ An invalid value raises an error only when the param is looked up; other params 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,57 +106,53 @@ def _reached(names: Iterable[str], next_of: Mapping[str, set[str]]) -> set[str]:
     return found
 
 
-class Resolved(dict[str, Any]):
-    """The values of all params for one server. They are immutable.
+class Resolved(Mapping[str, Any]):
+    """The values of all params for one server. They are immutable, and computed when they are looked up.
 
     Params with an invalid value are not among the keys. Looking one up raises its error, also with `get()` and a
     default, and `name in resolved` is true for it.
 
-    Attributes:
-        failed: The errors of params with an invalid value, by name.
+    Args:
+        evaluator: Computes the values.
+        given: The params that a layer other than `global` and `default` sets.
     """
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        super().__init__()
-        self.failed: dict[str, ParamError] = {}
+    def __init__(self, evaluator: Evaluator, given: Collection[str] = ()) -> None:
         self._evaluator = evaluator
         self._explained: dict[str, Explanation] = {}
-        for name in evaluator.names:
-            try:
-                self[name] = evaluator.value(name)
-            except ParamError as e:
-                self.failed[name] = e
+        self.given = frozenset(given)
 
-    def __missing__(self, name: str) -> Any:
-        if name in self.failed:
-            raise self.failed[name]
-        raise KeyError(name)
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._evaluator.names:
+            raise KeyError(name)
+        return self._evaluator.value(name)
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in self.failed
+        return name in self._evaluator.names
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the value of `name`, or the default if no layer sets it.
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._evaluator.names if self.error_of(name) is None)
 
-        Raises:
-            ParamError: If the value is invalid.
-        """
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @property
+    def failed(self) -> Mapping[str, ParamError]:
+        """The errors of all params with an invalid value, by name."""
+        return {name: error for name in self._evaluator.names if (error := self.error_of(name)) is not None}
+
+    def error_of(self, name: str) -> ParamError | None:
+        """Return the error of a param with an invalid value; `None` for others."""
         try:
-            return self[name]
-        except KeyError:
-            return default
+            self.get(name)
+        except ParamError as e:
+            return e
+        return None
 
     def inserted(self, name: str) -> set[str]:
         """Return the params and facts that were inserted into the value of `name`, directly or indirectly."""
+        self.error_of(name)
         return _reached([name], self._evaluator.inserted)
-
-    def inserting(self, names: Iterable[str]) -> set[str]:
-        """Return the params into whose values one of these params or facts was inserted, directly or indirectly."""
-        into: dict[str, set[str]] = {}
-        for outer, inner in self._evaluator.inserted.items():
-            for name in inner:
-                into.setdefault(name, set()).add(outer)
-        return _reached(names, into)
 
     def chosen(self, name: str) -> set[str]:
         """Return the params with user-chosen values that the value of `name` depends on, including `name` itself."""
@@ -168,13 +164,21 @@ class Resolved(dict[str, Any]):
         Raises:
             KeyError: If no layer sets the param.
         """
+        if name not in self:
+            raise KeyError(name)
         if name not in self._explained:
+            self.error_of(name)
             self._explained[name] = self._evaluator.explain(name)
         return self._explained[name]
 
-    def record(self) -> dict[str, Any]:
-        """Return all values with their sources, without secrets, as plain JSON. It is stored with the server."""
-        return {name: self.explain(name).to_json() for name in sorted({*self, *self.failed})}
+    def record(self, *, used: bool = False) -> dict[str, Any]:
+        """Return the values with their sources, without secrets, as plain JSON.
+
+        Args:
+            used: Whether to leave out the params that only `global` or a default sets and that nothing has looked up.
+        """
+        names = {*self._evaluator.looked_up, *self.given} if used else self._evaluator.names
+        return {name: self.explain(name).to_json() for name in sorted(names)}
 
 
 class Evaluator:
@@ -182,7 +186,7 @@ class Evaluator:
 
     Args:
         definitions: All params, by name.
-        names: The params that have a value in a layer.
+        names: The params that have a value in a layer. Not copied.
         values_of: Returns the values of one of `names`, strongest first.
         constraints: The constraints of the administrator, by param.
         facts: The facts of the server.
@@ -196,24 +200,28 @@ class Evaluator:
     def __init__(
         self,
         definitions: Mapping[str, Param],
-        names: Iterable[str],
+        names: Collection[str],
         values_of: Callable[[str], list[ParamValue]],
         constraints: Mapping[str, ParamValue],
         facts: Mapping[str, Any],
     ) -> None:
-        self.names = dict.fromkeys(names)
+        self.names = names
         self.inserted: dict[str, set[str]] = {}
         self.chosen: set[str] = set()
         self._definitions = definitions
         self._values_of = values_of
         self._constraints = constraints
         self._facts = facts
-        self._known: dict[str, Any] = {**dict.fromkeys(facts), **self.names}
         self._merged: set[str] = set()
         self._constrained: set[str] = set()
         self._results: dict[str, Any] = {}
         self._chain: list[str] = []
         self._allowance = Allowance()
+
+    @property
+    def looked_up(self) -> Collection[str]:
+        """The params whose values were computed."""
+        return self._results.keys()
 
     def value(self, name: str) -> Any:
         """Return the value of `name`.
@@ -306,10 +314,10 @@ class Evaluator:
         if not value.is_template:
             return value.value
         names = sorted(references_in(value.value))
-        if all(inner in self._known for inner in names):
-            lookup = {inner: self._inserted_value(inner, name, value.origin) for inner in names}
+        if all(inner in self._facts or inner in self.names for inner in names):
+            lookup: Mapping[str, Any] = {inner: self._inserted_value(inner, name, value.origin) for inner in names}
         else:  # `render_value` raises the error; it suggests the most similar of all names
-            lookup = self._known
+            lookup = {**dict.fromkeys(self._facts), **dict.fromkeys(self.names)}
         field = f"param {name}, {value.where}"
         rendered = render_value(value.value, lookup, origin=value.origin, field=field, allowance=self._allowance)
         return freeze(rendered)

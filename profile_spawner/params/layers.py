@@ -7,6 +7,7 @@ are merged only if the param declares `merge`. Resolving is a pure function of i
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection as Collection_
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -109,6 +110,8 @@ class Resolver:
         unavailable: Why profiles and collections cannot be used: their mistakes, and those of what they inherit from.
             What is wrong in `global` is not used, and affects nobody who does not inherit it by name.
         conflicts: The argument `conflicts`.
+        sensitive: The params that are defined as sensitive.
+        templated: The params for which a value here refers to something.
         uses_facts: Whether values refer to facts of the server, such as `{{ username }}`.
     """
 
@@ -133,9 +136,12 @@ class Resolver:
         self._defaults = {
             n: ParamValue.of("default", n, p.default, p.origin) for n, p in self.definitions.items() if p.has_default
         }
+        self._default_values = _flat(self._defaults)
         self._global = self._global_values()
-        values = [*self._defaults.values(), *(v for flat in self._values.values() for v in flat.values())]
-        named = references_in([v.value for v in values if v.is_template])
+        self.sensitive = frozenset(name for name, param in self.definitions.items() if param.sensitive)
+        values = [*self._defaults.items(), *(item for flat in self._values.values() for item in flat.items())]
+        self.templated = frozenset(name for name, value in values if value.is_template)
+        named = references_in([value.value for _, value in values if value.is_template])
         self.uses_facts = bool(named - set(self.definitions))
 
     def _find_mistakes(self, newest: Container[str]) -> Mapping[str, tuple[ParamError, ...]]:
@@ -336,15 +342,12 @@ class Resolver:
             ],
             "hub": [_flat(self._single("hub", hub))],
             "global": [self._global],
-            "default": [_flat(self._defaults)],
+            "default": [self._default_values],
         }
         ordered = [flat for layer in _ORDERS[order] for flat in by_layer[layer] if flat]
-        names = dict.fromkeys(name for flat in ordered for name in flat)
-
-        def values_of(name: str) -> list[ParamValue]:
-            return [value for flat in ordered for value in flat.get(name, ())]
-
-        return Resolved(Evaluator(self.definitions, names, values_of, constraints, facts or {}))
+        given = {name for layer in _ORDERS[order][:-2] for flat in by_layer[layer] for name in flat}
+        layers = _Layers(ordered)
+        return Resolved(Evaluator(self.definitions, layers, layers.values_of, constraints, facts or {}), given)
 
     def _single(self, layer: str, values: Mapping[str, Any] | None, group: str = "") -> dict[str, ParamValue]:
         """Return the values that the administrator set in a layer, for one group if the layer is `groups`.
@@ -392,6 +395,26 @@ class Resolver:
                     flat.setdefault(param, []).append(replace(value, layer=layer))
             self._flat[name, layer] = flat
         return self._flat[name, layer]
+
+
+class _Layers(Collection_[str]):
+    """The params that have values in some layers, strongest first. Nothing is copied: there can be many of them."""
+
+    def __init__(self, layers: Sequence[_Flat]) -> None:
+        self._layers = layers
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in layer for layer in self._layers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for layer in self._layers for name in layer))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def values_of(self, name: str) -> list[ParamValue]:
+        """Return the values of a param, strongest first."""
+        return [value for layer in self._layers for value in layer.get(name, ())]
 
 
 def _flat(values: Mapping[str, ParamValue]) -> _Flat:

@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 from collections import ChainMap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -156,13 +156,10 @@ class PodBuilder:
         # Do not copy into one dictionary: a param without a usable value raises an error when it is read.
         self._lookup: Mapping[str, Any] = ChainMap(facts, params)  # type: ignore[arg-type]
         # In environment values and arguments Kubernetes replaces `$(NAME)`, but not in what users have typed.
-        untrusted = {*typed, *(n for n in facts if fact_names.get(n, n) in _SAID_BY_USERS)}
-        inserting = params.inserting if isinstance(params, Resolved) else lambda _: set()
-        self._theirs = {*params, *facts} & (untrusted | inserting(untrusted))
-        escaped = {name: _without_references(self._lookup[name]) for name in self._theirs}
+        self._untrusted = {*typed, *(n for n in facts if fact_names.get(n, n) in _SAID_BY_USERS)}
+        self._inserted = params.inserted if isinstance(params, Resolved) else lambda _: set()
         self._said = said
-        self._argument_lookup: Mapping[str, Any] = ChainMap(escaped, self._lookup)
-        self._personal = _PERSONAL_FACTS | inserting(_PERSONAL_FACTS)
+        self._argument_lookup: Mapping[str, Any] = _Arguments(self._lookup, self._is_theirs)
         self._env: dict[str, Any] = {}
         self._volumes: list[dict[str, Any]] = []
         self._mounts: list[dict[str, Any]] = []
@@ -185,6 +182,10 @@ class PodBuilder:
         self.run: list[BuildError] = []
         self._user_files: list[tuple[str, str, str]] = []
         self._login_files()
+
+    def _is_theirs(self, name: str) -> bool:
+        """Return whether the value of a param or fact contains what users type or are called."""
+        return name in self._lookup and not self._untrusted.isdisjoint({name, *self._inserted(name)})
 
     # ---------------------------------------------------------------------------------------------- parts
 
@@ -401,7 +402,7 @@ class PodBuilder:
         if not isinstance(text, Template):
             return False
         names = {self._fact_names.get(n, n) for n in references_in(text)}
-        return not names.isdisjoint(self._personal)
+        return any(not _PERSONAL_FACTS.isdisjoint({name, *self._inserted(name)}) for name in names)
 
     def _render_text(self, text: str, field: str, *, argument: bool = False) -> str:
         rendered = self._render(text, field, self._argument_lookup if argument else None)
@@ -427,11 +428,11 @@ class PodBuilder:
 
     def _of_users(self, text: Any) -> list[str]:
         """Return the params and facts that a template inserts and that contain what users type or are called."""
-        return sorted(references_in(text) & self._theirs) if isinstance(text, Template) else []
+        return sorted(filter(self._is_theirs, references_in(text))) if isinstance(text, Template) else []
 
     def from_param(self, attribute: str, param: str, value: Any) -> None:
         """Find a user's text in an attribute whose whole value is that of a param."""
-        if param not in self._theirs:
+        if not self._is_theirs(param):
             return
         if attribute == "pod_env_vars":
             self.user_variables.update(map(str, value))
@@ -480,7 +481,7 @@ class PodBuilder:
 
     def _check_manifest(self, document: Mapping[str, Any], field: str) -> None:
         """Note a user's text in the commands and files of a manifest."""
-        for name in sorted(self._theirs & references_in(document)):
+        for name in sorted(filter(self._is_theirs, references_in(document))):
             users = rf"\{{\{{\s*{re.escape(name)}\s*\}}\}}"
             spec = _with_structures(document.get("spec"), name, self._lookup[name])
             for _, text in texts_in_commands({"extra_pod_config": spec}, users, user_variables([(spec, users)])):
@@ -723,6 +724,27 @@ def _each_item(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, Mapping):
         return {k: change(v) for k, v in value.items()}
     return [change(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+class _Arguments(Mapping[str, Any]):
+    """Params and facts as they stand in environment values and arguments.
+
+    Kubernetes replaces `$(NAME)` there, but not in what users have typed.
+    """
+
+    def __init__(self, lookup: Mapping[str, Any], is_theirs: Callable[[str], bool]) -> None:
+        self._lookup = lookup
+        self._is_theirs = is_theirs
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._lookup[name]
+        return _without_references(value) if self._is_theirs(name) else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lookup)
+
+    def __len__(self) -> int:
+        return len(self._lookup)
 
 
 def _without_references(value: Any) -> Any:

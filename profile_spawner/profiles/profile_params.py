@@ -38,10 +38,18 @@ def _fed(profile: Profile) -> Mapping[str, set[str]]:
     return fed
 
 
-def _sensitive(profile: Profile, resolver: Resolver) -> set[str]:
-    """Return the params of a profile that decide on its security: marked so, or given to a sensitive attribute."""
-    marked = {name for name, param in resolver.definitions.items() if param.sensitive}
-    return marked | {n for n, attributes in _fed(profile).items() if any(ATTRIBUTES[a].sensitive for a in attributes)}
+def _sensitive_attributes(profile: Profile) -> set[str]:
+    """Return the params that set sensitive attributes of a profile."""
+    return {n for n, attributes in _fed(profile).items() if any(ATTRIBUTES[a].sensitive for a in attributes)}
+
+
+def _sensitive(profile: Profile, resolver: Resolver, resolved: Resolved) -> set[str]:
+    """Return the params that decide on the security of a profile and that may contain something else.
+
+    These are params that set sensitive attributes, and params that are defined as sensitive. A param that has neither a
+    value of this server nor references is left out: it contains only its default, or what `global` says.
+    """
+    return _sensitive_attributes(profile) | (resolver.sensitive & (resolver.templated | resolved.given))
 
 
 _NOT_FROM_DOCUMENTS = ("service_account", "bash_login_path", "bashrc_path", "init_script_path", "kubespawner_override")
@@ -77,7 +85,7 @@ def refuse_sensitive(profile: Profile, resolver: Resolver, resolved: Resolved) -
     Raises:
         ParamError: names the params.
     """
-    for name in _sensitive(profile, resolver):
+    for name in _sensitive(profile, resolver, resolved):
         chosen = sorted(resolved.chosen(name) - set(profile.get("user_settable")))
         if chosen:
             raise ParamError(
@@ -101,12 +109,14 @@ def param_options(profile: Profile, resolver: Resolver, params: Resolved, taken:
     for name in resolver.inherited(profile.slug):
         used.update(resolver.collections[name].params)
     used.update(*[params.inserted(name) for name in used])
-    sensitive = _sensitive(profile, resolver)
-    sensitive.update(*[params.inserted(name) for name in sensitive])
+    sensitive = _sensitive_attributes(profile)
+    sensitive.update(*[params.inserted(name) for name in _sensitive(profile, resolver, params)])
+    sensitive |= {name for name in used if name in resolver.sensitive}
     sensitive -= set(profile.get("user_settable"))
     settable = [resolver.definitions[n] for n in used if n in resolver.definitions]
     for param in sorted(settable, key=lambda p: (int(p.meta.get("order") or 0), p.name)):
-        if param.user_settable and not (param.name in sensitive or param.name in taken or param.name in params.failed):
+        hidden = param.name in sensitive or param.name in taken
+        if param.user_settable and not hidden and params.error_of(param.name) is None:
             yield param_option(param, params.get(param.name, MISSING))
 
 

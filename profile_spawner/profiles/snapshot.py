@@ -203,11 +203,11 @@ class Snapshot:
         """Build everything that a server needs, as `build` does.
 
         Returns:
-            The result, and the resolved params as plain JSON, with sources and without secrets.
+            The result, and the params that the profile uses as plain JSON, with sources and without secrets.
         """
         profile = self.entries[selection.slug].profile
         params = self.resolve(profile, selection, **{**layers, "facts": context.facts(selection.slug)})
-        return await profile.build(context, params, selection), params.record()
+        return await profile.build(context, params, selection), params.record(used=True)
 
     def record(self, selection: Selection, **layers: Any) -> dict[str, Any]:
         """Return the resolved params of a server as plain JSON, with sources and without secrets."""
@@ -271,11 +271,11 @@ class Snapshot:
         chosen = {o.param: o for o in entry.offer.options if o.param is not None and o.name in selection.user_options}
         if not chosen:
             return selection
-        failed = self.resolve(entry.profile, selection, **layers).failed
+        resolved = self.resolve(entry.profile, selection, **layers)
         problems = []
         for name, option in chosen.items():
-            if name in failed:
-                expected = f"; expected {failed[name].expected}" if failed[name].expected else ""
-                text = f"“{option.display_name}”: {failed[name].message}{expected}."
+            if (error := resolved.error_of(name)) is not None:
+                expected = f"; expected {error.expected}" if error.expected else ""
+                text = f"“{option.display_name}”: {error.message}{expected}."
                 problems.append(Problem(form_field(selection.slug, option.name), text))
         return Rejection(tuple(problems), selection.slug) if problems else selection

@@ -177,6 +177,7 @@ class Reconciler:
         self._strict = not settings.permissive_params
         self._overrides: Mapping[str, Sequence[str]] = dict(settings.source_overrides)
         self._sources = sources
+        self._data = {(source.kind, source.name) for source in sources if not source.runs_code}
         self._trial = trial
         self._settle = settle
         self._states: dict[str, _ItemState] = {}
@@ -435,9 +436,9 @@ class Reconciler:
         failed = {k: [*p] for k, p in conflicts.items() if k in left}
         for key, mistakes in ((k, mistakes_in(v, resolver)) for k, v in left.items()):
             errors = [error for found in mistakes.values() for error in found]
-            if errors and self._good(key) is not None:
+            if errors and self._good(key) is not None and (self._is_data(left[key]) or GLOBAL in mistakes):
                 failed.setdefault(key, []).extend(errors)
-            elif GLOBAL in mistakes:
+            elif GLOBAL in mistakes and self._good(key) is None:
                 reduced[key] = (left[key], errors)
                 left[key] = without_params(left[key], {GLOBAL})
                 return None
@@ -460,6 +461,9 @@ class Reconciler:
                 left[key] = without_params(left[key])
         return None if rejected else _Together(join, resolver, conflicts, made)
 
+    def _is_data(self, loaded: LoadedItem) -> bool:
+        return (loaded.item.kind, loaded.item.source) in self._data
+
     def _good(self, key: str) -> LoadedItem | None:
         state = self._states.get(key)
         return state.good if state is not None else None
@@ -481,11 +485,10 @@ class Reconciler:
         maker: EntryMaker,
     ) -> dict[str, list[ProfileSpawnerError]]:
         """Return the first candidate that is data and whose params make something of another item fail, if any."""
-        data = {(source.kind, source.name) for source in self._sources if not source.runs_code}
         suspects: dict[str, LoadedItem | None] = {}
         for key, loaded in left.items():
             good = self._good(key)
-            if (loaded.item.kind, loaded.item.source) in data and loaded.signature != (good and good.signature):
+            if self._is_data(loaded) and loaded.signature != (good and good.signature):
                 suspects[key] = good
         if resolver is None or not suspects:
             return {}

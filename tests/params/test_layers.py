@@ -312,6 +312,23 @@ def test_a_mistake_in_global_is_nobody_elses() -> None:
     assert ["'gone'" in str(e) or "integer" in str(e) for e in r.mistakes["global"]] == [True, True]
 
 
+def test_a_server_pays_only_for_the_params_that_it_uses() -> None:
+    """And for what these refer to; its record has them, and what a layer of its own sets."""
+    params = {f"p{n}": Param(f"p{n}", default=n) for n in range(100)}
+    params |= {
+        "text": Param("text", default="{{ p7 }}"),
+        "own": Param("own"),
+        "wrong": Param("wrong", default="{{ x }}"),
+    }
+    resolved = resolver({}, params).resolve(user={"own": 1})
+    assert resolved["text"] == 7
+    assert set(resolved.record(used=True)) == {"text", "p7", "own"}
+    assert len(resolved.record()) == 103
+    assert set(resolved.failed) == {"wrong"}
+    assert len(resolved) == 102
+    assert dict(resolved)["p99"] == 99
+
+
 def test_many_undefined_params_are_counted() -> None:
     """To suggest a name for each of them would take long."""
     r = resolver({"many": Collection("many", {f"b{n}": 1 for n in range(1000)}, (), Origin("m.py", 3))})

@@ -768,24 +768,8 @@ def test_profiles_extend_each_other_through_a_bounded_number_of_levels(order: in
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        *(
-            (text, text)
-            for text in [
-                "0b_",
-                "+0b_",
-                "0x_",
-                "0o_",
-                "0o7",
-                "._",
-                "+_",
-                "-_",
-                "1:30:00",
-                "2024-13-45",
-                "1.0e+999",
-                "-.inf",
-                "08",
-            ]
-        ),
+        *((text, text) for text in ("0b_", "+0b_", "0x_", "0o_", "0o7", "._", "+_", "-_", "1:30:00", "2024-13-45")),
+        *((text, text) for text in ("1.0e+999", "-.inf", "08")),
         ("0x_f", 15),
         ("0b_1_0", 2),
         ("-0_7", -7),
