@@ -368,7 +368,9 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
     def get_env(self) -> dict[str, Any]:
         """Return the server's environment. Kubernetes replaces nothing in the name of a typed image."""
         env: dict[str, Any] = super().get_env()
-        if self.chosen is not None and self.chosen.selection.typed and "$(" in self.image:
+        selection = self.chosen.selection if self.chosen is not None else None
+        typed = [str(selection.values.get(name)) for name in selection.typed] if selection is not None else ()
+        if any("$" in text and text in self.image for text in typed):
             for name in ("JUPYTER_IMAGE", "JUPYTER_IMAGE_SPEC"):
                 if env.get(name) == self.image:
                     env[name] = escape_dollars(self.image)
