@@ -583,11 +583,17 @@ def _bad_version(change: Difference, case: Case) -> bool:
 
 def _malformed(change: Difference, case: Case) -> bool:
     del case
-    body = change.after.body
-    spec = body.get("spec") or {}
-    template = spec.get("template")
-    claims_of_set(change.after)  # raises an error if a claim has no name
-    parts = [body.get("metadata"), spec, template, (template or {}).get("spec")]
+    item: KubeObject = change.after
+    spec = item.body.get("spec") or {}
+    template = spec.get("template") or {}
+    # On a claim, the selector is refused or judged elsewhere; each of the others is a mapping of labels or has one.
+    selectors = [spec.get("selector") or {}, spec.get("podSelector") or {}]
+    labelled = [item.body, template, *(spec.get("volumeClaimTemplates") or ())]
+    metadata = [part.get("metadata") or {} for part in labelled]
+    parts = [spec, template, template.get("spec"), *selectors, *metadata]
+    parts += [part.get("matchLabels") for part in selectors]
+    parts += [part.get(key) for part in metadata for key in ("labels", "annotations")]
+    claims_of_set(item)  # raises an error if a claim has no name
     return not all(part is None or isinstance(part, Mapping) for part in parts)
 
 
