@@ -176,6 +176,7 @@ class Case:
         mounts: How the hub mounts its volumes into the server's container, by the names of the volumes in the final
             pod that are its volumes or have the same claim.
         paths: Where the hub mounts its volumes in the server's container, as `mount_path` returns it.
+        partial: The claims of the hub of which the server's container gets only a part, or which it cannot write to.
         notebook: The name of the server's container in the hub's own pod.
         containers: The names of all containers in the hub's own pod.
         context: The security context of the pod in which the change is.
@@ -194,6 +195,7 @@ class Case:
     servers: frozenset[str] = frozenset()
     mounts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=lambda: MappingProxyType({}))
     paths: frozenset[str] = frozenset()
+    partial: frozenset[str] = frozenset()
     notebook: str = ""
     containers: frozenset[str] = frozenset()
     context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -829,6 +831,8 @@ DATA_RULES = RuleTable(
     Rule("final spec volumes * persistentVolumeClaim claimName", _foreign_claim,
          "a document may not mount this claim: it is not the user's own and not made by the profile",
          'To allow it: data_policy = {{"claims": ["{1}"]}}'),
+    Rule("template spec volumes * persistentVolumeClaim claimName", lambda c, k: c.after in k.partial,
+         "servers get only a part of this claim, or cannot write to it, so other pods of a document may not mount it"),
     # New claims and quantities.
     Rule("claim selector **", _always, _DISK),
     Rule("claim storageClassName", lambda c, k: c.after == "", _DISK),
