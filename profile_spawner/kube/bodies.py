@@ -80,7 +80,7 @@ def _confine(kind: str, spec: dict[str, Any], labels: Mapping[str, str]) -> None
     template = spec.get("template")
     if isinstance(template, dict):
         template["metadata"] = _marked(template.get("metadata"), labels, {})
-        pod = template.setdefault("spec", {})
+        pod = template["spec"] = template.get("spec") or {}
         if not {"serviceAccountName", "serviceAccount"} & pod.keys():
             pod.setdefault("automountServiceAccountToken", False)
 

@@ -14,6 +14,7 @@ import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from profile_spawner.errors import Origin, PolicyError
@@ -477,10 +478,27 @@ def _container_names(spec: Mapping[str, Any], key: str) -> list[str]:
     return [str(container["name"]) for container in spec.get(key) or ()]
 
 
-def judge_objects(objects: Sequence[KubeObject], case: Case) -> Iterator[Refusal]:
-    """Yield everything in the objects of a profile that a document may not create."""
+def judge_objects(
+    objects: Sequence[KubeObject], case: Case, own: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[Refusal]:
+    """Yield everything in the objects of a profile that a document may not create.
+
+    Args:
+        objects: The objects.
+        case: What is known about the hub and the profile.
+        own: The pod that the hub's configuration alone creates for this server, as plain JSON, if there is one.
+    """
+    case = replace(case, partial=_partial_claims(_map(own.get("spec"))))
     for _, refusal in _objects(DATA_RULES, objects, case):
         yield refusal
+
+
+def _partial_claims(spec: Mapping[str, Any]) -> frozenset[str]:
+    """Return the claims of the hub of which the server's container gets only a part, or which it cannot write to."""
+    limits = ("readOnly", "recursiveReadOnly", "subPath", "subPathExpr")
+    whole = {mount["name"] for mount in _mounts_of(spec) if not any(mount.get(key) for key in limits)}
+    claims = [(_claim_of(volume), volume["name"] in whole) for volume in spec.get("volumes") or ()]
+    return frozenset(name for name, _ in claims if name) - {name for name, is_whole in claims if is_whole}
 
 
 # ------------------------------------------------------------------------------------------------ documents

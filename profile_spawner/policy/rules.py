@@ -176,6 +176,7 @@ class Case:
         mounts: How the hub mounts its volumes into the server's container, by the names of the volumes in the final
             pod that are its volumes or have the same claim.
         paths: Where the hub mounts its volumes in the server's container, as `mount_path` returns it.
+        partial: The claims of the hub of which the server's container gets only a part, or which it cannot write to.
         notebook: The name of the server's container in the hub's own pod.
         containers: The names of all containers in the hub's own pod.
         context: The security context of the pod in which the change is.
@@ -194,6 +195,7 @@ class Case:
     servers: frozenset[str] = frozenset()
     mounts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=lambda: MappingProxyType({}))
     paths: frozenset[str] = frozenset()
+    partial: frozenset[str] = frozenset()
     notebook: str = ""
     containers: frozenset[str] = frozenset()
     context: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -584,11 +586,17 @@ def _bad_version(change: Difference, case: Case) -> bool:
 
 def _malformed(change: Difference, case: Case) -> bool:
     del case
-    body = change.after.body
-    spec = body.get("spec") or {}
-    template = spec.get("template")
-    claims_of_set(change.after)  # raises an error if a claim has no name
-    parts = [body.get("metadata"), spec, template, (template or {}).get("spec")]
+    item: KubeObject = change.after
+    spec = item.body.get("spec") or {}
+    template = spec.get("template") or {}
+    # On a claim, the selector is refused or judged elsewhere; each of the others is a mapping of labels or has one.
+    selectors = [spec.get("selector") or {}, spec.get("podSelector") or {}]
+    labelled = [item.body, template, *(spec.get("volumeClaimTemplates") or ())]
+    metadata = [part.get("metadata") or {} for part in labelled]
+    parts = [spec, template, template.get("spec"), *selectors, *metadata]
+    parts += [part.get("matchLabels") for part in selectors]
+    parts += [part.get(key) for part in metadata for key in ("labels", "annotations")]
+    claims_of_set(item)  # raises an error if a claim has no name
     return not all(part is None or isinstance(part, Mapping) for part in parts)
 
 
@@ -824,6 +832,8 @@ DATA_RULES = RuleTable(
     Rule("final spec volumes * persistentVolumeClaim claimName", _foreign_claim,
          "a document may not mount this claim: it is not the user's own and not made by the profile",
          'To allow it: data_policy = {{"claims": ["{1}"]}}'),
+    Rule("template spec volumes * persistentVolumeClaim claimName", lambda c, k: c.after in k.partial,
+         "servers get only a part of this claim, or cannot write to it, so other pods of a document may not mount it"),
     # New claims and quantities.
     Rule("claim selector **", _always, _DISK),
     Rule("claim storageClassName", lambda c, k: c.after == "", _DISK),

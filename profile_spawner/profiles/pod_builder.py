@@ -382,8 +382,8 @@ class PodBuilder:
         """Return `value` with the references in its templates replaced. Other texts are literal."""
         if isinstance(value, Template):
             text = str(value)
-            if self._theirs and lookup is self._argument_lookup:
-                text = escape_before(text, rf"(?<!\$)\{{\{{\s*(?:{'|'.join(map(re.escape, self._theirs))})\s*\}}\}}")
+            if lookup is self._argument_lookup and (inserted := self._of_users(value)):
+                text = escape_before(text, rf"(?<!\$)\{{\{{\s*(?:{'|'.join(map(re.escape, inserted))})\s*\}}\}}")
             return render_value(
                 text,
                 self._lookup if lookup is None else lookup,

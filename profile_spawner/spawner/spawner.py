@@ -434,8 +434,9 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             homes=home_claims(before.original("pvc_name_template")),
             servers=self.server_context().unique_names,
         )
-        changed = judge_server(self.as_json(own), self.as_json(pod), before.changed(), case)
-        refusals = (*changed, *judge_objects(objects, case))
+        hubs = self.as_json(own)
+        changed = judge_server(hubs, self.as_json(pod), before.changed(), case)
+        refusals = (*changed, *judge_objects(objects, case, hubs))
         if refusals:
             first, *others = refusals
             error = first.problem(chosen.entry.slug, chosen.entry.origin, dotted(first.path))

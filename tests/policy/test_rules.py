@@ -108,6 +108,16 @@ HOSTILE_OBJECTS = {
     "template is a list": (thing("Job", "batch/v1", spec={"template": {"spec": ["x"]}}), "well-formed manifest"),
     "not a mapping": (thing("Service", spec=["x"]), "well-formed manifest"),
     "metadata is a list": (thing("ConfigMap", metadata=["x"]), "well-formed manifest"),
+    "labels are a text": (thing("ConfigMap", metadata={"labels": "x"}), "well-formed manifest"),
+    "selector is a list": (thing("Service", spec={"selector": ["x"]}), "well-formed manifest"),
+    "labels of a selector are a text": (
+        thing("Deployment", "apps/v1", spec={"selector": {"matchLabels": "x"}}), "well-formed manifest"),
+    "metadata of a template is a text": (
+        thing("Job", "batch/v1", spec={"template": {"metadata": "x"}}), "well-formed manifest"),
+    "labels of a claim are a list": (
+        thing("StatefulSet", "apps/v1", spec={"volumeClaimTemplates": [{"metadata": {"name": "a", "labels": ["x"]}}]}),
+        "well-formed manifest"),
+    "claims are a text": (thing("StatefulSet", "apps/v1", spec={"volumeClaimTemplates": "x"}), "well-formed manifest"),
 }  # fmt: skip
 
 BASELINE = {
