@@ -14,7 +14,7 @@ from typing import Any
 
 from profile_spawner.errors import BuildError, ClusterError, ProfileSpawnerError, described
 
-__all__ = ["author_code", "call_author"]
+__all__ = ["as_exception", "author_code", "call_author"]
 
 Failure = Callable[[BaseException], BaseException]
 """Returns the error for an exception of an author's code; the exception itself to raise it unchanged."""
@@ -68,6 +68,11 @@ async def call_author(function: Callable[[], Any], failure: Failure) -> Any:
         if error is not None:
             raise error
     return result
+
+
+def as_exception(error: BaseException) -> BaseException:
+    """Return what JupyterHub takes for a failure of the start, for what a hook of an administrator raised."""
+    return error if isinstance(error, Exception) else RuntimeError(described(error))
 
 
 async def _outcome(value: Awaitable[Any]) -> tuple[Any, BaseException | None]:

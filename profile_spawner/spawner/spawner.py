@@ -49,7 +49,7 @@ from profile_spawner.policy.judge import (
 from profile_spawner.policy.rules import Case
 from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.author_code import author_code, call_author
+from profile_spawner.profiles.author_code import as_exception, author_code, call_author
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.resources import KubeObject, Lifetime
 from profile_spawner.profiles.selection import Offer, from_form
@@ -498,6 +498,12 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         if self._current_start is None:
             self._current_start = ServerStart(self)
         return self._current_start
+
+    def run_pre_spawn_hook(self) -> Any:
+        """Run the administrator's `pre_spawn_hook`. Whatever it raises, also `SystemExit`, fails only this start."""
+        with author_code(as_exception):
+            value = super().run_pre_spawn_hook()
+        return call_author(lambda: value, as_exception) if inspect.isawaitable(value) else value
 
     def start(self) -> asyncio.Future[Any]:
         """Start the server as KubeSpawner does, and count the result.

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from profile_spawner.errors import BuildError, ProfileSpawnerError, described
+from profile_spawner.errors import BuildError, ProfileSpawnerError
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.policy.judge import check_objects
-from profile_spawner.profiles.author_code import call_author
+from profile_spawner.profiles.author_code import as_exception, call_author
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.resources import KubeObject, Lifetime
@@ -223,7 +223,7 @@ class ServerStart:
             await self.create_owned(self.objects)
             self._spawner.record_complete()
             if configured is not None:
-                await call_author(lambda: configured(self._spawner, pod), _as_exception)
+                await call_author(lambda: configured(self._spawner, pod), as_exception)
             with self._answered():
                 await self._wait_until_answering()
         except Exception as e:
@@ -325,11 +325,6 @@ class ServerStart:
         )
         log_message = f"pod {spawner.pod_key} ended while it was starting (exit code {code})"
         return refusal(spawner.say(joined((happened, why))), reason="server_ended", status=422, log_message=log_message)
-
-
-def _as_exception(error: BaseException) -> BaseException:
-    """Return what KubeSpawner takes for a failure, so that it stops the server; `SystemExit` would end the hub."""
-    return error if isinstance(error, Exception) else RuntimeError(described(error))
 
 
 def _ended(pod: Mapping[str, Any] | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -202,3 +203,16 @@ async def test_a_list_that_changes_between_the_starts(make_spawner: Any) -> None
     spawner = make_spawner(ProfileSpawner, profile_list=LISTED, pre_spawn_hook=hook)
     assert await start(spawner, profile="small") == "first:1"
     assert await start(spawner, profile="small") == "second:1"
+
+
+async def _exits_later(spawner: Any) -> None:
+    await asyncio.sleep(0)
+    sys.exit(3)
+
+
+@pytest.mark.parametrize("hook", [lambda spawner: sys.exit(3), _exits_later])
+async def test_a_hook_that_ends_the_program_fails_this_start_only(make_spawner: Any, hook: Any) -> None:
+    """`SystemExit` would end the hub; it becomes an error that JupyterHub counts as a failed start."""
+    spawner = make_spawner(ProfileSpawner, profile_list=LISTED, pre_spawn_hook=hook)
+    with pytest.raises(RuntimeError, match="SystemExit"):
+        await maybe_future(spawner.run_pre_spawn_hook())
