@@ -419,12 +419,11 @@ class PodBuilder:
         """Return the text of a file that a shell reads."""
         path = self._start.files[field]
         try:
-            text = Template(path if isinstance(path, InlineText) else Path(path).read_text(encoding="utf-8"))
+            return Template(path if isinstance(path, InlineText) else Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeError) as e:
             raise BuildError(
                 f"the file {str(path)!r} cannot be read: {e}", profile=self._slug, origin=self._origin, field=field
             ) from None
-        return text
 
     def _of_users(self, text: Any) -> list[str]:
         """Return the params and facts that a template inserts and that contain what users type or are called."""
@@ -456,8 +455,7 @@ class PodBuilder:
     def _check_file(self, path: str, text: str, field: str, *, executable: bool = False) -> None:
         """Note a file that a program could run and in which a user's text stands."""
         inserted = self._of_users(text)
-        is_program = executable or _PROGRAMS.fullmatch(path) is not None
-        if inserted and is_program:
+        if inserted and (executable or _PROGRAMS.fullmatch(path)):
             self._note_run(inserted, field, text)
         self._check_structure(path, text, inserted, field)
         self._user_files += ((path, name, field) for name in inserted)
@@ -494,20 +492,18 @@ class PodBuilder:
 
     def _note_run(self, names: Sequence[str], field: str, text: str, *, whole: bool = False) -> None:
         """Note a place of a user's text that documents may not have. For others it must be plain words or `whole`."""
-        error = self._would_run(field, text if len(text) < 80 else ", ".join(f"{{{{ {name} }}}}" for name in names))
-        if not whole and not all(is_plain_word(str(self._lookup[name])) for name in names):
-            raise error
-        self.run.append(error)
-
-    def _would_run(self, field: str, text: str) -> BuildError:
-        return BuildError(
+        shown = text if len(text) < 80 else ", ".join(f"{{{{ {name} }}}}" for name in names)
+        error = BuildError(
             "a shell or another program could run what users type or are called",
             profile=self._slug,
             origin=self._start.place(field) if field in self._start.files else self._origin,
             field=field,
-            value=shorten(text),
+            value=shorten(shown),
             hint='Give it to an environment variable, and write "$NAME" here',
         )
+        if not whole and not all(is_plain_word(str(self._lookup[name])) for name in names):
+            raise error
+        self.run.append(error)
 
     def _container_env(self) -> list[dict[str, Any]]:
         return [
