@@ -86,8 +86,9 @@ async def test_finding_a_profile_does_not_look_at_the_others() -> None:
     counts = {}
     for size in (10, 1000):
         snapshot = await snapshot_of_size(size)
-        with counted() as calls:
-            snapshot.select({"profile": "p7", "size": "b"}, UserInfo("ada"))
+        for _ in range(2):  # the first time in a process, types are prepared
+            with counted() as calls:
+                snapshot.select({"profile": "p7", "size": "b"}, UserInfo("ada"))
         counts[size] = len(calls)
     assert counts[10] == counts[1000]
 
