@@ -41,8 +41,8 @@ def assemble(item: KubeObject, identity: ServerIdentity, *, owner: tuple[str, st
         Lifetime.owned: identity.owned_labels,
     }[item.lifetime]()
     annotations = identity.persistent_annotations() if item.lifetime is Lifetime.persistent else {}
-    metadata = _marked(body.get("metadata"), labels, annotations)
-    metadata["name"], metadata["namespace"] = item.name, identity.namespace
+    named = {**(body.get("metadata") or {}), "name": item.name, "namespace": identity.namespace}
+    metadata = _marked(named, labels, annotations)
     if owner is not None:
         name, uid = owner
         # blockOwnerDeletion is not set, because it requires the right to change the pod's finalizers.

@@ -483,8 +483,7 @@ class PodBuilder:
             users = rf"\{{\{{\s*{re.escape(name)}\s*\}}\}}"
             spec = _with_structures(document.get("spec"), name, self._lookup[name])
             for _, text in texts_in_commands({"extra_pod_config": spec}, users, user_variables([(spec, users)])):
-                whole = is_whole_argument(text, users) and not str(self._lookup[name]).startswith("-")
-                self._note_run([name], field, text, whole=whole)
+                self._note_run([name], field, text, whole=is_whole_argument(text, users))
         for key in ("data", "stringData"):
             data = document.get(key)
             for name, text in data.items() if isinstance(data, Mapping) else ():
