@@ -42,7 +42,7 @@ def assemble(item: KubeObject, identity: ServerIdentity, *, owner: tuple[str, st
     }[item.lifetime]()
     annotations = identity.persistent_annotations() if item.lifetime is Lifetime.persistent else {}
     named = {**(body.get("metadata") or {}), "name": item.name, "namespace": identity.namespace}
-    metadata = _marked(named, labels, annotations)
+    metadata = _labelled(named, labels, annotations)
     if owner is not None:
         name, uid = owner
         # blockOwnerDeletion is not set, because it requires the right to change the pod's finalizers.
@@ -60,7 +60,7 @@ def assemble(item: KubeObject, identity: ServerIdentity, *, owner: tuple[str, st
         for claim in body["spec"].get("volumeClaimTemplates") or ():
             # Kubernetes gives this to the claims. It shows at the next start whose they are.
             marks = identity.persistent_labels(), identity.persistent_annotations()
-            claim["metadata"] = _marked(claim["metadata"], *marks)
+            claim["metadata"] = _labelled(claim["metadata"], *marks)
     if item.confined and isinstance(body.get("spec"), dict):
         _confine(item.kind, body["spec"], identity.user_labels())
     return body
@@ -79,18 +79,18 @@ def _confine(kind: str, spec: dict[str, Any], labels: Mapping[str, str]) -> None
         selector["matchLabels"] = {**(selector.get("matchLabels") or {}), **labels}
     template = spec.get("template")
     if isinstance(template, dict):
-        template["metadata"] = _marked(template.get("metadata"), labels, {})
+        template["metadata"] = _labelled(template.get("metadata"), labels, {})
         pod = template["spec"] = template.get("spec") or {}
         if not {"serviceAccountName", "serviceAccount"} & pod.keys():
             pod.setdefault("automountServiceAccountToken", False)
 
 
-def _marked(metadata: Any, labels: Mapping[str, str], annotations: Mapping[str, str]) -> dict[str, Any]:
-    marked = dict(metadata or {})
-    marked["labels"] = {**(marked.get("labels") or {}), **labels}
+def _labelled(metadata: Any, labels: Mapping[str, str], annotations: Mapping[str, str]) -> dict[str, Any]:
+    result = dict(metadata or {})
+    result["labels"] = {**(result.get("labels") or {}), **labels}
     if annotations:
-        marked["annotations"] = {**(marked.get("annotations") or {}), **annotations}
-    return marked
+        result["annotations"] = {**(result.get("annotations") or {}), **annotations}
+    return result
 
 
 def is_same_shared(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
