@@ -38,6 +38,7 @@ from .rules import (
     Rule,
     RuleTable,
     camel,
+    camel_keys,
     mount_path,
 )
 from .settings import DataPolicy, Policy
@@ -105,6 +106,12 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "image_pull_secrets": ("spec", "imagePullSecrets"),
     "init_containers": ("spec", "initContainers"),
     "lifecycle_hooks": (*_CONTAINER, "lifecycle"),
+    "pod_anti_affinity_required": (
+        "spec",
+        "affinity",
+        "podAntiAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+    ),
     "pod_security_context": ("spec", "securityContext"),
     "privileged": (*_CONTAINER, "securityContext", "privileged"),
     "service_account": ("spec", "serviceAccountName"),
@@ -420,7 +427,7 @@ def restrict_containers(own: Mapping[str, Any], pod: Any, as_json: Callable[[Any
     for container in (*pod.spec.containers, *(pod.spec.init_containers or ())):
         given = as_json(container.security_context) or {}
         if context and container.name in others and isinstance(given, Mapping):
-            container.security_context = {**context, **{camel(str(key)): value for key, value in given.items()}}
+            container.security_context = {**context, **camel_keys(given)}
 
 
 def _others(own: Mapping[str, Any], pod: Mapping[str, Any]) -> list[str]:
@@ -430,8 +437,7 @@ def _others(own: Mapping[str, Any], pod: Mapping[str, Any]) -> list[str]:
 
 
 def _claim_of(volume: Any) -> Any:
-    fields = {camel(str(key)): value for key, value in _map(volume).items()}
-    source = {camel(str(key)): value for key, value in _map(fields.get("persistentVolumeClaim")).items()}
+    source = camel_keys(_map(camel_keys(_map(volume)).get("persistentVolumeClaim")))
     return source.get("claimName")
 
 

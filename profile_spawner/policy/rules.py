@@ -35,7 +35,18 @@ from profile_spawner.profiles.user_text import USE_A_VARIABLE, odd_field
 from .kinds import BY_KIND, MOST_REPLICAS, claims_of_set
 from .settings import DataPolicy, Level, Policy
 
-__all__ = ["DATA_RULES", "HUB_RULES", "WRITTEN_TWICE", "Case", "Difference", "Rule", "RuleTable", "camel", "mount_path"]
+__all__ = [
+    "DATA_RULES",
+    "HUB_RULES",
+    "WRITTEN_TWICE",
+    "Case",
+    "Difference",
+    "Rule",
+    "RuleTable",
+    "camel",
+    "camel_keys",
+    "mount_path",
+]
 
 HARMLESS_OVERRIDES = frozenset(
     {
@@ -205,6 +216,11 @@ class Case:
 Test = Callable[[Difference, Case], bool]
 
 
+def camel_keys(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with Kubernetes' field names."""
+    return {camel(str(key)): item for key, item in value.items()}
+
+
 @functools.lru_cache(10_000)
 def camel(key: str) -> str:
     """Convert a field name of the Python client (snake case) to Kubernetes' name (camel case)."""
@@ -338,6 +354,12 @@ def _token_mounted(change: Difference, case: Case) -> bool:
     return change.before is False and change.after is not False and not allowed
 
 
+def _config_map_of_others(change: Difference, case: Case) -> bool:
+    """Return whether a ConfigMap is one that the spawner has made for another server or profile."""
+    name = change.after
+    return isinstance(name, str) and is_hashed(name) and name not in case.own.get("ConfigMap", ())
+
+
 def _unnamed_secret(change: Difference, case: Case) -> bool:
     own = case.own.get("Secret", frozenset())
     return not isinstance(change.after, Mapping) and _unnamed(change, case.rights.secrets - case.rights.protected | own)
@@ -387,7 +409,7 @@ def _hides(change: Difference, case: Case) -> bool:
     """Return whether an added mount is at the place of a mount of the hub. A mount above it does not hide it."""
     if not change.added or change.path[3] != case.notebook:
         return False
-    mount = {camel(str(key)): value for key, value in change.after.items()}
+    mount = camel_keys(change.after)
     return mount_path(mount["mountPath"]) in case.paths
 
 
@@ -395,7 +417,7 @@ def _wider_mount(change: Difference, case: Case) -> bool:
     """Return whether an added mount shows more of a volume of the hub than the hub does, or allows to write to it."""
     if not change.added:
         return False
-    mount = {camel(str(key)): value for key, value in change.after.items()}
+    mount = camel_keys(change.after)
     hubs = case.mounts.get(mount["name"])
     # In another container, variables of the author's choice would give the path.
     other = case.notebook and change.path[3] != case.notebook
@@ -528,6 +550,14 @@ def _acting(change: Difference, case: Case) -> bool:
     return others or not _OWN_LABEL.fullmatch(key) or key in _ACTING_LABELS
 
 
+def _repels_others(change: Difference, case: Case) -> bool:
+    """Return whether required anti-affinity names no label of an author. It keeps away the pods that it names, too."""
+    del case
+    selectors = [camel_keys(term)["labelSelector"] for term in change.after or () if term not in (change.before or ())]
+    labels = [camel_keys(selector).get("matchLabels") or {} for selector in selectors]
+    return not all(any(_OWN_LABEL.fullmatch(key) and key not in _ACTING_LABELS for key in one) for one in labels)
+
+
 def _odd_field(change: Difference, case: Case) -> bool:
     del case
     overrides = [n for n, step in enumerate(change.path) if step in OVERRIDES]
@@ -655,6 +685,14 @@ _SECRETS = (
     "pod spec imagePullSecrets, pod spec imagePullSecrets * name?,"
     "object ServiceAccount * secrets|imagePullSecrets, object ServiceAccount * secrets|imagePullSecrets * name?"
 )
+_CONFIG_MAPS = (
+    "pod spec volumes * configMap name?, pod spec volumes * projected sources * configMap name?,"
+    "container envFrom * configMapRef name?, container env * valueFrom configMapKeyRef name?"
+)
+_PROBE_HOSTS = (
+    "container livenessProbe|readinessProbe|startupProbe httpGet|tcpSocket host,"
+    "container lifecycle postStart|preStop httpGet|tcpSocket host"
+)
 _NAMES = (
     "pod spec volumes * * ** name|secretName, container envFrom * * name, container env * valueFrom * name,"
     "pod spec imagePullSecrets * name, pod spec serviceAccountName|serviceAccount"
@@ -735,8 +773,7 @@ _BASELINE = (
          expected="no added capability"),
     Rule("container ports * hostPort", lambda c, k: bool(c.after) and c.after not in k.policy.host_ports,
          "host ports", expected="no host port"),
-    Rule(("container livenessProbe|readinessProbe|startupProbe httpGet|tcpSocket host,"
-          "container lifecycle postStart|preStop httpGet|tcpSocket host"), _given, "host probes",
+    Rule(_PROBE_HOSTS, _given, "host probes",
          expected="no host: the pod itself is asked"),
 )  # fmt: skip
 _RESTRICTED = (
@@ -780,7 +817,7 @@ _ALLOW_PRIVILEGE = 'To leave it to the Pod Security level: data_policy = {{"priv
 _DISK = "a new claim may not take an existing disk: name a class, or none"
 _QUANTITY = "this is not a quantity that Kubernetes takes"
 _NAME = "this name belongs to the hub"
-_TIME = "must be a number of seconds above 0"
+_TIME = "must be a number of seconds from 1 to 86,400"
 
 WRITTEN_TWICE = Rule("**", _always, "a field may be written once only; this one is there in two spellings")
 """Kubernetes uses one of the two values, and the rules could look at the other."""
@@ -791,13 +828,14 @@ DATA_RULES = RuleTable(
          "a document may not name this service account", 'To allow it: data_policy = {{"service_accounts": ["{1}"]}}'),
     Rule("pod spec hostNetwork|hostPID|hostIPC|hostUsers|nodeName", _given, _HOST),
     Rule("pod spec hostAliases **", _always, _HOST),
-    Rule("container ports * hostPort", _given, _HOST),
+    Rule(f"container ports * hostPort, {_PROBE_HOSTS}", _given, _HOST),
     Rule("pod spec volumes * hostPath", lambda c, k: not isinstance(c.after, Mapping) or not c.after, _HOST),
     Rule("pod spec volumes * hostPath path", _path_of_the_host, "a document may not mount paths of the host",
          'To allow it: data_policy = {{"host_paths": ["{1}"]}}'),
     Rule("pod spec volumes * * **", lambda c, k: c.path[4] not in _VOLUME_TYPES | {"name"},
          "documents may not use this type of volume"),
     Rule(_SECRETS, _unnamed_secret, "a document may not name this Secret", _ALLOW_NAME),
+    Rule(_CONFIG_MAPS, _config_map_of_others, "this ConfigMap belongs to another server or profile"),
     Rule(("container securityContext privileged|allowPrivilegeEscalation|procMount|capabilities,"
           "container securityContext capabilities add, context windowsOptions **,"
           "pod spec automountServiceAccountToken|priorityClassName, pod spec securityContext sysctls **,"
@@ -824,6 +862,9 @@ DATA_RULES = RuleTable(
 
     Rule("server spec affinity **", _wider_placement,
          "a document may not allow further nodes: it can only add conditions to those of the hub"),
+    Rule(f"pod spec affinity podAntiAffinity {_REQUIRED}", _repels_others,
+         "required anti-affinity must name a label of an author: it also keeps the pods that it names away",
+         "Add matchLabels with a label of your own, or use pod_anti_affinity_preferred"),
     Rule("pod spec tolerations", _wide_toleration, "a document may not have this toleration: name a taint for users"),
     Rule("template spec * **", _unusual_field, "a document may not give this field to a pod",
          'To allow it, as for servers: data_policy = {{"override_keys": ["extra_pod_config"]}}, or the setting of it'),
@@ -874,7 +915,7 @@ DATA_RULES = RuleTable(
     # What leaves no trace in the pod.
     Rule("setting *", lambda c, k: c.path[1] not in HARMLESS_OVERRIDES | k.rights.override_keys,
          "this setting may not be overridden by a document", 'To allow it: data_policy = {{"override_keys": ["{0}"]}}'),
-    Rule("setting start_timeout|http_timeout", _not_between(1, 10**6), _TIME),
+    Rule("setting start_timeout|http_timeout", _not_between(1, 86_400), _TIME),
     Rule("setting port", _not_between(1, 65535), "is not a number of a port"),
     Rule("setting cpu_limit|cpu_guarantee|mem_limit|mem_guarantee", _not_between(0, 2**63), _QUANTITY),
     Rule("setting storage_class", lambda c, k: c.after == "", _DISK),

@@ -46,20 +46,21 @@ class ServerContext:
 
     @cached_property
     def user_slug(self) -> str:
-        """The user's name as a DNS label: unchanged if it is valid, otherwise a readable prefix with a hash.
+        """The user's name as a DNS label of at most 40 characters: unchanged if it is one, otherwise with a hash.
 
         A name that looks like one with a hash gets one, too, or it could be the label of another user.
         """
         name = self.user.name
         valid = is_dns_label(name) and len(name) <= 40 and not is_hashed(name)
-        return name if valid else object_name(name, identity_hash(name))
+        return name if valid else object_name(name[:19], identity_hash(name))
 
     @cached_property
     def server_slug(self) -> str:
-        """User name and server name as one DNS label. Different pairs have different labels."""
+        """User and server name as one DNS label of at most 40 characters. Different pairs have different labels."""
         if not self.server_name:
             return self.user_slug
-        return object_name(f"{self.user.name[:20]}-{self.server_name}", identity_hash(self.user.name, self.server_name))
+        readable = f"{self.user.name[:10]}-{self.server_name}"
+        return object_name(readable[:19], identity_hash(self.user.name, self.server_name))
 
     @property
     def unique_names(self) -> frozenset[str]:

@@ -181,6 +181,7 @@ class PodBuilder:
         self.user_variables: set[str] = set()
         self.run: list[BuildError] = []
         self._user_files: list[tuple[str, str, str]] = []
+        self._scripts: list[str] = []
         self._login_files()
 
     def _is_theirs(self, name: str) -> bool:
@@ -440,14 +441,14 @@ class PodBuilder:
             self._note_run([param], f"{attribute}: {'.'.join(map(str, path))}", f"{{{{ {param} }}}}")
 
     def commands(self, override: Mapping[str, Any], choices: Iterable[Mapping[str, Any]]) -> None:
-        """Check what commands contain, and the files that they name.
+        """Find the files with a user's text that commands or scripts name.
 
         Args:
             override: The values of traits.
             choices: The overrides of every choice.
         """
         files = [file for file in self._user_files if file[0] != "/"]
-        texts = [text for one in (override, *choices) for _, text in command_texts(one)] if files else []
+        texts = [*self._scripts, *(text for one in (override, *choices) for _, text in command_texts(one))]
         for path, name, field in files:
             if any(path in text for text in texts):
                 self._note_run([name], field, f"{{{{ {name} }}}}")
@@ -455,8 +456,10 @@ class PodBuilder:
     def _check_file(self, path: str, text: str, field: str, *, executable: bool = False) -> None:
         """Note a file that a program could run and in which a user's text stands."""
         inserted = self._of_users(text)
-        if inserted and (executable or _PROGRAMS.fullmatch(path)):
-            self._note_run(inserted, field, text)
+        if executable or _PROGRAMS.fullmatch(path):
+            self._scripts.append(text)
+            if inserted:
+                self._note_run(inserted, field, text)
         self._check_structure(path, text, inserted, field)
         self._user_files += ((path, name, field) for name in inserted)
 

@@ -100,8 +100,8 @@ _PATH_TRAITS = (
     "volumes", "working_dir",
 )  # fmt: skip
 _LABEL_TRAITS = ("extra_labels", "node_selector", "storage_extra_labels")
-KUBESPAWNER_USER = r"\{(?:unescaped_username|unescaped_servername)\b[^{}]*\}"
-"""A regular expression for the places where KubeSpawner inserts what the user or the server is called."""
+KUBESPAWNER_USER = r"\{(?:unescaped_username|unescaped_servername)\b[^{}]*\}|metadata\.annotations\b"
+"""A regular expression for places where KubeSpawner or annotations insert what the user or the server is called."""
 TYPED_OR_USER = rf"\{{value\b[^{{}}]*\}}|{KUBESPAWNER_USER}"
 """The same in the override of an option that takes a text of the user, with the places of this text."""
 USE_A_VARIABLE = (
@@ -287,8 +287,9 @@ def _variables(value: Any) -> Iterator[tuple[tuple[Any, ...], str, str]]:
     for step, item in _items(value):
         if step in ("env", "environment"):
             for key, one in _items(item):
-                named = one if isinstance(one, Mapping) else {"name": key, "value": one}
-                yield (step, key), str(named.get("name")), str(named.get("value") or "")
+                named = one if isinstance(one, Mapping) else {"value": one}
+                text = named.get("value") or named.get("valueFrom") or named.get("value_from") or ""
+                yield (step, key), str(named.get("name", key)), str(text)
         elif step in _VARIABLES_OF_TRAITS and isinstance(item, str):
             yield (step,), _VARIABLES_OF_TRAITS[step], item
         yield from (((step, *path), name, text) for path, name, text in _variables(item))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,7 +43,8 @@ class ParamJoin:
         """What the resolver depends on; `None` when there are no params."""
         params = [version.signature for version in self.versions.values() if version.signature is not None]
         slugs = ((slug, key) for key, version in self.versions.items() for slug in version.collector.profiles)
-        contested = {slug: self.owners[slug] for slug, key in slugs if self.owners[slug] != key}
+        names = {name for version in self.versions.values() for name in version.collector.collections}
+        contested = {slug: self.owners[slug] for slug, key in slugs if self.owners[slug] != key or slug in names}
         return (params, contested) if params else None
 
     def resolver(self) -> Resolver | None:
@@ -72,9 +74,10 @@ class ParamJoin:
         present: Callable[[str], Mapping[str, Entry]],
         make: Callable[[LoadedItem, Resolver | None], Made],
     ) -> tuple[str, ProfileSpawnerError] | None:
-        """Return the first suspect whose params make something of another item fail, and the error for it.
+        """Return a suspect whose params make something of another item fail, and the error for it.
 
-        What worked before must go on to work. New items have a right only not to fail because of `global`.
+        What worked before must go on to work. Profiles that did not work before have a right only not to fail because
+        of `global`.
 
         Args:
             suspects: The items whose params are new or have changed, by key, with their versions before.
@@ -84,26 +87,32 @@ class ParamJoin:
             present: Returns the present entries of an item.
             make: Makes the entries of an item with another resolver.
         """
-        resolvers: dict[str, Resolver | None] = {}
+        resolvers: dict[frozenset[str], Resolver | None] = {}
 
-        def without(suspect: str) -> Resolver | None:
-            if suspect not in resolvers:
-                before = suspects[suspect] or without_params(self.versions[suspect])
-                resolvers[suspect] = replace(self, versions={**self.versions, suspect: before}).resolver()
-            return resolvers[suspect]
+        def without(some: Collection[str]) -> Resolver | None:
+            if frozenset(some) not in resolvers:
+                before = {key: suspects[key] or without_params(self.versions[key]) for key in some}
+                resolvers[frozenset(some)] = replace(self, versions={**self.versions, **before}).resolver()
+            return resolvers[frozenset(some)]
+
+        def works(key: str, slug: str, left_out: Collection[str]) -> bool:
+            return _works(slug, make(_only(self.versions[key], slug), without(left_out))[0])
+
+        def is_fine(name: str, left_out: Collection[str]) -> bool:
+            other = without(left_out)
+            return other is None or name not in other.mistakes
 
         for key, slug in self._failing(made, new, present):
-            defines = [s for s in suspects if key not in new or GLOBAL in self.versions[s].collector.collections]
-            one = _only(self.versions[key], slug)
-            for suspect in defines:
-                if suspect != key and _works(slug, make(one, without(suspect))[0]):
-                    errors = [p for p in made[key][1] if p.profile == slug] or resolver.unavailable.get(slug, ())
-                    return suspect, _breaks(self.versions[suspect], slug, errors)
+            served = _works(slug, present(key))
+            defines = [s for s in suspects if served or GLOBAL in self.versions[s].collector.collections]
+            suspect = _needed([s for s in defines if s != key], functools.partial(works, key, slug))
+            if suspect is not None:
+                errors = [p for p in made[key][1] if p.profile == slug] or resolver.unavailable.get(slug, ())
+                return suspect, _breaks(self.versions[suspect], slug, errors)
         for name in self._new_mistakes(resolver, new):
-            for suspect in suspects:
-                other = without(suspect)
-                if other is None or name not in other.mistakes:
-                    return suspect, _breaks(self.versions[suspect], name, resolver.mistakes[name])
+            suspect = _needed(list(suspects), functools.partial(is_fine, name))
+            if suspect is not None:
+                return suspect, _breaks(self.versions[suspect], name, resolver.mistakes[name])
         return None
 
     def _failing(
@@ -148,6 +157,18 @@ def _only(loaded: LoadedItem, slug: str) -> LoadedItem:
     if slug in loaded.collector.profiles:
         collector.profiles[slug] = loaded.collector.profiles[slug]
     return replace(loaded, collector=collector)
+
+
+def _needed(suspects: Sequence[str], heals: Callable[[Sequence[str]], bool]) -> str | None:
+    """Return one of the suspects that are to blame together; `None` if it does not help to leave all of them out."""
+    if not suspects or not heals(suspects):
+        return None
+    guilty = list(suspects)
+    for one in suspects:
+        others = [key for key in guilty if key != one]
+        if others and heals(others):
+            guilty = others
+    return guilty[0]
 
 
 def _works(slug: str, entries: Mapping[str, Entry]) -> bool:

@@ -447,11 +447,11 @@ class Reconciler:
         for key, (_, problems) in made.items():
             if problems:
                 failed.setdefault(key, []).extend(problems)
-        rejected = {k: problems for k, problems in failed.items() if self._good(k) is not None}
+        if resolver is not self._resolver:
+            made.update({k: self._make(maker, v, resolver) for k, v in versions.items() if k not in left})
+        rejected = self._blamed(join, left, resolver, made, maker)
         if not rejected:
-            if resolver is not self._resolver:
-                made.update({k: self._make(maker, v, resolver) for k, v in versions.items() if k not in left})
-            rejected = self._blamed(join, left, resolver, made, maker)
+            rejected = {k: problems for k, problems in failed.items() if self._good(k) is not None}
         for key, problems in rejected.items():
             state = self._states[key]
             if state.good is not None:

@@ -303,6 +303,46 @@ async def test_a_param_is_renamed_in_two_documents_one_after_the_other(
     assert service._reconciler.counts() == {"good": 2, "stale": 0, "broken": 0}
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_two_documents_are_refused_that_break_a_profile_together(
+    documents: Path, make_service: Callable[..., ProfileService], at_once: bool
+) -> None:
+    """The profile goes on to work, and a valid change of its own document is served meanwhile."""
+    service = make_service(profiles_dirs=(), profile_documents=(documents,), trial=False)
+    put(documents, "params.yaml", "params: {lab/a: {default: 1}}")
+    put(documents, "more.yaml", "params: {lab/b: {default: 2}}")
+    put(documents, "labs.yaml", USES.format(version=1, text="{{ lab/a }} {{ lab/b }}"))
+    await service.ready()
+    put(documents, "params.yaml", "params: {lab/c: {default: 1}}")
+    if not at_once:
+        await service.reload("watched", full=False)
+    put(documents, "more.yaml", "params: {lab/d: {default: 2}}")
+    await service.reload("watched", full=False)
+    assert not service.snapshot.entries["lab"].offer.unavailable
+    put(documents, "labs.yaml", USES.format(version=2, text="{{ lab/a }} {{ lab/b }}"))
+    await service.reload("watched", full=False)
+    assert service.snapshot.entries["lab"].effective["image"] == "lab:2"
+    assert sorted(Path(str(p).partition(":")[0]).name for p in service.problems) == ["more.yaml", "params.yaml"]
+    put(documents, "labs.yaml", USES.format(version=3, text="{{ lab/c }} {{ lab/d }}"))
+    assert (await service.reload("watched", full=False)).successful
+    assert service.snapshot.entries["lab"].effective["image"] == "lab:3"
+
+
+async def test_a_profile_with_the_name_of_a_collection_is_renamed(
+    documents: Path, make_service: Callable[..., ProfileService]
+) -> None:
+    """Then the error is gone without a restart."""
+    service = make_service(profiles_dirs=(), profile_documents=(documents,), trial=False)
+    put(documents, "other.yaml", "[{slug: more, display_name: More, image: 'a:1'}]")
+    await service.ready()
+    put(documents, "more.yaml", "collections: {more: {params: {lab/threads: 4}}}")
+    put(documents, "labs.yaml", LABS.replace("profiles: [gpu], env", "profiles: [gpu, more], env"))
+    assert not (await service.reload("watched", full=False)).successful
+    put(documents, "other.yaml", "[{slug: less, display_name: Less, image: 'a:1'}]")
+    report = await service.reload("watched", full=False)
+    assert [str(problem) for problem in report.problems] == []
+
+
 async def test_a_version_that_comes_before_its_param_is_served_when_the_param_is_there(
     documents: Path, make_service: Callable[..., ProfileService]
 ) -> None:
