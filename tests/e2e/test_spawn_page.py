@@ -100,6 +100,9 @@ class Hubs:
             text = CONFIG.format(folder=str(profiles)) + config
             hub = await start_hub(self._folder / f"hub-{name}", kubeconfig, namespace, text)
             hub.namespace, hub.plane = namespace, self._plane
+            first = await hub.browser("first")
+            await first.get("/hub/spawn")  # waits for the first load, which may take longer than a click may
+            await first.close()
             self._hubs[name] = hub
         return self._hubs[name]
 
