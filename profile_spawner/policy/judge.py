@@ -24,6 +24,7 @@ from profile_spawner.profiles.user_text import (
     KUBESPAWNER_USER,
     TYPED_OR_USER,
     USUAL_VARIABLES,
+    nodes,
     texts_in_commands,
     user_variables,
 )
@@ -566,7 +567,7 @@ def judge_texts(written: Any, rights: DataPolicy) -> Iterator[Refusal]:
         rights: What the hub allows to the source.
     """
     case = Case(rights=rights)
-    for path, value in _nodes(written, ()):
+    for path, value in nodes(written):
         texts = [text for text in (path[-1], value) if isinstance(text, str) and ("{" in text or "}" in text)]
         if texts and any(step in OVERRIDES for step in path[:-1]):
             place = ("text", *map(str, path))
@@ -614,13 +615,6 @@ def place_in(written: Any, refusal: Refusal) -> tuple[Any, ...]:
     if isinstance(written, (Mapping, list, tuple)):
         walk(written, frozenset())
     return best[1]
-
-
-def _nodes(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-    for step, item in pairs:
-        yield (*path, step), item
-        yield from _nodes(item, (*path, step))
 
 
 def reported(refusals: Iterable[Refusal], problem: Callable[[Refusal], PolicyError]) -> list[PolicyError]:

@@ -343,7 +343,7 @@ def _unnamed(change: Difference, allowed: frozenset[str]) -> bool:
 def _unnamed_account(change: Difference, case: Case) -> bool:
     own, pods = (case.own.get(kind, frozenset()) for kind in ("ServiceAccount", "Pod"))
     # KubeSpawner completes this in a document's setting. At a start, the name is complete.
-    if change.path[0] == "part" and any(change.after == "{pod_name}" and pod in own for pod in pods):
+    if change.path[0] == "part" and change.after == "{pod_name}" and not own.isdisjoint(pods):
         return False
     return _unnamed(change, case.rights.service_accounts | own)
 
@@ -619,7 +619,7 @@ def _malformed(change: Difference, case: Case) -> bool:
     item: KubeObject = change.after
     spec = item.body.get("spec") or {}
     template = spec.get("template") or {}
-    # On a claim, the selector is refused or judged elsewhere; each of the others is a mapping of labels or has one.
+    # On a claim, other rules check or refuse the selector; each of the others is a mapping of labels or has one.
     selectors = [spec.get("selector") or {}, spec.get("podSelector") or {}]
     labelled = [item.body, template, *(spec.get("volumeClaimTemplates") or ())]
     metadata = [part.get("metadata") or {} for part in labelled]

@@ -57,6 +57,7 @@ from .user_text import (
     TYPED_EXPANDED_TRAITS,
     TYPED_OR_USER,
     USE_A_VARIABLE,
+    each_text,
     escape_braces,
     escape_copies,
     escape_dollars,
@@ -391,17 +392,14 @@ def _writable(value: Any) -> Any:
 
 def _literal(override: Mapping[str, Any]) -> dict[str, Any]:
     """Return `override` with braces escaped wherever KubeSpawner would expand them, except in templates."""
-    return {trait: _plain_text(value, trait in TYPED_EXPANDED_TRAITS) for trait, value in override.items()}
 
+    def plain(text: str) -> str:
+        return str(text) if isinstance(text, Template) else text
 
-def _plain_text(value: Any, expanded: bool) -> Any:
-    if isinstance(value, Template):
-        return str(value)
-    if isinstance(value, str):
-        return escape_braces(value) if expanded else value
-    if isinstance(value, Mapping):
-        return {k: _plain_text(v, expanded) for k, v in value.items()}
-    return [_plain_text(v, expanded) for v in value] if isinstance(value, list | tuple) else value
+    def escaped(text: str) -> str:
+        return str(text) if isinstance(text, Template) else escape_braces(text)
+
+    return {t: each_text(value, escaped if t in TYPED_EXPANDED_TRAITS else plain) for t, value in override.items()}
 
 
 class PlainProfile(BaseAppProfile):

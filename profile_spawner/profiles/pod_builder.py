@@ -40,6 +40,7 @@ from .resources import (
 from .template import Template
 from .user_text import (
     command_texts,
+    each_text,
     escape_before,
     escape_copies,
     escape_dollars,
@@ -448,6 +449,8 @@ class PodBuilder:
             choices: The overrides of every choice.
         """
         files = [file for file in self._user_files if file[0] != "/"]
+        if not files:
+            return
         texts = [*self._scripts, *(text for one in (override, *choices) for _, text in command_texts(one))]
         for path, name, field in files:
             if any(path in text for text in texts):
@@ -708,20 +711,9 @@ class PodBuilder:
 
 def _with_structures(value: Any, name: str, found: Any) -> Any:
     """Return a value in which a reference to a structure is replaced with it. Its texts are the reference."""
-    if isinstance(value, str):
-        whole = not isinstance(found, str) and references_in(value) == {name}
-        return _each_text(found, value) if whole else value
-    return _each_item(value, lambda item: _with_structures(item, name, found))
-
-
-def _each_text(value: Any, text: str) -> Any:
-    return text if isinstance(value, str) else _each_item(value, lambda item: _each_text(item, text))
-
-
-def _each_item(value: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(value, Mapping):
-        return {k: change(v) for k, v in value.items()}
-    return [change(v) for v in value] if isinstance(value, list | tuple) else value
+    if isinstance(found, str):
+        return value
+    return each_text(value, lambda text: each_text(found, lambda _: text) if references_in(text) == {name} else text)
 
 
 class _Arguments(Mapping[str, Any]):

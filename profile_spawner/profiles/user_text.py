@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "USUAL_VARIABLES",
     "check_typed",
     "command_texts",
+    "each_text",
     "escape_before",
     "escape_braces",
     "escape_copies",
@@ -39,6 +40,7 @@ __all__ = [
     "is_plain_word",
     "is_run_by_programs",
     "is_whole_argument",
+    "nodes",
     "odd_field",
     "text_problem",
     "texts_in_commands",
@@ -228,7 +230,8 @@ def texts_in_commands(
     """
     found = _places(users, variables)
     names = ((path, name) for path, name, _ in _variables(override) if isinstance(path[-1], int))
-    for path, text in chain(command_texts(override), _keys(override), names):
+    keys = ((path, path[-1]) for path, _ in nodes(override) if isinstance(path[-1], str))
+    for path, text in chain(command_texts(override), keys, names):
         if found.search(text):
             yield path, text
 
@@ -245,27 +248,11 @@ def command_texts(override: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...]
     Args:
         override: Values of KubeSpawner's traits.
     """
-    yield from _texts_of_commands(_commands_of(override), False)
+    commands = {trait: value for trait, value in override.items() if trait in _COMMAND_TRAITS}
+    for path, value in nodes(commands):
+        if isinstance(value, str) and not _COMMANDS.isdisjoint(path):
+            yield path, value
     yield from ((path, text) for path, name, text in _variables(override) if is_run_by_programs(name))
-
-
-def _commands_of(override: Mapping[str, Any]) -> dict[str, Any]:
-    return {trait: value for trait, value in override.items() if trait in _COMMAND_TRAITS}
-
-
-def _texts_of_commands(value: Any, inside: bool) -> Iterator[tuple[tuple[Any, ...], str]]:
-    if inside and isinstance(value, str):
-        yield (), value
-    for step, item in _items(value):
-        below = _texts_of_commands(item, inside or step in _COMMANDS)
-        yield from (((step, *path), text) for path, text in below)
-
-
-def _keys(value: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
-    for step, item in _items(value):
-        if isinstance(step, str):
-            yield (step,), step
-        yield from (((step, *path), key) for path, key in _keys(item))
 
 
 def user_variables(parts: Iterable[tuple[Any, str]], known: Collection[str] = ()) -> set[str]:
@@ -284,15 +271,14 @@ def user_variables(parts: Iterable[tuple[Any, str]], known: Collection[str] = ()
 
 def _variables(value: Any) -> Iterator[tuple[tuple[Any, ...], str, str]]:
     """Yield path, name and text of each variable in a value."""
-    for step, item in _items(value):
-        if step in ("env", "environment"):
+    for path, item in nodes(value):
+        if path[-1] in ("env", "environment"):
             for key, one in _items(item):
                 named = one if isinstance(one, Mapping) else {"value": one}
                 text = named.get("value") or named.get("valueFrom") or named.get("value_from") or ""
-                yield (step, key), str(named.get("name", key)), str(text)
-        elif step in _VARIABLES_OF_TRAITS and isinstance(item, str):
-            yield (step,), _VARIABLES_OF_TRAITS[step], item
-        yield from (((step, *path), name, text) for path, name, text in _variables(item))
+                yield (*path, key), str(named.get("name", key)), str(text)
+        elif path[-1] in _VARIABLES_OF_TRAITS and isinstance(item, str):
+            yield path, _VARIABLES_OF_TRAITS[path[-1]], item
 
 
 def is_plain_word(text: str) -> bool:
@@ -308,6 +294,22 @@ def is_run_by_programs(variable: str) -> bool:
 def is_whole_argument(text: str, users: str) -> bool:
     """Return whether an argument is a user's text, or the value of one as in `--title={value}`, and nothing else."""
     return re.fullmatch(rf"(?:--?[\w.-]+=)?(?:{users})", text) is not None
+
+
+def nodes(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield the path and the value of everything inside a mapping or list, each before its parts."""
+    for step, item in _items(value):
+        yield (*path, step), item
+        yield from nodes(item, (*path, step))
+
+
+def each_text(value: Any, change: Callable[[str], Any]) -> Any:
+    """Return a copy of `value` in which every text is changed. Keys of mappings stay as they are."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: each_text(item, change) for key, item in value.items()}
+    return [each_text(item, change) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _items(value: Any) -> Iterable[tuple[Any, Any]]:
@@ -338,13 +340,7 @@ def odd_field(trait: str, text: str, *, chosen: bool) -> str:
 
 def escape_braces(value: Any) -> Any:
     """Return `value` with the braces in all its texts doubled, so that KubeSpawner's expansion leaves them alone."""
-    if isinstance(value, str):
-        return value.replace("{", "{{").replace("}", "}}")
-    if isinstance(value, Mapping):
-        return {k: escape_braces(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [escape_braces(v) for v in value]
-    return value
+    return each_text(value, lambda text: text.replace("{", "{{").replace("}", "}}"))
 
 
 def escape_dollars(text: str) -> str:
@@ -362,11 +358,8 @@ def escape_before(value: Any, place: str) -> Any:
         value: A text, or a mapping or list of texts.
         place: A regular expression for the places of a user's text.
     """
-    if isinstance(value, str):
-        return re.sub(rf"(?<!\$)((?:\$\$)*)\$(?=(?:\([^()$]*)?(?:{place}))", r"\1$$", value)
-    if isinstance(value, Mapping):
-        return {k: escape_before(v, place) for k, v in value.items()}
-    return [escape_before(v, place) for v in value] if isinstance(value, list | tuple) else value
+    found = re.compile(rf"(?<!\$)((?:\$\$)*)\$(?=(?:\([^()$]*)?(?:{place}))")
+    return each_text(value, lambda text: found.sub(r"\1$$", text))
 
 
 def escape_copies(value: Any, said: Collection[str]) -> Any:
@@ -377,14 +370,16 @@ def escape_copies(value: Any, said: Collection[str]) -> Any:
         said: What users typed or are called.
     """
     risky = sorted((text for text in said if "$" in text or text.startswith("(")), key=len, reverse=True)
-    if not risky or isinstance(value, Template):
+    if not risky:
         return value
-    if isinstance(value, str):
-        copies = "|".join(map(re.escape, risky))
-        return re.sub(copies, lambda found: escape_dollars(found.group()), escape_before(value, copies))
-    if isinstance(value, Mapping):
-        return {k: escape_copies(v, risky) for k, v in value.items()}
-    return [escape_copies(v, risky) for v in value] if isinstance(value, list | tuple) else value
+    copies = "|".join(map(re.escape, risky))
+
+    def escaped(text: str) -> str:
+        if isinstance(text, Template):
+            return text
+        return re.sub(copies, lambda found: escape_dollars(found.group()), escape_before(text, copies))
+
+    return each_text(value, escaped)
 
 
 def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[str, Any]:

@@ -434,13 +434,14 @@ class Reconciler:
             self._give_up(join.culprit(left), left, e)
             return None
         failed = {k: [*p] for k, p in conflicts.items() if k in left}
-        for key, mistakes in ((k, mistakes_in(v, resolver)) for k, v in left.items()):
+        for key, loaded in left.items():
+            mistakes = mistakes_in(loaded, resolver)
             errors = [error for found in mistakes.values() for error in found]
-            if errors and self._good(key) is not None and (self._is_data(left[key]) or GLOBAL in mistakes):
+            if errors and self._good(key) is not None and (self._is_data(loaded) or GLOBAL in mistakes):
                 failed.setdefault(key, []).extend(errors)
             elif GLOBAL in mistakes and self._good(key) is None:
-                reduced[key] = (left[key], errors)
-                left[key] = without_params(left[key], {GLOBAL})
+                reduced[key] = (loaded, errors)
+                left[key] = without_params(loaded, {GLOBAL})
                 return None
         wanted = {k: v for k, v in left.items() if k not in failed or self._good(k) is None}
         made = {key: self._make(maker, loaded, resolver) for key, loaded in wanted.items()}
