@@ -10,6 +10,7 @@ from typing import Any
 from profile_spawner.errors import Origin, ProfileDefinitionError
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
+from profile_spawner.texts import Text, marked
 
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
@@ -26,8 +27,12 @@ __all__ = [
     "effective_values",
     "example_facts",
     "make_entry",
+    "unusable",
     "with_availability",
 ]
+
+
+UNUSABLE = marked("Its definition has a mistake. Your administrator can see the details.")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Entry:
         tags: Search words.
         order: See `BaseAppProfile.order`.
         kinds: The kinds of objects that it creates besides the pod.
+        uses: The params that were looked up to build it.
         keep: Objects that must live as long as the entry, so that the modules of its class stay importable.
     """
 
@@ -58,6 +64,7 @@ class Entry:
     tags: tuple[str, ...] = ()
     order: int = 0
     kinds: frozenset[str] = frozenset()
+    uses: frozenset[str] = frozenset()
     keep: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -107,7 +114,7 @@ async def make_entry(
         aliases=tuple(profile.get("aliases")),
         replaced_by=profile.get("replaced_by"),
         deprecated=profile.get("deprecated"),
-        unavailable="; ".join(map(str, broken)),
+        unavailable=Text(UNUSABLE) if broken else "",
     )
     entry = Entry(
         offer,
@@ -130,7 +137,8 @@ async def make_entry(
     ]
     kinds = frozenset(o.kind for o in build.objects)
     _check_settings(profile, build, options)
-    entry = replace(entry, digest=content_hash(asked), effective=effective_values(build), kinds=kinds)
+    uses = frozenset(params.looked_up)
+    entry = replace(entry, digest=content_hash(asked), effective=effective_values(build), kinds=kinds, uses=uses)
     if judge is not None:
         judge(entry, build)
     return entry
@@ -212,6 +220,11 @@ def _size(claim: Mapping[str, Any]) -> str:
     for key in ("spec", "resources", "requests", "storage"):
         found = found.get(key) if isinstance(found, Mapping) else None
     return str(found or "")
+
+
+def unusable(entry: Entry) -> Entry:
+    """Return a copy of `entry` that cannot be started because of a mistake. Users do not read what it is."""
+    return with_availability(entry, Text(UNUSABLE))
 
 
 def with_availability(entry: Entry, reason: str) -> Entry:

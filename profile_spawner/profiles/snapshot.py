@@ -21,7 +21,7 @@ from profile_spawner.texts import Text, marked
 from .access import UserInfo
 from .base import ProfileBuild
 from .context import ServerContext
-from .entry import Entry, effective_values, example_facts, with_availability
+from .entry import Entry, effective_values, example_facts, unusable
 from .param_options import value_of_choice
 from .patterns import one_request
 from .profile import Profile
@@ -105,6 +105,7 @@ class Snapshot:
         self._users = frozenset().union(*(e.offer.access.users or () for e in self.entries.values()))
         self._hooks = any(e.offer.access.hook for e in self.entries.values())
         self._visible: LRUCache[Any, tuple[Entry, ...]] = LRUCache(256)
+        self._logged: LRUCache[tuple[str, str], None] = LRUCache(256)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -115,6 +116,11 @@ class Snapshot:
         if entry is None and slug in self._aliases:
             entry = self.entries.get(self._aliases[slug])
         return entry
+
+    def reasons(self, slug: str) -> list[ProfileSpawnerError]:
+        """Return why a profile cannot be used, for administrators."""
+        unavailable = self.resolver.unavailable.get(slug, ()) if self.resolver is not None else ()
+        return list(dict.fromkeys([*unavailable, *(p for p in self.problems if p.profile == slug)]))
 
     def audience(self, user: UserInfo) -> Any:
         """Return a key that is equal for users who see the same profiles, or `None` if every user must be checked."""
@@ -216,7 +222,8 @@ class Snapshot:
     async def personal(self, entry: Entry, **layers: Any) -> Entry:
         """Return a profile with the defaults, bounds and effective values of a server with further layers of params.
 
-        If the params cannot be resolved with these layers, the profile is returned as unavailable, with the reason.
+        If the params cannot be resolved with these layers, the profile is returned as unavailable, and the reason is
+        logged.
 
         Args:
             entry: An entry of this snapshot.
@@ -236,7 +243,10 @@ class Snapshot:
             offer = replace(entry.offer, options=options)
             build = await profile.build(ServerContext.example(), params, default_selection(offer))
         except ProfileSpawnerError as e:
-            return with_availability(entry, str(e))
+            if (entry.slug, str(e)) not in self._logged:
+                self._logged[entry.slug, str(e)] = None
+                _log.warning("Profiles: %s cannot be used by a user: %s", entry.slug, shorten(str(e), 1000))
+            return unusable(entry)
         return replace(entry, offer=offer, effective=effective_values(build))
 
     def resolve(self, profile: Profile, selection: Selection | None, **layers: Any) -> Resolved:
