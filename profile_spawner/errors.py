@@ -22,6 +22,7 @@ __all__ = [
     "PolicyError",
     "ProfileDefinitionError",
     "ProfileSpawnerError",
+    "ProfileWarning",
     "SourceError",
     "described",
     "did_you_mean",
@@ -179,6 +180,10 @@ class BuildError(ProfileSpawnerError):
 
 class NotAvailableError(ProfileSpawnerError):
     """A profile exists but cannot be used now. The message says why."""
+
+
+class ProfileWarning(ProfileSpawnerError):
+    """Something that works, but probably not as intended."""
 
 
 class ClusterError(ProfileSpawnerError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.errors import Origin, ProfileDefinitionError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileWarning
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
 
@@ -45,6 +45,7 @@ class Entry:
         tags: Search words.
         order: See `BaseAppProfile.order`.
         kinds: The kinds of objects that it creates besides the pod.
+        warnings: What works in it, but probably not as intended.
         keep: Objects that must live as long as the entry, so that the modules of its class stay importable.
     """
 
@@ -58,6 +59,7 @@ class Entry:
     tags: tuple[str, ...] = ()
     order: int = 0
     kinds: frozenset[str] = frozenset()
+    warnings: tuple[ProfileWarning, ...] = field(default=(), repr=False)
     keep: Any = field(default=None, repr=False, compare=False)
 
     @property
