@@ -310,7 +310,7 @@ def _compare(
         sources = Sources(profiles_dirs=(Path(folder),)) if target is Target.python else Sources(documents=(path,))
         count, differences, missed = 0, [], []
         with loaded(sources, trusted=True) as found:
-            missing = [str(p) for p in found.snapshot.problems]
+            missing = [str(p) for p in found.snapshot.errors]
             ours = found.config.copy()
             ours.merge({k: v for k, v in config.items() if k in ("KubeSpawner", "Spawner")})
             theirs = config.copy()

@@ -19,7 +19,7 @@ from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawne
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy, names_of_the_chart
 from profile_spawner.profiles.author_code import author_code, call_author
-from profile_spawner.profiles.entry import Entry, make_entry
+from profile_spawner.profiles.entry import Entry, Traits, make_entry
 from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.config_maps import source_name
@@ -66,17 +66,21 @@ class HubProfiles:
         config: The hub's configuration.
         sections: The configuration sections of the spawner class, least specific first.
         log: The hub's logger.
+        traits: See `make_entry`.
 
     Attributes:
         has_own_id: Whether the administrator has set the hub's identity.
     """
 
-    def __init__(self, config: Config, sections: tuple[str, ...], log: Any = _log) -> None:
+    def __init__(
+        self, config: Config, sections: tuple[str, ...], log: Any = _log, traits: Traits | None = None
+    ) -> None:
         settings_class = type("HubSettings", (_Settings,), {"spawner_sections": sections})
         self.settings: HubTraits = settings_class(config=config)
         self.has_own_id = self.settings.trait_has_value("hub_id") or ENV_HUB_ID in os.environ
         self.log = log
-        self.service = ProfileService(self.settings, log=log)
+        self.service = ProfileService(self.settings, log=log, traits=traits)
+        self._traits = traits
         try:
             check_param_values(self.settings.param_values)
         except ProfileSpawnerError as e:
@@ -188,7 +192,7 @@ class HubProfiles:
                 problems.append(ProfileSpawnerError("the slug is used twice; the first counts", profile=raw.slug))
                 continue
             try:
-                made = await call_author(partial(make_entry, raw, "profile_list"), _broken)
+                made = await call_author(partial(make_entry, raw, "profile_list", traits=self._traits), _broken)
             except ProfileSpawnerError as e:
                 e.profile = e.profile or raw.slug
                 problems.append(e)
@@ -201,7 +205,7 @@ class HubProfiles:
     async def _join(self, listed: Snapshot, registered: Snapshot | None) -> Snapshot:
         if registered is None:
             return listed
-        problems = [*listed.problems, *registered.problems]
+        problems = [*listed.reported, *registered.reported]
         entries = dict(listed.entries)
         for slug, entry in registered.entries.items():
             if slug in entries:

@@ -21,8 +21,12 @@ from .profile_params import param_options, refuse_untrusted
 from .selection import Offer, default_selection
 from .trait_merge import as_list
 
+Traits = Callable[[], Mapping[str, Any]]
+"""Returns the configurable traits of the hub's spawner by name. It is called when they are first needed."""
+
 __all__ = [
     "Entry",
+    "Traits",
     "effective_values",
     "example_facts",
     "make_entry",
@@ -78,6 +82,7 @@ async def make_entry(
     source: str,
     resolver: Resolver | None = None,
     judge: Callable[[Entry, ProfileBuild], None] | None = None,
+    traits: Traits | None = None,
 ) -> Entry:
     """Create the entry of a registered profile: build it for an example server and collect the data for the page.
 
@@ -86,6 +91,7 @@ async def make_entry(
         source: The name of its source.
         resolver: Resolves params; `None` without any.
         judge: Called with the entry and the build.
+        traits: The spawner's traits, for the warnings of plain entries; without them there are no warnings.
 
     Raises:
         ProfileSpawnerError: when the profile cannot be built.
