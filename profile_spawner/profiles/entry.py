@@ -14,6 +14,7 @@ from profile_spawner.params.layers import Resolver
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
+from .linting import lint_entry
 from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
@@ -125,6 +126,7 @@ async def make_entry(
         category=profile.get("category"),
         tags=tuple(profile.get("tags")),
         order=int(profile.get("order")),
+        warnings=_warnings(profile, traits),
     )
     if broken:
         return entry
@@ -142,6 +144,11 @@ async def make_entry(
     if judge is not None:
         judge(entry, build)
     return entry
+
+
+def _warnings(profile: Profile, traits: Traits | None) -> tuple[ProfileWarning, ...]:
+    written = profile.list_entry() if traits is not None else None
+    return lint_entry({**written, "slug": profile.slug}, traits(), profile.where) if written and traits else ()
 
 
 _READ_EARLY = frozenset(

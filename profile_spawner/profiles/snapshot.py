@@ -22,6 +22,7 @@ from .access import UserInfo
 from .base import ProfileBuild
 from .context import ServerContext
 from .entry import Entry, effective_values, example_facts, with_availability
+from .linting import lint_defaults
 from .param_options import value_of_choice
 from .patterns import one_request
 from .profile import Profile
@@ -84,7 +85,7 @@ class Snapshot:
 
     Attributes:
         reported: `problems` as they were given.
-        problems: These, and the warnings of the entries.
+        problems: These, and the warnings about the entries.
     """
 
     def __init__(
@@ -99,7 +100,8 @@ class Snapshot:
         self.generation = generation
         self.resolver = resolver
         self.reported = tuple(problems)
-        warnings = (warning for entry in self.entries.values() for warning in entry.warnings)
+        served = self.entries.values()
+        warnings = (*(warning for entry in served for warning in entry.warnings), *lint_defaults(served))
         self.problems = tuple({str(p): p for p in (*problems, *warnings)}.values())
         aliases: dict[str, str] = {}
         for entry in self.entries.values():
