@@ -86,11 +86,11 @@ class Metrics:
         """
         self._spawns.labels(profile, result).inc()
 
-    def warned(self, source: Literal["sources", "profile_list"], problems: Iterable[ProfileSpawnerError]) -> None:
+    def warned(self, source: str, problems: Iterable[ProfileSpawnerError]) -> None:
         """Record the number of warnings.
 
         Args:
-            source: Whether they are about profiles of the sources or about the plain `profile_list`.
+            source: `sources`, or `profile_list` for the plain list.
             problems: The problems, of which the warnings are counted.
         """
         self._warnings.labels(source).set(sum(isinstance(problem, ProfileWarning) for problem in problems))

@@ -33,7 +33,7 @@ from profile_spawner.profiles.snapshot import Snapshot
 from .changes import ProfileChange, changes_between
 from .loading import EntryMaker, param_signature, reasons
 from .param_join import Made, ParamJoin, mistakes_in, without_params
-from .settings import SourceSettings
+from .settings import SourceSettings, may_override
 from .source_items import LoadedItem, LoadSession, Source, SourceItem
 from .trial_client import TrialClient
 
@@ -559,12 +559,8 @@ class Reconciler:
         return owners, conflicts
 
     def _may_override(self, key: str, other: str) -> bool:
-        upper, lower = self._states[key].seen, self._states[other].seen
-        for name in (upper.kind, upper.source, upper.name):
-            allowed = self._overrides.get(name, ())
-            if any(n in allowed for n in (lower.kind, lower.source, lower.name)):
-                return True
-        return False
+        upper, lower = ((i.kind, i.source, i.name) for i in (self._states[key].seen, self._states[other].seen))
+        return may_override(self._overrides, upper, lower)
 
     # ---------------------------------------------------------------------------------------------- freezing
 

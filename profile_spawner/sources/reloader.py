@@ -126,6 +126,10 @@ class ProfileService:
         """Whether a source is configured, or the configuration has registered profiles itself."""
         return bool(self._sources or profile_registry.collector.profiles)
 
+    def kind_of(self, source: str) -> str:
+        """Return the kind of a source by its name, as entries have it."""
+        return next((one.kind for one in self._sources if one.name == source), source)
+
     @property
     def snapshot(self) -> Snapshot:
         """The profiles that are offered now; empty before the first load."""
