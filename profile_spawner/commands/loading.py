@@ -99,11 +99,9 @@ class LoadedProfiles:
         return Places([path for path in self.config_files if _is_python(path)], listed, snippets)
 
     @functools.cached_property
-    def spawner_class(self) -> type:
+    def spawner_class(self) -> Any:
         """The configured class, or `ProfileSpawner`."""
-        from profile_spawner.spawner import ProfileSpawner
-
-        return _own_spawner_class(self.config) or ProfileSpawner
+        return _spawner_class(self.config)
 
     def spawner(self, user: UserOptions, slug: str | None = None) -> Any:
         """Return a spawner for this user, as the hub would make it; `slug` is the profile that is chosen.
@@ -174,7 +172,9 @@ def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool =
         with _blamed_on(files):
             own_class = _own_spawner_class(config)
             sections = SPAWNER_SECTIONS if own_class is None else tuple(own_class.section_names())
-            hub = HubProfiles(config, sections, log)
+            hub = HubProfiles(
+                config, sections, log, functools.cache(lambda: _spawner_class(config).class_traits(config=True))
+            )
             hub.service.trust_data()
         listed = setting(config, "profile_list", sections) or None
         found = LoadedProfiles(config, files, hub, loop, per_user=callable(listed))
@@ -321,6 +321,13 @@ def _read_file(path: Path) -> Config:
         return PyFileConfigLoader(path.name, path=str(path.parent)).load_config()
     except (Exception, SystemExit) as e:  # noqa: BLE001 - a configuration may raise anything
         raise describe(e, path) from None
+
+
+def _spawner_class(config: Config) -> Any:
+    """Return the configured class, or `ProfileSpawner`."""
+    from profile_spawner.spawner import ProfileSpawner
+
+    return _own_spawner_class(config) or ProfileSpawner
 
 
 def _own_spawner_class(config: Config) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.errors import Origin, ProfileDefinitionError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileWarning
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
 from profile_spawner.texts import Text, marked
@@ -15,6 +15,7 @@ from profile_spawner.texts import Text, marked
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
+from .linting import lint_entry
 from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
@@ -22,8 +23,12 @@ from .profile_params import param_options, refuse_untrusted
 from .selection import Offer, default_selection
 from .trait_merge import as_list
 
+Traits = Callable[[], Mapping[str, Any]]
+"""Returns the configurable traits of the hub's spawner by name. It is called when they are first needed."""
+
 __all__ = [
     "Entry",
+    "Traits",
     "effective_values",
     "example_facts",
     "make_entry",
@@ -51,6 +56,7 @@ class Entry:
         order: See `BaseAppProfile.order`.
         kinds: The kinds of objects that it creates besides the pod.
         uses: The params that were looked up to build it.
+        warnings: What works in it, but probably not as intended.
         keep: Objects that must live as long as the entry, so that the modules of its class stay importable.
     """
 
@@ -65,6 +71,7 @@ class Entry:
     order: int = 0
     kinds: frozenset[str] = frozenset()
     uses: frozenset[str] = frozenset()
+    warnings: tuple[ProfileWarning, ...] = field(default=(), repr=False)
     keep: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -83,6 +90,7 @@ async def make_entry(
     source: str,
     resolver: Resolver | None = None,
     judge: Callable[[Entry, ProfileBuild], None] | None = None,
+    traits: Traits | None = None,
 ) -> Entry:
     """Create the entry of a registered profile: build it for an example server and collect the data for the page.
 
@@ -91,6 +99,7 @@ async def make_entry(
         source: The name of its source.
         resolver: Resolves params; `None` without any.
         judge: Called with the entry and the build.
+        traits: The spawner's traits, for the warnings of plain entries; without them there are no warnings.
 
     Raises:
         ProfileSpawnerError: when the profile cannot be built.
@@ -124,6 +133,7 @@ async def make_entry(
         category=profile.get("category"),
         tags=tuple(profile.get("tags")),
         order=int(profile.get("order")),
+        warnings=_warnings(profile, traits),
     )
     if broken:
         return entry
@@ -142,6 +152,11 @@ async def make_entry(
     if judge is not None:
         judge(entry, build)
     return entry
+
+
+def _warnings(profile: Profile, traits: Traits | None) -> tuple[ProfileWarning, ...]:
+    written = profile.list_entry() if traits is not None else None
+    return lint_entry({**written, "slug": profile.slug}, traits(), profile.where) if written and traits else ()
 
 
 _READ_EARLY = frozenset(

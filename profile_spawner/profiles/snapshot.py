@@ -13,7 +13,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from profile_spawner.errors import ProfileSpawnerError, shorten
+from profile_spawner.errors import ProfileSpawnerError, ProfileWarning, shorten
 from profile_spawner.params.evaluator import Resolved
 from profile_spawner.params.layers import Resolver
 from profile_spawner.texts import Text, marked
@@ -22,6 +22,7 @@ from .access import UserInfo
 from .base import ProfileBuild
 from .context import ServerContext
 from .entry import Entry, effective_values, example_facts, unusable
+from .linting import lint_defaults
 from .param_options import value_of_choice
 from .patterns import one_request
 from .profile import Profile
@@ -80,7 +81,11 @@ class Snapshot:
         entries: In the order in which they are shown.
         generation: A number that increases with every reload.
         resolver: Resolves params; `None` without any.
-        problems: The errors of profiles that could not be loaded.
+        problems: The errors of profiles that could not be loaded, and warnings about sources.
+
+    Attributes:
+        reported: `problems` as they were given.
+        problems: These, and the warnings about the entries.
     """
 
     def __init__(
@@ -94,7 +99,10 @@ class Snapshot:
         self.entries: Mapping[str, Entry] = MappingProxyType({e.slug: e for e in entries})
         self.generation = generation
         self.resolver = resolver
-        self.problems = tuple(problems)
+        self.reported = tuple(problems)
+        served = self.entries.values()
+        warnings = (*(warning for entry in served for warning in entry.warnings), *lint_defaults(served))
+        self.problems = tuple({str(p): p for p in (*problems, *warnings)}.values())
         aliases: dict[str, str] = {}
         for entry in self.entries.values():
             for alias in entry.offer.aliases:
@@ -106,6 +114,11 @@ class Snapshot:
         self._hooks = any(e.offer.access.hook for e in self.entries.values())
         self._visible: LRUCache[Any, tuple[Entry, ...]] = LRUCache(256)
         self._logged: LRUCache[tuple[str, str], None] = LRUCache(256)
+
+    @property
+    def errors(self) -> list[ProfileSpawnerError]:
+        """The problems that are not only warnings."""
+        return [problem for problem in self.problems if not isinstance(problem, ProfileWarning)]
 
     def __len__(self) -> int:
         return len(self.entries)

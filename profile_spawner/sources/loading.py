@@ -16,7 +16,7 @@ from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.entry import Entry, make_entry
+from profile_spawner.profiles.entry import Entry, Traits, make_entry
 from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.yaml_text import line_at
 
@@ -43,7 +43,14 @@ def reasons(
 
 
 class EntryMaker:
-    """Builds every profile once for an example server, in its own event loop, because hooks may be `async`."""
+    """Builds every profile once for an example server, in its own event loop, because hooks may be `async`.
+
+    Args:
+        traits: See `make_entry`.
+    """
+
+    def __init__(self, traits: Traits | None = None) -> None:
+        self._traits = traits
 
     def __enter__(self) -> EntryMaker:
         self._loop = asyncio.new_event_loop()
@@ -56,11 +63,11 @@ class EntryMaker:
         self, loaded: LoadedItem, resolver: Resolver | None, begun: Callable[[], None] = lambda: None
     ) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
         """Return the valid entries by slug, and the errors of the others. `begun` is called before each of them."""
-        return self._loop.run_until_complete(_make(loaded, resolver, begun))
+        return self._loop.run_until_complete(_make(loaded, resolver, begun, self._traits))
 
 
 async def _make(
-    loaded: LoadedItem, resolver: Resolver | None, begun: Callable[[], None]
+    loaded: LoadedItem, resolver: Resolver | None, begun: Callable[[], None], traits: Traits | None
 ) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
     entries: dict[str, Entry] = {}
     problems: list[ProfileSpawnerError] = []
@@ -69,7 +76,7 @@ async def _make(
         refused: list[PolicyError] = []
         judge = None if loaded.rights is None else _judge_of(loaded.rights, refused)
         try:
-            entry = await make_entry(profile, loaded.item.source, resolver, judge)
+            entry = await make_entry(profile, loaded.item.source, resolver, judge, traits)
         except ProfileSpawnerError as e:
             e.profile = e.profile or slug
             e.origin = e.origin or profile.origin

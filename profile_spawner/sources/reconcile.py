@@ -19,12 +19,13 @@ from profile_spawner.errors import (
     Origin,
     ProfileDefinitionError,
     ProfileSpawnerError,
+    ProfileWarning,
     SourceError,
     described,
     raised_at,
 )
 from profile_spawner.params.layers import GLOBAL, Resolver
-from profile_spawner.profiles.entry import Entry, unusable
+from profile_spawner.profiles.entry import Entry, Traits, unusable
 from profile_spawner.profiles.profile import Profile
 from profile_spawner.profiles.profile_params import param_problems
 from profile_spawner.profiles.registry import Collector, direct_collector, duplicate
@@ -33,7 +34,7 @@ from profile_spawner.profiles.snapshot import Snapshot
 from .changes import ProfileChange, changes_between
 from .loading import EntryMaker, reasons
 from .param_join import Made, ParamJoin, mistakes_in
-from .settings import SourceSettings
+from .settings import SourceSettings, may_override
 from .source_items import LoadedItem, LoadSession, Source, SourceItem
 from .trial_client import TrialClient
 
@@ -164,6 +165,7 @@ class Reconciler:
         sources: The sources, in order of precedence.
         trial: Where items are loaded first; `None` loads them in this process at once.
         settle: The minimum time since the last change of a file before it is read, in seconds.
+        traits: See `make_entry`.
 
     Attributes:
         snapshot: The last snapshot.
@@ -172,7 +174,12 @@ class Reconciler:
     """
 
     def __init__(
-        self, settings: SourceSettings, sources: Sequence[Source], trial: TrialClient | None, settle: float
+        self,
+        settings: SourceSettings,
+        sources: Sequence[Source],
+        trial: TrialClient | None,
+        settle: float,
+        traits: Traits | None = None,
     ) -> None:
         self._strict = not settings.permissive_params
         self._overrides: Mapping[str, Sequence[str]] = dict(settings.source_overrides)
@@ -180,6 +187,7 @@ class Reconciler:
         self._data = {(source.kind, source.name) for source in sources if not source.runs_code}
         self._trial = trial
         self._settle = settle
+        self._traits = traits
         self._states: dict[str, _ItemState] = {}
         self._owners: dict[str, str] = {}
         self._signature: Any = None
@@ -225,7 +233,7 @@ class Reconciler:
         except BaseException as e:  # noqa: BLE001 - whatever happens, the last good profiles stay
             problem = SourceError(f"the sources could not be loaded: {described(e)}", origin=raised_at(e, _anywhere))
             before = self.snapshot
-            problems = [*(p for p in before.problems if str(p) != str(problem)), problem]
+            problems = [*(p for p in before.reported if str(p) != str(problem)), problem]
             kept = Snapshot(
                 before.entries.values(), generation=before.generation, resolver=before.resolver, problems=problems
             )
@@ -396,7 +404,7 @@ class Reconciler:
             if not loaded.problems or good is None or (self._is_data(loaded) and not loaded.adds_nothing_to(good)):
                 left[key] = loaded
         refusals: _Refusals = {}
-        with EntryMaker() as maker:
+        with EntryMaker(self._traits) as maker:
             while (tried := self._try_together(left, refusals, order, maker)) is None:
                 pass
         for key, loaded in left.items():
@@ -623,12 +631,8 @@ class Reconciler:
         return owners, conflicts
 
     def _may_override(self, key: str, other: str) -> bool:
-        upper, lower = self._states[key].seen, self._states[other].seen
-        for name in (upper.kind, upper.source, upper.name):
-            allowed = self._overrides.get(name, ())
-            if any(n in allowed for n in (lower.kind, lower.source, lower.name)):
-                return True
-        return False
+        upper, lower = ((i.kind, i.source, i.name) for i in (self._states[key].seen, self._states[other].seen))
+        return may_override(self._overrides, upper, lower)
 
     # ---------------------------------------------------------------------------------------------- freezing
 
@@ -652,9 +656,13 @@ class Reconciler:
         return Snapshot(entries, generation=generation, resolver=self._resolver, problems=problems)
 
     def problems_of(self, source: Source) -> Mapping[str, Sequence[ProfileSpawnerError]]:
-        """Return the errors of each item of a source, by the item's short name."""
-        own = (source.kind, source.name)
-        return {s.seen.short_name: s.problems for s in self._states.values() if (s.seen.kind, s.seen.source) == own}
+        """Return the errors of each item of a source and the warnings of its profiles, by the item's short name."""
+        own = {k: s for k, s in self._states.items() if (s.seen.kind, s.seen.source) == (source.kind, source.name)}
+        return {s.seen.short_name: [*s.problems, *self._warnings_of(key)] for key, s in own.items()}
+
+    def _warnings_of(self, key: str) -> list[ProfileWarning]:
+        entries = self._states[key].entries.items()
+        return [w for slug, entry in entries if self._owners.get(slug) == key for w in entry.warnings]
 
     def profile_counts(self) -> Mapping[str, int]:
         """Return how many profiles are served: `current`, and `stale` ones of sources that are broken now."""
