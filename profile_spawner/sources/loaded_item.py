@@ -34,6 +34,7 @@ class LoadedItem:
             for all of them.
         keep: What must live as long as the profiles of the item.
         earlier: The same for profiles of earlier versions that are still used.
+        stale: The profiles that are those of an earlier version.
         rights: What the hub allows to documents of this source; `None` for what is not restricted.
     """
 
@@ -43,6 +44,7 @@ class LoadedItem:
     needs: frozenset[str] = frozenset()
     keep: Any = None
     earlier: tuple[Any, ...] = ()
+    stale: frozenset[str] = frozenset()
     rights: DataPolicy | None = None
 
     @functools.cached_property
@@ -98,6 +100,8 @@ class LoadedItem:
         collector = Collector(self.collector.source)
         for name in ("profiles", "params", "collections"):
             getattr(collector, name).update(parts.get(name, getattr(self.collector, name)))
+        old = {} if good is None else good.collector.profiles
+        stale = frozenset(slug for slug, profile in collector.profiles.items() if old.get(slug) is profile)
         kept = self.earlier if good is None else (*self.earlier, good.keep, *good.earlier)
         earlier = tuple(dict.fromkeys(one for one in kept if one is not None and one is not self.keep))
-        return replace(self, collector=collector, earlier=earlier)
+        return replace(self, collector=collector, earlier=earlier, stale=stale)

@@ -75,6 +75,13 @@ class _ItemState:
         """The current errors of the item."""
         return [*self.unloaded, *self.refusal, *self.conflicts, *self.unmade]
 
+    @property
+    def stale(self) -> Collection[str]:
+        """The profiles of an earlier version of the item."""
+        if self.good is None or self.good.item.digest != self.seen.digest:
+            return self.entries.keys()
+        return self.entries.keys() & self.good.stale
+
 
 _Refusals = dict[str, list[ProfileSpawnerError]]
 
@@ -658,15 +665,23 @@ class Reconciler:
     def problems_of(self, source: Source) -> Mapping[str, Sequence[ProfileSpawnerError]]:
         """Return the errors of each item of a source and the warnings of its profiles, by the item's short name."""
         own = {k: s for k, s in self._states.items() if (s.seen.kind, s.seen.source) == (source.kind, source.name)}
-        return {s.seen.short_name: [*s.problems, *self._warnings_of(key)] for key, s in own.items()}
+        of_params = [(p.origin.source, p) for p in param_problems(self._resolver) if p.origin is not None]
+        return {
+            state.seen.short_name: [
+                *state.problems,
+                *(p for place, p in of_params if place == state.seen.name or place.startswith(f"{state.seen.name}/")),
+                *self._warnings_of(key),
+            ]
+            for key, state in own.items()
+        }
 
     def _warnings_of(self, key: str) -> list[ProfileWarning]:
         entries = self._states[key].entries.items()
         return [w for slug, entry in entries if self._owners.get(slug) == key for w in entry.warnings]
 
     def profile_counts(self) -> Mapping[str, int]:
-        """Return how many profiles are served: `current`, and `stale` ones of sources that are broken now."""
-        stale = sum(len(s.entries) for s in self._states.values() if s.problems)
+        """Return how many profiles are served: `current`, and `stale` ones of earlier versions of their source."""
+        stale = sum(len(state.stale) for state in self._states.values())
         return {"current": max(0, len(self.snapshot) - stale), "stale": stale}
 
     def counts(self) -> Mapping[str, int]:

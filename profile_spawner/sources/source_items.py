@@ -63,6 +63,7 @@ class LoadSession:
 
     Attributes:
         loaded: What is loaded, by key.
+        in_progress: The items that are being loaded, each for a profile of the one before.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class LoadSession:
         loading: Callable[[SourceItem], AbstractContextManager[None]] = lambda item: nullcontext(),
     ) -> None:
         self.loaded = dict(current)
+        self.in_progress: list[SourceItem] = []
         self._good = dict(current)
         self.refused = refused
         self._slugs = slugs
@@ -94,8 +96,10 @@ class LoadSession:
         """Load an item once; return `None` while it is being loaded."""
         if key in self._waiting:
             item, load = self._waiting.pop(key)
+            self.in_progress.append(item)
             with self._loading(item):
                 loaded = load(item)
+            self.in_progress.pop()
             good = self._good.get(key)
             if loaded.problems and good is not None and key in self._data:
                 loaded = loaded.completed(good)  # other documents may extend its last good profiles
