@@ -289,3 +289,23 @@ def test_no_edit_of_a_config_map_takes_a_profile_away_without_a_message(number: 
         assert served(fresh).items() <= served(after).items(), text
         assert after.errors or served(fresh) == served(after)
     assert 20 < refused < 180
+
+
+async def test_what_global_inherits_keeps_its_last_good_version(
+    tmp_path: Path, make: Callable[..., ProfileService]
+) -> None:
+    """A bad value in another document does not cost the values of `global`."""
+    put(tmp_path, "base.yaml", "params: {lab/t: {schema: {type: string}, default: 'a:1'}}")
+    put(tmp_path, "global.yaml", "collections: {global: {profiles: [one]}}")
+    put(tmp_path, "one.yaml", "collections: {one: {params: {lab/t: 'one:1'}}}")
+    put(tmp_path, "user.yaml", "[{slug: user, display_name: U, image: {$param: lab/t}}]")
+    service = make()
+    await service.ready()
+    assert images(service) == {"user": "one:1"}
+    put(tmp_path, "one.yaml", "collections: {one: {params: {lab/t: [5]}}}")
+    report = await service.reload()
+    assert images(service) == {"user": "one:1"}
+    assert [re.sub(r".*/", "", str(p).partition(": ")[0]) for p in report.problems] == ["one.yaml:1"]
+    put(tmp_path, "one.yaml", "collections: {one: {params: {lab/t: 'one:2'}}}")
+    assert (await service.reload()).successful
+    assert images(service) == {"user": "one:2"}
