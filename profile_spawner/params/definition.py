@@ -153,7 +153,7 @@ class ParamRef:
             return self.default
         raise ParamError(
             f"has no value in any layer and no default{did_you_mean(self.name, params)}",
-            field=f"param {self.name}",
+            field=self.name,
             hint="Set it, or give its definition a default",
         )
 
@@ -264,6 +264,11 @@ class Param:
     def ref(name: str, default: Any = MISSING) -> Any:
         """Return a `ParamRef`, a reference to the param's value for an attribute of a profile of any type."""
         return ParamRef(name, default)
+
+    @property
+    def choosable(self) -> bool:
+        """Whether users may choose a value."""
+        return self.user_settable and (self.layers is None or "spawn" in self.layers)
 
     @property
     def has_default(self) -> bool:

@@ -87,6 +87,9 @@ class Collection:
         origin: Where the collection is defined.
         origins: Where single values are defined, if known.
         untrusted: Whether it comes from an untrusted document, which the data policy restricts.
+        description: A description in one line.
+        documentation: A longer description.
+        meta: Notes by name. `required` and `optional` list params for the page, separated by commas.
 
     Raises:
         ParamError: If the name is not valid.
@@ -98,6 +101,9 @@ class Collection:
     origin: Origin | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     untrusted: bool = False
+    description: str = ""
+    documentation: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not COLLECTION_NAME.fullmatch(self.name):

@@ -28,7 +28,7 @@ __all__ = ["EntryMaker", "param_signature", "params_of", "reasons"]
 def param_signature(collector: Collector) -> Any:
     """Return what the resolver needs of a collector; `None` when that is nothing."""
     taking_part = [
-        (slug, repr(p.get("params")), tuple(p.get("profiles")))
+        (slug, repr(p.get("params")), tuple(p.get("profiles")), repr(p.get("meta")))
         for slug, p in collector.profiles.items()
         if p.get("params") or p.get("profiles")
     ]
