@@ -252,7 +252,17 @@ class _Reading:
         untrusted = not self._policy.unrestricted
         try:
             self._result.collector.add_collection(
-                Collection(name, spec.params, spec.profiles, origin, origins, untrusted=untrusted)
+                Collection(
+                    name,
+                    spec.params,
+                    spec.profiles,
+                    origin,
+                    origins,
+                    untrusted,
+                    spec.description,
+                    spec.documentation,
+                    spec.meta,
+                )
             )
         except ProfileSpawnerError as e:
             e.origin = e.origin or origin

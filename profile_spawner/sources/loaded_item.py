@@ -51,7 +51,7 @@ class LoadedItem:
     def signature(self) -> Any:
         """What the resolver of params needs of it; `None` when that is nothing."""
         taking_part = [
-            (slug, repr(p.get("params")), tuple(p.get("profiles")))
+            (slug, repr(p.get("params")), tuple(p.get("profiles")), repr(p.get("meta")))
             for slug, p in self.collector.profiles.items()
             if p.get("params") or p.get("profiles")
         ]

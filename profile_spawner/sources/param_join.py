@@ -57,7 +57,7 @@ class ParamJoin:
         for key, version in self.versions.items() if gone else ():
             for slug, profile in version.collector.profiles.items():
                 if self.owners[slug] == key and profile.takes_params:
-                    for name in gone & {*named_params(profile), *self.uses(key, profile)}:
+                    for name in gone & {*named_params(profile), *profile.get("params"), *self.uses(key, profile)}:
                         users.setdefault(name, []).append(slug)
             for collection in version.collector.collections.values():
                 for name in gone & collection.params.keys():
