@@ -136,7 +136,7 @@ def _summary(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
         "origin": place(found.places.of(entry)(())),
     }
     if offer.unavailable:
-        result["unavailable"] = offer.unavailable
+        result["unavailable"] = "; ".join(map(str, found.snapshot.reasons(entry.slug))) or offer.unavailable
     if offer.deprecated:
         result["deprecated"] = offer.deprecated
     return result

@@ -162,6 +162,11 @@ class Resolved(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     @property
+    def looked_up(self) -> Collection[str]:
+        """The params whose values were computed so far."""
+        return self._evaluator.looked_up
+
+    @property
     def failed(self) -> Mapping[str, ParamError]:
         """The errors of all params with an invalid value, by name."""
         return {name: error for name in self._evaluator.names if (error := self.error_of(name)) is not None}
@@ -202,7 +207,7 @@ class Resolved(Mapping[str, Any]):
         Args:
             used: Whether to leave out the params that only `global` or a default sets and that nothing has looked up.
         """
-        names = {*self._evaluator.looked_up, *self.given} if used else self._evaluator.names
+        names = {*self.looked_up, *self.given} if used else self._evaluator.names
         return {name: self.explain(name).to_json() for name in sorted(names)}
 
 

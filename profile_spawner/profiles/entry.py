@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.errors import Origin, ProfileDefinitionError
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileWarning
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
+from profile_spawner.texts import Text, marked
 
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
+from .linting import lint_entry
 from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
@@ -21,13 +23,21 @@ from .profile_params import chosen_values, examples_in, param_options, refuse_un
 from .selection import Offer, default_selection
 from .trait_merge import as_list
 
+Traits = Callable[[], Mapping[str, Any]]
+"""Returns the configurable traits of the hub's spawner by name. It is called when they are first needed."""
+
 __all__ = [
     "Entry",
+    "Traits",
     "effective_values",
     "example_facts",
     "make_entry",
+    "unusable",
     "with_availability",
 ]
+
+
+UNUSABLE = marked("Its definition has a mistake. Your administrator can see the details.")
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class Entry:
         documentation: A text for administrators.
         meta: Notes, by name.
         kinds: The kinds of objects that it creates besides the pod.
+        uses: The params that were looked up to build it.
+        warnings: What works in it, but probably not as intended.
         keep: Objects that must live as long as the entry, so that the modules of its class stay importable.
     """
 
@@ -62,6 +74,8 @@ class Entry:
     documentation: str = ""
     meta: Mapping[str, str] = field(default_factory=dict)
     kinds: frozenset[str] = frozenset()
+    uses: frozenset[str] = frozenset()
+    warnings: tuple[ProfileWarning, ...] = field(default=(), repr=False)
     keep: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -80,6 +94,7 @@ async def make_entry(
     source: str,
     resolver: Resolver | None = None,
     judge: Callable[[Entry, ProfileBuild], None] | None = None,
+    traits: Traits | None = None,
 ) -> Entry:
     """Create the entry of a registered profile: build it for an example server and collect the data for the page.
 
@@ -88,6 +103,7 @@ async def make_entry(
         source: The name of its source.
         resolver: Resolves params; `None` without any.
         judge: Called with the entry and the build.
+        traits: The spawner's traits, for the warnings of plain entries; without them there are no warnings.
 
     Raises:
         ProfileSpawnerError: when the profile cannot be built.
@@ -111,7 +127,7 @@ async def make_entry(
         aliases=tuple(profile.get("aliases")),
         replaced_by=profile.get("replaced_by"),
         deprecated=profile.get("deprecated"),
-        unavailable="; ".join(map(str, broken)),
+        unavailable=Text(UNUSABLE) if broken else "",
     )
     meta = profile.get("meta")
     meta = {str(key): str(value) for key, value in meta.items()} if isinstance(meta, Mapping) else {}
@@ -123,6 +139,7 @@ async def make_entry(
         category=profile.get("category"),
         tags=(*profile.get("tags"), *([meta["title"]] if meta.get("title") else ())),
         order=int(profile.get("order")),
+        warnings=_warnings(profile, traits),
         documentation=profile.get("documentation"),
         meta=MappingProxyType(meta),
     )
@@ -142,10 +159,16 @@ async def make_entry(
     kinds = frozenset(o.kind for o in build.objects)
     _check_settings(profile, build, options)
     effective = effective_values(build, examples_in(profile, params))
-    entry = replace(entry, digest=content_hash(asked), effective=effective, kinds=kinds)
+    uses = frozenset(params.looked_up)
+    entry = replace(entry, digest=content_hash(asked), effective=effective, kinds=kinds, uses=uses)
     if judge is not None:
         judge(entry, build)
     return entry
+
+
+def _warnings(profile: Profile, traits: Traits | None) -> tuple[ProfileWarning, ...]:
+    written = profile.list_entry() if traits is not None else None
+    return lint_entry({**written, "slug": profile.slug}, traits(), profile.where) if written and traits else ()
 
 
 _READ_EARLY = frozenset(
@@ -230,6 +253,11 @@ def _size(claim: Mapping[str, Any]) -> str:
     for key in ("spec", "resources", "requests", "storage"):
         found = found.get(key) if isinstance(found, Mapping) else None
     return str(found or "")
+
+
+def unusable(entry: Entry) -> Entry:
+    """Return a copy of `entry` that cannot be started because of a mistake. Users do not read what it is."""
+    return with_availability(entry, Text(UNUSABLE))
 
 
 def with_availability(entry: Entry, reason: str) -> Entry:

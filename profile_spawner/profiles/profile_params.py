@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Collection as Collection_
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -29,6 +29,7 @@ __all__ = [
     "chosen_values",
     "examples_in",
     "make_resolver",
+    "named_params",
     "param_options",
     "param_problems",
     "refuse_sensitive",
@@ -107,6 +108,14 @@ def refuse_sensitive(profile: Profile, resolver: Resolver, resolved: Resolved) -
             )
 
 
+def named_params(profile: Profile) -> set[str]:
+    """Return the params that a profile names: in attributes, in their texts, and in texts of a document's files."""
+    attributes = {name: profile.get(name) for name in ATTRIBUTES if name != "params"}
+    files = [text for file in profile.written().get("config_maps", ()) for text in file.files().values()]
+    expanded = [text for text in files if isinstance(text, Template)]
+    return {*_fed(profile), *references_in(attributes), *references_in(expanded), *profile.get("user_settable")}
+
+
 def param_options(profile: Profile, resolver: Resolver, params: Resolved, taken: set[str]) -> Iterator[Option]:
     """Return the fields for the params that users may choose with this profile.
 
@@ -120,11 +129,7 @@ def param_options(profile: Profile, resolver: Resolver, params: Resolved, taken:
     """
     allowed = set(profile.get("user_settable"))
     listed = _listed_params(profile, resolver)
-    attributes = {name: profile.get(name) for name in ATTRIBUTES if name != "params"}
-    files = [text for file in profile.written().get("config_maps", ()) for text in file.files().values()]
-    expanded = [text for text in files if isinstance(text, Template)]
-    used = {*_fed(profile), *references_in(attributes), *references_in(expanded)}
-    used |= {*allowed, *listed["required"], *listed["optional"]}
+    used = {*named_params(profile), *listed["required"], *listed["optional"]}
     for name in resolver.inherited(profile.slug):
         used.update(resolver.collections[name].params)
     used.update(*[params.inserted(name) for name in used])
@@ -243,11 +248,12 @@ def make_resolver(
     strict: bool = True,
     before: Resolver | None = None,
     owned: Callable[[Collector, str], bool] = lambda collector, slug: True,
+    removed: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Resolver | None:
     """Combine the params and collections of all sources; return `None` if there are none.
 
     If two have the same name, one is used, and the other one is reported as a conflict. Code comes before data, then
-    the one that was used before, then a profile, then the first one.
+    a profile, then the first one.
 
     Args:
         collectors: The results of the loads.
@@ -255,10 +261,14 @@ def make_resolver(
         before: The previous resolver. If one of its collections was removed but is still inherited, it is kept,
             and a conflict names all that inherit it.
         owned: Whether the profile of a collector with this slug is the one that is served.
+        removed: Params of the previous resolver that are defined no more but are still in use: their users, by name.
     """
-    old_params, old_collections = (before.definitions, before.collections) if before is not None else ({}, {})
     conflicts: list[ParamError] = []
-    definitions = _joined("param", [p for c in collectors for p in c.params.values()], old_params, conflicts)
+    definitions = _joined("param", [p for c in collectors for p in c.params.values()], conflicts)
+    for name, users in removed.items():
+        assert before is not None
+        definitions[name] = before.definitions[name]
+        conflicts.append(_removed(f"param {name}", users, definitions[name].origin))
     taking = ((c, s, p) for c in collectors for s, p in c.profiles.items() if p.takes_params and s != GLOBAL)
     profiles = {slug: profile for collector, slug, profile in taking if owned(collector, slug)}
     written = [one for c in collectors for one in c.collections.values()]
@@ -266,53 +276,48 @@ def make_resolver(
     # A profile without params can also be inherited. It adds nothing. Its name is taken all the same.
     named = {name for c in (*written, *own.values()) for name in (c.name, *c.profiles)}
     own.update({slug: _params_of(profiles[slug]) for slug in named & profiles.keys() - own.keys()})
-    collections = _joined("collection", [*own.values(), *written], old_collections, conflicts)
+    collections = _joined("collection", [*own.values(), *written], conflicts)
     kept = _still_in_use(collections, before) if before is not None else []
     collections.update({c.name: c for c in kept})
     if not definitions and not collections:
         return None
-    newest = {name for name, one in collections.items() if one != old_collections.get(name)}
+    known = before.collections if before is not None else {}
+    newest = {name for name, one in collections.items() if one != known.get(name)}
     resolver = Resolver(definitions, collections, strict=strict, conflicts=conflicts, newest=newest)
     for slug, collection in own.items():
         if collections[slug] is not collection:
             error = _taken("collection", slug, collections[slug].origin, collection.origin)
             resolver.unavailable = {**resolver.unavailable, slug: (error,)}
     for collection in kept:
-        try:
-            resolver.require_unused(collection.name)
-        except ParamError as e:
-            e.message = f"was removed, but {e.message}; its last version stays until they no longer use it"
-            e.origin = collection.origin
-            resolver.conflicts = (*resolver.conflicts, e)
+        users = [c.name for c in collections.values() if collection.name in c.profiles]
+        conflict = _removed(f"collection {collection.name}", users, collection.origin)
+        resolver.conflicts = (*resolver.conflicts, conflict)
     return resolver
+
+
+def _removed(what: str, users: Sequence[str], origin: Origin | None) -> ParamError:
+    return ParamError(
+        f"was removed, but is in use by {', '.join(users)}; its last version stays until they no longer use it",
+        origin=origin,
+        field=what,
+        hint="Remove it there first. After a restart of the hub it is gone",
+    )
 
 
 _Named = TypeVar("_Named", Param, Collection)
 
 
-def _joined(
-    what: str, found: Sequence[_Named], before: Mapping[str, _Named], conflicts: list[ParamError]
-) -> dict[str, _Named]:
+def _joined(what: str, found: Sequence[_Named], conflicts: list[ParamError]) -> dict[str, _Named]:
     """Return what is used of params or collections, by name, in the order in which they were found."""
-
-    def rank(one: _Named) -> tuple[bool, bool]:
-        old = before.get(one.name)
-        stays = old is not None and (one is old or _file(one) == _file(old))
-        return one.untrusted, not stays
-
     used: dict[str, _Named] = {}
     for one in found:
         other = used.setdefault(one.name, one)
         if other == one:
             continue
-        first, second = sorted((other, one), key=rank)
+        first, second = (one, other) if other.untrusted and not one.untrusted else (other, one)
         used[one.name] = first
         conflicts.append(_taken(what, one.name, first.origin, second.origin))
     return used
-
-
-def _file(one: Param | Collection) -> str:
-    return one.origin.source if one.origin is not None else ""
 
 
 def _still_in_use(collections: Mapping[str, Collection], before: Resolver) -> list[Collection]:
@@ -348,8 +353,8 @@ def _params_of(profile: Profile) -> Collection:
     )
 
 
-def param_problems(resolver: Resolver | None, slugs: Collection_[str]) -> list[ProfileSpawnerError]:
-    """Return the errors of params and collections that are not already errors of the profiles `slugs`."""
+def param_problems(resolver: Resolver | None) -> list[ProfileSpawnerError]:
+    """Return the errors of params and collections, and of the profiles that use them."""
     if resolver is None:
         return []
-    return [*resolver.conflicts, *(e for n, es in resolver.unavailable.items() if n not in slugs for e in es)]
+    return [*resolver.conflicts, *(error for errors in resolver.unavailable.values() for error in errors)]

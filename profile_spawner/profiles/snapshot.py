@@ -13,7 +13,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from profile_spawner.errors import ProfileSpawnerError, shorten
+from profile_spawner.errors import ProfileSpawnerError, ProfileWarning, shorten
 from profile_spawner.params.evaluator import Resolved
 from profile_spawner.params.layers import Resolver
 from profile_spawner.texts import Text, marked
@@ -21,7 +21,8 @@ from profile_spawner.texts import Text, marked
 from .access import UserInfo
 from .base import ProfileBuild
 from .context import ServerContext
-from .entry import Entry, effective_values, example_facts, with_availability
+from .entry import Entry, effective_values, example_facts, unusable
+from .linting import lint_defaults
 from .param_options import value_of_choice
 from .patterns import one_request
 from .profile import Profile
@@ -91,7 +92,11 @@ class Snapshot:
         entries: In the order in which they are shown.
         generation: A number that increases with every reload.
         resolver: Resolves params; `None` without any.
-        problems: The errors of profiles that could not be loaded.
+        problems: The errors of profiles that could not be loaded, and warnings about sources.
+
+    Attributes:
+        reported: `problems` as they were given.
+        problems: These, and the warnings about the entries.
     """
 
     def __init__(
@@ -105,7 +110,10 @@ class Snapshot:
         self.entries: Mapping[str, Entry] = MappingProxyType({e.slug: e for e in entries})
         self.generation = generation
         self.resolver = resolver
-        self.problems = tuple(problems)
+        self.reported = tuple(problems)
+        served = self.entries.values()
+        warnings = (*(warning for entry in served for warning in entry.warnings), *lint_defaults(served))
+        self.problems = tuple({str(p): p for p in (*problems, *warnings)}.values())
         aliases: dict[str, str] = {}
         for entry in self.entries.values():
             for alias in entry.offer.aliases:
@@ -116,6 +124,12 @@ class Snapshot:
         self._users = frozenset().union(*(e.offer.access.users or () for e in self.entries.values()))
         self._hooks = any(e.offer.access.hook for e in self.entries.values())
         self._visible: LRUCache[Any, tuple[Entry, ...]] = LRUCache(256)
+        self._logged: LRUCache[tuple[str, str], None] = LRUCache(256)
+
+    @property
+    def errors(self) -> list[ProfileSpawnerError]:
+        """The problems that are not only warnings."""
+        return [problem for problem in self.problems if not isinstance(problem, ProfileWarning)]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -126,6 +140,11 @@ class Snapshot:
         if entry is None and slug in self._aliases:
             entry = self.entries.get(self._aliases[slug])
         return entry
+
+    def reasons(self, slug: str) -> list[ProfileSpawnerError]:
+        """Return why a profile cannot be used, for administrators."""
+        unavailable = self.resolver.unavailable.get(slug, ()) if self.resolver is not None else ()
+        return list(dict.fromkeys([*unavailable, *(p for p in self.problems if p.profile == slug)]))
 
     def audience(self, user: UserInfo) -> Any:
         """Return a key that is equal for users who see the same profiles, or `None` if every user must be checked."""
@@ -227,7 +246,8 @@ class Snapshot:
     async def personal(self, entry: Entry, **layers: Any) -> Entry:
         """Return a profile with the defaults, bounds and effective values of a server with further layers of params.
 
-        If the params cannot be resolved with these layers, the profile is returned as unavailable, with the reason.
+        If the params cannot be resolved with these layers, the profile is returned as unavailable, and the reason is
+        logged.
 
         Args:
             entry: An entry of this snapshot.
@@ -250,7 +270,10 @@ class Snapshot:
                 params = self._resolve(profile, chosen_values(options, selection, resolver), layers)
             build = await profile.build(ServerContext.example(), params, selection)
         except ProfileSpawnerError as e:
-            return with_availability(entry, str(e))
+            if (entry.slug, str(e)) not in self._logged:
+                self._logged[entry.slug, str(e)] = None
+                _log.warning("Profiles: %s cannot be used by a user: %s", entry.slug, shorten(str(e), 1000))
+            return unusable(entry)
         return replace(entry, offer=offer, effective=effective_values(build, examples_in(profile, params)))
 
     def resolve(self, profile: Profile, selection: Selection | None, **layers: Any) -> Resolved:
