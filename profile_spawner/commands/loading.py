@@ -349,12 +349,12 @@ def find_entry(snapshot: Snapshot, slug: str) -> Entry:
     """Return a profile by its slug or alias.
 
     Raises:
-        NotAvailableError: naming the most similar slug, or why the profile could not be loaded if it could not.
+        NotAvailableError: naming the most similar slug, or why the profile cannot be used.
     """
     entry = snapshot.find(slug)
-    if entry is not None:
+    broken = snapshot.reasons(slug)
+    if entry is not None and not (entry.offer.unavailable and broken):
         return entry
-    broken = [p for p in snapshot.problems if p.profile == slug]
     if broken:
         raise broken[0]
     raise NotAvailableError(

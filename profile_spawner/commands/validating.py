@@ -286,8 +286,7 @@ def _built(found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun |
     where = found.places.of(entry)
     origin = where(())
     if entry.offer.unavailable:
-        yield Finding("error", "unavailable", entry.offer.unavailable, entry.slug, origin.source, origin.line)
-        return
+        return  # its errors are among the problems of loading
     seen: set[str] = set()
     from_values = any(p.name.endswith(_YAML) for p in found.config_files)
     for options in every_choice(entry):

@@ -22,19 +22,7 @@ from profile_spawner.profiles.yaml_text import line_at
 
 from .source_items import LoadedItem, SourceItem
 
-__all__ = ["EntryMaker", "param_signature", "params_of", "reasons"]
-
-
-def param_signature(collector: Collector) -> Any:
-    """Return what the resolver needs of a collector; `None` when that is nothing."""
-    taking_part = [
-        (slug, repr(p.get("params")), tuple(p.get("profiles")))
-        for slug, p in collector.profiles.items()
-        if p.get("params") or p.get("profiles")
-    ]
-    if not (taking_part or collector.params or collector.collections):
-        return None
-    return (repr(collector.params), repr(collector.collections), taking_part)
+__all__ = ["EntryMaker", "params_of", "reasons"]
 
 
 def params_of(loaded: Iterable[LoadedItem]) -> Collector:
@@ -101,7 +89,7 @@ async def _make(
         else:
             problems += refused
             if not refused:
-                entries[slug] = replace(entry, keep=loaded.keep)
+                entries[slug] = replace(entry, keep=(loaded.keep, loaded.earlier))
     return entries, problems
 
 

@@ -13,7 +13,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -111,7 +111,6 @@ class ProfileService:
         self._loaded_at = 0.0
         self._files: FileWatcher | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._unavailable: Mapping[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = False
 
@@ -210,7 +209,6 @@ class ProfileService:
     def _swap(self, result: ReconcileResult, reason: str, seconds: float) -> ReloadReport:
         """Publish the new snapshot and notify the listeners."""
         before = {str(p) for p in self._snapshot.problems}
-        known, self._unavailable = self._unavailable, result.unavailable
         self._snapshot = result.snapshot
         self._loaded_at = time.time()
         problems = result.snapshot.problems
@@ -223,9 +221,6 @@ class ProfileService:
             if str(problem) not in before:
                 level = logging.WARNING if isinstance(problem, ProfileWarning) else logging.ERROR
                 self.log.log(level, "Profiles: %s", problem)
-        for slug, why in result.unavailable.items():
-            if known.get(slug) != why:
-                self.log.error("Profiles: %s is not available: %s", slug, why)
         if result.changes or (before and not problems):
             fine = "; all sources are fine again" if before and not problems else ""
             self.log.info("Profiles: generation %d (%s): %s%s", report.generation, reason, report, fine)
