@@ -9,7 +9,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "CONFIDENTIAL_PLACE",
@@ -201,7 +201,30 @@ class NotAvailableError(ProfileSpawnerError):
 
 
 class ProfileWarning(ProfileSpawnerError):  # noqa: N818 - it is not an error
-    """Something that works, but probably not as intended."""
+    """Something that works, but probably not as intended.
+
+    Args:
+        message: What is wrong.
+        rule: A short name for this kind of finding.
+        level: How `validate` counts it: as an `error` if it certainly does not do what was written.
+        path: The keys that lead to the value in the entry of a list; they become `field`.
+        kwargs: As for `ProfileSpawnerError`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        rule: str = "",
+        level: Literal["error", "warning"] = "warning",
+        path: tuple[Any, ...] = (),
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("field", ".".join(map(str, path)) or None)
+        super().__init__(message, **kwargs)
+        self.rule = rule
+        self.level = level
+        self.path = path
 
 
 class ClusterError(ProfileSpawnerError):

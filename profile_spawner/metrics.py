@@ -6,10 +6,12 @@ The Prometheus client has one registry per process, so the metrics are created o
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from profile_spawner.errors import ProfileSpawnerError, ProfileWarning
 
 __all__ = ["Metrics", "SpawnResult", "hub_metrics"]
 
@@ -48,6 +50,12 @@ class Metrics:
             ["state"],
             registry=registry,
         )
+        self._warnings = Gauge(
+            "profile_spawner_warnings",
+            "Warnings about profiles that are served but probably do not do what was intended, by where they come from",
+            ["source"],
+            registry=registry,
+        )
         self._seconds = Histogram(
             "profile_spawner_reload_seconds",
             "The duration of a reload",
@@ -77,6 +85,15 @@ class Metrics:
             result: The result.
         """
         self._spawns.labels(profile, result).inc()
+
+    def warned(self, source: str, problems: Iterable[ProfileSpawnerError]) -> None:
+        """Record the number of warnings.
+
+        Args:
+            source: `sources`, or `profile_list` for the plain list.
+            problems: The problems, of which the warnings are counted.
+        """
+        self._warnings.labels(source).set(sum(isinstance(problem, ProfileWarning) for problem in problems))
 
     def reloaded(
         self,

@@ -134,7 +134,7 @@ def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> tup
         else:
             written = found.run(dump_snapshot(snapshot, slugs))
         report_problems([*found.snapshot.problems, *(ProfileSpawnerError(w) for w in written.warnings)])
-        missing = bool(found.snapshot.problems) or len(written.document["profiles"]) < len(slugs)
+        missing = bool(found.snapshot.errors) or len(written.document["profiles"]) < len(slugs)
     if output is Format.json:
         import json
 
@@ -198,7 +198,7 @@ class Changes:
                 changed = entry.profile.changed(self._attributes(entry.profile))
                 entry = await make_entry(changed, entry.source, snapshot.resolver)
             entries.append(entry)
-        return Snapshot(entries, generation=snapshot.generation, resolver=snapshot.resolver, problems=snapshot.problems)
+        return Snapshot(entries, generation=snapshot.generation, resolver=snapshot.resolver, problems=snapshot.reported)
 
     def _attributes(self, profile: Profile) -> dict[str, Any]:
         attributes = dict(self._all)

@@ -56,8 +56,8 @@ class Finding:
 
 
 def finding_of(error: ProfileSpawnerError, rule: str, *, origin: Origin | None = None) -> Finding:
-    """Return an error as a finding. Its own line counts before `origin`."""
-    from profile_spawner.errors import shorten
+    """Return an error or a warning as a finding. Its own line counts before `origin`, its own rule before `rule`."""
+    from profile_spawner.errors import ProfileWarning, shorten
 
     place = error.origin if error.origin is not None and (error.origin.line or origin is None) else origin
     message = error.message
@@ -67,9 +67,10 @@ def finding_of(error: ProfileSpawnerError, rule: str, *, origin: Origin | None =
         message += f"; expected {error.expected}"
     if error.hint:
         message += f". {error.hint}"
+    warning = error if isinstance(error, ProfileWarning) else None
     return Finding(
-        "error",
-        rule,
+        warning.level if warning else "error",
+        (warning.rule if warning else "") or rule,
         message,
         error.profile or "",
         place.source if place else "",

@@ -20,7 +20,6 @@ from .app import app
 from .arguments import Sources, UserOptions
 from .diffing import differences
 from .findings import Finding, finding_of
-from .linting import lint_entry
 from .loading import loaded, make_spawner, read_config, setting
 from .output import as_yaml
 
@@ -267,17 +266,18 @@ def _restricted(found: Sequence[FoundList], config: Config) -> Iterator[Finding]
 
 
 def _suspicious(found: FoundList) -> Iterator[Finding]:
+    from profile_spawner.profiles.linting import lint_entry
     from profile_spawner.spawner import ProfileSpawner
 
-    traits = ProfileSpawner.class_trait_names(config=True)
+    traits = ProfileSpawner.class_traits(config=True)
     for number, entry in enumerate(found.entries):
 
         def where(path: tuple[Any, ...], number: int = number) -> Origin:
             return Origin(found.place, found.line_of(number, path))
 
-        for finding in lint_entry(entry, traits, where):
-            if finding.rule not in ("open-pattern", "open-to-everybody"):  # what is written has the right meaning
-                yield replace(finding, level="warning")
+        for warning in lint_entry(entry, traits, where):
+            if warning.rule not in ("open-pattern", "open-to-everybody"):  # what is written has the right meaning
+                yield replace(finding_of(warning, ""), level="warning")
 
 
 def _written(entries: Sequence[Mapping[str, Any]], target: Target, name: str) -> str:
@@ -310,7 +310,7 @@ def _compare(
         sources = Sources(profiles_dirs=(Path(folder),)) if target is Target.python else Sources(documents=(path,))
         count, differences, missed = 0, [], []
         with loaded(sources, trusted=True) as found:
-            missing = [str(p) for p in found.snapshot.problems]
+            missing = [str(p) for p in found.snapshot.errors]
             ours = found.config.copy()
             ours.merge({k: v for k, v in config.items() if k in ("KubeSpawner", "Spawner")})
             theirs = config.copy()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from profile_spawner.errors import ParamError
 
 from . import arguments as args
 from .app import app
@@ -32,10 +35,23 @@ _IN = Annotated[
 ]
 
 
+class Kind(str, Enum):
+    """What is listed."""
+
+    profiles = "profiles"
+    collections = "collections"
+    params = "params"
+
+
 @app.command("list")
 def list_profiles(
     user: _FOR = None,
     groups: _IN = "",
+    kind: Annotated[Kind, typer.Option("--kind", help="What to list.")] = Kind.profiles,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option("--meta", help="Only what has this value in `meta`; can be repeated.", metavar="KEY=VALUE"),
+    ] = None,
     output: OutputOption = Format.table,
     config: args.Config = None,
     profiles_dir: args.ProfilesDir = None,
@@ -47,13 +63,14 @@ def list_profiles(
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = None,
 ) -> None:
-    """List the profiles that a hub with this configuration offers, and to whom.
+    """List the profiles that a hub with this configuration offers, and to whom; or its collections or params.
 
     Profiles that cannot be loaded are reported on standard error; then the exit code is 1.
     """
     from profile_spawner.profiles.access import UserInfo
 
     sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+    wanted = [_pair(text) for text in meta or ()]
     viewer = None if user is None else UserOptions(user, words(groups))
     cluster = ClusterDocuments(kubeconfig, namespace) if from_cluster else None
     with loaded(sources, user=viewer, cluster=cluster) as found:
@@ -62,10 +79,48 @@ def list_profiles(
             entries = list(found.snapshot.visible_to(UserInfo(viewer.name, frozenset(viewer.groups))))
         elif found.per_user:
             tell_per_user(UserOptions())
-        rows = [_summary(found, e) for e in entries]
-    shown = [[r["slug"], r["display_name"], r["image"], r["resources"], r["for"], r["origin"]] for r in rows]
-    print_data(rows, output, make_table(["slug", "name", "image", "resources", "for", "written at"], shown))
+        rows = [_summary(found, e) for e in entries] if kind is Kind.profiles else _defined(found, kind)
+    rows = [row for row in rows if all(str(row["meta"].get(key)) == value for key, value in wanted)]
+    if kind is Kind.profiles:
+        shown = [[r["slug"], r["display_name"], r["image"], r["resources"], r["for"], r["origin"]] for r in rows]
+        table = make_table(["slug", "name", "image", "resources", "for", "written at"], shown)
+    else:
+        shown = [[r["name"], r["description"], cell(r["meta"] or ""), r["origin"]] for r in rows]
+        table = make_table(["name", "description", "meta", "written at"], shown)
+    print_data(rows, output, table)
     raise typer.Exit(1 if report_problems(found.snapshot.problems) else 0)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ParamError("is no filter", field="--meta", value=text, expected="KEY=VALUE, such as platform=gpu")
+    return key, value
+
+
+def _defined(found: LoadedProfiles, kind: Kind) -> list[dict[str, Any]]:
+    """Return the collections or the definitions of params."""
+    from profile_spawner.params.definition import thaw
+
+    resolver = found.snapshot.resolver
+    if resolver is None:
+        return []
+    slugs = found.snapshot.entries
+    named: list[Any] = (
+        list(resolver.definitions.values())
+        if kind is Kind.params
+        else [one for name, one in resolver.collections.items() if name not in slugs]
+    )
+    return [
+        {
+            "name": one.name,
+            "description": one.description,
+            "documentation": one.documentation,
+            "meta": thaw(one.meta),
+            "origin": place(one.origin) if one.origin is not None else "",
+        }
+        for one in named
+    ]
 
 
 def _summary(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
@@ -81,10 +136,12 @@ def _summary(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
         "tags": list(entry.tags),
         "default": offer.default,
         "options": [o.name for o in offer.options],
+        "documentation": entry.documentation,
+        "meta": dict(entry.meta),
         "origin": place(found.places.of(entry)(())),
     }
     if offer.unavailable:
-        result["unavailable"] = offer.unavailable
+        result["unavailable"] = "; ".join(map(str, found.snapshot.reasons(entry.slug))) or offer.unavailable
     if offer.deprecated:
         result["deprecated"] = offer.deprecated
     return result
@@ -167,7 +224,7 @@ async def _class_rows(found: LoadedProfiles, entry: Entry, cls: type[BaseAppProf
     from profile_spawner.profiles.selection import default_selection
 
     selection = default_selection(entry.offer)
-    params = found.snapshot.resolve(entry.profile, None)
+    params = found.snapshot.resolve(entry.profile, selection)
     profile = make_profile(cls, ServerContext.example(), params=params, selection=selection)
     build = await profile.build()
     rows: list[tuple[str, Any, Any]] = []

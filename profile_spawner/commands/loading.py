@@ -101,11 +101,9 @@ class LoadedProfiles:
         return Places([path for path in self.config_files if _is_python(path)], listed, snippets)
 
     @functools.cached_property
-    def spawner_class(self) -> type:
+    def spawner_class(self) -> Any:
         """The configured class, or `ProfileSpawner`."""
-        from profile_spawner.spawner import ProfileSpawner
-
-        return _own_spawner_class(self.config) or ProfileSpawner
+        return _spawner_class(self.config)
 
     def spawner(self, user: UserOptions, slug: str | None = None) -> Any:
         """Return a spawner for this user, as the hub would make it; `slug` is the profile that is chosen.
@@ -190,7 +188,12 @@ def loaded(
         with _blamed_on(files):
             own_class = _own_spawner_class(config)
             sections = SPAWNER_SECTIONS if own_class is None else tuple(own_class.section_names())
-            hub = HubProfiles(_with_documents_of(cluster, namespace, config, sections), sections, log)
+            hub = HubProfiles(
+                _with_documents_of(cluster, namespace, config, sections),
+                sections,
+                log,
+                functools.cache(lambda: _spawner_class(config).class_traits(config=True)),
+            )
             hub.service.connect(api_client)
             hub.service.trust_data()
         listed = setting(config, "profile_list", sections) or None
@@ -383,6 +386,13 @@ def _read_file(path: Path) -> Config:
         raise describe(e, path) from None
 
 
+def _spawner_class(config: Config) -> Any:
+    """Return the configured class, or `ProfileSpawner`."""
+    from profile_spawner.spawner import ProfileSpawner
+
+    return _own_spawner_class(config) or ProfileSpawner
+
+
 def _own_spawner_class(config: Config) -> Any:
     """Return the configured subclass of `ProfileSpawner`; `None` for `ProfileSpawner` itself and for other spawners."""
     configured: Any = config.JupyterHub.get("spawner_class")
@@ -402,12 +412,12 @@ def find_entry(snapshot: Snapshot, slug: str) -> Entry:
     """Return a profile by its slug or alias.
 
     Raises:
-        NotAvailableError: naming the most similar slug, or why the profile could not be loaded if it could not.
+        NotAvailableError: naming the most similar slug, or why the profile cannot be used.
     """
     entry = snapshot.find(slug)
-    if entry is not None:
+    broken = snapshot.reasons(slug)
+    if entry is not None and not (entry.offer.unavailable and broken):
         return entry
-    broken = [p for p in snapshot.problems if p.profile == slug]
     if broken:
         raise broken[0]
     raise NotAvailableError(

@@ -162,12 +162,14 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
 
 
 def report_problems(problems: Iterable[ProfileSpawnerError]) -> int:
-    """Print what is wrong with the sources on standard error; return how many there are."""
-    count = 0
+    """Print what is wrong with the sources on standard error; return how many errors there are."""
+    from profile_spawner.errors import ProfileWarning
+
+    errors = 0
     for problem in problems:
         typer.secho(f"Warning: {problem}", fg=typer.colors.YELLOW, err=True)
-        count += 1
-    return count
+        errors += not isinstance(problem, ProfileWarning)
+    return errors
 
 
 @contextlib.contextmanager

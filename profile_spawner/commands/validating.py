@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
+from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError, did_you_mean
 from profile_spawner.migrate.chart import chart_values
 
 from . import arguments as args
@@ -22,9 +22,9 @@ from .building import preview
 from .choices import every_choice, user_for
 from .cluster import Kubeconfig, Namespace, client
 from .findings import Finding, Level, finding_of, print_findings
-from .linting import lint_entry, unknown_settings
 from .loading import LoadedProfiles, loaded
 from .output import progress, tell_per_user
+from .places import setting_origin
 
 if TYPE_CHECKING:
     from profile_spawner.profiles.entry import Entry
@@ -133,7 +133,7 @@ def _validate(
         with loaded(sources, user=user) as found, contextlib.ExitStack() as stack:
             if found.per_user:
                 tell_per_user(user)
-            findings = [*_problems(found), *unknown_settings(found), *_unreachable(found), *_linted(sources, found)]
+            findings = [*_problems(found), *_unknown_settings(found), *_unreachable(found), *_refused(sources, found)]
             ask = stack.enter_context(_dry_run(found, kubeconfig, namespace)) if server else None
             for entry in progress(found.snapshot.entries.values(), "Building the pods"):
                 findings += _built(found, entry, user, ask)
@@ -145,27 +145,58 @@ def _validate(
 
 
 def _problems(found: LoadedProfiles) -> Iterator[Finding]:
-    """Yield the errors of profiles that could not be loaded."""
+    """Yield the errors of profiles that could not be loaded, and the warnings about those that were."""
     for problem in found.snapshot.problems:
-        yield finding_of(problem, _rule_of(problem), origin=found.places.of_slug(problem.profile or ""))
+        entry = found.snapshot.entries.get(problem.profile or "")
+        if isinstance(problem, ProfileWarning) and entry is not None:
+            origin: Origin | None = found.places.of(entry)(problem.path)
+        else:
+            origin = found.places.of_slug(problem.profile or "")
+        yield finding_of(problem, _rule_of(problem), origin=origin)
 
 
-def _linted(sources: Sources, found: LoadedProfiles) -> Iterator[Finding]:
-    """Yield the errors and warnings of plain entries."""
-    traits = found.spawner_class.class_trait_names(config=True)  # type: ignore[attr-defined]
-    for entry in found.snapshot.entries.values():
-        if written := entry.profile.list_entry():
-            yield from lint_entry({**written, "slug": entry.slug}, traits, found.places.of(entry))
-    # What the policy refuses has not become a profile, but may be wrong besides.
+def _unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
+    """Yield settings of the hub's configuration that neither JupyterHub nor the spawner has."""
+    from profile_spawner.hub.settings import jupyterhub_settings
+
+    spawner = found.spawner_class
+    names = frozenset(spawner.class_trait_names(config=True))
+    sections = {cls.__name__: names for cls in spawner.__mro__ if hasattr(cls, "class_trait_names")}
+    sections["JupyterHub"] = jupyterhub_settings()
+    for section, known in sections.items():
+        for name in found.config.get(section, {}):
+            if name not in known:
+                hint = did_you_mean(name, known)
+                origin = setting_origin(found.config_files, name) or Origin("configuration")
+                yield Finding(
+                    "error" if hint else "warning",
+                    "unknown-setting",
+                    f"{section} has no such setting{hint}",
+                    "",
+                    origin.source,
+                    origin.line,
+                    f"{section}.{name}",
+                )
+
+
+def _refused(sources: Sources, found: LoadedProfiles) -> Iterator[Finding]:
+    """Yield what is wrong with entries besides what the policy says: it has refused them."""
+    traits = found.spawner_class.class_traits(config=True)
     for path in _documents(sources):
         yield from _lint_document(path, traits)
 
 
 def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
-    """Leave out what the policy says of a line at which something is wrong anyway."""
+    """Leave out what the policy says of a line at which something is wrong anyway, and what KubeSpawner itself says."""
     found = list(findings)
     known = {(f.file, f.line, f.field) for f in found if f.level == "error" and f.rule != "policy"}
-    return [f for f in found if f.rule != "policy" or (f.file, f.line, f.field) not in known]
+    tried = {(f.profile, f.field.rpartition(".")[2]) for f in found if f.rule == "build"}
+    return [
+        f
+        for f in found
+        if not (f.rule == "policy" and (f.file, f.line, f.field) in known)
+        and not (f.rule == "wrong-value" and (f.profile, f.field.rpartition(".")[2]) in tried)
+    ]
 
 
 def _documents(sources: Sources) -> list[Path]:
@@ -175,8 +206,9 @@ def _documents(sources: Sources) -> list[Path]:
     return [f for f in files if f.name.endswith(SUFFIXES)]
 
 
-def _lint_document(path: Path, traits: Sequence[str]) -> Iterator[Finding]:
+def _lint_document(path: Path, traits: Mapping[str, Any]) -> Iterator[Finding]:
     """Check the plain entries of a document, wherever a chart's values or a document may have them."""
+    from profile_spawner.profiles.linting import lint_entry
     from profile_spawner.profiles.yaml_text import line_at, parse_yaml
     from profile_spawner.sources.chart_values import find_values, list_in
 
@@ -187,7 +219,8 @@ def _lint_document(path: Path, traits: Sequence[str]) -> Iterator[Finding]:
         return  # loading has reported the error
     for listed in (*(d.get("profile_list") for d in documents), *map(list_in, values)):
         for entry in listed if isinstance(listed, list) else ():
-            yield from lint_entry(entry, traits, _line_finder(path, entry, line_at))
+            for warning in lint_entry(entry, traits, _line_finder(path, entry, line_at)):
+                yield finding_of(warning, "")
 
 
 def _line_finder(path: Path, entry: Any, line_at: Callable[[Any, tuple[Any, ...]], int]) -> Callable[..., Origin]:
@@ -232,8 +265,7 @@ def _built(found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun |
     where = found.places.of(entry)
     origin = where(())
     if entry.offer.unavailable:
-        yield Finding("error", "unavailable", entry.offer.unavailable, entry.slug, origin.source, origin.line)
-        return
+        return  # its errors are among the problems of loading
     seen: set[str] = set()
     from_values = any(p.name.endswith(_YAML) for p in found.config_files)
     for options in every_choice(entry):

@@ -12,18 +12,21 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from cachetools import LRUCache
 from traitlets.config import Config
 from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
-from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, described
+from profile_spawner.errors import DuplicateSlugError, Origin, ProfileDefinitionError, ProfileSpawnerError, described
 from profile_spawner.kube.cluster import Cluster
+from profile_spawner.metrics import hub_metrics
 from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy, names_of_the_chart
 from profile_spawner.profiles.author_code import author_code, call_author
-from profile_spawner.profiles.entry import Entry, make_entry
+from profile_spawner.profiles.entry import Entry, Traits, make_entry
 from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.config_maps import source_name
 from profile_spawner.sources.reloader import ProfileService
+from profile_spawner.sources.settings import PROFILE_LIST, may_override
 
 from .housekeeping import Housekeeping, ServerRow, Servers, known_servers, recorded_spawns
 from .layers import check_param_values
@@ -66,17 +69,21 @@ class HubProfiles:
         config: The hub's configuration.
         sections: The configuration sections of the spawner class, least specific first.
         log: The hub's logger.
+        traits: See `make_entry`.
 
     Attributes:
         has_own_id: Whether the administrator has set the hub's identity.
     """
 
-    def __init__(self, config: Config, sections: tuple[str, ...], log: Any = _log) -> None:
+    def __init__(
+        self, config: Config, sections: tuple[str, ...], log: Any = _log, traits: Traits | None = None
+    ) -> None:
         settings_class = type("HubSettings", (_Settings,), {"spawner_sections": sections})
         self.settings: HubTraits = settings_class(config=config)
         self.has_own_id = self.settings.trait_has_value("hub_id") or ENV_HUB_ID in os.environ
         self.log = log
-        self.service = ProfileService(self.settings, log=log)
+        self.service = ProfileService(self.settings, log=log, traits=traits)
+        self._traits = traits
         try:
             check_param_values(self.settings.param_values)
         except ProfileSpawnerError as e:
@@ -92,6 +99,7 @@ class HubProfiles:
         self._clusters: dict[Any, tuple[Cluster, Housekeeping]] = {}
         self._listed: tuple[Any, Snapshot] | None = None
         self._combined: tuple[Any, Any, Snapshot] | None = None
+        self._logged: LRUCache[str, bool] = LRUCache(1000)
         self.languages: dict[str, str] = {}
 
     @property
@@ -166,18 +174,16 @@ class HubProfiles:
         """
         registered = self.rights.available(await self.service.ready()) if self.has_sources else None
         if problem is not None:
-            return await self._join(Snapshot(problems=[problem]), registered)
+            return self._join(Snapshot(problems=[problem]), registered)
         if profile_list is None or (not profile_list and registered is not None):
             return registered
         if not shared:
-            return await self._join(await self._read_list(profile_list), registered)
+            return self._join(await self._read_list(profile_list), registered)
         if self._listed is None or self._listed[0] is not profile_list:
             self._listed = (profile_list, await self._read_list(profile_list))
         listed = self._listed[1]
-        if registered is None:
-            return listed
         if self._combined is None or self._combined[0] is not listed or self._combined[1] is not registered:
-            self._combined = (listed, registered, await self._join(listed, registered))
+            self._combined = (listed, registered, self._join(listed, registered))
         return self._combined[2]
 
     async def _read_list(self, profile_list: Any) -> Snapshot:
@@ -189,36 +195,53 @@ class HubProfiles:
                 problems.append(ProfileSpawnerError("the slug is used twice; the first counts", profile=raw.slug))
                 continue
             try:
-                made = await call_author(partial(make_entry, raw, "profile_list"), _broken)
+                made = await call_author(partial(make_entry, raw, PROFILE_LIST, traits=self._traits), _broken)
             except ProfileSpawnerError as e:
                 e.profile = e.profile or raw.slug
                 problems.append(e)
             else:
                 entries[raw.slug] = made
-        for problem in problems:
-            self.log.warning("profile_list: %s", problem)
         return Snapshot(entries.values(), problems=problems)
 
-    async def _join(self, listed: Snapshot, registered: Snapshot | None) -> Snapshot:
-        if registered is None:
-            return listed
-        problems = [*listed.problems, *registered.problems]
-        entries = dict(listed.entries)
-        for slug, entry in registered.entries.items():
-            if slug in entries:
+    def _join(self, listed: Snapshot, registered: Snapshot | None) -> Snapshot:
+        """Return all profiles: those of the plain list come after the others, also where a slug is used twice."""
+        joined = listed if registered is None else self._joined(listed, registered)
+        others = {str(p) for p in registered.problems} if registered is not None else ()
+        own = [p for p in joined.problems if str(p) not in others]
+        for text in (str(p) for p in own):
+            if text not in self._logged:  # a list may be evaluated for every page
+                self._logged[text] = True
+                self.log.warning("profile_list: %s", text)
+        hub_metrics().warned(PROFILE_LIST, own)
+        return joined
+
+    def _joined(self, listed: Snapshot, registered: Snapshot) -> Snapshot:
+        problems = [*listed.reported, *registered.reported]
+        entries = dict(registered.entries)
+        for slug, entry in listed.entries.items():
+            other = entries.get(slug)
+            if other is None or may_override(self.settings.source_overrides, (PROFILE_LIST,), self._names_of(other)):
+                entries.pop(slug, None)
+                entries[slug] = entry
+            elif not may_override(self.settings.source_overrides, self._names_of(other), (PROFILE_LIST,)):
+                kind = self.service.kind_of(other.source)
                 problems.append(
-                    ProfileSpawnerError(
-                        f"the slug is used twice: in the configured profile_list and at {entry.origin}",
+                    DuplicateSlugError(
+                        f"the slug is used twice: in the plain profile_list and at {other.origin}, which counts",
                         profile=slug,
-                        origin=entry.origin,
-                        hint="Give one of the two another slug",
+                        origin=other.origin,
+                        field="slug",
+                        hint="Give one of the two another slug. If both are meant, set source_overrides = "
+                        f'{{"{kind}": ["{PROFILE_LIST}"]}}',
                     )
                 )
-                continue
-            entries[slug] = entry
-        return Snapshot(
-            entries.values(), generation=registered.generation, resolver=registered.resolver, problems=problems
-        )
+        ordered = sorted(entries.values(), key=lambda entry: entry.order)
+        return Snapshot(ordered, generation=registered.generation, resolver=registered.resolver, problems=problems)
+
+    def _names_of(self, entry: Entry) -> tuple[str, ...]:
+        """Return the names of an entry's source for `source_overrides`."""
+        place = entry.origin.source
+        return (self.service.kind_of(entry.source), entry.source, place, place.rpartition("/")[0])
 
 
 def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[PlainEntry]:

@@ -124,7 +124,7 @@ class Rights:
                     entry = with_availability(entry, reason)
                 entries.append(entry)
             marked = Snapshot(
-                entries, generation=snapshot.generation, resolver=snapshot.resolver, problems=snapshot.problems
+                entries, generation=snapshot.generation, resolver=snapshot.resolver, problems=snapshot.reported
             )
             self._seen = (snapshot, self.lacking, marked)
         return self._seen[2]

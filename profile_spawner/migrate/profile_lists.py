@@ -16,11 +16,12 @@ from typing import Any
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.names import is_slug, slugify
 from profile_spawner.params.definition import thaw
+from profile_spawner.profiles.patterns import whole_pattern
 from profile_spawner.profiles.plain_entries import read_profile_list
 from profile_spawner.profiles.yaml_text import line_at, parse_yaml
 from profile_spawner.sources.chart_values import in_chart_order, team_rules, values_or_lists
 
-__all__ = ["FoundList", "as_document", "as_module", "converted", "find_lists", "whole_pattern"]
+__all__ = ["FoundList", "as_document", "as_module", "converted", "find_lists"]
 
 _LONGEST_LINE = 100
 _LISTS = ("profileList", "profile_list")
@@ -168,37 +169,6 @@ def converted(entry: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[tupl
                 )
             )
     return made, changes
-
-
-def whole_pattern(pattern: str) -> str:
-    """Return a pattern for whole texts that takes what this one takes at their beginning; itself if it does so."""
-    flags, inner = re.findall(r"^(\(\?[aiLmsux]+\)|)(.*)$", pattern, re.DOTALL)[0]
-    branches = _branches(inner)
-    if all(re.search(r"(?<!\\)(?:\\\\)*(?:\$|\\Z|\.[*+])$", branch) for branch in branches):
-        return pattern
-    whole = f"{pattern}.*" if len(branches) == 1 else f"{flags}(?:{inner}).*"
-    try:
-        re.compile(pattern)
-        re.compile(whole)
-    except re.error:
-        return pattern  # what is broken stays so
-    return whole
-
-
-def _branches(pattern: str) -> list[str]:
-    """Return the alternatives of a pattern at its top level."""
-    branches, depth, inside = [""], 0, False
-    for sign in re.findall(r"\\.|\[\^?\]?|.", pattern, re.DOTALL):
-        if inside:
-            inside = sign != "]"
-        elif sign[0] == "[":
-            inside = True
-        elif sign == "|" and depth == 0:
-            branches.append("")
-            continue
-        depth += 0 if inside else (sign == "(") - (sign == ")")
-        branches[-1] += sign
-    return branches
 
 
 # ------------------------------------------------------------------------------------------------ writing

@@ -12,12 +12,28 @@ from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.selection import Offer
 from profile_spawner.texts import Gettext, Text, marked, said
 
-__all__ = ["ICONS", "Badge", "Card", "GpuDemand", "badges_for", "card_of", "icon_url", "option_badges", "search_text"]
+__all__ = [
+    "COLORS",
+    "ICONS",
+    "Badge",
+    "Card",
+    "GpuDemand",
+    "badges_for",
+    "card_of",
+    "icon_url",
+    "option_badges",
+    "search_text",
+]
 
 BadgeKind = Literal["cpu", "memory", "gpu", "image", "volume"]
 
 ICONS = ("chart", "code", "cube", "data", "desktop", "gpu", "notebook", "python", "r", "terminal")
 """The built-in icons."""
+
+COLORS = (
+    "red", "orange", "yellow", "olive", "green", "teal", "blue", "violet", "purple", "pink", "brown", "grey", "black",
+)  # fmt: skip
+"""The colours that `meta` can name, those of Digital Rebar. The style sheet defines them."""
 
 _DATA_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/]{1,65536}={0,2}")
 _LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~%/-]{1,512}")
@@ -94,6 +110,7 @@ class Card:
         audience: Who may use the profile; shown to administrators.
         demand: The GPUs of one server, so that the page can show how many are free; `None` without GPUs.
         changes: Which badges a choice changes, by option: see `option_badges`.
+        color: The colour of its edge, one of `COLORS`; empty for none.
     """
 
     offer: Offer
@@ -104,6 +121,7 @@ class Card:
     audience: str = ""
     demand: GpuDemand | None = None
     changes: Mapping[str, Mapping[str, list[list[str]]]] = field(default_factory=dict)
+    color: str = ""
 
 
 def card_of(entry: Entry, offer: Offer | None = None, *, audience: str = "") -> Card:
@@ -116,6 +134,7 @@ def card_of(entry: Entry, offer: Offer | None = None, *, audience: str = "") -> 
     """
     offer = offer or entry.offer
     changes = {option.name: option_badges(option, entry.effective) for option in offer.options}
+    color = entry.meta.get("color", "")
     return Card(
         offer=offer,
         icon=entry.icon,
@@ -125,6 +144,7 @@ def card_of(entry: Entry, offer: Offer | None = None, *, audience: str = "") -> 
         audience=audience,
         demand=GpuDemand.of(entry.effective),
         changes={name: change for name, change in changes.items() if change},
+        color=color if color in COLORS else "",
     )
 
 

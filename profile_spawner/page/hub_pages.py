@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+from profile_spawner.errors import ProfileWarning
 from profile_spawner.hub.layers import layers_key
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.entry import Entry
@@ -110,8 +111,9 @@ class HubPages:
 
 
 def problem_notices(snapshot: Snapshot) -> tuple[str, ...]:
-    """Return the first problems of the sources, for an administrator."""
-    shown = [str(problem) for problem in snapshot.problems[:PROBLEMS_SHOWN]]
+    """Return the first problems of the sources, for an administrator: errors, then warnings."""
+    warnings = [Text("Warning: %(text)s", text=str(p)) for p in snapshot.problems if isinstance(p, ProfileWarning)]
+    shown = [*map(str, snapshot.errors), *warnings][:PROBLEMS_SHOWN]
     more = len(snapshot.problems) - len(shown)
     return (
         (*shown, Text("There are %(n)s more problems; the hub's log has all of them.", n=more)) if more else (*shown,)

@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 import jsonschema_rs
 
-from profile_spawner.errors import Origin, ParamError, shorten
+from profile_spawner.errors import Origin, ParamError, did_you_mean, shorten
+
+from .json_schema import schema_problem
 
 __all__ = [
     "LAYERS",
@@ -150,7 +152,9 @@ class ParamRef:
         if self.default is not MISSING:
             return self.default
         raise ParamError(
-            "has no value in any layer and no default", field=self.name, hint="Set it, or give its definition a default"
+            f"has no value in any layer and no default{did_you_mean(self.name, params)}",
+            field=self.name,
+            hint="Set it, or give its definition a default",
         )
 
 
@@ -240,20 +244,31 @@ class Param:
         if any(isinstance(value, str) for part in schema.values() for value in _values_of(part, "$id")):
             raise self._error("only the schema itself may have an $id, not its parts")
         try:
-            validator = jsonschema_rs.validator_for(schema, pattern_options=_PATTERNS, offline=True)
+            validator = jsonschema_rs.validator_for(
+                schema, validate_formats=True, pattern_options=_PATTERNS, offline=True
+            )
             size, branches = _expanded_size(schema)
         except jsonschema_rs.ValidationError as e:
-            raise self._error(f"the schema is not valid: {_described(e)}") from None
+            old = (list(e.instance_path) or [""])[-1] in ("exclusiveMaximum", "exclusiveMinimum", "items")
+            hint = "Older drafts allow this; name the draft, such as $schema: http://json-schema.org/draft-04/schema#"
+            raise self._error(f"the schema is not valid: {_described(e)}", hint=hint if old else None) from None
         except (ValueError, RecursionError) as e:
             raise self._error(f"the schema is not valid: {shorten(str(e), 200)}") from None
         if size > MAX_SCHEMA_SIZE:
             raise self._error(f"the schema has more than {MAX_SCHEMA_SIZE:,} values, every $ref counted in full")
+        if problem := schema_problem(schema, type(validator)):
+            raise self._error(f"the schema is not valid: {problem}")
         return validator, branches
 
     @staticmethod
     def ref(name: str, default: Any = MISSING) -> Any:
         """Return a `ParamRef`, a reference to the param's value for an attribute of a profile of any type."""
         return ParamRef(name, default)
+
+    @property
+    def choosable(self) -> bool:
+        """Whether users may choose a value."""
+        return self.user_settable and (self.layers is None or "spawn" in self.layers)
 
     @property
     def has_default(self) -> bool:

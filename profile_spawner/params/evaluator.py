@@ -10,16 +10,41 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from profile_spawner.errors import Origin, ParamError
+from profile_spawner.errors import Origin, ParamError, did_you_mean, shorten
 
 from .definition import Param, SecretRef, freeze, is_template, thaw
 from .param_merge import merge_values
 from .templates import Allowance, references_in, render_value
 
-__all__ = ["Evaluator", "Explanation", "ParamValue", "Resolved"]
+__all__ = ["Evaluator", "Explanation", "MissingParamError", "NamedValues", "ParamValue", "Resolved"]
 
 MAX_REFERENCES = 50
 """How long a chain of values can be that refer to each other."""
+
+
+class MissingParamError(ParamError, KeyError):
+    """A param without a value was looked up. It is a `KeyError` too, so `get()` and `in` work as for any mapping."""
+
+    def __init__(self, name: object, known: Iterable[str], what: str = "param") -> None:
+        has = "has no value in any layer and no default" if what == "param" else "does not exist"
+        hint = f"Set it, or read it with get({shorten(name)!r})"
+        super().__init__(f"{has}{did_you_mean(name, known)}", field=f"{what} {shorten(name)}", hint=hint)
+
+
+class NamedValues(dict[str, Any]):
+    """Values by name. The lookup of a name that is missing raises a `MissingParamError`.
+
+    Args:
+        values: The values.
+        what: What the names are, for messages.
+    """
+
+    def __init__(self, values: Mapping[str, Any], what: str = "param") -> None:
+        super().__init__(values)
+        self._what = what
+
+    def __missing__(self, name: str) -> Any:
+        raise MissingParamError(name, self, self._what)
 
 
 @dataclass(frozen=True)
@@ -109,8 +134,8 @@ def _reached(names: Iterable[str], next_of: Mapping[str, set[str]]) -> set[str]:
 class Resolved(Mapping[str, Any]):
     """The values of all params for one server. They are immutable, and computed when they are looked up.
 
-    Params with an invalid value are not among the keys. Looking one up raises its error, also with `get()` and a
-    default, and `name in resolved` is true for it.
+    Looking up a param without a value raises `MissingParamError`. Params with an invalid value are not among the keys.
+    Looking one up raises its error, also with `get()` and a default, and `name in resolved` is true for it.
 
     Args:
         evaluator: Computes the values.
@@ -124,7 +149,7 @@ class Resolved(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._evaluator.names:
-            raise KeyError(name)
+            raise MissingParamError(name, self._evaluator.names)
         return self._evaluator.value(name)
 
     def __contains__(self, name: object) -> bool:
@@ -135,6 +160,11 @@ class Resolved(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    @property
+    def looked_up(self) -> Collection[str]:
+        """The params whose values were computed so far."""
+        return self._evaluator.looked_up
 
     @property
     def failed(self) -> Mapping[str, ParamError]:
@@ -162,10 +192,10 @@ class Resolved(Mapping[str, Any]):
         """Return where the value of `name` comes from and which values it overrides.
 
         Raises:
-            KeyError: If no layer sets the param.
+            MissingParamError: If no layer sets the param.
         """
         if name not in self:
-            raise KeyError(name)
+            raise MissingParamError(name, self._evaluator.names)
         if name not in self._explained:
             self.error_of(name)
             self._explained[name] = self._evaluator.explain(name)
@@ -177,7 +207,7 @@ class Resolved(Mapping[str, Any]):
         Args:
             used: Whether to leave out the params that only `global` or a default sets and that nothing has looked up.
         """
-        names = {*self._evaluator.looked_up, *self.given} if used else self._evaluator.names
+        names = {*self.looked_up, *self.given} if used else self._evaluator.names
         return {name: self.explain(name).to_json() for name in sorted(names)}
 
 

@@ -6,6 +6,7 @@ are merged only if the param declares `merge`. Resolving is a pure function of i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Collection_
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,9 @@ MAX_INHERITED_DEPTH = 50
 MAX_SUGGESTIONS = 20
 """For how many undefined params of one collection the error suggests the most similar name."""
 
+COLLECTION_NAME = re.compile(r"[^\W_](?:[\w. -]{0,61}[^\W_])?")
+"""Letters and digits of all languages, spaces and `._-`."""
+
 GLOBAL = "global"
 """The collection that always exists and is the weakest."""
 
@@ -73,6 +77,9 @@ class LayerValues(dict[str, Any]):
 class Collection:
     """A named set of param values: what a profile sets, a mixin, or `global`.
 
+    Profiles and collections share their names, so the rule for names is that of slugs, with the further characters that
+    Digital Rebar allows.
+
     Attributes:
         name: The name; for a profile its slug.
         params: The values, by param.
@@ -80,6 +87,12 @@ class Collection:
         origin: Where the collection is defined.
         origins: Where single values are defined, if known.
         untrusted: Whether it comes from an untrusted document, which the data policy restricts.
+        description: A description in one line.
+        documentation: A longer description.
+        meta: Notes by name. `required` and `optional` list params for the page, separated by commas.
+
+    Raises:
+        ParamError: If the name is not valid.
     """
 
     name: str
@@ -88,6 +101,18 @@ class Collection:
     origin: Origin | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     untrusted: bool = False
+    description: str = ""
+    documentation: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not COLLECTION_NAME.fullmatch(self.name):
+            raise ParamError(
+                "is not a valid name of a collection",
+                origin=self.origin,
+                field=f"collection {shorten(self.name)}",
+                expected="1 to 63 letters, digits, spaces and '._-', beginning and ending with a letter or digit",
+            )
 
     def origin_of(self, param: str) -> Origin | None:
         """Return where the value of `param` was written."""
@@ -378,6 +403,8 @@ class Resolver:
         Raises:
             ParamError: If the collection does not exist or cannot be used.
         """
+        if name == GLOBAL:  # it is the weakest layer, wherever it is listed
+            return {}
         if name is None or name not in self.collections:
             raise ParamError(
                 f"there is no profile or collection {name!r}{did_you_mean(name, self.collections)}", field=layer
@@ -437,7 +464,8 @@ def _inherited(name: str, collections: Mapping[str, Collection]) -> tuple[str, .
                 origin=collections[name].origin,
                 field="profiles",
             )
-        if current in order or current not in collections:
+        # `global` is the weakest layer, wherever it is listed.
+        if current in order or current not in collections or (current == GLOBAL != name):
             return
         order[current] = None
         for nested in collections[current].profiles:

@@ -142,6 +142,7 @@ _POD_FIELDS = frozenset(
 )  # fmt: skip
 """The fields of a pod that templates may have. The values of some are checked."""
 _LARGEST = 2**80
+_ICON_MESSAGE = "every browser would fetch this icon: name a shipped one, a data:image/ or a static file"
 _ICON = re.compile(
     r"[\w-]{0,64}"
     r"|data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/]{1,65536}={0,2}"
@@ -921,7 +922,8 @@ DATA_RULES = RuleTable(
     Rule("setting storage_class", lambda c, k: c.after == "", _DISK),
     Rule("setting storage_capacity", _no_quantity, _QUANTITY),
     Rule("field icon", lambda c, k: isinstance(c.after, str) and not _ICON.fullmatch(c.after),
-         "every browser would fetch this icon: name a shipped one, a data:image/ or a static file"),
+         _ICON_MESSAGE),
+    Rule("field meta", lambda c, k: not _ICON.fullmatch(str(c.after.get("icon", ""))), _ICON_MESSAGE),
     Rule("field bash_login_path|bashrc_path|init_script_path", lambda c, k: isinstance(c.after, ParamRef),
          "a document may not take a file from a param: it would be one of the hub's"),
     Rule("param * ** secret|fromSecret|from_secret, param * ** fromSecret|from_secret name", _unnamed_secret,

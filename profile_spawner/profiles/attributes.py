@@ -233,6 +233,8 @@ class ProfileAttributes:
     """The title on the page."""
     description: Annotated[_Str, _DISPLAY] = ""
     """One or two sentences; a small subset of Markdown."""
+    documentation: Annotated[_Str, _DISPLAY] = ""
+    """A longer text for administrators."""
     image: Annotated[_Image, Attribute(required=True, trait="image", sensitive=True, shown=True)] = ""
     """The container image."""
 
@@ -321,7 +323,9 @@ class ProfileAttributes:
     profiles: Annotated[_Texts, _FIXED] = ()
     """Other profiles and collections whose params it inherits, most important first."""
     user_settable: Annotated[_Texts, _FIXED] = ()
-    """Sensitive params that users may set here."""
+    """Params that users may set here although they are sensitive, or only a hook or a manifest uses them."""
+    meta: Annotated[_Labels, _DISPLAY] = {}
+    """Notes for administrators and other programs, by name. Some act: see [params](params.md#meta)."""
 
 
 def _table() -> Iterator[tuple[str, Attribute]]:

@@ -29,6 +29,7 @@ from profile_spawner.errors import (
     shorten,
 )
 from profile_spawner.params.definition import ParamRef, SecretRef
+from profile_spawner.params.evaluator import NamedValues
 
 from . import trait_merge as merging
 from .access import Access, UserInfo
@@ -144,9 +145,11 @@ class BaseAppProfile(ProfileAttributes):
         selection: Selection | None = None,
     ) -> None:
         self.context = context or ServerContext.example()
-        self.params: Mapping[str, Any] = params if params is not None else MappingProxyType(dict(type(self).params))
+        own = MappingProxyType(NamedValues(type(self).params))
+        self.params: Mapping[str, Any] = params if params is not None else own
         self.selection = selection
-        self.choices: Mapping[str, Any] = selection.values if selection is not None else MappingProxyType({})
+        chosen = selection.values if selection is not None else {}
+        self.choices: Mapping[str, Any] = MappingProxyType(NamedValues(chosen, "option"))
         for name in ATTRIBUTES:
             value = getattr(type(self), name)
             if isinstance(value, ParamRef):
@@ -367,7 +370,11 @@ class BaseAppProfile(ProfileAttributes):
         def failure(e: BaseException) -> BuildError:
             return failure_of(type(self), e, f"{hook.name}()")
 
-        value = await call_author(lambda: getattr(self, hook.name)(), failure)
+        try:
+            value = await call_author(lambda: getattr(self, hook.name)(), failure)
+        except ParamError as e:  # what the hook has read has no usable value
+            e.profile, e.origin = e.profile or self.slug, e.origin or _failing_line(e, type(self))
+            raise
         with author_code(failure):
             value = _writable(value)
         try:

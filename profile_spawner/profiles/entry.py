@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -10,24 +10,34 @@ from typing import Any
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileWarning
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
+from profile_spawner.texts import Text, marked
 
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
+from .linting import lint_entry
 from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
-from .profile_params import param_options, refuse_untrusted
+from .profile_params import chosen_values, examples_in, param_options, refuse_untrusted
 from .selection import Offer, default_selection
 from .trait_merge import as_list
 
+Traits = Callable[[], Mapping[str, Any]]
+"""Returns the configurable traits of the hub's spawner by name. It is called when they are first needed."""
+
 __all__ = [
     "Entry",
+    "Traits",
     "effective_values",
     "example_facts",
     "make_entry",
+    "unusable",
     "with_availability",
 ]
+
+
+UNUSABLE = marked("Its definition has a mistake. Your administrator can see the details.")
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,10 @@ class Entry:
         category: The heading on the page.
         tags: Search words.
         order: See `BaseAppProfile.order`.
+        documentation: A text for administrators.
+        meta: Notes, by name.
         kinds: The kinds of objects that it creates besides the pod.
+        uses: The params that were looked up to build it.
         warnings: What works in it, but probably not as intended.
         keep: Objects that must live as long as the entry, so that the modules of its class stay importable.
     """
@@ -58,7 +71,10 @@ class Entry:
     category: str = ""
     tags: tuple[str, ...] = ()
     order: int = 0
+    documentation: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict)
     kinds: frozenset[str] = frozenset()
+    uses: frozenset[str] = frozenset()
     warnings: tuple[ProfileWarning, ...] = field(default=(), repr=False)
     keep: Any = field(default=None, repr=False, compare=False)
 
@@ -78,6 +94,7 @@ async def make_entry(
     source: str,
     resolver: Resolver | None = None,
     judge: Callable[[Entry, ProfileBuild], None] | None = None,
+    traits: Traits | None = None,
 ) -> Entry:
     """Create the entry of a registered profile: build it for an example server and collect the data for the page.
 
@@ -86,19 +103,20 @@ async def make_entry(
         source: The name of its source.
         resolver: Resolves params; `None` without any.
         judge: Called with the entry and the build.
+        traits: The spawner's traits, for the warnings of plain entries; without them there are no warnings.
 
     Raises:
         ProfileSpawnerError: when the profile cannot be built.
     """
     options = profile.options()
+    resolver = resolver if resolver is not None else Resolver()
     params = Resolver().resolve()
-    broken: Any = ()
-    if resolver is not None and profile.takes_params:
-        broken = resolver.unavailable.get(profile.slug, ())
-        if not broken:
-            params = resolver.resolve(profile=profile.slug, facts=example_facts(profile.slug))
-            refuse_untrusted(profile, resolver, params)
-            options = (*options, *param_options(profile, resolver, params, {o.name for o in options}))
+    broken = resolver.unavailable.get(profile.slug, ()) if profile.takes_params else ()
+    facts = example_facts(profile.slug)
+    if profile.takes_params and not broken:
+        params = resolver.resolve(profile=profile.slug, facts=facts)
+        refuse_untrusted(profile, resolver, params)
+        options = (*options, *param_options(profile, resolver, params, {o.name for o in options}))
     offer = Offer(
         slug=profile.slug,
         display_name=profile.get("display_name"),
@@ -109,22 +127,30 @@ async def make_entry(
         aliases=tuple(profile.get("aliases")),
         replaced_by=profile.get("replaced_by"),
         deprecated=profile.get("deprecated"),
-        unavailable="; ".join(map(str, broken)),
+        unavailable=Text(UNUSABLE) if broken else "",
     )
+    meta = profile.get("meta")
+    meta = {str(key): str(value) for key, value in meta.items()} if isinstance(meta, Mapping) else {}
     entry = Entry(
         offer,
         profile,
         source,
-        icon=profile.get("icon"),
+        icon=profile.get("icon") or meta.get("icon", ""),
         category=profile.get("category"),
-        tags=tuple(profile.get("tags")),
+        tags=(*profile.get("tags"), *([meta["title"]] if meta.get("title") else ())),
         order=int(profile.get("order")),
+        warnings=_warnings(profile, traits),
+        documentation=profile.get("documentation"),
+        meta=MappingProxyType(meta),
     )
     if broken:
         return entry
     # The build refuses texts of users in what a shell runs. They may type the params that are text fields.
     typed = frozenset(o.name for o in options if o.param is not None and o.is_typed)
     selection = replace(default_selection(offer), typed=typed)
+    if selection.user_options:
+        spawn = chosen_values(options, selection, resolver)
+        params = resolver.resolve(profile=profile.slug, facts=facts, spawn=spawn)
     build = await profile.build(ServerContext.example(), params, selection)
     asked = [
         {k: repr(v) for k, v in build.kubespawner_override.items()},
@@ -132,10 +158,17 @@ async def make_entry(
     ]
     kinds = frozenset(o.kind for o in build.objects)
     _check_settings(profile, build, options)
-    entry = replace(entry, digest=content_hash(asked), effective=effective_values(build), kinds=kinds)
+    effective = effective_values(build, examples_in(profile, params))
+    uses = frozenset(params.looked_up)
+    entry = replace(entry, digest=content_hash(asked), effective=effective, kinds=kinds, uses=uses)
     if judge is not None:
         judge(entry, build)
     return entry
+
+
+def _warnings(profile: Profile, traits: Traits | None) -> tuple[ProfileWarning, ...]:
+    written = profile.list_entry() if traits is not None else None
+    return lint_entry({**written, "slug": profile.slug}, traits(), profile.where) if written and traits else ()
 
 
 _READ_EARLY = frozenset(
@@ -188,10 +221,16 @@ def example_facts(slug: str) -> Mapping[str, str]:
 _DISPLAYED = tuple(attribute.trait or name for name, attribute in ATTRIBUTES.items() if attribute.shown)
 
 
-def effective_values(build: ProfileBuild) -> Mapping[str, Any]:
-    """Return the values of a build that the page shows: limits, image, volumes."""
+def effective_values(build: ProfileBuild, unknown: Collection[str] = ()) -> Mapping[str, Any]:
+    """Return the values of a build that the page shows: limits, image, volumes.
+
+    Args:
+        build: The build.
+        unknown: The values that are not shown, because users choose them and the build has only examples.
+    """
     override = build.kubespawner_override
-    result = {name: override[name] for name in _DISPLAYED if name in override and not callable(override[name])}
+    shown = (name for name in _DISPLAYED if name in override and name not in unknown)
+    result = {name: override[name] for name in shown if not callable(override[name])}
     sizes = {o.name: _size(o.body) for o in build.objects if o.kind == "PersistentVolumeClaim"}
     if not sizes:
         return MappingProxyType(result)
@@ -214,6 +253,11 @@ def _size(claim: Mapping[str, Any]) -> str:
     for key in ("spec", "resources", "requests", "storage"):
         found = found.get(key) if isinstance(found, Mapping) else None
     return str(found or "")
+
+
+def unusable(entry: Entry) -> Entry:
+    """Return a copy of `entry` that cannot be started because of a mistake. Users do not read what it is."""
+    return with_availability(entry, Text(UNUSABLE))
 
 
 def with_availability(entry: Entry, reason: str) -> Entry:

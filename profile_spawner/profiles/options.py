@@ -7,6 +7,7 @@ The pydantic fields of a class define the keys that authors and documents may wr
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -111,7 +112,7 @@ class _Declared(BaseModel):
         """Collect the keys of a declaration when its class is made."""
         super().__pydantic_init_subclass__(**kwargs)
         fields = {field.alias or name for name, field in cls.model_fields.items()}
-        cls.keys = frozenset(fields - {"name", "access", "param"}) | ACCESS_KEYS
+        cls.keys = frozenset(fields - {"name", "access", "param", "example"}) | ACCESS_KEYS
 
     @model_validator(mode="before")
     @classmethod
@@ -121,7 +122,8 @@ class _Declared(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """Return the dictionary that an author would write, without default values."""
-        result = self.model_dump(by_alias=True, exclude_defaults=True, exclude={"name", "choices", "unlisted", "param"})
+        internal = {"name", "choices", "unlisted", "param", "example"}
+        result = self.model_dump(by_alias=True, exclude_defaults=True, exclude=internal)
         for key, names in (("allowed_groups", self.access.groups), ("allowed_users", self.access.users)):
             if names is not None:
                 result[key] = sorted(names)
@@ -201,6 +203,7 @@ class Option(_Declared):
         read_only: Whether the page only shows it. A value from the user is not used.
         when: Shown and used only when other options have one of these values: `{"gpu": ("a100", "h100")}`.
         param: The param that this option sets instead of an override.
+        example: A value with which the profile is built before a user has chosen one, if there is no default.
     """
 
     name: str
@@ -212,6 +215,7 @@ class Option(_Declared):
     read_only: _Truth = False
     when: Annotated[Mapping[str, _Values], BeforeValidator(_mapping)] = Field(default_factory=dict)
     param: str | None = None
+    example: Any = None
 
     is_typed: ClassVar[bool] = True
     """Whether a value can be any text of the user. It is then never expanded. Types that allow only certain values say
@@ -324,6 +328,8 @@ class _Listed(Option):
     def check_one(self, value: Any, user: UserInfo) -> Checked:
         """Return one choice that `user` may use, or an error message."""
         allowed = self.choices_for(user)
+        if self.param is not None and isinstance(value, int | float):
+            value = json.dumps(value)  # the listed values of params have types
         if isinstance(value, str) and any(c.name == value for c in allowed):
             return value, ""
         names = ", ".join(c.name for c in allowed)
@@ -367,10 +373,16 @@ class ChoiceOption(_Listed):
         allowed, typed = super().for_user(user), self.unlisted_for(user)
         return allowed if typed is self.unlisted else allowed.model_copy(update={"unlisted": typed})
 
+    @property
+    def starts_empty(self) -> bool:
+        """Whether nothing is chosen at first: the option sets a param that has no value yet."""
+        return self.param is not None and not any(c.default for c in self.choices)
+
     @overriding
     def default_for(self, user: UserInfo | None) -> Any:
         allowed = self.choices_for(user)
-        return next((c.name for c in allowed if c.default), allowed[0].name if allowed else None)
+        first = allowed[0].name if allowed and not self.starts_empty else None
+        return next((c.name for c in allowed if c.default), first)
 
     @overriding
     def check(self, value: Any, user: UserInfo) -> Checked:

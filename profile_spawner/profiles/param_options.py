@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from profile_spawner.params.definition import MISSING, Param, thaw
 
+from .access import UserInfo
 from .options import Choice, ChoiceOption, MultiOption, NumberOption, Option, SwitchOption, TextOption
 
 __all__ = ["choice_name", "param_option", "value_of_choice"]
@@ -17,13 +18,24 @@ _Listed = Sequence[tuple[Any, str]]
 """Values with their titles."""
 
 
-def param_option(param: Param, default: Any = MISSING) -> Option:
+def param_option(
+    param: Param, default: Any = MISSING, *, required: bool = False, fits: Callable[[Any], bool] = lambda value: True
+) -> Option:
     """Return the option for a param that users may choose.
 
     Args:
         param: The definition.
         default: The value for a server without a choice; `MISSING` if there is none.
+        required: Whether there must be a value.
+        fits: Whether the profile can be built with a value, so that it can be an example.
     """
+    option = _option(param, default, required)
+    if default is not MISSING or not required:
+        return option
+    return option.model_copy(update={"example": _example(param, option, fits)})
+
+
+def _option(param: Param, default: Any, required: bool) -> Option:
     schema, meta = param.schema, param.meta
     plain = None if default is MISSING else thaw(default)
     fields: dict[str, Any] = {
@@ -31,10 +43,12 @@ def param_option(param: Param, default: Any = MISSING) -> Option:
         "param": param.name,
         "display_name": str(meta.get("title") or schema.get("title") or param.name),
         "description": param.description or str(schema.get("description") or ""),
-        "advanced": bool(meta.get("advanced")),
+        "advanced": bool(meta.get("advanced")) and not (required and default is MISSING),
+        "required": required,
     }
     kind, listed, items = _type(schema), _listed(schema), schema.get("items")
-    if kind == "boolean" and meta.get("widget") == "choice":
+    # A switch is on or off from the beginning.
+    if kind == "boolean" and not listed and (meta.get("widget") == "choice" or (required and default is MISSING)):
         listed = ((True, "Yes"), (False, "No"))
     if listed:
         return ChoiceOption(**fields, choices=_choices(listed, None if default is MISSING else choice_name(plain)))
@@ -48,7 +62,35 @@ def param_option(param: Param, default: Any = MISSING) -> Option:
         step, integer = schema.get("multipleOf"), kind == "integer"
         return NumberOption(**fields, default=plain, minimum=minimum, maximum=maximum, step=step, integer=integer)
     pattern, max_length = _whole(schema.get("pattern")), int(schema.get("maxLength", 256))
-    return TextOption(**fields, default=plain, pattern=pattern, max_length=max_length)
+    hint = next((example for example in schema.get("examples") or () if isinstance(example, str)), "")
+    return TextOption(**fields, default=plain, pattern=pattern, max_length=max_length, placeholder=hint)
+
+
+_EXAMPLES = (
+    "example", "example-1", "a1", "A1", "1", "1G", "1Gi", "/example", "example.org", "user@example.org",
+    "https://example.org", "2026-01-31", "2026-01-31T12:00:00Z", "12:00:00Z", "P1D", "192.0.2.1", "2001:db8::1",
+    "00000000-0000-4000-8000-000000000000",
+)  # fmt: skip
+"""Texts of which one usually fits a schema."""
+
+
+def _example(param: Param, option: Option, fits: Callable[[Any], bool]) -> Any:
+    """Return a choice with which the profile can be built before a user has chosen; `None` if none is found."""
+    schema = param.schema
+    candidates: list[Any] = [thaw(value) for value in schema.get("examples") or ()]
+    if option.listed():
+        names = [choice.name for choice in option.listed()]
+        candidates = [[name] for name in names] if isinstance(option, MultiOption) else names
+    elif isinstance(option, NumberOption):
+        bounds = [n for n in (option.minimum, option.maximum) if n is not None]
+        candidates += [*bounds, *(n + (option.step or 1) for n in bounds), 1, 2, 0, 0.5, 10, 100, 1000]
+    elif isinstance(option, TextOption):
+        candidates += [*_EXAMPLES, "x" * int(schema.get("minLength") or 1)]
+    for candidate in candidates:
+        value, problem = option.check(candidate, UserInfo(""))
+        if not problem and not param.problems(typed := value_of_choice(param, value)) and fits(typed):
+            return value
+    return None
 
 
 def value_of_choice(param: Param, chosen: Any) -> Any:

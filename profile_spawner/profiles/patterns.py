@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 
 import regex
 
-__all__ = ["MAX_PATTERN", "REQUEST_LIMIT", "TIME_LIMIT", "check_pattern", "matches", "one_request"]
+__all__ = ["MAX_PATTERN", "REQUEST_LIMIT", "TIME_LIMIT", "check_pattern", "matches", "one_request", "whole_pattern"]
 
 TIME_LIMIT = 0.1
 """The time limit for one match, in seconds."""
@@ -57,3 +58,34 @@ def matches(pattern: str, text: str) -> bool:
         return False
     finally:
         left[0] -= time.monotonic() - start
+
+
+def whole_pattern(pattern: str) -> str:
+    """Return a pattern for whole texts that takes what this one takes at their beginning; itself if it does so."""
+    flags, inner = re.findall(r"^(\(\?[aiLmsux]+\)|)(.*)$", pattern, re.DOTALL)[0]
+    branches = _branches(inner)
+    if all(re.search(r"(?<!\\)(?:\\\\)*(?:\$|\\Z|\.[*+])$", branch) for branch in branches):
+        return pattern
+    whole = f"{pattern}.*" if len(branches) == 1 else f"{flags}(?:{inner}).*"
+    try:
+        re.compile(pattern)
+        re.compile(whole)
+    except re.error:
+        return pattern  # what is broken stays so
+    return whole
+
+
+def _branches(pattern: str) -> list[str]:
+    """Return the alternatives of a pattern at its top level."""
+    branches, depth, inside = [""], 0, False
+    for sign in re.findall(r"\\.|\[\^?\]?|.", pattern, re.DOTALL):
+        if inside:
+            inside = sign != "]"
+        elif sign[0] == "[":
+            inside = True
+        elif sign == "|" and depth == 0:
+            branches.append("")
+            continue
+        depth += 0 if inside else (sign == "(") - (sign == ")")
+        branches[-1] += sign
+    return branches

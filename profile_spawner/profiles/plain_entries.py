@@ -17,6 +17,7 @@ from .context import ServerContext
 from .options import Option, access_from, parse_options
 from .profile import Contributor
 from .selection import Selection
+from .yaml_text import line_at
 
 __all__ = [
     "CONFIGURATION",
@@ -91,9 +92,8 @@ class PlainEntry:
         return self.definition
 
     def where(self, path: tuple[Any, ...]) -> Origin:
-        """Return the place of the entry."""
-        del path
-        return self.origin
+        """Return the line of a value in a document, otherwise the place of the entry."""
+        return Origin(self.origin.source, (self.origin.line and line_at(self.definition, path)) or self.origin.line)
 
     def path_of(self, trait: str) -> tuple[str, ...] | None:
         """Return the keys that lead to a value of `kubespawner_override`."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Collection as Collection_
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from profile_spawner.errors import Origin, ParamError, ProfileSpawnerError
+from pydantic import ValidationError
+
+from profile_spawner.errors import Origin, ParamError, ProfileSpawnerError, did_you_mean
 from profile_spawner.params.constraint import Constraint
 from profile_spawner.params.definition import MISSING, Param, ParamRef
 from profile_spawner.params.evaluator import Resolved
@@ -15,12 +18,17 @@ from profile_spawner.params.templates import references_in
 
 from .attributes import ATTRIBUTES
 from .options import NumberOption, Option
-from .param_options import choice_name, param_option
+from .param_options import choice_name, param_option, value_of_choice
 from .profile import Profile
 from .registry import Collector, key_lines
+from .selection import Selection
+from .template import Template
 
 __all__ = [
+    "chosen_values",
+    "examples_in",
     "make_resolver",
+    "named_params",
     "param_options",
     "param_problems",
     "refuse_sensitive",
@@ -97,27 +105,122 @@ def refuse_sensitive(profile: Profile, resolver: Resolver, resolved: Resolved) -
             )
 
 
+def named_params(profile: Profile) -> set[str]:
+    """Return the params that a profile names: in attributes, in their texts, and in texts of a document's files."""
+    attributes = {name: profile.get(name) for name in ATTRIBUTES if name != "params"}
+    files = [text for file in profile.written().get("config_maps", ()) for text in file.files().values()]
+    expanded = [text for text in files if isinstance(text, Template)]
+    return {*_fed(profile), *references_in(attributes), *references_in(expanded), *profile.get("user_settable")}
+
+
 def param_options(profile: Profile, resolver: Resolver, params: Resolved, taken: set[str]) -> Iterator[Option]:
     """Return the fields for the params that users may choose with this profile.
 
-    These are the `user_settable` params that the profile uses: in an attribute, in a text, or because it sets or
-    inherits a value. A param that sets a sensitive attribute (the image, a service account, ...) must be named in the
-    profile's `user_settable`.
+    These are the `user_settable` params that the profile uses: in an attribute, in a text of a document's file, because
+    it sets or inherits a value, or because `meta` lists it as `required` or `optional`. A param that sets a sensitive
+    attribute (the image, a service account, ...) must be named in the profile's `user_settable`. A field without a
+    default must be filled, unless it is `optional`.
+
+    Raises:
+        ParamError: If the profile, or a collection that it inherits, lists a param that users cannot choose.
     """
-    attributes = {name: profile.get(name) for name in ATTRIBUTES if name != "params"}
-    used = {*_fed(profile), *references_in(attributes), *profile.get("user_settable")}
+    allowed = set(profile.get("user_settable"))
+    listed = _listed_params(profile, resolver)
+    used = {*named_params(profile), *listed["required"], *listed["optional"]}
     for name in resolver.inherited(profile.slug):
         used.update(resolver.collections[name].params)
     used.update(*[params.inserted(name) for name in used])
     sensitive = _sensitive_attributes(profile)
     sensitive.update(*[params.inserted(name) for name in _sensitive(profile, resolver, params)])
     sensitive |= {name for name in used if name in resolver.sensitive}
-    sensitive -= set(profile.get("user_settable"))
+    sensitive -= allowed
+    _refuse_listed(profile, resolver, {"user_settable": {n: profile.where(("user_settable",)) for n in allowed}}, set())
+    _refuse_listed(profile, resolver, {f"meta.{key}": names for key, names in listed.items()}, sensitive)
+    fed = _fed(profile)
     settable = [resolver.definitions[n] for n in used if n in resolver.definitions]
     for param in sorted(settable, key=lambda p: (int(p.meta.get("order") or 0), p.name)):
-        hidden = param.name in sensitive or param.name in taken
-        if param.user_settable and not hidden and params.error_of(param.name) is None:
-            yield param_option(param, params.get(param.name, MISSING))
+        if not param.choosable or param.name in sensitive | taken or params.error_of(param.name) is not None:
+            continue
+        default = params.get(param.name, MISSING)
+        required = param.name in listed["required"] or (default is MISSING and param.name not in listed["optional"])
+        option = param_option(param, default, required=required, fits=functools.partial(_fits, fed.get(param.name, ())))
+        if required and default is MISSING and option.example is None:
+            raise ParamError(
+                "users must fill it in, and no example is known with which the profile can be checked",
+                profile=profile.slug,
+                origin=param.origin or profile.origin,
+                field=f"param {param.name}",
+                hint="Give one in its schema, such as examples: [1G], or give it a default",
+            )
+        yield option
+
+
+def _listed_params(profile: Profile, resolver: Resolver) -> Mapping[str, Mapping[str, Origin]]:
+    """Return the params that `meta` of a profile and of what it inherits lists as `required` and `optional`.
+
+    What a profile says is stronger than what it inherits. Each param has the place where it is listed.
+    """
+    inherited = [resolver.collections[name] for name in resolver.inherited(profile.slug) if name != profile.slug]
+    found: dict[str, dict[str, Origin]] = {"required": {}, "optional": {}}
+    known: set[str] = set()
+    for place, meta in (
+        (profile.where(("meta",)), profile.get("meta")),
+        *((one.origin or profile.origin, one.meta) for one in inherited),
+    ):
+        for key, names in found.items():
+            listed = {name.strip() for name in str(meta.get(key, "")).split(",")} - {"", *known}
+            names.update(dict.fromkeys(listed, place))
+        known.update(*found.values())
+    return found
+
+
+def _refuse_listed(
+    profile: Profile, resolver: Resolver, listed: Mapping[str, Mapping[str, Origin]], sensitive: set[str]
+) -> None:
+    """Refuse a list of params for the page that names one which cannot be there."""
+    for field, names in listed.items():
+        for name, origin in sorted(names.items()):
+            param = resolver.definitions.get(name)
+            if param is None:
+                wrong, hint = (
+                    f"is not defined{did_you_mean(name, resolver.definitions)}",
+                    "Define it, or correct the name",
+                )
+            elif not param.choosable:
+                wrong, hint = (
+                    "cannot be chosen by users",
+                    "Set user_settable: true in its definition, and allow the layer spawn",
+                )
+            elif name in sensitive:
+                wrong, hint = "is sensitive", "To let users choose it with this profile, name it in user_settable too"
+            else:
+                continue
+            raise ParamError(wrong, profile=profile.slug, origin=origin, field=f"{field}: {name}", hint=hint)
+
+
+def _fits(attributes: Iterable[str], value: Any) -> bool:
+    """Return whether attributes can have a value."""
+    try:
+        for name in attributes:
+            ATTRIBUTES[name].check(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def chosen_values(options: Iterable[Option], selection: Selection, resolver: Resolver) -> dict[str, Any]:
+    """Return the values of params that a user chose. A default that the user did not change is not a choice."""
+    return {
+        option.param: value_of_choice(resolver.definitions[option.param], selection.values[option.name])
+        for option in options
+        if option.param is not None and option.name in selection.user_options
+    }
+
+
+def examples_in(profile: Profile, params: Resolved) -> set[str]:
+    """Return the traits and attributes of a profile whose values are chosen by users, for which there are examples."""
+    chosen = [attributes for name, attributes in _fed(profile).items() if name in params and params.chosen(name)]
+    return {ATTRIBUTES[name].trait or name for names in chosen for name in names}
 
 
 def within_constraint(option: Option, enforced: Any) -> Option:
@@ -142,11 +245,12 @@ def make_resolver(
     strict: bool = True,
     before: Resolver | None = None,
     owned: Callable[[Collector, str], bool] = lambda collector, slug: True,
+    removed: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Resolver | None:
     """Combine the params and collections of all sources; return `None` if there are none.
 
     If two have the same name, one is used, and the other one is reported as a conflict. Code comes before data, then
-    the one that was used before, then a profile, then the first one.
+    a profile, then the first one.
 
     Args:
         collectors: The results of the loads.
@@ -154,10 +258,14 @@ def make_resolver(
         before: The previous resolver. If one of its collections was removed but is still inherited, it is kept,
             and a conflict names all that inherit it.
         owned: Whether the profile of a collector with this slug is the one that is served.
+        removed: Params of the previous resolver that are defined no more but are still in use: their users, by name.
     """
-    old_params, old_collections = (before.definitions, before.collections) if before is not None else ({}, {})
     conflicts: list[ParamError] = []
-    definitions = _joined("param", [p for c in collectors for p in c.params.values()], old_params, conflicts)
+    definitions = _joined("param", [p for c in collectors for p in c.params.values()], conflicts)
+    for name, users in removed.items():
+        assert before is not None
+        definitions[name] = before.definitions[name]
+        conflicts.append(_removed(f"param {name}", users, definitions[name].origin))
     taking = ((c, s, p) for c in collectors for s, p in c.profiles.items() if p.takes_params and s != GLOBAL)
     profiles = {slug: profile for collector, slug, profile in taking if owned(collector, slug)}
     written = [one for c in collectors for one in c.collections.values()]
@@ -165,53 +273,48 @@ def make_resolver(
     # A profile without params can also be inherited. It adds nothing. Its name is taken all the same.
     named = {name for c in (*written, *own.values()) for name in (c.name, *c.profiles)}
     own.update({slug: _params_of(profiles[slug]) for slug in named & profiles.keys() - own.keys()})
-    collections = _joined("collection", [*own.values(), *written], old_collections, conflicts)
+    collections = _joined("collection", [*own.values(), *written], conflicts)
     kept = _still_in_use(collections, before) if before is not None else []
     collections.update({c.name: c for c in kept})
     if not definitions and not collections:
         return None
-    newest = {name for name, one in collections.items() if one != old_collections.get(name)}
+    known = before.collections if before is not None else {}
+    newest = {name for name, one in collections.items() if one != known.get(name)}
     resolver = Resolver(definitions, collections, strict=strict, conflicts=conflicts, newest=newest)
     for slug, collection in own.items():
         if collections[slug] is not collection:
             error = _taken("collection", slug, collections[slug].origin, collection.origin)
             resolver.unavailable = {**resolver.unavailable, slug: (error,)}
     for collection in kept:
-        try:
-            resolver.require_unused(collection.name)
-        except ParamError as e:
-            e.message = f"was removed, but {e.message}; its last version stays until they no longer use it"
-            e.origin = collection.origin
-            resolver.conflicts = (*resolver.conflicts, e)
+        users = [c.name for c in collections.values() if collection.name in c.profiles]
+        conflict = _removed(f"collection {collection.name}", users, collection.origin)
+        resolver.conflicts = (*resolver.conflicts, conflict)
     return resolver
+
+
+def _removed(what: str, users: Sequence[str], origin: Origin | None) -> ParamError:
+    return ParamError(
+        f"was removed, but is in use by {', '.join(users)}; its last version stays until they no longer use it",
+        origin=origin,
+        field=what,
+        hint="Remove it there first. After a restart of the hub it is gone",
+    )
 
 
 _Named = TypeVar("_Named", Param, Collection)
 
 
-def _joined(
-    what: str, found: Sequence[_Named], before: Mapping[str, _Named], conflicts: list[ParamError]
-) -> dict[str, _Named]:
+def _joined(what: str, found: Sequence[_Named], conflicts: list[ParamError]) -> dict[str, _Named]:
     """Return what is used of params or collections, by name, in the order in which they were found."""
-
-    def rank(one: _Named) -> tuple[bool, bool]:
-        old = before.get(one.name)
-        stays = old is not None and (one is old or _file(one) == _file(old))
-        return one.untrusted, not stays
-
     used: dict[str, _Named] = {}
     for one in found:
         other = used.setdefault(one.name, one)
         if other == one:
             continue
-        first, second = sorted((other, one), key=rank)
+        first, second = (one, other) if other.untrusted and not one.untrusted else (other, one)
         used[one.name] = first
         conflicts.append(_taken(what, one.name, first.origin, second.origin))
     return used
-
-
-def _file(one: Param | Collection) -> str:
-    return one.origin.source if one.origin is not None else ""
 
 
 def _still_in_use(collections: Mapping[str, Collection], before: Resolver) -> list[Collection]:
@@ -243,11 +346,12 @@ def _params_of(profile: Profile) -> Collection:
         origin=profile.where(("profiles",)) if inherited else profile.origin,
         origins={**dict.fromkeys(params, place), **key_lines(place, params)},
         untrusted=profile.contributor == "document",
+        meta=profile.get("meta"),
     )
 
 
-def param_problems(resolver: Resolver | None, slugs: Collection_[str]) -> list[ProfileSpawnerError]:
-    """Return the errors of params and collections that are not already errors of the profiles `slugs`."""
+def param_problems(resolver: Resolver | None) -> list[ProfileSpawnerError]:
+    """Return the errors of params and collections, and of the profiles that use them."""
     if resolver is None:
         return []
-    return [*resolver.conflicts, *(e for n, es in resolver.unavailable.items() if n not in slugs for e in es)]
+    return [*resolver.conflicts, *(error for errors in resolver.unavailable.values() for error in errors)]

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from profile_spawner.errors import DuplicateSlugError, Origin, ProfileDefinitionError
@@ -176,14 +177,40 @@ class ProfileRegistry:
         self.collector.add_param(param)
         return param
 
-    def register_collection(self, name: str, params: Mapping[str, Any], profiles: Sequence[str] = ()) -> None:
+    def register_collection(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        profiles: Sequence[str] = (),
+        *,
+        description: str = "",
+        documentation: str = "",
+        meta: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Register a collection of params, such as `global` or a set that profiles inherit.
+
+        Args:
+            name: The name.
+            params: The values, by param.
+            profiles: The collections that it inherits from, strongest first.
+            description: A description in one line.
+            documentation: A longer description.
+            meta: Notes by name; see docs/params.md for those that act.
 
         Raises:
             ProfileDefinitionError: when the name is in use.
         """
         place = _caller()
-        collection = Collection(name, params, tuple(profiles), place, key_lines(place, params))
+        collection = Collection(
+            name,
+            params,
+            tuple(profiles),
+            place,
+            key_lines(place, params),
+            description=description,
+            documentation=documentation,
+            meta=dict(meta),
+        )
         self.collector.add_collection(collection)
 
     def clear(self) -> None:

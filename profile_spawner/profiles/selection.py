@@ -27,6 +27,7 @@ __all__ = [
     "default_selection",
     "form_field",
     "from_form",
+    "missing_value",
     "offer_for",
     "select",
 ]
@@ -167,6 +168,9 @@ class _RequestReader:
         if problem:
             self.problem(option, problem)
             return
+        if option.required and value in ("", ()):
+            self.take_default(option)
+            return
         self.values[option.name] = value
         self.stored[option.name] = list(value) if isinstance(value, tuple) else value
         if option.is_typed:
@@ -192,10 +196,10 @@ class _RequestReader:
         value = option.default_for(self.user)
         if value is not None and value != ():
             self.values[option.name] = value
-        elif option.name in self.hidden:
-            return
+        elif option.name in self.hidden or option.param is not None:
+            return  # whether a param has a value depends on the layers of the server: see Snapshot.check_choice
         elif option.required or (isinstance(option, ChoiceOption) and (option.choices or option.unlisted)):
-            self.problem(option, Text("“%(name)s” is needed: choose or fill in a value.", name=option.label))
+            self.problems.append(missing_value(self.offer.slug, option))
 
     def reject_unknown(self) -> None:
         known = {"profile"}
@@ -267,15 +271,24 @@ def offer_for(offer: Offer, user: UserInfo) -> Offer:
     return offer if options == offer.options else replace(offer, options=options)
 
 
+def missing_value(slug: str, option: Option) -> Problem:
+    """Return the error for an option that has no value and needs one."""
+    message = Text("“%(name)s” is needed: choose or fill in a value.", name=option.label)
+    return Problem(form_field(slug, option.name), message)
+
+
 def default_selection(offer: Offer) -> Selection:
-    """Return the default choice of a user who may use all options."""
+    """Return the default choice of a user who may use all options. Fields that users must fill have their examples."""
     values: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     for option in offer.options:
         if not any(values.get(other) not in allowed for other, allowed in option.when.items()):
             value = option.default_for(None)
+            if value in (None, ()) and option.example is not None:
+                value = chosen[option.name] = option.example
             if value is not None:
                 values[option.name] = value
-    return Selection(offer.slug, values)
+    return Selection(offer.slug, values, user_options=chosen)
 
 
 # ------------------------------------------------------------------------------------------------ the form

@@ -13,7 +13,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from profile_spawner.errors import ProfileSpawnerError, shorten
+from profile_spawner.errors import ProfileSpawnerError, ProfileWarning, shorten
 from profile_spawner.params.evaluator import Resolved
 from profile_spawner.params.layers import Resolver
 from profile_spawner.texts import Text, marked
@@ -21,17 +21,29 @@ from profile_spawner.texts import Text, marked
 from .access import UserInfo
 from .base import ProfileBuild
 from .context import ServerContext
-from .entry import Entry, effective_values, example_facts, with_availability
+from .entry import Entry, effective_values, example_facts, unusable
+from .linting import lint_defaults
 from .param_options import value_of_choice
 from .patterns import one_request
 from .profile import Profile
 from .profile_params import (
+    chosen_values,
+    examples_in,
     param_options,
     refuse_sensitive,
     refuse_untrusted,
     within_constraint,
 )
-from .selection import Offer, Problem, Rejection, Selection, default_selection, form_field, select
+from .selection import (
+    Offer,
+    Problem,
+    Rejection,
+    Selection,
+    default_selection,
+    form_field,
+    missing_value,
+    select,
+)
 
 __all__ = [
     "MISTAKE",
@@ -80,7 +92,11 @@ class Snapshot:
         entries: In the order in which they are shown.
         generation: A number that increases with every reload.
         resolver: Resolves params; `None` without any.
-        problems: The errors of profiles that could not be loaded.
+        problems: The errors of profiles that could not be loaded, and warnings about sources.
+
+    Attributes:
+        reported: `problems` as they were given.
+        problems: These, and the warnings about the entries.
     """
 
     def __init__(
@@ -94,7 +110,10 @@ class Snapshot:
         self.entries: Mapping[str, Entry] = MappingProxyType({e.slug: e for e in entries})
         self.generation = generation
         self.resolver = resolver
-        self.problems = tuple(problems)
+        self.reported = tuple(problems)
+        served = self.entries.values()
+        warnings = (*(warning for entry in served for warning in entry.warnings), *lint_defaults(served))
+        self.problems = tuple({str(p): p for p in (*problems, *warnings)}.values())
         aliases: dict[str, str] = {}
         for entry in self.entries.values():
             for alias in entry.offer.aliases:
@@ -105,6 +124,12 @@ class Snapshot:
         self._users = frozenset().union(*(e.offer.access.users or () for e in self.entries.values()))
         self._hooks = any(e.offer.access.hook for e in self.entries.values())
         self._visible: LRUCache[Any, tuple[Entry, ...]] = LRUCache(256)
+        self._logged: LRUCache[tuple[str, str], None] = LRUCache(256)
+
+    @property
+    def errors(self) -> list[ProfileSpawnerError]:
+        """The problems that are not only warnings."""
+        return [problem for problem in self.problems if not isinstance(problem, ProfileWarning)]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -115,6 +140,11 @@ class Snapshot:
         if entry is None and slug in self._aliases:
             entry = self.entries.get(self._aliases[slug])
         return entry
+
+    def reasons(self, slug: str) -> list[ProfileSpawnerError]:
+        """Return why a profile cannot be used, for administrators."""
+        unavailable = self.resolver.unavailable.get(slug, ()) if self.resolver is not None else ()
+        return list(dict.fromkeys([*unavailable, *(p for p in self.problems if p.profile == slug)]))
 
     def audience(self, user: UserInfo) -> Any:
         """Return a key that is equal for users who see the same profiles, or `None` if every user must be checked."""
@@ -216,7 +246,8 @@ class Snapshot:
     async def personal(self, entry: Entry, **layers: Any) -> Entry:
         """Return a profile with the defaults, bounds and effective values of a server with further layers of params.
 
-        If the params cannot be resolved with these layers, the profile is returned as unavailable, with the reason.
+        If the params cannot be resolved with these layers, the profile is returned as unavailable, and the reason is
+        logged.
 
         Args:
             entry: An entry of this snapshot.
@@ -227,30 +258,43 @@ class Snapshot:
             return entry
         own = tuple(o for o in entry.offer.options if o.param is None)
         try:
-            params = self.resolve(profile, None, **layers)
+            params = self._resolve(profile, {}, layers)
             enforced = layers.get("enforced") or {}
             # Only options that every user may choose; the choice itself is checked against the profile.
             known = {o.param for o in entry.offer.options}
             chosen = (o for o in param_options(profile, resolver, params, {o.name for o in own}) if o.param in known)
             options = (*own, *(within_constraint(o, enforced[o.param]) if o.param in enforced else o for o in chosen))
             offer = replace(entry.offer, options=options)
-            build = await profile.build(ServerContext.example(), params, default_selection(offer))
+            selection = default_selection(offer)
+            if selection.user_options:
+                params = self._resolve(profile, chosen_values(options, selection, resolver), layers)
+            build = await profile.build(ServerContext.example(), params, selection)
         except ProfileSpawnerError as e:
-            return with_availability(entry, str(e))
-        return replace(entry, offer=offer, effective=effective_values(build))
+            if (entry.slug, str(e)) not in self._logged:
+                self._logged[entry.slug, str(e)] = None
+                _log.warning("Profiles: %s cannot be used by a user: %s", entry.slug, shorten(str(e), 1000))
+            return unusable(entry)
+        return replace(entry, offer=offer, effective=effective_values(build, examples_in(profile, params)))
 
     def resolve(self, profile: Profile, selection: Selection | None, **layers: Any) -> Resolved:
-        """Return the values of the params for one server."""
+        """Return the values of the params for one server; without a selection with examples of what users must choose.
+
+        Args:
+            profile: The profile.
+            selection: What the user chose.
+            layers: In the format of `Resolver.resolve`.
+        """
         if self.resolver is None or not profile.takes_params:
             return Resolver().resolve()
-        spawn = {}
-        if selection is not None:
-            for option in self.entries[selection.slug].offer.options:
-                # A default that the user did not change is not a choice: a stronger layer may set another value.
-                if option.param is not None and option.name in selection.user_options:
-                    param = self.resolver.definitions[option.param]
-                    spawn[option.param] = value_of_choice(param, selection.values[option.name])
-        facts = {**(layers.pop("facts", None) or example_facts(profile.slug)), "profile": profile.slug}
+        offer = self.entries[profile.slug].offer
+        return self._resolve(
+            profile, chosen_values(offer.options, selection or default_selection(offer), self.resolver), layers
+        )
+
+    def _resolve(self, profile: Profile, spawn: Mapping[str, Any], layers: Mapping[str, Any]) -> Resolved:
+        assert self.resolver is not None
+        facts = {**(layers.get("facts") or example_facts(profile.slug)), "profile": profile.slug}
+        layers = {name: value for name, value in layers.items() if name != "facts"}
         resolved = self.resolver.resolve(profile=profile.slug, spawn=spawn, facts=facts, **layers)
         refuse_untrusted(profile, self.resolver, resolved)
         if spawn:
@@ -258,7 +302,7 @@ class Snapshot:
         return resolved
 
     def check_choice(self, selection: Selection, **layers: Any) -> Selection | Rejection:
-        """Check the user's values of params against further layers, such as the constraints of the administrator.
+        """Check the user's values of params against further layers, and whether all that are needed have one.
 
         Args:
             selection: A choice that `select()` returned for this snapshot.
@@ -269,10 +313,13 @@ class Snapshot:
         """
         entry = self.entries[selection.slug]
         chosen = {o.param: o for o in entry.offer.options if o.param is not None and o.name in selection.user_options}
-        if not chosen:
+        needed = (
+            {o.param: o for o in entry.offer.options if o.param is not None and o.required} if self.resolver else {}
+        )
+        if not chosen and not needed:
             return selection
         resolved = self.resolve(entry.profile, selection, **layers)
-        problems = []
+        problems = [missing_value(selection.slug, option) for name, option in needed.items() if name not in resolved]
         for name, option in chosen.items():
             if (error := resolved.error_of(name)) is not None:
                 expected = f"; expected {error.expected}" if error.expected else ""

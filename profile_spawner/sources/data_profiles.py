@@ -91,7 +91,8 @@ class DocumentReader:
 
     Args:
         policy: The data policy for the documents.
-        find: Returns a profile of another document by its slug; `None` if there is none.
+        find: Returns a profile of another document by its slug. Without one, it returns `None`, or raises `LookupError`
+            with the reason.
         asset: Returns the content of a file in the document's folder; raises `SourceError`.
     """
 
@@ -251,7 +252,17 @@ class _Reading:
         untrusted = not self._policy.unrestricted
         try:
             self._result.collector.add_collection(
-                Collection(name, spec.params, spec.profiles, origin, origins, untrusted=untrusted)
+                Collection(
+                    name,
+                    spec.params,
+                    spec.profiles,
+                    origin,
+                    origins,
+                    untrusted,
+                    spec.description,
+                    spec.documentation,
+                    spec.meta,
+                )
             )
         except ProfileSpawnerError as e:
             e.origin = e.origin or origin
@@ -395,11 +406,15 @@ class _Reading:
         if spec.extends in self._pending and spec.extends != item["slug"]:
             return self._class_of(spec.extends)
         self._result.needs_others = True
-        found = self._find(spec.extends) or BUILTIN.get(spec.extends)
+        why = ""
+        try:
+            found = self._find(spec.extends) or BUILTIN.get(spec.extends)
+        except LookupError as e:
+            found, why = BUILTIN.get(spec.extends), str(e.args[0])
         if found is None:
             known = [*self._pending, *BUILTIN]
             raise ProfileDefinitionError(
-                f"there is no profile {spec.extends!r} to extend{did_you_mean(spec.extends, known)}",
+                why or f"there is no profile {spec.extends!r} to extend{did_you_mean(spec.extends, known)}",
                 origin=origin,
                 field="extends",
                 hint="It must be a profile of a document, or a built-in one",

@@ -159,10 +159,16 @@ class Documents(Source):
 
 
 def finder_of(session: LoadSession) -> Callable[[str], type[BaseAppProfile] | None]:
-    """Return the function that finds a class of another document by its slug."""
+    """Return the function that finds a class of another document by its slug.
+
+    The function raises `LookupError` if there is none, and documents that are still being loaded may be the reason.
+    """
 
     def find(slug: str) -> type[BaseAppProfile] | None:
         found = session.find(slug, lambda one: isinstance(one, ClassProfile) and hasattr(one.cls, "_parts"))
+        names = [item.name for item in session.in_progress]
+        if found is None and len(names) > 1:
+            raise LookupError(f"{slug!r} is not defined, or these documents extend each other: {', '.join(names)}")
         return found.cls if isinstance(found, ClassProfile) else None
 
     return find

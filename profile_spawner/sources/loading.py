@@ -16,25 +16,13 @@ from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.context import ServerContext
-from profile_spawner.profiles.entry import Entry, make_entry
+from profile_spawner.profiles.entry import Entry, Traits, make_entry
 from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.yaml_text import line_at
 
 from .source_items import LoadedItem, SourceItem
 
-__all__ = ["EntryMaker", "param_signature", "params_of", "reasons"]
-
-
-def param_signature(collector: Collector) -> Any:
-    """Return what the resolver needs of a collector; `None` when that is nothing."""
-    taking_part = [
-        (slug, repr(p.get("params")), tuple(p.get("profiles")))
-        for slug, p in collector.profiles.items()
-        if p.get("params") or p.get("profiles")
-    ]
-    if not (taking_part or collector.params or collector.collections):
-        return None
-    return (repr(collector.params), repr(collector.collections), taking_part)
+__all__ = ["EntryMaker", "params_of", "reasons"]
 
 
 def params_of(loaded: Iterable[LoadedItem]) -> Collector:
@@ -55,7 +43,14 @@ def reasons(
 
 
 class EntryMaker:
-    """Builds every profile once for an example server, in its own event loop, because hooks may be `async`."""
+    """Builds every profile once for an example server, in its own event loop, because hooks may be `async`.
+
+    Args:
+        traits: See `make_entry`.
+    """
+
+    def __init__(self, traits: Traits | None = None) -> None:
+        self._traits = traits
 
     def __enter__(self) -> EntryMaker:
         self._loop = asyncio.new_event_loop()
@@ -68,11 +63,11 @@ class EntryMaker:
         self, loaded: LoadedItem, resolver: Resolver | None, begun: Callable[[], None] = lambda: None
     ) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
         """Return the valid entries by slug, and the errors of the others. `begun` is called before each of them."""
-        return self._loop.run_until_complete(_make(loaded, resolver, begun))
+        return self._loop.run_until_complete(_make(loaded, resolver, begun, self._traits))
 
 
 async def _make(
-    loaded: LoadedItem, resolver: Resolver | None, begun: Callable[[], None]
+    loaded: LoadedItem, resolver: Resolver | None, begun: Callable[[], None], traits: Traits | None
 ) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
     entries: dict[str, Entry] = {}
     problems: list[ProfileSpawnerError] = []
@@ -81,7 +76,7 @@ async def _make(
         refused: list[PolicyError] = []
         judge = None if loaded.rights is None else _judge_of(loaded.rights, refused)
         try:
-            entry = await make_entry(profile, loaded.item.source, resolver, judge)
+            entry = await make_entry(profile, loaded.item.source, resolver, judge, traits)
         except ProfileSpawnerError as e:
             e.profile = e.profile or slug
             e.origin = e.origin or profile.origin
@@ -94,7 +89,7 @@ async def _make(
         else:
             problems += refused
             if not refused:
-                entries[slug] = replace(entry, keep=loaded.keep)
+                entries[slug] = replace(entry, keep=(loaded.keep, loaded.earlier))
     return entries, problems
 
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.params.layers import GLOBAL, Resolver
 from profile_spawner.profiles.entry import Entry
-from profile_spawner.profiles.profile_params import make_resolver
-from profile_spawner.profiles.registry import Collector
+from profile_spawner.profiles.profile import Profile
+from profile_spawner.profiles.profile_params import make_resolver, named_params
 
-from .loading import param_signature
-from .source_items import LoadedItem
+from .loaded_item import LoadedItem
 
-__all__ = ["Made", "ParamJoin", "mistakes_in", "without_params"]
+__all__ = ["Made", "ParamJoin", "mistakes_in"]
 
 Made = tuple[dict[str, Entry], list[ProfileSpawnerError]]
 """The valid entries of an item by slug, and the errors of its other profiles."""
@@ -31,12 +30,14 @@ class ParamJoin:
         owners: The key of the item whose profile is served, by slug.
         before: The previous resolver.
         strict: Whether a value of an undefined param is an error.
+        uses: Returns the params that a profile of an item used when it was built last.
     """
 
     versions: Mapping[str, LoadedItem]
     owners: Mapping[str, str]
     before: Resolver | None
     strict: bool
+    uses: Callable[[str, Profile], Collection[str]]
 
     @property
     def signature(self) -> object:
@@ -45,7 +46,23 @@ class ParamJoin:
         slugs = ((slug, key) for key, version in self.versions.items() for slug in version.collector.profiles)
         names = {name for version in self.versions.values() for name in version.collector.collections}
         contested = {slug: self.owners[slug] for slug, key in slugs if self.owners[slug] != key or slug in names}
-        return (params, contested) if params else None
+        return (params, contested, self.removed) if params or self.removed else None
+
+    @functools.cached_property
+    def removed(self) -> Mapping[str, Sequence[str]]:
+        """Params that are defined no more, with the profiles and collections that still use them."""
+        defined = {name for version in self.versions.values() for name in version.collector.params}
+        gone = self.before.definitions.keys() - defined if self.before is not None else set()
+        users: dict[str, list[str]] = {}
+        for key, version in self.versions.items() if gone else ():
+            for slug, profile in version.collector.profiles.items():
+                if self.owners[slug] == key and profile.takes_params:
+                    for name in gone & {*named_params(profile), *profile.get("params"), *self.uses(key, profile)}:
+                        users.setdefault(name, []).append(slug)
+            for collection in version.collector.collections.values():
+                for name in gone & collection.params.keys():
+                    users.setdefault(name, []).append(collection.name)
+        return dict(sorted(users.items()))
 
     def resolver(self) -> Resolver | None:
         """Return the resolver of all params. It may raise anything, because values of authors take part."""
@@ -55,6 +72,7 @@ class ParamJoin:
             strict=self.strict,
             before=self.before,
             owned=lambda collector, slug: self.owners[slug] == keys[id(collector)],
+            removed=self.removed,
         )
 
     def culprit(self, candidates: Iterable[str]) -> str:
@@ -91,12 +109,12 @@ class ParamJoin:
 
         def without(some: Collection[str]) -> Resolver | None:
             if frozenset(some) not in resolvers:
-                before = {key: suspects[key] or without_params(self.versions[key]) for key in some}
+                before = {key: suspects[key] or self.versions[key].with_params_of(None) for key in some}
                 resolvers[frozenset(some)] = replace(self, versions={**self.versions, **before}).resolver()
             return resolvers[frozenset(some)]
 
         def works(key: str, slug: str, left_out: Collection[str]) -> bool:
-            return _works(slug, make(_only(self.versions[key], slug), without(left_out))[0])
+            return _works(slug, make(self.versions[key].only(slug), without(left_out))[0])
 
         def is_fine(name: str, left_out: Collection[str]) -> bool:
             other = without(left_out)
@@ -138,25 +156,6 @@ def mistakes_in(loaded: LoadedItem, resolver: Resolver | None) -> dict[str, Sequ
         return {}
     used = [name for name, one in loaded.collector.collections.items() if resolver.collections.get(name) is one]
     return {name: resolver.mistakes[name] for name in used if name in resolver.mistakes}
-
-
-def without_params(loaded: LoadedItem, collections: Collection[str] | None = None) -> LoadedItem:
-    """Return an item without some of its collections; by default without all its params and collections."""
-    collector = Collector(loaded.collector.source)
-    collector.profiles.update(loaded.collector.profiles)
-    if collections is not None:
-        collector.params.update(loaded.collector.params)
-        kept = {name: one for name, one in loaded.collector.collections.items() if name not in collections}
-        collector.collections.update(kept)
-    return replace(loaded, collector=collector, signature=param_signature(collector))
-
-
-def _only(loaded: LoadedItem, slug: str) -> LoadedItem:
-    """Return an item with one of its profiles."""
-    collector = Collector(loaded.collector.source)
-    if slug in loaded.collector.profiles:
-        collector.profiles[slug] = loaded.collector.profiles[slug]
-    return replace(loaded, collector=collector)
 
 
 def _needed(suspects: Sequence[str], heals: Callable[[Sequence[str]], bool]) -> str | None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,20 +19,22 @@ from profile_spawner.errors import (
     Origin,
     ProfileDefinitionError,
     ProfileSpawnerError,
+    ProfileWarning,
     SourceError,
     described,
     raised_at,
 )
 from profile_spawner.params.layers import GLOBAL, Resolver
-from profile_spawner.profiles.entry import Entry, with_availability
+from profile_spawner.profiles.entry import Entry, Traits, unusable
+from profile_spawner.profiles.profile import Profile
 from profile_spawner.profiles.profile_params import param_problems
 from profile_spawner.profiles.registry import Collector, direct_collector, duplicate
 from profile_spawner.profiles.snapshot import Snapshot
 
 from .changes import ProfileChange, changes_between
-from .loading import EntryMaker, param_signature, reasons
-from .param_join import Made, ParamJoin, mistakes_in, without_params
-from .settings import SourceSettings
+from .loading import EntryMaker, reasons
+from .param_join import Made, ParamJoin, mistakes_in
+from .settings import SourceSettings, may_override
 from .source_items import LoadedItem, LoadSession, Source, SourceItem
 from .trial_client import TrialClient
 
@@ -52,8 +54,9 @@ class _ItemState:
         unloaded: Why the version of the last scan could not be read or loaded.
         unmade: Why profiles of `good` could not be created with the current params.
         conflicts: The current conflicts of its slugs with other items.
-        refused: A loaded version that was not accepted. It may become valid with other params or without a conflict.
-        refusal: Why `refused` was not accepted.
+        newest: The loaded version, if parts of it are not used. They may become valid with other params, or without a
+            conflict.
+        refusal: Why these parts are not used.
         needs: The items of its source that its last load requested.
     """
 
@@ -63,7 +66,7 @@ class _ItemState:
     unloaded: Sequence[ProfileSpawnerError] = ()
     unmade: Sequence[ProfileSpawnerError] = ()
     conflicts: Sequence[ProfileSpawnerError] = ()
-    refused: LoadedItem | None = None
+    newest: LoadedItem | None = None
     refusal: Sequence[ProfileSpawnerError] = ()
     needs: frozenset[str] = frozenset()
 
@@ -72,8 +75,15 @@ class _ItemState:
         """The current errors of the item."""
         return [*self.unloaded, *self.refusal, *self.conflicts, *self.unmade]
 
+    @property
+    def stale(self) -> Collection[str]:
+        """The profiles of an earlier version of the item."""
+        if self.good is None or self.good.item.digest != self.seen.digest:
+            return self.entries.keys()
+        return self.entries.keys() & self.good.stale
 
-_Reduced = dict[str, tuple[LoadedItem, Sequence[ProfileSpawnerError]]]
+
+_Refusals = dict[str, list[ProfileSpawnerError]]
 
 
 @dataclass(frozen=True)
@@ -94,13 +104,11 @@ class ReconcileResult:
         snapshot: The next snapshot; the same object if nothing has changed.
         changes: The changes for users.
         loaded: The number of items that were loaded.
-        unavailable: The reasons why profiles cannot be started now, by slug.
     """
 
     snapshot: Snapshot
     changes: Sequence[ProfileChange]
     loaded: int
-    unavailable: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,7 @@ class Reconciler:
         sources: The sources, in order of precedence.
         trial: Where items are loaded first; `None` loads them in this process at once.
         settle: The minimum time since the last change of a file before it is read, in seconds.
+        traits: See `make_entry`.
 
     Attributes:
         snapshot: The last snapshot.
@@ -172,7 +181,12 @@ class Reconciler:
     """
 
     def __init__(
-        self, settings: SourceSettings, sources: Sequence[Source], trial: TrialClient | None, settle: float
+        self,
+        settings: SourceSettings,
+        sources: Sequence[Source],
+        trial: TrialClient | None,
+        settle: float,
+        traits: Traits | None = None,
     ) -> None:
         self._strict = not settings.permissive_params
         self._overrides: Mapping[str, Sequence[str]] = dict(settings.source_overrides)
@@ -180,13 +194,13 @@ class Reconciler:
         self._data = {(source.kind, source.name) for source in sources if not source.runs_code}
         self._trial = trial
         self._settle = settle
+        self._traits = traits
         self._states: dict[str, _ItemState] = {}
         self._owners: dict[str, str] = {}
         self._signature: Any = None
         self._resolver: Resolver | None = None
         self._next_resolver: Resolver | None = None
         self._direct: Sequence[tuple[str, Any]] | None = None
-        self._unavailable: Mapping[str, str] = {}
         self._unfinished = False
         self._progress = _Progress()
         self._hanging: Mapping[str, HangingItem] = {}
@@ -226,11 +240,11 @@ class Reconciler:
         except BaseException as e:  # noqa: BLE001 - whatever happens, the last good profiles stay
             problem = SourceError(f"the sources could not be loaded: {described(e)}", origin=raised_at(e, _anywhere))
             before = self.snapshot
-            problems = [*(p for p in before.problems if str(p) != str(problem)), problem]
+            problems = [*(p for p in before.reported if str(p) != str(problem)), problem]
             kept = Snapshot(
                 before.entries.values(), generation=before.generation, resolver=before.resolver, problems=problems
             )
-            return ReconcileResult(kept, (), 0, self._unavailable)
+            return ReconcileResult(kept, (), 0)
 
     def reconcile(self, *, full: bool = False) -> ReconcileResult:
         """Scan all sources, load what has changed, and return the next snapshot.
@@ -249,15 +263,14 @@ class Reconciler:
             candidates[_DIRECT] = direct
         if not (changed or removed or candidates or again) and self.snapshot.generation:
             self._unfinished = False
-            return ReconcileResult(self.snapshot, (), 0, self._unavailable)
+            return ReconcileResult(self.snapshot, (), 0)
         order = [_DIRECT, *items]
-        tried = {key: s.refused for key, s in self._states.items() if s.refused is not None and key not in candidates}
+        tried = {key: s.newest for key, s in self._states.items() if s.newest is not None and key not in candidates}
         self._accept({**candidates, **tried}, order)
         before, self.snapshot = self.snapshot, self._freeze(order)
         self._unfinished = False
         changes = _changes(before, self.snapshot)
-        self._unavailable = {s: e.offer.unavailable for s, e in self.snapshot.entries.items() if e.offer.unavailable}
-        return ReconcileResult(self.snapshot, changes, len(candidates), self._unavailable)
+        return ReconcileResult(self.snapshot, changes, len(candidates))
 
     def _scan(self, *, full: bool) -> tuple[dict[str, SourceItem], list[SourceItem]]:
         """Return all items in order, and those that differ from the last scan."""
@@ -301,7 +314,7 @@ class Reconciler:
         for item in changed:
             state = self._states[item.key]
             state.unloaded = [item.problem] if item.problem else []
-            state.refused, state.refusal = None, ()
+            state.newest, state.refusal = None, ()
         touched = [*changed, *(state.seen for state in removed)]
         batches = []
         # Data comes first: code may use params that it defines.
@@ -322,7 +335,7 @@ class Reconciler:
                 result[item.key] = loaded = self._load_one(item, source, session, refused[item.key])
                 state = self._states[item.key]
                 state.needs, state.unloaded = loaded.needs, loaded.problems
-                state.refused, state.refusal = None, ()
+                state.newest, state.refusal = None, ()
         return result
 
     def _try(
@@ -349,7 +362,7 @@ class Reconciler:
             with self._progress.of(item):
                 loaded = session.load(item.key)
             assert loaded is not None
-            loaded.signature = param_signature(loaded.collector)
+            _ = loaded.signature  # an author's value may fail here
         except BaseException as e:  # noqa: BLE001 - an unexpected error of one item must not affect the others
             return LoadedItem(item, Collector(source.name), [_unexpected(item, e)])
         return loaded
@@ -382,29 +395,32 @@ class Reconciler:
         self._direct = now
         item = SourceItem(_DIRECT, "configuration", "configuration", "configuration", "")
         self._states.setdefault(_DIRECT, _ItemState(item))
-        return None if first and not now else LoadedItem(item, collector, signature=param_signature(collector))
+        return None if first and not now else LoadedItem(item, collector)
 
     # ---------------------------------------------------------------------------------------------- accepting
 
     def _accept(self, candidates: dict[str, LoadedItem], order: Sequence[str]) -> None:
-        """Accept the valid candidates; keep the last good version of the others.
+        """Accept the valid parts of the candidates; keep the last good version of the others.
 
-        Another candidate may depend on one that fails, so the rest is checked again without it. Params of data must not
-        make profiles of other items fail: then the data is what fails.
+        Other parts may depend on one that fails, so the rest is checked again without it. Params of data must not make
+        profiles of other items fail: then the data is what fails.
         """
-        left = dict(candidates)
+        left: dict[str, LoadedItem] = {}
         for key, loaded in candidates.items():
-            if loaded.problems and self._states[key].good is not None:
-                del left[key]
-        reduced: _Reduced = {}
-        with EntryMaker() as maker:
-            while (tried := self._try_together(left, reduced, order, maker)) is None:
+            good = self._good(key)
+            if not loaded.problems or good is None or (self._is_data(loaded) and not loaded.adds_nothing_to(good)):
+                left[key] = loaded
+        refusals: _Refusals = {}
+        with EntryMaker(self._traits) as maker:
+            while (tried := self._try_together(left, refusals, order, maker)) is None:
                 pass
         for key, loaded in left.items():
             state = self._states[key]
             state.good = loaded
             state.entries, state.unmade = tried.made.pop(key)
-            state.refused, state.refusal = reduced.get(key, (None, ()))
+        for key, loaded in candidates.items():
+            state = self._states[key]
+            state.newest, state.refusal = (loaded, refusals[key]) if key in refusals else (None, ())
         for key in tried.join.versions:
             self._states[key].conflicts = tried.conflicts.get(key, ())
         for key, (entries, problems) in tried.made.items():
@@ -412,55 +428,157 @@ class Reconciler:
         self._resolver, self._owners = tried.resolver, dict(tried.join.owners)
 
     def _try_together(
-        self, left: dict[str, LoadedItem], reduced: _Reduced, order: Sequence[str], maker: EntryMaker
+        self, left: dict[str, LoadedItem], refusals: _Refusals, order: Sequence[str], maker: EntryMaker
     ) -> _Together | None:
         """Make the profiles of the candidates with the params of all items, and of all items if params have changed.
 
         Args:
-            left: The candidates. Those that fail are removed, or their params are.
-            reduced: The candidates without a good version whose params are not used, as they were, with the reasons.
+            left: The candidates. Parts that fail are replaced with those of the last good version.
+            refusals: Why parts of candidates are not used; it is added to.
             order: All keys in order.
             maker: Builds the profiles.
 
         Returns:
-            `None` if a candidate has failed, so that the others must be tried again.
+            `None` if a part has failed, so that the others must be tried again.
         """
         versions = {k: v for k in order if (v := left.get(k) or self._good(k)) is not None}
         owners, conflicts = self._claim(versions)
-        join = ParamJoin(versions, owners, self._resolver, self._strict)
+        join = ParamJoin(versions, owners, self._resolver, self._strict, self._uses)
         try:
             resolver = self._new_resolver(join)
         except BaseException as e:  # noqa: BLE001 - an unexpected error costs one source only
-            self._give_up(join.culprit(left), left, e)
+            self._give_up(join.culprit(left), left, refusals, e)
             return None
-        failed = {k: [*p] for k, p in conflicts.items() if k in left}
-        for key, loaded in left.items():
-            mistakes = mistakes_in(loaded, resolver)
-            errors = [error for found in mistakes.values() for error in found]
-            if errors and self._good(key) is not None and (self._is_data(loaded) or GLOBAL in mistakes):
-                failed.setdefault(key, []).extend(errors)
-            elif GLOBAL in mistakes and self._good(key) is None:
-                reduced[key] = (loaded, errors)
-                left[key] = without_params(loaded, {GLOBAL})
-                return None
-        wanted = {k: v for k, v in left.items() if k not in failed or self._good(k) is None}
-        made = {key: self._make(maker, loaded, resolver) for key, loaded in wanted.items()}
-        for key, (_, problems) in made.items():
-            if problems:
-                failed.setdefault(key, []).extend(problems)
+        if self._without_global(left, refusals, resolver):
+            return None
+        made = {key: self._make(maker, loaded, resolver) for key, loaded in left.items()}
         if resolver is not self._resolver:
             made.update({k: self._make(maker, v, resolver) for k, v in versions.items() if k not in left})
-        rejected = self._blamed(join, left, resolver, made, maker)
-        if not rejected:
-            rejected = {k: problems for k, problems in failed.items() if self._good(k) is not None}
-        for key, problems in rejected.items():
-            state = self._states[key]
-            if state.good is not None:
-                state.refused, state.refusal = left.pop(key), problems
-            else:
-                reduced[key] = (left[key], problems)
-                left[key] = without_params(left[key])
-        return None if rejected else _Together(join, resolver, conflicts, made)
+        together = _Together(join, resolver, conflicts, made)
+        failed = (
+            self._contested(left, refusals, together)
+            or self._blamed(left, refusals, together, maker)
+            or self._mistaken(left, refusals, together)
+            or self._failing(left, refusals, together)
+            or self._conflicting(left, refusals, together)
+        )
+        return None if failed else together
+
+    def _uses(self, key: str, profile: Profile) -> Collection[str]:
+        """Return the params that a profile of an item used when it was built last."""
+        entry = self._states[key].entries.get(profile.slug)
+        return entry.uses if entry is not None and entry.profile is profile else ()
+
+    def _replace(
+        self,
+        left: dict[str, LoadedItem],
+        refusals: _Refusals,
+        key: str,
+        version: LoadedItem,
+        errors: Iterable[ProfileSpawnerError],
+    ) -> bool:
+        """Try this version of a candidate next, with everything that only its last good version has; return `True`."""
+        good = self._good(key)
+        known = refusals.setdefault(key, [])
+        known += [error for error in errors if error not in known]
+        version = version.completed(good) if good is not None else version
+        if good is not None and version.adds_nothing_to(good):
+            del left[key]
+        else:
+            left[key] = version
+        return True
+
+    def _without_global(self, left: dict[str, LoadedItem], refusals: _Refusals, resolver: Resolver | None) -> bool:
+        """Leave out a new `global` with a mistake: it would count for all profiles."""
+        for key, loaded in left.items():
+            mistakes = mistakes_in(loaded, resolver)
+            if GLOBAL in mistakes and self._good(key) is None:
+                errors = [error for found in mistakes.values() for error in found]
+                return self._replace(left, refusals, key, loaded.without_collection(GLOBAL), errors)
+        return False
+
+    def _contested(self, left: dict[str, LoadedItem], refusals: _Refusals, together: _Together) -> bool:
+        """Leave out new profiles that do not work and that have a name of something else."""
+        versions = together.join.versions
+        names = [name for v in versions.values() for name in (*v.collector.profiles, *v.collector.collections)]
+        for key, loaded in list(left.items()):
+            good = self._good(key)
+            known = good.collector.profiles if good is not None else {}
+            failing = [slug for slug in _failing_in(loaded, together.made[key]) if slug not in known]
+            if taken := [slug for slug in failing if names.count(slug) > 1]:
+                errors = [error for slug in taken for error in _errors_of(slug, loaded, together)]
+                return self._replace(left, refusals, key, loaded.with_profiles_of(None, taken), errors)
+        return False
+
+    def _blamed(self, left: dict[str, LoadedItem], refusals: _Refusals, together: _Together, maker: EntryMaker) -> bool:
+        """Replace the params of the first candidate that is data and makes something of another item fail, if any."""
+        suspects: dict[str, LoadedItem | None] = {}
+        for key, loaded in left.items():
+            good = self._good(key)
+            if self._is_data(loaded) and loaded.signature != (good and good.signature):
+                suspects[key] = good
+        if together.resolver is None or not suspects:
+            return False
+        blamed = together.join.blamed(
+            suspects,
+            left.keys(),
+            together.resolver,
+            together.made,
+            lambda key: self._states[key].entries,
+            lambda loaded, other: self._make(maker, loaded, other),
+        )
+        return blamed is not None and self._old_params(left, refusals, blamed[0], [blamed[1]])
+
+    def _mistaken(self, left: dict[str, LoadedItem], refusals: _Refusals, together: _Together) -> bool:
+        """Replace the params of candidates whose collections have mistakes."""
+        failed = False
+        for key, loaded in list(left.items()):
+            mistakes = mistakes_in(loaded, together.resolver)
+            before = self._resolver.mistakes if self._resolver is not None else {}
+            mistakes = {name: errors for name, errors in mistakes.items() if name not in before}
+            if mistakes and self._good(key) is not None and (self._is_data(loaded) or GLOBAL in mistakes):
+                errors = [error for found in mistakes.values() for error in found]
+                failed = self._old_params(left, refusals, key, errors) or failed
+        return failed
+
+    def _old_params(
+        self, left: dict[str, LoadedItem], refusals: _Refusals, key: str, errors: Iterable[ProfileSpawnerError]
+    ) -> bool:
+        """Try a candidate with the params of its last good version; with that version, if it has these."""
+        loaded, good = left[key], self._good(key)
+        older = loaded.with_params_of(good)
+        if older.signature == loaded.signature:  # what its profiles set is to blame
+            older = good or loaded.with_profiles_of(None, loaded.collector.profiles)
+        return self._replace(left, refusals, key, older, errors)
+
+    def _failing(self, left: dict[str, LoadedItem], refusals: _Refusals, together: _Together) -> bool:
+        """Replace the profiles of candidates that do not work."""
+        failed = False
+        for key, loaded in list(left.items()):
+            good = self._good(key)
+            known = good.collector.profiles if good is not None else {}
+            entries = together.made[key][0]
+            failing = _failing_in(loaded, together.made[key])
+            # What has no good version and cannot even be shown as unavailable is left out.
+            older = [
+                slug
+                for slug in failing
+                if (slug not in entries if slug not in known else loaded.collector.profiles[slug] is not known[slug])
+            ]
+            # The good version of a profile may not work with the new params of its item.
+            broken = [s for s in failing if s in known and s not in older and _works(self._states[key].entries.get(s))]
+            if older or broken:
+                errors = [error for slug in (*older, *broken) for error in _errors_of(slug, loaded, together)]
+                version = good if good is not None and broken else loaded.with_profiles_of(good, older)
+                failed = self._replace(left, refusals, key, version, errors)
+        return failed
+
+    def _conflicting(self, left: dict[str, LoadedItem], refusals: _Refusals, together: _Together) -> bool:
+        """Keep everything of the last good version while a candidate has a slug that another item has."""
+        new = [key for key in left if key in together.conflicts and key not in refusals]
+        for key in new:
+            self._replace(left, refusals, key, left[key], ())
+        return bool(new)
 
     def _is_data(self, loaded: LoadedItem) -> bool:
         return (loaded.item.kind, loaded.item.source) in self._data
@@ -477,40 +595,12 @@ class Reconciler:
             self._signature = signature
         return self._next_resolver
 
-    def _blamed(
-        self,
-        join: ParamJoin,
-        left: Mapping[str, LoadedItem],
-        resolver: Resolver | None,
-        made: Mapping[str, Made],
-        maker: EntryMaker,
-    ) -> dict[str, list[ProfileSpawnerError]]:
-        """Return the first candidate that is data and whose params make something of another item fail, if any."""
-        suspects: dict[str, LoadedItem | None] = {}
-        for key, loaded in left.items():
-            good = self._good(key)
-            if self._is_data(loaded) and loaded.signature != (good and good.signature):
-                suspects[key] = good
-        if resolver is None or not suspects:
-            return {}
-        blamed = join.blamed(
-            suspects,
-            left.keys(),
-            resolver,
-            made,
-            lambda key: self._states[key].entries,
-            lambda loaded, other: self._make(maker, loaded, other),
-        )
-        return {} if blamed is None else {blamed[0]: [blamed[1]]}
-
-    def _give_up(self, key: str, left: dict[str, LoadedItem], error: BaseException) -> None:
+    def _give_up(self, key: str, left: dict[str, LoadedItem], refusals: _Refusals, error: BaseException) -> None:
         """Refuse an item whose params cannot be joined with those of the others; an earlier version stays."""
         state = self._states[key]
-        loaded = left.pop(key, None)
-        state.refused = None
-        state.refusal = [_unexpected(state.seen, error)]
-        if loaded is None:
-            state.good, state.entries = None, {}
+        refusals[key] = [_unexpected(state.seen, error)]
+        if left.pop(key, None) is None:
+            state.good, state.entries, state.refusal = None, {}, refusals[key]
 
     def _make(
         self, maker: EntryMaker, loaded: LoadedItem, resolver: Resolver | None
@@ -524,39 +614,32 @@ class Reconciler:
     @staticmethod
     def _take_again(state: _ItemState, entries: dict[str, Entry], problems: list[ProfileSpawnerError]) -> None:
         """Replace the entries of an unchanged item, because a param has changed."""
-        why = {p.profile: str(p) for p in problems}
-        gone = {s: with_availability(e, why[s]) for s, e in state.entries.items() if s in why and s not in entries}
+        failed = {p.profile for p in problems}
+        gone = {s: unusable(e) for s, e in state.entries.items() if s in failed and s not in entries}
         state.entries = {**state.entries, **entries, **gone}
         state.unmade = problems
 
     # ---------------------------------------------------------------------------------------------- one slug, one owner
 
     def _claim(self, versions: Mapping[str, LoadedItem]) -> tuple[dict[str, str], dict[str, list[ProfileSpawnerError]]]:
-        """Decide which item owns a slug. The current owner keeps it, unless `source_overrides` says otherwise."""
+        """Decide which item owns a slug: the first one, unless `source_overrides` says otherwise."""
         owners: dict[str, str] = {}
         conflicts: dict[str, list[ProfileSpawnerError]] = {}
         for key, version in versions.items():
             for slug in version.collector.profiles:
-                other = owners.setdefault(slug, key)
-                if other == key:
+                first = owners.setdefault(slug, key)
+                if first == key:
                     continue
-                first, second = (key, other) if self._owners.get(slug) == key else (other, key)
-                if self._may_override(second, first):
-                    owners[slug] = second
-                    continue
-                owners[slug] = first
-                if not self._may_override(first, second):
-                    places = [versions[k].collector.profiles[slug].origin for k in (first, second)]
-                    conflicts.setdefault(second, []).append(duplicate(slug, *places))
+                if self._may_override(key, first):
+                    owners[slug] = key
+                elif not self._may_override(first, key):
+                    places = [versions[k].collector.profiles[slug].origin for k in (first, key)]
+                    conflicts.setdefault(key, []).append(duplicate(slug, *places))
         return owners, conflicts
 
     def _may_override(self, key: str, other: str) -> bool:
-        upper, lower = self._states[key].seen, self._states[other].seen
-        for name in (upper.kind, upper.source, upper.name):
-            allowed = self._overrides.get(name, ())
-            if any(n in allowed for n in (lower.kind, lower.source, lower.name)):
-                return True
-        return False
+        upper, lower = ((i.kind, i.source, i.name) for i in (self._states[key].seen, self._states[other].seen))
+        return may_override(self._overrides, upper, lower)
 
     # ---------------------------------------------------------------------------------------------- freezing
 
@@ -570,7 +653,7 @@ class Reconciler:
             problems += state.problems
             entries += [e for slug, e in state.entries.items() if self._owners.get(slug) == key]
         problems += _alias_problems(entries)
-        problems += param_problems(self._resolver, {e.slug for e in entries})
+        problems += param_problems(self._resolver)
         entries.sort(key=lambda e: e.order)
         problems = list({str(p): p for p in problems}.values())
         before = self.snapshot
@@ -580,13 +663,25 @@ class Reconciler:
         return Snapshot(entries, generation=generation, resolver=self._resolver, problems=problems)
 
     def problems_of(self, source: Source) -> Mapping[str, Sequence[ProfileSpawnerError]]:
-        """Return the errors of each item of a source, by the item's short name."""
-        own = (source.kind, source.name)
-        return {s.seen.short_name: s.problems for s in self._states.values() if (s.seen.kind, s.seen.source) == own}
+        """Return the errors of each item of a source and the warnings of its profiles, by the item's short name."""
+        own = {k: s for k, s in self._states.items() if (s.seen.kind, s.seen.source) == (source.kind, source.name)}
+        of_params = [(p.origin.source, p) for p in param_problems(self._resolver) if p.origin is not None]
+        return {
+            state.seen.short_name: [
+                *state.problems,
+                *(p for place, p in of_params if place == state.seen.name or place.startswith(f"{state.seen.name}/")),
+                *self._warnings_of(key),
+            ]
+            for key, state in own.items()
+        }
+
+    def _warnings_of(self, key: str) -> list[ProfileWarning]:
+        entries = self._states[key].entries.items()
+        return [w for slug, entry in entries if self._owners.get(slug) == key for w in entry.warnings]
 
     def profile_counts(self) -> Mapping[str, int]:
-        """Return how many profiles are served: `current`, and `stale` ones of sources that are broken now."""
-        stale = sum(len(s.entries) for s in self._states.values() if s.problems)
+        """Return how many profiles are served: `current`, and `stale` ones of earlier versions of their source."""
+        stale = sum(len(state.stale) for state in self._states.values())
         return {"current": max(0, len(self.snapshot) - stale), "stale": stale}
 
     def counts(self) -> Mapping[str, int]:
@@ -595,7 +690,8 @@ class Reconciler:
         for key, state in self._states.items():
             if key == _DIRECT and not state.entries:
                 continue
-            counts["good" if not state.problems else "stale" if state.entries else "broken"] += 1
+            wrong = any(not isinstance(problem, ProfileWarning) for problem in state.problems)
+            counts["good" if not wrong else "stale" if state.entries else "broken"] += 1
         return counts
 
 
@@ -606,6 +702,22 @@ def _anywhere(file: str) -> bool:
 
 def _unexpected(item: SourceItem, error: BaseException) -> SourceError:
     return SourceError(f"it could not be loaded: {described(error)}", origin=Origin(item.name))
+
+
+def _works(entry: Entry | None) -> bool:
+    return entry is not None and not entry.offer.unavailable
+
+
+def _failing_in(loaded: LoadedItem, made: Made) -> list[str]:
+    """Return the profiles of an item that were not made, or that cannot be started."""
+    return [slug for slug in loaded.collector.profiles if not _works(made[0].get(slug))]
+
+
+def _errors_of(slug: str, loaded: LoadedItem, together: _Together) -> list[ProfileSpawnerError]:
+    """Return why a profile of a candidate does not work."""
+    _, problems = together.made[next(k for k, v in together.join.versions.items() if v is loaded)]
+    known = together.resolver.unavailable.get(slug, ()) if together.resolver is not None else ()
+    return [p for p in problems if p.profile == slug] or list(known) or list(problems)
 
 
 def _changes(before: Snapshot, after: Snapshot) -> Sequence[ProfileChange]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.errors import ProfileSpawnerError, ProfileWarning
 from profile_spawner.metrics import hub_metrics
+from profile_spawner.profiles.entry import Traits
 from profile_spawner.profiles.registry import profile_registry
 from profile_spawner.profiles.snapshot import Snapshot
 
@@ -42,7 +44,7 @@ class ReloadReport:
     Attributes:
         generation: The current generation.
         changes: The added, removed and changed profiles.
-        problems: All current errors; empty if all sources are valid.
+        problems: All current errors and warnings.
         loaded: The number of modules and documents that were loaded.
     """
 
@@ -53,8 +55,8 @@ class ReloadReport:
 
     @property
     def successful(self) -> bool:
-        """Whether there are no errors."""
-        return not self.problems
+        """Whether there are no errors; warnings do not count."""
+        return all(isinstance(problem, ProfileWarning) for problem in self.problems)
 
     def __str__(self) -> str:
         return describe_changes(self.changes)
@@ -72,6 +74,7 @@ class ProfileService:
         settle: The minimum time since the last change of a file before it is read, in seconds.
         patience: How long one item may take in this process, in seconds; by default three times as long as in the
             trial, because the hub also does other things.
+        traits: See `make_entry`.
 
     Raises:
         ProfileSpawnerError: If the settings are inconsistent.
@@ -86,6 +89,7 @@ class ProfileService:
         trial: bool = True,
         settle: float = 0.2,
         patience: float | None = None,
+        traits: Traits | None = None,
     ) -> None:
         self.log = log
         self._watching: bool = settings.watch_profiles
@@ -96,7 +100,7 @@ class ProfileService:
         self.connect(api_client)
         compat = settings.configurator_compat
         client = TrialClient(settings.trial_timeout, settings.trial_memory, configurator=compat) if trial else None
-        self._reconciler = Reconciler(settings, self._sources, client, settle)
+        self._reconciler = Reconciler(settings, self._sources, client, settle, traits)
         self._patience = 3 * settings.trial_timeout if patience is None else patience
         self._snapshot = Snapshot()
         self._first: asyncio.Task[None] | None = None
@@ -106,7 +110,6 @@ class ProfileService:
         self._loaded_at = 0.0
         self._files: FileWatcher | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._unavailable: Mapping[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started = False
 
@@ -126,6 +129,10 @@ class ProfileService:
         """Whether a source is configured, or the configuration has registered profiles itself."""
         return bool(self._sources or profile_registry.collector.profiles)
 
+    def kind_of(self, source: str) -> str:
+        """Return the kind of a source by its name, as entries have it."""
+        return next((one.kind for one in self._sources if one.name == source), source)
+
     @property
     def snapshot(self) -> Snapshot:
         """The profiles that are offered now; empty before the first load."""
@@ -133,7 +140,7 @@ class ProfileService:
 
     @property
     def problems(self) -> Sequence[ProfileSpawnerError]:
-        """The current errors of the sources, with file and line, for administrators."""
+        """The current errors and warnings of the sources, with file and line, for administrators."""
         return self._snapshot.problems
 
     async def ready(self) -> Snapshot:
@@ -206,7 +213,6 @@ class ProfileService:
     def _swap(self, result: ReconcileResult, reason: str, seconds: float) -> ReloadReport:
         """Publish the new snapshot and notify the listeners."""
         before = {str(p) for p in self._snapshot.problems}
-        known, self._unavailable = self._unavailable, result.unavailable
         self._snapshot = result.snapshot
         self._loaded_at = time.time()
         problems = result.snapshot.problems
@@ -217,10 +223,8 @@ class ProfileService:
             self._timer = asyncio.get_running_loop().call_later(pause, self._in_background, "files changed")
         for problem in problems:
             if str(problem) not in before:
-                self.log.error("Profiles: %s", problem)
-        for slug, why in result.unavailable.items():
-            if known.get(slug) != why:
-                self.log.error("Profiles: %s is not available: %s", slug, why)
+                level = logging.WARNING if isinstance(problem, ProfileWarning) else logging.ERROR
+                self.log.log(level, "Profiles: %s", problem)
         if result.changes or (before and not problems):
             fine = "; all sources are fine again" if before and not problems else ""
             self.log.info("Profiles: generation %d (%s): %s%s", report.generation, reason, report, fine)
@@ -232,6 +236,7 @@ class ProfileService:
             sources=self._reconciler.counts(),
             seconds=seconds,
         )
+        hub_metrics().warned("sources", problems)
         for source in self._sources:
             self._spawn(source.report(self._reconciler.problems_of(source)))
         return report

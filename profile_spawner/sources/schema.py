@@ -138,6 +138,11 @@ class CollectionSpec(_Spec):
 
     params: dict[str, Any] = Field(default_factory=dict)
     profiles: tuple[str, ...] = Field(default=(), description="Other collections that it inherits")
+    description: str = Field(default="", description="What it is for, in one line")
+    documentation: str = Field(default="", description="A longer text for administrators")
+    meta: dict[str, str | int | float] = Field(
+        default_factory=dict, description="Notes for administrators and other programs, by name; some act"
+    )
 
 
 class ProfileKeys(_Spec):

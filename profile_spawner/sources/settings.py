@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from traitlets import Bool, Dict, Float, Integer, List, Unicode
+from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, validate
 from traitlets.config import LoggingConfigurable
+
+from profile_spawner.errors import did_you_mean
 
 from .builtin import BuiltinProfiles
 from .config_maps import ConfigMapDocuments
@@ -15,7 +17,7 @@ from .entry_points import EntryPoints
 from .python_dir import PythonDirectory
 from .source_items import Source
 
-__all__ = ["KINDS", "SOURCE_KINDS", "SourceSettings", "configured_sources"]
+__all__ = ["KINDS", "PROFILE_LIST", "SOURCE_KINDS", "SourceSettings", "configured_sources", "may_override"]
 
 KINDS: Sequence[type[Source]] = (
     BuiltinProfiles,
@@ -25,7 +27,9 @@ KINDS: Sequence[type[Source]] = (
     ConfigMapDocuments,
 )
 """The kinds of sources, in the order in which their profiles are shown and in which a slug is claimed."""
-SOURCE_KINDS = ("configuration", *(kind.kind for kind in KINDS))
+PROFILE_LIST = "profile_list"
+"""The name of KubeSpawner's plain list, which comes after all sources."""
+SOURCE_KINDS = ("configuration", *(kind.kind for kind in KINDS), PROFILE_LIST)
 """Their names; `configuration` stands for what the hub's configuration registers itself."""
 
 _OfKinds: Any = type("_OfKinds", tuple(kind.settings for kind in KINDS), {})
@@ -39,9 +43,22 @@ class SourceSettings(_OfKinds, LoggingConfigurable):
         config=True,
         help="""
         Which sources may replace profiles of which others: `{"documents": ["builtin"]}`. A source is named by its kind,
-        or by its path. Everywhere else a slug that is used twice is an error that names both places.
+        or by its path; `profile_list` is the plain list. Everywhere else a slug that is used twice is an error that
+        names both places.
         """,
     )
+
+    @validate("source_overrides")
+    def _check_source_overrides(self, proposal: Any) -> Any:
+        named = {name for upper, lower in proposal.value.items() for name in (upper, *lower)}
+        for name in sorted(named - {*SOURCE_KINDS}):
+            if "/" not in name and " " not in name:  # neither a path nor `entry point NAME`
+                raise TraitError(
+                    f"The 'source_overrides' trait names {name!r}, which is no kind of source"
+                    f"{did_you_mean(name, SOURCE_KINDS)}; expected a path, or one of {', '.join(SOURCE_KINDS)}"
+                )
+        return proposal.value
+
     data_policy = Dict(
         config=True,
         help="""
@@ -67,6 +84,12 @@ class SourceSettings(_OfKinds, LoggingConfigurable):
     permissive_params = Bool(
         False, config=True, help="Whether values of undefined params are accepted instead of refused."
     )
+
+
+def may_override(overrides: Mapping[str, Sequence[str]], upper: Iterable[str], lower: Iterable[str]) -> bool:
+    """Return whether a source with one of the names `upper` may replace profiles of one with the names `lower`."""
+    allowed = {name for one in upper for name in overrides.get(one, ())}
+    return not allowed.isdisjoint(lower)
 
 
 def configured_sources(settings: SourceSettings, settle: float) -> list[Source]:

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 from traitlets import HasTraits
 
 from profile_spawner.errors import ProfileSpawnerError
-from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.profiles.profile import Profile
-from profile_spawner.profiles.registry import Collector
+
+from .loaded_item import LoadedItem
 
 __all__ = ["EVERY_CHANGE", "LoadSession", "LoadedItem", "Source", "SourceItem"]
 
@@ -47,30 +47,6 @@ class SourceItem:
     short_name: str = ""
 
 
-@dataclass
-class LoadedItem:
-    """The result of loading an item.
-
-    Attributes:
-        item: The item.
-        collector: What it registered; incomplete if there are `problems`.
-        problems: The errors.
-        needs: Short names of items of the same source; when one of them changes, this one is loaded again. `*` stands
-            for all of them.
-        keep: What must live as long as the profiles of the item.
-        signature: What the resolver of params needs of it; `None` when that is nothing.
-        rights: What the hub allows to documents of this source; `None` for what is not restricted.
-    """
-
-    item: SourceItem
-    collector: Collector
-    problems: list[ProfileSpawnerError] = field(default_factory=list)
-    needs: frozenset[str] = frozenset()
-    keep: Any = None
-    signature: Any = None
-    rights: DataPolicy | None = None
-
-
 EVERY_CHANGE = frozenset({"*"})
 """The `needs` of a document that is based on another one: it is loaded again with every change of its source."""
 Load = Callable[[SourceItem], LoadedItem]
@@ -87,6 +63,7 @@ class LoadSession:
 
     Attributes:
         loaded: What is loaded, by key.
+        in_progress: The items that are being loaded, each for a profile of the one before.
     """
 
     def __init__(
@@ -97,6 +74,8 @@ class LoadSession:
         loading: Callable[[SourceItem], AbstractContextManager[None]] = lambda item: nullcontext(),
     ) -> None:
         self.loaded = dict(current)
+        self.in_progress: list[SourceItem] = []
+        self._good = dict(current)
         self.refused = refused
         self._slugs = slugs
         self._loading = loading
@@ -117,8 +96,14 @@ class LoadSession:
         """Load an item once; return `None` while it is being loaded."""
         if key in self._waiting:
             item, load = self._waiting.pop(key)
+            self.in_progress.append(item)
             with self._loading(item):
-                self.loaded[key] = load(item)
+                loaded = load(item)
+            self.in_progress.pop()
+            good = self._good.get(key)
+            if loaded.problems and good is not None and key in self._data:
+                loaded = loaded.completed(good)  # other documents may extend its last good profiles
+            self.loaded[key] = loaded
         return self.loaded.get(key)
 
     def find(self, slug: str, wanted: Callable[[Profile], bool]) -> Profile | None:

@@ -65,7 +65,7 @@ def is_outdated(spawner: ProfileSpawner, chosen: ChosenProfile) -> bool:
 
 
 async def _check_params(spawner: ProfileSpawner, snapshot: Snapshot, selection: Selection) -> Selection | Rejection:
-    """Return the choice if the administrator allows what it sets."""
+    """Return the choice if the administrator allows what it sets, and every param that it needs has a value."""
     if snapshot.resolver is None:
         return selection
     try:
@@ -103,6 +103,8 @@ async def _parse(
     if snapshot is None:
         return options, None
     result = _with_reason(spawner, snapshot.select(options, user))
+    if not isinstance(result, Rejection):
+        result = await _check_params(spawner, snapshot, result)
     if not isinstance(result, Rejection):
         return options, result
     if uses_own_template(spawner):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sys
 import weakref
@@ -29,8 +30,9 @@ class SpawnerHub(HubProfiles):
         pages: What the hub keeps for its spawn pages.
     """
 
-    def __init__(self, config: Config, sections: tuple[str, ...], log: Any = _log) -> None:
-        super().__init__(config, sections, log)
+    def __init__(self, config: Config, spawner_class: Any, log: Any = _log) -> None:
+        traits = functools.cache(functools.partial(spawner_class.class_traits, config=True))
+        super().__init__(config, tuple(spawner_class.section_names()), log, traits)
         self.pages = HubPages(self.settings, log)
 
 
@@ -47,7 +49,7 @@ def hub_profiles(config: Config | None, spawner_class: Any, log: Any = _log) -> 
         if reference() is config:
             return hub
     _hubs[:] = [(reference, hub) for reference, hub in _hubs if reference() is not None]
-    made = SpawnerHub(config, tuple(spawner_class.section_names()), log)
+    made = SpawnerHub(config, spawner_class, log)
     _hubs.append((weakref.ref(config), made))
     return made
 

@@ -496,3 +496,24 @@ def test_the_pod_is_shown_after_the_configured_hook(run, write, value, shown):
     result = run.result("pod", "plain", "--config", config, "--user", "ada", "--output", "json")
     assert json.loads(result.stdout)["metadata"]["labels"].get("team") == shown
     assert ("modify_pod_hook fails outside of the hub" in result.stderr) is (shown is None)
+
+
+def test_what_has_meta_is_listed_and_filtered(run, write):
+    """Profiles, collections and params, with their descriptions."""
+    path = write(
+        "profiles.yaml",
+        "params: {gpu/count: {description: How many, meta: {platform: gpu}}, lab/x: {}}\n"
+        "collections: {gpu: {description: Cards, meta: {platform: gpu, major: 2}}}\n"
+        "profiles:\n"
+        "- {slug: a, display_name: A, image: 'x:1', documentation: Long, meta: {platform: gpu, major: 2}}\n"
+        "- {slug: b, display_name: B, image: 'x:1', meta: {platform: gpu}}\n",
+    )
+    both = ("--meta", "platform=gpu", "--meta", "major=2", "--documents", path)
+    (profile,) = run.json("list", *both)
+    assert (profile["slug"], profile["documentation"], profile["meta"]["major"]) == ("a", "Long", "2")
+    (collection,) = run.json("list", "--kind", "collections", *both)
+    assert (collection["name"], collection["description"]) == ("gpu", "Cards")
+    (param,) = run.json("list", "--kind", "params", *both[:2], *both[4:])
+    assert (param["name"], param["description"]) == ("gpu/count", "How many")
+    assert "gpu/count" in run("list", "--kind", "params", "--documents", path)
+    assert "--meta: is no filter" in str(run.result("list", "--meta", "gpu", "--documents", path).exception)

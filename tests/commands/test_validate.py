@@ -131,7 +131,7 @@ class One(BaseAppProfile):
         ('    kubespawner_override = {"privileged": True}', "policy", "privileged"),
         ('    extra_labels = {"a": "not a label!"}', "kubernetes", "metadata.labels"),
         ('    kubespawner_override = {"extra_container_config": {"imagePull": "x"}}', "build", "imagePull"),
-        ('    params = {"no/such": 1}', "unavailable", "no/such"),
+        ('    params = {"no/such": 1}', "param", "no/such"),
     ],
 )
 def test_mistakes_in_a_class_are_found(run, write, line, rule, message):

@@ -10,6 +10,7 @@ from profile_spawner.errors import Origin, ParamError
 from profile_spawner.params.definition import Param, ParamRef, SecretRef, freeze, thaw
 
 HERE = Origin("params.py", 7)
+DRAFT_4 = "http://json-schema.org/draft-04/schema#"
 
 
 def doubling(levels: int) -> dict[str, Any]:
@@ -33,6 +34,18 @@ def doubling(levels: int) -> dict[str, Any]:
         (lambda: Param("a", layers=("user", "planet")), "planet"),
         (lambda: Param("a", schema={"$ref": "#/$defs/b"}), "does not exist"),
         (lambda: Param("a", schema={"pattern": "("}), "pattern"),
+        (lambda: Param("a", schema={"type": "integer", "minimun": 1}), "did you mean 'minimum'"),
+        (
+            lambda: Param("a", schema={"properties": {"x": {"allOf": [{"enmu": [1]}]}}}),
+            "properties/x/allOf/0/enmu: is not",
+        ),
+        (lambda: Param("a", schema={"format": "date-tme"}), "did you mean 'date-time'"),
+        (lambda: Param("a", schema={"$schema": DRAFT_4, "const": 1}), "const: has an effect only since draft-06"),
+        (
+            lambda: Param("a", schema={"minimum": 0, "exclusiveMinimum": True}),
+            "$schema: http://json-schema.org/draft-04",
+        ),
+        (lambda: Param("a", schema={"format": "date"}, default="2026-02-30"), 'is not a "date"'),
         (lambda: Param("a", schema={"$schema": "https://example.org/x"}), "schema is not valid"),
         (lambda: Param("a", schema={"allOf": [{"$id": "urn:b"}]}), "only the schema itself may have an $id"),
         (lambda: Param("a", schema=doubling(30)), "every $ref counted in full"),
@@ -59,9 +72,19 @@ def test_all_failures_of_a_value_are_collected() -> None:
 
 def test_older_drafts_are_read() -> None:
     """`$schema` selects the draft: in draft 4 `exclusiveMaximum` is a boolean."""
-    schema = {"$schema": "http://json-schema.org/draft-04/schema#", "maximum": 3, "exclusiveMaximum": True}
-    assert Param("a", schema=schema).problems(3)
+    schema = {"$schema": DRAFT_4, "maximum": 3, "exclusiveMaximum": True, "minimum": 0, "exclusiveMinimum": True}
+    assert [Param("a", schema=schema).problems(n) != [] for n in (0, 1, 3)] == [True, False, True]
     assert not Param("a", schema={"maximum": 3}).problems(3)
+
+
+def test_formats_are_checked_and_other_words_are_notes() -> None:
+    """Keywords and formats that are not similar to known ones are for other programs. Data may contain anything."""
+    schema = {"format": "ipv4", "x-widget": "ip", "enum": [{"minimun": 1}, "192.0.2.1", "999.1.1.1"]}
+    assert [Param("a", schema=schema).problems(v) for v in ("192.0.2.1", "999.1.1.1")] == [
+        [],
+        ['"999.1.1.1" is not a "ipv4"'],
+    ]
+    assert not Param("a", schema={"properties": {"minimun": {"format": "password"}}}).problems({"minimun": "x"})
 
 
 def test_values_cannot_be_changed_from_outside() -> None:

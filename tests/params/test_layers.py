@@ -312,6 +312,32 @@ def test_a_mistake_in_global_affects_only_what_inherits_it() -> None:
     assert ["'gone'" in str(e) or "integer" in str(e) for e in r.mistakes["global"]] == [True, True]
 
 
+def test_a_param_without_a_value_is_named() -> None:
+    """The error suggests the most similar name. It is a `KeyError`, so mappings work as usual."""
+    resolved = resolver({"lab": col("lab", first="v")}, {"first": Param("first")}).resolve(profile="lab")
+    with pytest.raises(ParamError, match="param frist: has no value in any layer and no default; did you mean 'first'"):
+        resolved["frist"]
+    with pytest.raises(ParamError, match="param frist"):
+        resolved.explain("frist")
+    assert resolved.get("frist", 1) == 1
+
+
+def test_global_is_the_weakest_layer_wherever_it_is_listed() -> None:
+    """In `profiles`, in `assigned` and in the collections of a group."""
+    r = resolver({"global": col("global", "g"), "lab": col("lab", MISSING, "global"), "x": col("x", "x")})
+    assert r.resolve(profile="lab", assigned=["global", "x"])["a"] == "x"
+    assert r.resolve(groups=[("g", {}, ["global", "x"])])["a"] == "x"
+    assert r.resolve(profile="lab", hub={"a": "hub"})["a"] == "hub"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-a", "a\n", "a" * 64, "a."])
+def test_a_name_of_a_collection_is_checked(name: str) -> None:
+    """Every slug is a name, and names of Digital Rebar are too."""
+    with pytest.raises(ParamError, match=r"c\.py:3: collection .*is not a valid name"):
+        Collection(name, origin=Origin("c.py", 3))
+    assert [Collection(good).name for good in ("a", "gpu-lab", "base.os v2", "Zürich_1")]
+
+
 def test_a_server_pays_only_for_the_params_that_it_uses() -> None:
     """And for what these refer to; its record has them, and what a layer of its own sets."""
     params = {f"p{n}": Param(f"p{n}", default=n) for n in range(100)}
@@ -499,21 +525,21 @@ def test_random_profiles_nesting_layers_and_merges_agree_with_a_small_oracle(dat
     resolved = r.resolve(profile=profile, assigned=assigned, groups=groups, order=order, **single)
 
     def expand(name: str, seen: list[str]) -> list[str]:
-        if name not in seen:
+        if name not in seen and not (seen and name == "global"):
             seen.append(name)
             for inner in nested[name]:
                 expand(inner, seen)
         return seen
 
-    def flat(name: str) -> list[Any]:
-        return [sets[n] for n in expand(name, [])]
+    def flat(name: str, layer: str = "") -> list[Any]:
+        return [] if name == "global" != layer else [sets[n] for n in expand(name, [])]
 
     by_layer = {
         **{layer: [values] for layer, values in single.items()},
         "profile": flat(profile) if profile else [],
         "assigned": [s for n in assigned for s in flat(n)],
         "groups": [s for _, own, taken in groups for s in [own, *(t for n in taken for t in flat(n))]],
-        "global": flat("global"),
+        "global": flat("global", "global"),
         "default": [defaults],
     }
     ranks = {"default": "enforced spawn server user profile assigned groups hub global default"}

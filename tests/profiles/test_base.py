@@ -131,6 +131,22 @@ async def test_a_hook_that_returns_something_else_is_named(hook: str, returned: 
     assert words in str(raised.value)
 
 
+@pytest.mark.parametrize("values", ["params", "choices"])
+async def test_a_name_without_a_value_is_named_with_its_line(values: str) -> None:
+    """A hook reads a param or an option that is not there."""
+
+    class Reading(Plain):
+        params = {"gpu/count": 1}
+
+        def get_pod_env_vars(self) -> Any:
+            return {"GPUS": getattr(self, values)["gpu/cuont"]}
+
+    with pytest.raises(ParamError, match=r"(param|option) gpu/cuont: ") as raised:
+        await Reading().build()
+    assert f"{Path(__file__).name}:" in str(raised.value)
+    assert "profile 'plain'" in str(raised.value)
+
+
 async def test_whatever_a_hook_raises_is_a_failure_of_the_profile() -> None:
     """With the line that raised it, also in an async hook."""
 

@@ -240,7 +240,7 @@ async def test_lost_events_are_made_up_for(
     await control_plane.ok("PUT", f"{path}/a", config_map("a", {"doc.yaml": third}))
     await until(lambda: service.snapshot.entries["a"].effective["image"] == "i:3")
     assert not any(f.times for f in proxy.faults)
-    assert not service.problems
+    await until(lambda: not service.problems)
 
 
 async def test_a_reload_by_hand_lists_again(

@@ -21,7 +21,7 @@ from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.entry import Entry
-from profile_spawner.profiles.profile_params import make_resolver
+from profile_spawner.profiles.profile_params import make_resolver, param_problems
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.config_maps import ConfigMapDocuments
@@ -134,8 +134,8 @@ async def test_extends_across_documents_follows_changes(
     assert (await build(snapshot, "child")).kubespawner_override["image"] == "example/lab:1"
     (documents / "lab.yaml").unlink()
     report = await service.reload()
-    assert [(p.profile, p.field) for p in report.problems] == [("child", "extends"), ("child", "image/lab")]
-    assert "child" in service.snapshot.entries
+    assert [(p.profile, p.field) for p in report.problems] == [("child", "extends"), (None, "param image/lab")]
+    assert (await build(service.snapshot, "child")).kubespawner_override["image"] == "example/lab:2"
 
 
 async def test_a_changed_asset_is_a_change(documents: Path, make_service: Callable[..., ProfileService]) -> None:
@@ -267,16 +267,23 @@ async def test_values_of_the_chart_are_taken_as_they_are(
     assert [e.origin.line for e in entries] == [6, 9]
 
 
-async def test_one_bad_profile_keeps_the_document_as_it_was(
+async def test_one_bad_profile_keeps_only_itself_as_it_was(
     documents: Path, make_service: Callable[..., ProfileService]
 ) -> None:
-    """A document that becomes broken in one place stays at its last good version as a whole."""
+    """The other profiles of the document are changed, and nothing is removed while it has an error."""
     service = make_service(profiles_dirs=(), profile_documents=(documents,))
     before = await service.ready()
-    put(documents, "lab.yaml", LAB.replace("cpu_limit: 4", "cpu_limit: lots").replace("example/lab:1", "example/lab:2"))
+    broken = LAB.replace("cpu_limit: 4", "cpu_limit: lots").replace("example/lab:1", "example/lab:2")
+    put(documents, "lab.yaml", broken.partition("      - display_name: Plain")[0])
     report = await service.reload()
     assert [(p.field, p.origin.line) for p in report.problems if p.origin] == [("cpu_limit", 28)]
-    assert service.snapshot.entries["lab"] is before.entries["lab"]
+    entries = service.snapshot.entries
+    assert entries["lab"].effective["image"] == "example/lab:2"
+    assert list(entries) == list(before.entries) == ["lab", "gpu", "plain-entry"]
+    assert (await build(service.snapshot, "gpu")).kubespawner_override["cpu_limit"] == 4
+    put(documents, "lab.yaml", broken.partition("      - slug: gpu")[0])
+    assert (await service.reload()).successful
+    assert list(service.snapshot.entries) == ["lab"]
 
 
 WRONG = [
@@ -474,10 +481,11 @@ def load(
     loaded = LoadedItem(
         SourceItem("k", "documents", "docs", "doc.yaml", ""), result.collector, rights=rights.restricting
     )
+    resolver = make_resolver([result.collector])
     with EntryMaker() as maker:
-        entries, problems = maker.make(loaded, make_resolver([result.collector]))
+        entries, problems = maker.make(loaded, resolver)
     usable = {slug: entry for slug, entry in entries.items() if not entry.offer.unavailable}
-    reasons = [ProfileSpawnerError(e.offer.unavailable) for e in entries.values() if e.offer.unavailable]
+    reasons = param_problems(resolver)
     return usable, [*result.problems, *problems, *reasons]
 
 

@@ -19,7 +19,7 @@ VERSIONS = st.integers(1, 3)
 
 
 class Reloading(RuleBasedStateMachine):
-    """Files come, change, break and go; the model knows the last good version of each."""
+    """Files come, change, break and go; the model knows the last good version of each. A restart changes nothing."""
 
     @initialize()
     def start(self) -> None:
@@ -28,8 +28,7 @@ class Reloading(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.service = service_of(profiles_dirs=(self.folder,), profile_documents=(self.folder,), trial=False)
         self.wanted: dict[str, tuple[str, int] | None] = {}
-        self.good: dict[str, tuple[str, int]] = {}
-        self.owners: dict[str, str] = {}
+        self.good: dict[str, dict[str, int]] = {}
         self.reload()
 
     def teardown(self) -> None:
@@ -68,49 +67,43 @@ class Reloading(RuleBasedStateMachine):
     def reload(self) -> None:
         """Reload, and let the model do the same."""
         report = self.loop.run_until_complete(self.service.reload())
-        expected_problems = self._model()
-        assert {Path(p.origin.source).name for p in report.problems if p.origin} == expected_problems
+        assert {Path(p.origin.source).name for p in report.problems if p.origin} == self._model()
+        if report.successful:
+            served = {slug: e.effective["image"] for slug, e in self.service.snapshot.entries.items()}
+            assert self.loop.run_until_complete(self._restarted()) == served
 
     def _model(self) -> set[str]:
-        """Decide which file's profile counts: who had a slug keeps it; a file that cannot have it stays as it was."""
+        """Decide which file's profile counts: the first one; a file that cannot have its slug loses nothing."""
         order = [*(f"{n}.py" for n in "abc"), *(f"{n}.yaml" for n in "abc")]
-        for name in list(self.good):
-            if name not in self.wanted:
-                del self.good[name]
-        problems = {name for name, wanted in self.wanted.items() if wanted is None}
-        versions = {n: self.wanted.get(n) or self.good.get(n) for n in order}
-        refused: set[str] = set()
+        good = {name: self.good[name] for name in self.wanted if name in self.good}
+        new = {name: dict([wanted]) for name, wanted in self.wanted.items() if wanted is not None}
+        versions = {name: new.get(name, good.get(name, {})) for name in order}
         while True:
-            owners: dict[str, str] = {}
-            losers = set()
+            self.owners: dict[str, str] = {}
             for name in order:
-                version = versions[name]
-                if version is None:
-                    continue
-                slug = version[0]
-                other = owners.setdefault(slug, name)
-                if other != name:
-                    first, second = (name, other) if self.owners.get(slug) == name else (other, name)
-                    owners[slug] = first
-                    losers.add(second)
-            again = {n for n in losers if n not in refused and n in self.good and versions[n] is not self.good[n]}
-            if not again:
+                for slug in versions[name]:
+                    self.owners.setdefault(slug, name)
+            losers = {name for name in order if any(self.owners[slug] != name for slug in versions[name])}
+            completed = {name: {**good.get(name, {}), **versions[name]} for name in losers}
+            if all(versions[name] == version for name, version in completed.items()):
                 break
-            for name in again:
-                refused.add(name)
-                versions[name] = self.good[name]
-        problems |= losers | refused
-        self.owners = owners
-        self.good = {n: v for n, v in versions.items() if v is not None}
-        self.served = {slug: versions[name] for slug, name in owners.items()}
-        return problems
+            versions.update(completed)
+        self.good = {name: version for name, version in versions.items() if version}
+        return losers | {name for name, wanted in self.wanted.items() if wanted is None}
+
+    async def _restarted(self) -> dict[str, str]:
+        """Return what a hub serves that starts with these files."""
+        service = service_of(profiles_dirs=(self.folder,), profile_documents=(self.folder,), trial=False)
+        snapshot = await service.ready()
+        await service.stop()
+        return {slug: entry.effective["image"] for slug, entry in snapshot.entries.items()}
 
     @invariant()
     def serves_what_the_model_says(self) -> None:
         """Compare."""
-        if hasattr(self, "served"):
+        if hasattr(self, "owners"):
             found = {s: e.effective["image"] for s, e in self.service.snapshot.entries.items()}
-            assert found == {slug: f"i:{v[1]}" for slug, v in self.served.items() if v is not None}
+            assert found == {slug: f"i:{self.good[name][slug]}" for slug, name in self.owners.items()}
 
 
 TestReloading = Reloading.TestCase
