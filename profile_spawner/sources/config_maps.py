@@ -297,7 +297,8 @@ class ConfigMapDocuments(Source):
             hint = "Create it, or correct the setting"
         else:
             message = f"the selector {watched.selector!r} matches 0 {watched.kind}s in namespace {self._namespace}"
-            hint = f"Label a {watched.kind}, or correct the setting"
+            by_name = watched.setting.removesuffix("s") + "_names"
+            hint = f"Label a {watched.kind}, or name it in {by_name}"
         return ProfileWarning(message, field=watched.setting, hint=f"{hint}. {watched.kind}s of servers do not count")
 
     async def follow(self, changed: Callable[[str], None]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import yaml
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from profile_spawner.errors import ProfileWarning
@@ -296,7 +297,7 @@ async def test_config_maps_by_name_need_no_label_and_few_rights(
     assert isinstance(warning, ProfileWarning)
     assert f"there is no ConfigMap 'jhub-profiles' in namespace {namespace}" in str(warning)
     path = f"/api/v1/namespaces/{namespace}/configmaps"
-    await control_plane.ok("POST", path, SEED.encode(), content_type="application/yaml")
+    await control_plane.ok("POST", path, yaml.safe_load(SEED))
     slugs = ["default-environment", "default-environment-python-3-8"]
     await until(lambda: list(service.snapshot.entries) == slugs)
     assert not any("there is no" in str(p) for p in service.problems)
