@@ -113,7 +113,7 @@ class LoadedProfiles:
         from profile_spawner.spawner.shared import hub_profiles
 
         # The profiles are loaded once.
-        hub_profiles(self.config, self.spawner_class).service = self._hub.service
+        hub_profiles(self.config, self.spawner_class, self._hub.log).service = self._hub.service
         return make_spawner(self.spawner_class, self.config, user, slug)
 
 
