@@ -11,7 +11,7 @@ from traitlets.config import Config
 
 from profile_spawner import BaseAppProfile, Param
 from profile_spawner.errors import ParamError
-from profile_spawner.hub.layers import layers_for, layers_key
+from profile_spawner.hub.layers import check_param_values, layers_for, layers_key
 from profile_spawner.hub.settings import HubTraits
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
@@ -150,6 +150,17 @@ def test_pages_are_shared_only_by_users_who_see_the_same() -> None:
     assert layers_key({**referring, **facts}) != layers_key({**referring, **other})
     assert layers_key({**plain, **facts}, uses_facts=True) != layers_key({**plain, **other}, uses_facts=True)
     assert layers_key({**layers_for(ADA, "", {}, {}, None, "default"), **facts}) == ""
+
+
+def test_values_of_users_servers_and_the_hub_may_have_profiles() -> None:
+    """As those of groups: the setting's, unless the hook returns others. Users with others have other pages."""
+    values = {"users": {"ada": {"profiles": ["gpu"]}}, "hub": {"params": {"a": 1}, "profiles": ["x"]}}
+    found = layers_for(ADA, "", values, {}, {"hub": {"b": 2}}, "default")
+    assert (found["user"].profiles, found["hub"].profiles) == (("gpu",), ("x",))
+    assert dict(found["hub"]) == {"a": 1, "b": 2}
+    assert layers_key(found) != layers_key({**found, "user": {}})
+    with pytest.raises(ParamError, match=r"param_values\['users'\]\['ada'\]\['profiles'\]: must be a list of names"):
+        check_param_values({"users": {"ada": {"profiles": "gpu"}}})
 
 
 # ------------------------------------------------------------------------------------------------ in profiles

@@ -114,14 +114,17 @@ def _configured_at(
     written: Mapping[tuple[str, ...], str], user: UserOptions, name: str, layer: str, source: str
 ) -> str | None:
     """Return the file and line of a configured value; `None` for what was chosen, or comes from a hook."""
-    paths: dict[str, list[tuple[str, ...]]] = {
-        "enforced": [("enforced", name)],
-        "hub": [("hub", name)],
-        "user": [("users", user.name, name)],
-        "server": [("servers", f"{user.name}/{user.server}", name)],
-        "groups": [("groups", source, name), ("groups", source, "params", name)],
+    places: dict[str, tuple[str, ...]] = {
+        "enforced": ("enforced",),
+        "hub": ("hub",),
+        "user": ("users", user.name),
+        "server": ("servers", f"{user.name}/{user.server}"),
+        "groups": ("groups", source),
     }
-    return next((written[p] for p in paths.get(layer, ()) if p in written), None)
+    if layer not in places:
+        return None
+    paths = ((*places[layer], name), (*places[layer], "params", name))
+    return next((written[path] for path in paths if path in written), None)
 
 
 def record_of(server: Any, where: str) -> dict[str, Any]:

@@ -130,6 +130,7 @@ class HubProfiles:
                 grace=self.settings.shared_grace_period,
                 interval=self.settings.sweep_interval,
                 files=self.has_sources,
+                has_files=lambda: any("ConfigMap" in e.kinds for e in self.service.snapshot.entries.values()),
                 log=self.log,
                 servers=self._known_servers,
             )

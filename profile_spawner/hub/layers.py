@@ -29,13 +29,11 @@ def check_param_values(values: Any) -> None:
         ParamError: If the structure is wrong. The error names the place and the expected value.
     """
     _known(_mapping(values, _SETTING), _CONFIGURED, _SETTING)
-    for layer in ("enforced", "hub"):
-        _mapping(values.get(layer), f"{_SETTING}[{layer!r}]")
-    for layer in ("servers", "users"):
+    _mapping(values.get("enforced"), f"{_SETTING}['enforced']")
+    _layer(values.get("hub"), f"{_SETTING}['hub']")
+    for layer in ("servers", "users", "groups"):
         for name, inner in _mapping(values.get(layer), f"{_SETTING}[{layer!r}]").items():
-            _mapping(inner, f"{_SETTING}[{layer!r}][{name!r}]")
-    for name, inner in _mapping(values.get("groups"), f"{_SETTING}['groups']").items():
-        _as_group(inner, f"{_SETTING}['groups'][{name!r}]")
+            _layer(inner, f"{_SETTING}[{layer!r}][{name!r}]")
     _assigned(values.get("assigned"), UserInfo(""))
 
 
@@ -83,11 +81,11 @@ def layers_for(
     key = f"{user.name}/{server}"
     layers: dict[str, Any] = {
         "enforced": _values(values.get("enforced"), f"{_SETTING}['enforced']"),
-        "server": _values((values.get("servers") or {}).get(key), f"{_SETTING}['servers'][{key!r}]"),
-        "user": _values((values.get("users") or {}).get(user.name), f"{_SETTING}['users'][{user.name!r}]"),
+        "server": _layer((values.get("servers") or {}).get(key), f"{_SETTING}['servers'][{key!r}]"),
+        "user": _layer((values.get("users") or {}).get(user.name), f"{_SETTING}['users'][{user.name!r}]"),
         "assigned": _assigned(values.get("assigned"), user),
         "groups": groups,
-        "hub": _values(values.get("hub"), f"{_SETTING}['hub']"),
+        "hub": _layer(values.get("hub"), f"{_SETTING}['hub']"),
         "order": order,
     }
     for layer, value in _known(_mapping(hooked, _HOOK), _HOOKED, _HOOK).items():
@@ -97,7 +95,7 @@ def layers_for(
         elif layer == "assigned":
             layers[layer] = [*_names(value, place), *layers[layer]]
         else:
-            layers[layer] = _over(layers[layer], _values(value, place))
+            layers[layer] = _over(layers[layer], (_values if layer == "enforced" else _layer)(value, place))
     return layers
 
 
@@ -163,14 +161,19 @@ def _values(value: Any, place: str) -> LayerValues:
 
 
 def _over(weaker: LayerValues, stronger: LayerValues) -> LayerValues:
-    return LayerValues({**weaker, **stronger}, {**weaker.origins, **stronger.origins})
+    origins = {**weaker.origins, **stronger.origins}
+    return LayerValues({**weaker, **stronger}, origins, stronger.profiles or weaker.profiles)
 
 
-def _as_group(value: Any, place: str) -> Mapping[str, Any]:
-    group = _mapping(value, place)
-    return group if set(group) <= {"params", "profiles"} else {"params": group}
+def _layer(value: Any, place: str) -> LayerValues:
+    """Return values, or `params` and `profiles`."""
+    layer = _mapping(value, place)
+    if not set(layer) <= {"params", "profiles"}:
+        return _values(layer, place)
+    own = _values(layer.get("params"), place)
+    return LayerValues(own, own.origins, _names(layer.get("profiles"), f"{place}['profiles']"))
 
 
-def _group(name: str, value: Any, place: str) -> tuple[str, LayerValues, list[str]]:
-    group = _as_group(value, place)
-    return name, _values(group.get("params"), place), _names(group.get("profiles"), f"{place}['profiles']")
+def _group(name: str, value: Any, place: str) -> tuple[str, LayerValues, Sequence[str]]:
+    layer = _layer(value, place)
+    return name, LayerValues(layer, layer.origins), list(layer.profiles)

@@ -36,9 +36,6 @@ DRP_ORDER = ("enforced", "server", "user", "profile", "assigned", "spawn", "grou
 
 _ORDERS = {"default": PRECEDENCE, "drp": DRP_ORDER}
 
-_COLLECTED = ("profile", "assigned", "groups", "global")
-"""The layers whose sources are collections, by name."""
-
 MAX_INHERITED_DEPTH = 50
 """How long a chain of collections can be that inherit from each other."""
 
@@ -62,11 +59,24 @@ class LayerValues(dict[str, Any]):
     Args:
         values: The values, by param.
         origins: The origins of the values, by param.
+        profiles: The collections of the layer, strongest first. They come after its own values.
     """
 
-    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, Origin] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        origins: Mapping[str, Origin] | None = None,
+        profiles: Sequence[str] = (),
+    ) -> None:
         super().__init__(values)
         self.origins = dict(origins or {})
+        self.profiles = tuple(profiles)
+
+    def __bool__(self) -> bool:
+        return len(self) > 0 or bool(self.profiles)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}, {self.profiles!r}"
 
     def origin_of(self, param: str) -> Origin | None:
         """Return where the value of `param` was written."""
@@ -117,6 +127,9 @@ class Collection:
     def origin_of(self, param: str) -> Origin | None:
         """Return where the value of `param` was written."""
         return self.origins.get(param, self.origin)
+
+
+_NO_COLLECTION = Collection("none")
 
 
 class Resolver:
@@ -302,11 +315,13 @@ class Resolver:
         first = ParamValue(found.layer, found.source, found.value, found.origin)
         result = []
         for one in (first, *(found.overridden if found.merged else ())):
-            default = one.layer == "default"
-            written: Param | Collection | None = (
-                self.definitions.get(found.name) if default else self.collections.get(one.source)
-            )
-            if written is not None and written.untrusted and (default or one.layer in _COLLECTED):
+            if one.layer == "default":
+                untrusted = self.definitions[found.name].untrusted
+            else:  # a group, for example, can have the name of a collection, but not its place
+                written = self.collections.get(one.source, _NO_COLLECTION)
+                set_there = found.name in written.params and written.origin_of(found.name) == one.origin
+                untrusted = set_there and written.untrusted
+            if untrusted:
                 result.append(one.origin)
         return result
 
@@ -334,7 +349,7 @@ class Resolver:
         Args:
             profile: The chosen profile.
             spawn: The values that the user chose for this start; only `user_settable` params.
-            server: Values for this one (named) server.
+            server: Values for this one (named) server; like those of the user and the hub, they may have profiles.
             user: Values for the user, set by an administrator.
             enforced: Values and constraints that no layer can override.
             assigned: Collections that the administrator assigned to the user, strongest first.
@@ -353,8 +368,8 @@ class Resolver:
         by_layer: dict[str, list[_Flat]] = {
             "enforced": [_flat({name: value for name, value in fixed.items() if name not in constraints})],
             "spawn": [_flat(self._chosen(spawn))],
-            "server": [_flat(self._single("server", server))],
-            "user": [_flat(self._single("user", user))],
+            "server": self._with_profiles("server", server),
+            "user": self._with_profiles("user", user),
             "profile": [self._named(profile, "profile")] if profile in self.collections else [],
             "assigned": [self._named(name, "assigned") for name in assigned],
             "groups": [
@@ -365,7 +380,7 @@ class Resolver:
                     *(self._named(name, "groups") for name in profiles),
                 )
             ],
-            "hub": [_flat(self._single("hub", hub))],
+            "hub": self._with_profiles("hub", hub),
             "global": [self._global],
             "default": [self._default_values],
         }
@@ -387,6 +402,11 @@ class Resolver:
             if name not in result:
                 self._definition(name, group or None, origin_of(name))
         return result
+
+    def _with_profiles(self, layer: str, values: Mapping[str, Any] | None) -> list[_Flat]:
+        """Return the values of a layer, then those of the collections that it lists."""
+        profiles = values.profiles if isinstance(values, LayerValues) else ()
+        return [_flat(self._single(layer, values)), *(self._named(name, layer) for name in profiles)]
 
     def _chosen(self, spawn: Mapping[str, Any] | None) -> dict[str, ParamValue]:
         for name in spawn or ():

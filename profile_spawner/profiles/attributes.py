@@ -23,7 +23,9 @@ from pydantic.json_schema import WithJsonSchema
 
 from profile_spawner.errors import shorten
 from profile_spawner.names import ENV_NAME, is_slug
+from profile_spawner.params.definition import ParamRef
 from profile_spawner.params.quantities import quantity_value
+from profile_spawner.params.templates import references_in
 
 from .resources import ContainerPath, EnvValue, InlineText, memory_quantity
 
@@ -188,6 +190,7 @@ class Attribute:
         plain: Whether an entry of a plain `profile_list` may have it.
         inherited: Whether a document that extends a profile inherits it.
         document: A further key of documents.
+        expands: Whether `{{ references }}` in its text are replaced.
     """
 
     name: str = ""
@@ -201,6 +204,7 @@ class Attribute:
     plain: bool = False
     inherited: bool = True
     document: DocumentKey | None = None
+    expands: bool = False
 
     @property
     def help(self) -> str:
@@ -214,6 +218,12 @@ class Attribute:
             ValidationError: when it is not one that the attribute can have.
         """
         return adapter(self.type).validate_python(value)
+
+    def references(self, value: Any) -> set[str]:
+        """Return the params and facts from which a profile takes this attribute; empty if it gives the value itself."""
+        if isinstance(value, ParamRef):
+            return {value.name}
+        return references_in(value) if self.expands else set()
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of its values."""
@@ -235,8 +245,8 @@ class ProfileAttributes:
     """One or two sentences; a small subset of Markdown."""
     documentation: Annotated[_Str, _DISPLAY] = ""
     """A longer text for administrators."""
-    image: Annotated[_Image, Attribute(required=True, trait="image", sensitive=True, shown=True)] = ""
-    """The container image."""
+    image: Annotated[_Image, Attribute(required=True, trait="image", sensitive=True, shown=True, expands=True)] = ""
+    """The container image; it may contain references, as in `quay.io/x/lab:{{ image/tag }}`."""
 
     cpu_guarantee: Annotated[_Cores, Attribute(trait="cpu_guarantee", shown=True)] = None
     """CPU cores that are reserved, such as `0.5`. `None` keeps the hub's own setting; so for the next three."""

@@ -11,6 +11,7 @@ import functools
 import inspect
 import re
 import textwrap
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,8 +29,9 @@ from profile_spawner.errors import (
     raised_at,
     shorten,
 )
-from profile_spawner.params.definition import ParamRef, SecretRef
+from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
 from profile_spawner.params.evaluator import NamedValues
+from profile_spawner.params.templates import render_value
 
 from . import trait_merge as merging
 from .access import Access, UserInfo
@@ -152,22 +154,32 @@ class BaseAppProfile(ProfileAttributes):
         self.choices: Mapping[str, Any] = MappingProxyType(NamedValues(chosen, "option"))
         for name in ATTRIBUTES:
             value = getattr(type(self), name)
-            if isinstance(value, ParamRef):
-                setattr(self, name, self._from_param(name, value))
+            if isinstance(value, ParamRef) or ATTRIBUTES[name].references(value):
+                setattr(self, name, self._from_params(name, value))
             elif name in _TEMPLATE_ATTRIBUTES and value:
                 # Class attributes contain no text of users. Hooks return these two attributes, or add to them.
                 setattr(self, name, as_templates(value))
 
-    def _from_param(self, name: str, ref: ParamRef) -> Any:
-        """Return the value of attribute `name` from a param. It is checked like a value that the author wrote."""
+    def _from_params(self, name: str, written: ParamRef | str) -> Any:
+        """Return the value of attribute `name` from params. It is checked like a value that the author wrote.
+
+        Args:
+            name: The attribute.
+            written: A reference to a param, or a text with references.
+        """
         try:
-            value = ref.resolve(self.params)
+            if isinstance(written, ParamRef):
+                value = written.resolve(self.params)
+            else:
+                lookup: Mapping[str, Any] = ChainMap(dict(self.context.facts(self.slug)), self.params)  # type: ignore[arg-type]
+                value = render_value(written, lookup, origin=line_of(type(self), name), field=name)
         except ParamError as e:
             e.profile = e.profile or self.slug
             raise
         if isinstance(value, SecretRef):
+            names = " and ".join(ATTRIBUTES[name].references(written))
             raise ParamError(
-                f"takes its value from the secure param {ref.name!r}",
+                f"takes its value from the secure param {names!r}",
                 profile=self.slug,
                 origin=line_of(type(self), name),
                 field=name,
@@ -287,8 +299,8 @@ class BaseAppProfile(ProfileAttributes):
             self.FACT_NAMES,
         )
         for name in ATTRIBUTES:
-            if isinstance(declared := getattr(type(self), name), ParamRef):
-                builder.from_param(name, declared.name, getattr(self, name))
+            for param in sorted(ATTRIBUTES[name].references(getattr(type(self), name))):
+                builder.from_param(name, param, getattr(self, name))
         for hook in HOOKS.values():
             getattr(builder, hook.part)(await self._call(hook))
         own = f"profile {self.slug!r}"
@@ -504,7 +516,9 @@ def check_profile_class(cls: Any) -> None:
     for name, attribute in ATTRIBUTES.items():
         value = getattr(cls, name)
         if not isinstance(value, ParamRef):
-            converted = _convert(cls, name, value)
+            # Of a text with references, what is around them is checked now, and the rest when they are replaced.
+            known = REFERENCE.sub("x", value) if attribute.references(value) else value
+            converted = _convert(cls, name, known)
             if isinstance(converted, InlineText):
                 texts[value] = converted
         elif not attribute.param:

@@ -67,9 +67,9 @@ def _option(param: Param, default: Any, required: bool) -> Option:
 
 
 _EXAMPLES = (
-    "example", "example-1", "a1", "A1", "1", "1G", "1Gi", "/example", "example.org", "user@example.org",
-    "https://example.org", "2026-01-31", "2026-01-31T12:00:00Z", "12:00:00Z", "P1D", "192.0.2.1", "2001:db8::1",
-    "00000000-0000-4000-8000-000000000000",
+    "example", "example-1", "abc", "ABC", "a1", "A1", "AB-1", "AB-123", "ab-123", "1", "123", "12345", "1G", "1Gi",
+    "/example", "example.org", "user@example.org", "https://example.org", "2026-01-31", "2026-01-31T12:00:00Z",
+    "12:00:00Z", "P1D", "192.0.2.1", "2001:db8::1", "00000000-0000-4000-8000-000000000000",
 )  # fmt: skip
 """Texts of which one usually fits a schema."""
 

@@ -47,6 +47,7 @@ from .user_text import (
     is_plain_word,
     is_run_by_programs,
     is_whole_argument,
+    nodes,
     texts_in_commands,
     user_variables,
 )
@@ -432,14 +433,28 @@ class PodBuilder:
         return sorted(filter(self._is_theirs, references_in(text))) if isinstance(text, Template) else []
 
     def from_param(self, attribute: str, param: str, value: Any) -> None:
-        """Find a user's text in an attribute whose whole value is that of a param."""
+        """Find a user's text in an attribute that takes its value from a param or fact."""
         if not self._is_theirs(param):
             return
+        if attribute == "image":
+            self._refuse_names_in_image({param}, self._start.place(attribute), attribute)
         if attribute == "pod_env_vars":
             self.user_variables.update(map(str, value))
         override = value if attribute == "kubespawner_override" else {"environment": value}
         for path, _ in command_texts(override) if isinstance(override, Mapping) else ():
             self._note_run([param], f"{attribute}: {'.'.join(map(str, path))}", f"{{{{ {param} }}}}")
+
+    def _refuse_names_in_image(self, names: Iterable[str], origin: Origin, field: str) -> None:
+        """Refuse what a user or a server is called in an image. What users choose is in `user_settable` or refused."""
+        inserted = {other for name in names for other in (name, *self._inserted(name))}
+        if called := sorted(name for name in inserted if self._fact_names.get(name, name) in _SAID_BY_USERS):
+            raise BuildError(
+                f"what a user or a server is called may not stand in an image: {' and '.join(called)}",
+                profile=self._slug,
+                origin=origin,
+                field=field,
+                hint="Use {{ user_slug }}, or a param that the profile's user_settable names",
+            )
 
     def commands(self, override: Mapping[str, Any], choices: Iterable[Mapping[str, Any]]) -> None:
         """Find the files with a user's text that commands or scripts name.
@@ -485,6 +500,8 @@ class PodBuilder:
 
     def _check_manifest(self, document: Mapping[str, Any], field: str) -> None:
         """Note a user's text in the commands and files of a manifest."""
+        images = [text for path, text in nodes(document) if path[-1] == "image"]
+        self._refuse_names_in_image(references_in(images), self._origin, field)
         for name in sorted(filter(self._is_theirs, references_in(document))):
             users = rf"\{{\{{\s*{re.escape(name)}\s*\}}\}}"
             spec = _with_structures(document.get("spec"), name, self._lookup[name])

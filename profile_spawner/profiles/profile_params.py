@@ -23,6 +23,7 @@ from .profile import Profile
 from .registry import Collector, key_lines
 from .selection import Selection
 from .template import Template
+from .user_text import nodes
 
 __all__ = [
     "chosen_values",
@@ -40,15 +41,17 @@ __all__ = [
 def _fed(profile: Profile) -> Mapping[str, set[str]]:
     """Return the attributes that take their values from params, with the names of the params."""
     fed: dict[str, set[str]] = {}
-    for name, value in ((n, profile.get(n)) for n in ATTRIBUTES):
-        if isinstance(value, ParamRef):
-            fed.setdefault(value.name, set()).add(name)
+    for name, attribute in ATTRIBUTES.items():
+        for param in attribute.references(profile.get(name)):
+            fed.setdefault(param, set()).add(name)
     return fed
 
 
 def _sensitive_attributes(profile: Profile) -> set[str]:
-    """Return the params that set sensitive attributes of a profile."""
-    return {n for n, attributes in _fed(profile).items() if any(ATTRIBUTES[a].sensitive for a in attributes)}
+    """Return the params that set sensitive attributes of a profile, or images of the objects of a document."""
+    fed = {n for n, attributes in _fed(profile).items() if any(ATTRIBUTES[a].sensitive for a in attributes)}
+    objects = [content for manifest in profile.written().get("manifests", ()) for content in manifest.content]
+    return fed | references_in([text for path, text in nodes(objects) if path[-1] == "image"])
 
 
 def _sensitive(profile: Profile, resolver: Resolver, resolved: Resolved) -> set[str]:

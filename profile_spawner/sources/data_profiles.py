@@ -467,7 +467,7 @@ class _Reading:
         except LookupError as e:
             found, why = BUILTIN.get(spec.extends), str(e.args[0])
         if found is None:
-            known = [*self._pending, *BUILTIN]
+            known = [name for name in (*self._pending, *BUILTIN) if name != item["slug"]]
             raise ProfileDefinitionError(
                 why or f"there is no profile {spec.extends!r} to extend{did_you_mean(spec.extends, known)}",
                 origin=origin,

@@ -10,7 +10,7 @@ import pytest
 from profile_spawner.errors import Origin, ParamError
 from profile_spawner.params.definition import MISSING, Param, SecretRef, thaw
 from profile_spawner.params.evaluator import Resolved
-from profile_spawner.params.layers import Collection, Resolver
+from profile_spawner.params.layers import Collection, LayerValues, Resolver
 from tests.documentation import ROOT
 
 PAGE = (ROOT / "docs" / "params.md").read_text()
@@ -63,6 +63,26 @@ def test_stage_params_come_before_stage_profiles() -> None:
     collections = [col("one", 1), col("two", 2)]
     found = resolve(*collections, groups=[("stage", {"a": "own"}, ["one", "two"])])
     assert [found["a"], *[s.value for s in found.explain("a").overridden]] == ["own", 1, 2]
+
+
+def test_values_of_the_machine_and_the_hub_have_profiles_of_their_own() -> None:
+    """Those of the server, then of the user, before the chosen profile; those of the hub before `global`."""
+    collections = [col(name, name) for name in ("lab", "s", "u", "h", "global")]
+    layers: dict[str, Any] = {
+        "profile": "lab",
+        "server": LayerValues({}, profiles=["s"]),
+        "user": LayerValues({"a": "own"}, profiles=["u"]),
+        "hub": LayerValues({}, profiles=["h"]),
+    }
+    found = resolve(*collections, **layers)
+    assert [found["a"], *[s.value for s in found.explain("a").overridden]] == ["s", "own", "u", "lab", "h", "global"]
+
+
+def test_a_choice_carries_no_profiles() -> None:
+    """Users would get the values of params that they may not choose."""
+    resolver = Resolver({**A, "b": Param("b")}, {"lab": col("lab"), "more": Collection("more", {"b": 1})})
+    with pytest.raises(ParamError, match="profiles: is not defined"):
+        resolver.resolve(profile="lab", spawn={"a": 1, "profiles": ["more"]})
 
 
 def test_global_comes_after_everything_else() -> None:
@@ -144,8 +164,19 @@ def test_maps_are_merged_and_the_specific_value_wins() -> None:
     assert thaw(found["a"]) == {"x": {"p": 2, "q": 1}}
 
 
+def test_equal_items_of_a_composed_list_are_used_once() -> None:
+    """A collection can be reached through several layers, and a toleration or volume twice is an error."""
+    params = {"a": Param("a", merge="append")}
+    found = resolve(
+        col("lab", ["x", "y"]), col("gpu", ["x", "z"]), profile="lab", assigned=["gpu", "lab"], params=params
+    )
+    assert found["a"] == ("x", "y", "z")
+
+
 def test_only_a_defined_param_is_composed() -> None:
-    """The value of an undefined param is replaced completely."""
+    """A key without a definition is an error, and replaced completely where `permissive_params` allows it."""
+    strict = Resolver({}, {"lab": col("lab", ["g"])})
+    assert "param a: is not defined" in str(strict.unavailable["lab"][0])
     resolver = Resolver({}, {"global": col("global", ["g"])}, strict=False)
     assert resolver.resolve(user={"a": ["u"]})["a"] == ("u",)
 
@@ -160,6 +191,19 @@ def test_the_aggregate_of_a_profile_is_its_own_params_nested_ones_and_global() -
     """In this order."""
     found = resolve(col("lab", 1, "mix"), col("mix", 2), col("global", 3), profile="lab")
     assert [found["a"], *[s.value for s in found.explain("a").overridden]] == [1, 2, 3]
+
+
+def test_a_lookup_follows_references() -> None:
+    """Every reader gets the expanded value, and the schema is checked with it."""
+    params = {**A, "n": Param("n", schema={"type": "integer"}, default="{{ a }}")}
+    assert resolve(user={"a": 3}, params=params)["n"] == 3
+    assert "n" in resolve(user={"a": "x"}, params=params).failed
+
+
+def test_references_in_keys_of_maps_are_not_followed() -> None:
+    """At any depth."""
+    params = {**A, "m": Param("m", default={"{{ a }}": [{"{{ a }}": "{{ a }}"}]})}
+    assert thaw(resolve(user={"a": "x"}, params=params)["m"]) == {"{{ a }}": [{"{{ a }}": "x"}]}
 
 
 # ------------------------------------------------------------------------------------------------ validation

@@ -656,7 +656,7 @@ async def test_a_config_map_brings_its_start_up_files() -> None:
     text = "[{slug: x, display_name: X, image: i, home_dir: /h, bashrc_path: %s}]"
     for key, found in (("rc", True), ("gone", False)):
         source = ConfigMapDocuments("ns", DataPolicy())
-        source.objects = {"map": {"data": {"a.yaml": text % key, "rc": "alias ll='ls -l'"}}}
+        source.objects = {"configmap/map": ("ConfigMap", {"data": {"a.yaml": text % key, "rc": "alias ll='ls -l'"}})}
         (item,) = source.scan({}, full=True)
         loaded = source.loader([item], LoadSession({}, ()))(item)
         assert bool(loaded.collector.profiles) is found

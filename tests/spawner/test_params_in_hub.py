@@ -29,6 +29,7 @@ for param in (
     Param("hub/stage", default="production"),
     Param("db/password", secure=True),
     Param("gpu/model", default="none"),
+    Param("team/code", schema={{"type": "string", "pattern": "^[A-Z]+-[0-9]+$"}}, user_settable=True),
 ):
     profile_registry.register_param(param)
 profile_registry.register_collection("global", {{
@@ -75,6 +76,14 @@ class Choosy(Lab):
     slug = "choosy"
     display_name = "Choosy"
     user_settable = ["image/lab"]
+
+
+@profile_registry.register
+class Needy(BaseAppProfile):
+    slug = "needy"
+    display_name = "Needy"
+    image = "lab:1"
+    pod_env_vars = {{"CODE": "{{{{ team/code }}}}"}}
 """
 
 
@@ -241,7 +250,19 @@ async def test_users_choose_what_is_theirs_and_it_is_remembered(params_hub: Any)
     for wrong in ({"lab/threads": 2.5}, {"lab/threads": "x"}, {"image/lab": "evil:1"}, {"hub/stage": "x"}):
         reply = await hub.api("POST", "/users/ada/server", {"profile": "lab", **wrong})
         assert reply.status == 400, wrong
+    (field,) = re.findall(r"<input[^>]*name=\"profile-option-needy--team/code\"[^>]*>", page)
+    assert {'value=""', 'aria-required="true"'} <= set(field.removesuffix(">").split())
+    replies = [
+        await browser.post("/hub/spawn", {"profile": "needy", "profile-option-needy--team/code": ""}),
+        await browser.get(f"/hub/spawn?{'opt-profile' if 'opt-' in page else 'profile'}=needy"),
+        await hub.api("POST", "/users/ada/server", {"profile": "needy"}),
+    ]
+    assert [reply.status for reply in replies] == [400] * 3
+    assert all("team/code" in reply.text and "is needed" in reply.text for reply in replies)
     assert not await objects(hub, "pods")
+    _, env = await start(hub, "ada", profile="needy", **{"team/code": "AB-1"})
+    assert env["CODE"] == "AB-1"
+    await stop(hub, "ada")
 
     pod, env = await start(hub, "ada", profile="choosy", **{"lab/threads": 3, "image/lab": "mine:2"})
     assert (env["THREADS"], pod["spec"]["containers"][0]["image"]) == ("3", "mine:2")
