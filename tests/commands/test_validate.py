@@ -113,7 +113,8 @@ def test_a_misspelt_kind_of_source_is_found_at_its_line(run, write):
     """A hub reports it as well; its profiles are served."""
     path = write(
         "jupyterhub_config.py",
-        "c.ProfileSpawner.builtin_profiles = ['jupyterlab_small']\nc.ProfileSpawner.source_overrides = {'builtins': ['python']}\n",
+        "c.ProfileSpawner.builtin_profiles = ['jupyterlab_small']\n"
+        "c.ProfileSpawner.source_overrides = {'builtins': ['python']}\n",
     )
     (finding,) = [f for f in run.json("validate", path, code=1) if f["field"] == "source_overrides"]
     assert (finding["file"], finding["line"]) == (str(path), 2)
