@@ -14,6 +14,7 @@ import typer
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError, did_you_mean
 from profile_spawner.migrate.chart import chart_values
+from profile_spawner.profiles.plain_entries import CONFIGURATION
 from profile_spawner.sources.chart_values import missing_list
 
 from . import arguments as args
@@ -160,6 +161,8 @@ def _problems(found: LoadedProfiles) -> Iterator[Finding]:
             origin: Origin | None = found.places.of(entry)(problem.path)
         else:
             origin = found.places.of_slug(problem.profile or "")
+        if problem.origin == CONFIGURATION and problem.field and origin is None:
+            origin = setting_origin(found.config_files, problem.field)
         yield finding_of(problem, _rule_of(problem), origin=origin)
 
 

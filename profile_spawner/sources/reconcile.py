@@ -34,7 +34,7 @@ from profile_spawner.profiles.snapshot import Snapshot
 from .changes import ProfileChange, changes_between
 from .loading import EntryMaker, reasons
 from .param_join import Made, ParamJoin, mistakes_in
-from .settings import SourceSettings, may_override
+from .settings import SourceSettings, may_override, override_problems
 from .source_items import LoadedItem, LoadSession, Source, SourceItem
 from .trial_client import TrialClient
 
@@ -190,6 +190,7 @@ class Reconciler:
     ) -> None:
         self._strict = not settings.permissive_params
         self._overrides: Mapping[str, Sequence[str]] = dict(settings.source_overrides)
+        self._mistakes = override_problems(self._overrides)
         self._sources = sources
         self._data = {(source.kind, source.name) for source in sources if not source.runs_code}
         self._trial = trial
@@ -645,7 +646,7 @@ class Reconciler:
 
     def _freeze(self, order: Sequence[str]) -> Snapshot:
         entries = []
-        problems: list[ProfileSpawnerError] = []
+        problems: list[ProfileSpawnerError] = [*self._mistakes]
         for key in order:
             state = self._states.get(key)
             if state is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, validate
+from traitlets import Bool, Dict, Float, Integer, List, Unicode
 from traitlets.config import LoggingConfigurable
 
-from profile_spawner.errors import did_you_mean
+from profile_spawner.errors import Origin, SourceError, did_you_mean
 
 from .builtin import BuiltinProfiles
 from .config_maps import ConfigMapDocuments
@@ -17,7 +17,15 @@ from .entry_points import EntryPoints
 from .python_dir import PythonDirectory
 from .source_items import Source
 
-__all__ = ["KINDS", "PROFILE_LIST", "SOURCE_KINDS", "SourceSettings", "configured_sources", "may_override"]
+__all__ = [
+    "KINDS",
+    "PROFILE_LIST",
+    "SOURCE_KINDS",
+    "SourceSettings",
+    "configured_sources",
+    "may_override",
+    "override_problems",
+]
 
 KINDS: Sequence[type[Source]] = (
     BuiltinProfiles,
@@ -47,17 +55,6 @@ class SourceSettings(_OfKinds, LoggingConfigurable):
         names both places.
         """,
     )
-
-    @validate("source_overrides")
-    def _check_source_overrides(self, proposal: Any) -> Any:
-        named = {name for upper, lower in proposal.value.items() for name in (upper, *lower)}
-        for name in sorted(named - {*SOURCE_KINDS}):
-            if "/" not in name and " " not in name:  # neither a path nor `entry point NAME`
-                raise TraitError(
-                    f"The 'source_overrides' trait names {name!r}, which is no kind of source"
-                    f"{did_you_mean(name, SOURCE_KINDS)}; expected a path, or one of {', '.join(SOURCE_KINDS)}"
-                )
-        return proposal.value
 
     data_policy = Dict(
         config=True,
@@ -90,6 +87,23 @@ def may_override(overrides: Mapping[str, Sequence[str]], upper: Iterable[str], l
     """Return whether a source with one of the names `upper` may replace profiles of one with the names `lower`."""
     allowed = {name for one in upper for name in overrides.get(one, ())}
     return not allowed.isdisjoint(lower)
+
+
+def override_problems(overrides: Mapping[str, Sequence[str]]) -> list[SourceError]:
+    """Return an error for each name in `source_overrides` that can be neither a kind of source nor a path."""
+    named = {name for upper, lower in overrides.items() for name in (upper, *lower)}
+    # Others have a space: `entry point NAME`.
+    unknown = sorted(name for name in named - {*SOURCE_KINDS} if "/" not in name and " " not in name)
+    return [
+        SourceError(
+            f"there is no such kind of source{did_you_mean(name, SOURCE_KINDS)}",
+            origin=Origin("configuration"),
+            field="source_overrides",
+            value=name,
+            expected=f"the path of a source, or one of {', '.join(SOURCE_KINDS)}",
+        )
+        for name in unknown
+    ]
 
 
 def configured_sources(settings: SourceSettings, settle: float) -> list[Source]:

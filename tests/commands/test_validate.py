@@ -109,6 +109,18 @@ def test_a_warning_fails_no_command(run, write):
     assert (finding["level"], finding["rule"], finding["line"]) == ("warning", "quoted-boolean", 3)
 
 
+def test_a_misspelt_kind_of_source_is_found_at_its_line(run, write):
+    """A hub reports it as well; its profiles are served."""
+    path = write(
+        "jupyterhub_config.py",
+        "c.ProfileSpawner.builtin_profiles = ['jupyterlab_small']\n"
+        "c.ProfileSpawner.source_overrides = {'builtins': ['python']}\n",
+    )
+    (finding,) = [f for f in run.json("validate", path, code=1) if f["field"] == "source_overrides"]
+    assert (finding["file"], finding["line"]) == (str(path), 2)
+    assert "did you mean 'builtin'" in finding["message"]
+
+
 def test_groups_that_the_hub_does_not_have_are_told(run, write):
     """Where the configuration loads groups, a profile for another one is for nobody."""
     path = write(

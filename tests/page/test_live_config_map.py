@@ -63,6 +63,11 @@ async def test_a_config_map_that_is_merged_and_watched(
     assert "Warning: configmap/jhub-profiles/values.yaml:8: profile 'default-environment-python-3-8'" in page
     assert "did you mean 'kubespawner_override'?" in page
     assert "slug is used twice" not in hub.log
+    events = []
+    while not events:
+        found = await local_control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/events")
+        events = [(e["reason"], e["type"]) for e in found["items"] if e["reason"].startswith("Profiles")]
+    assert events == [("ProfilesWarning", "Warning")]
     reply = await hub.api("GET", "/../metrics")
     assert 'profile_spawner_warnings{source="sources"} 1.0' in reply.text
     assert "profile_spawner_last_reload_successful 1.0" in reply.text

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from traitlets import TraitError
 from traitlets.config import Config
 
 from profile_spawner.errors import DuplicateSlugError, ProfileWarning
 from profile_spawner.hub.hub_profiles import HubProfiles
-from profile_spawner.hub.settings import HubTraits
 from profile_spawner.profiles.snapshot import Snapshot
+from profile_spawner.sources.settings import override_problems
 from tests.sources.conftest import put, spawner_traits
 
 LISTED = [
@@ -76,9 +75,10 @@ async def test_a_list_that_is_read_for_every_page_is_reported_once(
     assert [("mem_limit" in text, "allowed_groups" in text) for text in logged] == [(False, True), (True, False)]
 
 
-@pytest.mark.parametrize("value", [{"config_map": ["builtin"]}, {"documents": ["profilelist"]}])
-def test_a_misspelt_kind_is_refused(value: dict[str, list[str]]) -> None:
+def test_a_misspelt_kind_is_an_error() -> None:
     """With the nearest name; paths and names of single items are not checked."""
-    with pytest.raises(TraitError, match=r"did you mean '(config_maps|profile_list)'"):
-        HubTraits(source_overrides=value)
-    HubTraits(source_overrides={"/srv/profiles": ["entry point lab", "builtin"]})
+    wrong = override_problems({"config_map": ["builtin"], "/srv/x": ["entry point lab", "profilelist", "python"]})
+    assert [str(p).partition(" (got")[0] for p in wrong] == [
+        "configuration: source_overrides: there is no such kind of source; did you mean 'config_maps'?",
+        "configuration: source_overrides: there is no such kind of source; did you mean 'profile_list'?",
+    ]
