@@ -126,6 +126,8 @@ def _collection(collection: Collection) -> dict[str, Any]:
     result: dict[str, Any] = {"params": thaw(collection.params)}
     if collection.profiles:
         result["profiles"] = list(collection.profiles)
+    about = {name: thaw(getattr(collection, name)) for name in ("description", "documentation", "meta")}
+    result |= {name: value for name, value in about.items() if value}
     return result
 
 

@@ -18,7 +18,8 @@ from profile_spawner import (
 )
 
 profile_registry.register_param(Param("a/b", schema={"type": "integer"}, default=1, user_settable=True))
-profile_registry.register_collection("mixin", {"a/b": 3})
+profile_registry.register_param(Param("a/tag", default="1"))
+profile_registry.register_collection("mixin", {"a/b": 3}, description="Three", meta={"optional": "a/b"})
 
 
 @profile_registry.register
@@ -26,7 +27,8 @@ class All(BaseAppProfile):
     slug = "all"
     display_name = "All"
     description = "Everything that a class can say"
-    image = "a:1"
+    documentation, meta = "And more", {"color": "blue", "major": 2}
+    image = "a:{{ a/tag }}"
     home_dir = "/home/x"
     cpu_limit, mem_limit = 2, "4G"
     profiles = ["mixin"]
