@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 __all__ = [
+    "CONFIDENTIAL_PLACE",
     "BuildError",
     "ClusterError",
     "ConflictError",
@@ -31,12 +32,16 @@ __all__ = [
 ]
 
 
+CONFIDENTIAL_PLACE = "Secret "
+"""How the source of an `Origin` in a Kubernetes Secret begins; the Secret's name follows."""
+
+
 @dataclass(frozen=True, order=True)
 class Origin:
     """The place where something is defined.
 
     Attributes:
-        source: A file path, `configmap/NAME`, `entry point NAME` or `configuration`.
+        source: A file path, `configmap/NAME`, `Secret NAME`, `entry point NAME` or `configuration`.
         line: The line in the source, from 1; 0 if it is unknown.
     """
 
@@ -45,6 +50,11 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line}" if self.line else self.source
+
+    @property
+    def confidential(self) -> bool:
+        """Whether it is in a Kubernetes Secret, so that messages must not repeat its content."""
+        return self.source.startswith(CONFIDENTIAL_PLACE)
 
 
 # All sizes are limited: input may be very large or very deeply nested.
@@ -99,8 +109,14 @@ def raised_at(error: BaseException, is_own: Callable[[str], bool]) -> Origin | N
     return next((Origin(frame.filename, frame.lineno or 0) for frame in frames if is_own(frame.filename)), None)
 
 
+_CONFIDENTIAL = (
+    "there is a mistake. Its description may repeat what is secret, so it is not shown here. "
+    "`profile-spawner validate` prints it for a copy of the value"
+)
+
+
 class ProfileSpawnerError(Exception):
-    """The base class of all exceptions of this project.
+    """The base class of all exceptions of this project. Its text contains only the place if that is in a Secret.
 
     Args:
         message: What is wrong, without the names of profile, file and field.
@@ -133,6 +149,8 @@ class ProfileSpawnerError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
+        if self.origin is not None and self.origin.confidential:
+            return f"{self.origin}: {_CONFIDENTIAL}"
         who = []
         if self.origin is not None:
             who.append(str(self.origin))

@@ -55,6 +55,7 @@ class Fault:
             `hang-after`: the server carries it out, the client never learns.
         methods: Which methods.
         path: A pattern that is searched in the path.
+        query: A pattern that is searched in the query.
         times: How often; -1 for ever.
         status: The answer's HTTP status.
         body: The answer's body.
@@ -66,6 +67,7 @@ class Fault:
     mode: Mode = "answer"
     methods: tuple[str, ...] = ("POST",)
     path: str = ""
+    query: str = ""
     times: int = 1
     status: int = 500
     body: Any = None
@@ -144,6 +146,7 @@ class FaultProxy:
     def _fault_for(self, request: web.Request) -> Fault | None:
         for fault in self.faults:
             fits = fault.times and request.method in fault.methods and re.search(fault.path, request.path)
+            fits = fits and re.search(fault.query, request.query_string)
             if fits and self._random.random() < fault.chance:
                 fault.times -= 1
                 return fault

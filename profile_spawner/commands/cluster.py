@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from profile_spawner.errors import SourceError
 
-__all__ = ["Kubeconfig", "Namespace", "client", "read_object"]
+__all__ = ["ClusterDocuments", "FromCluster", "Kubeconfig", "Namespace", "client", "read_object"]
 
 Kubeconfig = Annotated[
     Path | None,
@@ -26,6 +27,27 @@ Kubeconfig = Annotated[
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="The namespace; the context's own by default.", metavar="NAME")
 ]
+FromCluster = Annotated[
+    bool,
+    typer.Option(
+        "--from-cluster",
+        help="Include the profiles in the ConfigMaps and Secrets that the configuration selects. --kubeconfig and "
+        "--namespace say where they are.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ClusterDocuments:
+    """Where ConfigMaps and Secrets with profiles are read.
+
+    Attributes:
+        kubeconfig: The kubeconfig of the cluster; `None` takes kubectl's, or the pod's service account.
+        namespace: The namespace; `None` takes the configured one, or that of the kubeconfig's context.
+    """
+
+    kubeconfig: Path | None = None
+    namespace: str | None = None
 
 
 @contextlib.asynccontextmanager

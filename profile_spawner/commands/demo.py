@@ -20,6 +20,10 @@ def demo(
         list[Path] | None,
         typer.Option(help="A folder with profiles; may be repeated.", exists=True, file_okay=False, metavar="DIR"),
     ] = None,
+    config_maps: Annotated[
+        bool,
+        typer.Option("--config-maps", help="Offer the profiles in ConfigMaps with the label profile-spawner=profiles."),
+    ] = False,
     state_dir: Annotated[
         Path | None,
         typer.Option(help="Keep database, volumes and profiles here between runs.", file_okay=False, metavar="DIR"),
@@ -53,6 +57,7 @@ def demo(
     settings = DemoSettings(
         port=port,
         profiles_dirs=tuple(profiles_dir or ()),
+        config_maps=config_maps,
         state_dir=state_dir,
         info_file=info_file,
         kubeconfig=kubeconfig,

@@ -13,6 +13,7 @@ from profile_spawner.errors import ParamError
 from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions, words
+from .cluster import ClusterDocuments, FromCluster, Kubeconfig, Namespace
 from .loading import LoadedProfiles, find_entry, loaded
 from .output import Format, OutputOption, cell, make_table, place, plain, print_data, report_problems, tell_per_user
 
@@ -58,6 +59,9 @@ def list_profiles(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    from_cluster: FromCluster = False,
+    kubeconfig: Kubeconfig = None,
+    namespace: Namespace = None,
 ) -> None:
     """List the profiles that a hub with this configuration offers, and to whom; or its collections or params.
 
@@ -68,7 +72,8 @@ def list_profiles(
     sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
     wanted = [_pair(text) for text in meta or ()]
     viewer = None if user is None else UserOptions(user, words(groups))
-    with loaded(sources, user=viewer) as found:
+    cluster = ClusterDocuments(kubeconfig, namespace) if from_cluster else None
+    with loaded(sources, user=viewer, cluster=cluster) as found:
         entries = list(found.snapshot.entries.values())
         if viewer is not None:
             entries = list(found.snapshot.visible_to(UserInfo(viewer.name, frozenset(viewer.groups))))
@@ -167,10 +172,14 @@ def show(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    from_cluster: FromCluster = False,
+    kubeconfig: Kubeconfig = None,
+    namespace: Namespace = None,
 ) -> None:
     """Show every effective value of a profile, and the file and line that it comes from."""
     sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
-    with loaded(sources, user=UserOptions.of(user, groups)) as found:
+    cluster = ClusterDocuments(kubeconfig, namespace) if from_cluster else None
+    with loaded(sources, user=UserOptions.of(user, groups), cluster=cluster) as found:
         entry = find_entry(found.snapshot, slug)
         data = {
             **_summary(found, entry),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import inspect
 import logging
 import re
 import traceback
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.snapshot import Snapshot
 
+    from .cluster import ClusterDocuments
     from .places import Places
 
 __all__ = [
@@ -111,7 +113,7 @@ class LoadedProfiles:
         from profile_spawner.spawner.shared import hub_profiles
 
         # The profiles are loaded once.
-        hub_profiles(self.config, self.spawner_class).service = self._hub.service
+        hub_profiles(self.config, self.spawner_class, self._hub.log).service = self._hub.service
         return make_spawner(self.spawner_class, self.config, user, slug)
 
 
@@ -145,16 +147,26 @@ async def _no_auth_state() -> None:
 
 
 @contextlib.contextmanager
-def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool = False) -> Iterator[LoadedProfiles]:
+def loaded(
+    sources: Sources,
+    *,
+    user: UserOptions | None = None,
+    trusted: bool = False,
+    cluster: ClusterDocuments | None = None,
+) -> Iterator[LoadedProfiles]:
     """Load the profiles. All resources are released at the end of the block.
 
     Args:
         sources: Where they come from.
         user: For whom; a `profile_list` may be a function of the user.
         trusted: Whether documents may ask for anything, as they may when they are only looked at.
+        cluster: Where ConfigMaps and Secrets with profiles are read. By default they are not: most commands work
+            without a cluster.
 
     Raises:
-        SourceError: when a configuration file cannot be read, or has a value that its setting does not take.
+        SourceError: when a configuration file cannot be read, or has a value that its setting does not take; or when
+            the configuration selects no ConfigMaps, but they are to be read.
+        ClusterError: when `cluster` cannot be used.
     """
     from profile_spawner.hub.hub_profiles import HubProfiles
     from profile_spawner.kube.connection import without_cluster
@@ -168,13 +180,21 @@ def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool =
     log.addHandler(logging.NullHandler())
     log.propagate = False
     files = config_files(sources)
-    with without_cluster(), contextlib.closing(asyncio.new_event_loop()) as loop:
+    with (
+        contextlib.closing(asyncio.new_event_loop()) as loop,
+        _connected(loop, cluster) as (api_client, namespace),
+        without_cluster(),
+    ):
         with _blamed_on(files):
             own_class = _own_spawner_class(config)
             sections = SPAWNER_SECTIONS if own_class is None else tuple(own_class.section_names())
             hub = HubProfiles(
-                config, sections, log, functools.cache(lambda: _spawner_class(config).class_traits(config=True))
+                _with_documents_of(cluster, namespace, config, sections),
+                sections,
+                log,
+                functools.cache(lambda: _spawner_class(config).class_traits(config=True)),
             )
+            hub.service.connect(api_client)
             hub.service.trust_data()
         listed = setting(config, "profile_list", sections) or None
         found = LoadedProfiles(config, files, hub, loop, per_user=callable(listed))
@@ -194,6 +214,52 @@ def loaded(sources: Sources, *, user: UserOptions | None = None, trusted: bool =
         finally:
             found.run(_stop(hub))
             profile_registry.clear()
+
+
+@contextlib.contextmanager
+def _connected(
+    loop: asyncio.AbstractEventLoop, cluster: ClusterDocuments | None
+) -> Iterator[tuple[Callable[[], Awaitable[Any]] | None, str | None]]:
+    """Connect to the cluster, if there is one; yield a function that returns the client, and the default namespace."""
+    from profile_spawner.kube.connection import close, default_api_client, default_namespace
+
+    if cluster is None:
+        yield None, None
+        return
+    client = loop.run_until_complete(default_api_client(cluster.kubeconfig))
+
+    async def connected() -> Any:
+        return client
+
+    try:
+        yield connected, default_namespace(cluster.kubeconfig)
+    finally:
+        loop.run_until_complete(close(client))
+
+
+def _with_documents_of(
+    cluster: ClusterDocuments | None, context_namespace: str | None, config: Config, sections: Sequence[str]
+) -> Config:
+    """Return the configuration for the sources. Without a cluster, it selects no ConfigMaps."""
+    from profile_spawner.sources.config_maps import ConfigMapSettings
+
+    config = copy.deepcopy(config)
+    named = "profile_config_maps_namespace"
+    selecting = [name for name in ConfigMapSettings.class_trait_names(config=True) if name != named]
+    if cluster is None:
+        for section in sections:
+            for name in selecting:
+                config[section].pop(name, None)
+    elif any(setting(config, name, sections) for name in selecting):
+        namespace = cluster.namespace or setting(config, named, sections) or context_namespace
+        config[sections[-1]][named] = namespace
+    else:
+        raise SourceError(
+            "the configuration selects no ConfigMaps",
+            field="--from-cluster",
+            hint="Set profile_config_maps or profile_config_map_names in it",
+        )
+    return config
 
 
 async def _stop(hub: HubProfiles) -> None:
@@ -256,9 +322,6 @@ def read_config(sources: Sources) -> Config:
         ours.configurator_compat = True
     if sources.entry_points:
         ours.profile_entry_points = True
-    # ConfigMaps are not read: commands work without a cluster.
-    for section in SPAWNER_SECTIONS:
-        config[section].pop("profile_config_maps", None)
     return config
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["configured_namespace", "rbac", "roles_of"]
 
+_NAMESPACE = "profile_config_maps_namespace"
+
 
 @app.command()
 def rbac(
@@ -91,7 +93,14 @@ async def _missing_rights(
 
 
 def _rows(rules: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-    return [[", ".join(rule["apiGroups"]), ", ".join(rule["resources"]), ", ".join(rule["verbs"])] for rule in rules]
+    return [
+        [
+            ", ".join(rule["apiGroups"]),
+            "/".join([", ".join(rule["resources"]), *rule.get("resourceNames", ())]),
+            ", ".join(rule["verbs"]),
+        ]
+        for rule in rules
+    ]
 
 
 def configured_namespace(found: LoadedProfiles) -> str | None:
@@ -108,7 +117,9 @@ def roles_of(found: LoadedProfiles, namespace: str, hub_namespace: str) -> list[
         hub_namespace: The namespace of the hub.
     """
     from profile_spawner.kube.nodes import CAPACITY_RULES
-    from profile_spawner.kube.rbac import CONFIG_MAP_RULES, NAMESPACE_RULES, HubRole, required_rules
+    from profile_spawner.kube.rbac import NAMESPACE_RULES, HubRole, document_rules, required_rules
+    from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy
+    from profile_spawner.sources.config_maps import ConfigMapDocuments, watched_objects
 
     spawner = _example(found)
     kinds, further = _kinds_of(found)
@@ -118,13 +129,17 @@ def roles_of(found: LoadedProfiles, namespace: str, hub_namespace: str) -> list[
         kinds.add("Service")
     in_cluster: list[Mapping[str, Any]] = []
     elsewhere: list[HubRole] = []
-    if spawner.profile_config_maps:
-        named = _is_configured(found, "profile_config_maps_namespace")
-        place = spawner.profile_config_maps_namespace if named else hub_namespace
+    if watched := watched_objects(spawner):
+        # They can change at any time, so everything counts that they are allowed to bring.
+        policy = DataPolicy.of(spawner.data_policy, ConfigMapDocuments.kind)
+        allowed = DEFAULT_KINDS | frozenset(spawner.allowed_kinds)
+        kinds |= allowed if policy.unrestricted else allowed & policy.kinds
+        rules_there = document_rules((one.kind, one.name) for one in watched)
+        place = spawner.profile_config_maps_namespace if _is_configured(found, _NAMESPACE) else hub_namespace
         if place == namespace:
-            further += CONFIG_MAP_RULES
+            further += rules_there
         else:
-            elsewhere.append(HubRole(place, [dict(rule) for rule in CONFIG_MAP_RULES]))
+            elsewhere.append(HubRole(place, rules_there))
     if spawner.capacity_interval:
         in_cluster += CAPACITY_RULES
     everywhere = spawner.enable_user_namespaces
@@ -156,7 +171,9 @@ def _kinds_of(found: LoadedProfiles) -> tuple[set[str], list[Mapping[str, Any]]]
             for item in seen.objects:
                 kinds.add(item.kind)
                 if item.kind == "Role":
-                    granted += item.body.get("rules") or ()
+                    # Names such as the pod's are not known yet.
+                    rules = item.body.get("rules") or ()
+                    granted += [{k: v for k, v in rule.items() if k != "resourceNames"} for rule in rules]
     return kinds, granted
 
 

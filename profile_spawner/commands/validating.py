@@ -14,6 +14,7 @@ import typer
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError, did_you_mean
 from profile_spawner.migrate.chart import chart_values
+from profile_spawner.sources.chart_values import missing_list
 
 from . import arguments as args
 from .app import app
@@ -22,7 +23,7 @@ from .building import preview
 from .choices import every_choice, user_for
 from .cluster import Kubeconfig, Namespace, client
 from .findings import Finding, Level, finding_of, print_findings
-from .loading import LoadedProfiles, loaded
+from .loading import LoadedProfiles, loaded, setting
 from .output import progress, tell_per_user
 from .places import setting_origin
 
@@ -119,8 +120,9 @@ def _is_config(path: Path) -> bool:
 
 
 def _is_chart(path: Path) -> bool:
+    """Return whether a file holds values of a chart for the hub itself, and not for a hub that watches a ConfigMap."""
     try:
-        return bool(chart_values(path))
+        return bool(chart_values(path, manifests=False))
     except SourceError:
         return False  # the error is reported when the file is loaded
 
@@ -133,7 +135,13 @@ def _validate(
         with loaded(sources, user=user) as found, contextlib.ExitStack() as stack:
             if found.per_user:
                 tell_per_user(user)
-            findings = [*_problems(found), *_unknown_settings(found), *_unreachable(found), *_refused(sources, found)]
+            findings = [
+                *_problems(found),
+                *_unknown_settings(found),
+                *_unreachable(found),
+                *_refused(sources, found),
+                *_lost_lists(found),
+            ]
             ask = stack.enter_context(_dry_run(found, kubeconfig, namespace)) if server else None
             for entry in progress(found.snapshot.entries.values(), "Building the pods"):
                 findings += _built(found, entry, user, ask)
@@ -177,6 +185,19 @@ def _unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
                     origin.line,
                     f"{section}.{name}",
                 )
+
+
+def _lost_lists(found: LoadedProfiles) -> Iterator[Finding]:
+    """Yield lists of profiles in values of a chart that the chart does not find, where there is no other."""
+    if setting(found.config, "profile_list") is not None:
+        return
+    for path in found.config_files:
+        for values in chart_values(path) if path.name.endswith(_YAML) else ():
+            missing = missing_list(values.data)
+            if missing is not None and missing.path and missing.path[0] != "hub":  # code there has been run
+                at = values.at(*missing.path)
+                message = f"{missing.message}. {missing.hint}"
+                yield Finding("error", "no-list", message, "", at.source, at.line, ".".join(missing.path))
 
 
 def _refused(sources: Sources, found: LoadedProfiles) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import yaml
 
 from profile_spawner.errors import ProfileSpawnerError
 from profile_spawner.kube.nodes import CAPACITY_RULES
-from profile_spawner.kube.rbac import required_rules
+from profile_spawner.kube.rbac import document_rules, required_rules
 from profile_spawner.policy.settings import DEFAULT_KINDS
 
 from .cluster.apiclient import ApiClient, ApiError
@@ -73,10 +73,12 @@ class LocalDemoCluster(DemoCluster):
     Args:
         state_dir: Keeps the objects but for pods, and the data of volumes.
         gpus: The number of simulated GPUs.
+        config_maps: Whether the hub may read ConfigMaps with profiles.
     """
 
-    def __init__(self, state_dir: Path, *, gpus: int) -> None:
+    def __init__(self, state_dir: Path, *, gpus: int, config_maps: bool) -> None:
         super().__init__(NAMESPACE, state_dir / "hub-kubeconfig", state_dir / "kubeconfig")
+        self._config_maps = config_maps
         self._cluster = LocalCluster(
             state_dir / "cluster",
             node=NodeSpec(gpus=gpus),
@@ -101,7 +103,8 @@ class LocalDemoCluster(DemoCluster):
         try:
             await _write(client, "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
             rbac = f"/apis/{_RBAC}/v1"
-            role = {"metadata": {"name": _HUB}, "rules": required_rules(DEFAULT_KINDS)}
+            further = document_rules([("ConfigMap", "")] if self._config_maps else [])
+            role = {"metadata": {"name": _HUB}, "rules": required_rules(DEFAULT_KINDS, granted=further)}
             await _write(client, f"{rbac}/namespaces/{NAMESPACE}/roles", role)
             await _write(client, f"{rbac}/namespaces/{NAMESPACE}/rolebindings", _hub_binding("Role"))
             # With this the spawn page can say how many GPUs are free.

@@ -46,6 +46,8 @@ c.KubeSpawner.volumes = {"home": {"name": "home", "persistentVolumeClaim": {"cla
 c.KubeSpawner.volume_mounts = {"home": {"name": "home", "mountPath": "/home/jovyan"}}
 
 c.KubeSpawner.namespace = demo["namespace"]
+c.ProfileSpawner.profile_config_maps = demo["config_maps"]
+c.ProfileSpawner.profile_config_maps_namespace = demo["namespace"]
 c.KubeSpawner.start_timeout = 120
 c.KubeSpawner.http_timeout = 120  # a first JupyterLab on a busy machine takes its time
 c.KubeSpawner.delete_grace_period = 5

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from .settings import DemoUser
+from .settings import CONFIG_MAP_LABEL, DemoUser
 
 __all__ = ["announce", "announce_stop", "noteworthy"]
 
@@ -40,6 +40,8 @@ def announce(
     kubeconfig: Path,
     profiles_dirs: Sequence[Path],
     log_path: Path,
+    *,
+    config_maps: bool = False,
 ) -> None:
     """Print the addresses and files of the demo."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
@@ -58,6 +60,11 @@ def announce(
         *(f"Profiles:   {path}" for path in profiles_dirs),
         f"Hub's log:  {log_path}",
         f"Cluster:    kubectl --kubeconfig {kubeconfig} get pods",
+        *(
+            [f"ConfigMaps: kubectl --kubeconfig {kubeconfig} label configmap NAME {CONFIG_MAP_LABEL}"]
+            if config_maps
+            else ()
+        ),
         "",
         "Edit a profile and reload the page. Ctrl-C stops everything.",
     ]

@@ -26,7 +26,7 @@ from .children import Child
 from .cluster.private_files import write_private
 from .clusters import DemoCluster, LocalDemoCluster, read_kubeconfig
 from .output import announce, announce_stop, noteworthy
-from .settings import DemoSettings, make_users
+from .settings import CONFIG_MAP_LABEL, DemoSettings, make_users
 
 __all__ = ["run_demo"]
 
@@ -100,7 +100,15 @@ class _Demo:
                     stack.callback(announce_stop, self.console)
                     await self._wait_for_hub(hub, proxy)
                 self._write_info(cluster)
-                announce(self.console, self.url, self.users, cluster.user_kubeconfig, profiles_dirs, hub.log_path)
+                announce(
+                    self.console,
+                    self.url,
+                    self.users,
+                    cluster.user_kubeconfig,
+                    profiles_dirs,
+                    hub.log_path,
+                    config_maps=self.settings.config_maps,
+                )
                 if self.settings.browser:
                     await asyncio.to_thread(webbrowser.open, self.url)
                 return await self._until_a_part_ends(hub, proxy)
@@ -113,7 +121,7 @@ class _Demo:
     async def _start_cluster(self, state: Path, stack: contextlib.AsyncExitStack) -> DemoCluster:
         if self.settings.kubeconfig is not None:
             return read_kubeconfig(self.settings.kubeconfig, self.settings.namespace)
-        cluster = LocalDemoCluster(state, gpus=self.settings.gpus)
+        cluster = LocalDemoCluster(state, gpus=self.settings.gpus, config_maps=self.settings.config_maps)
         stack.push_async_callback(cluster.stop)
         await cluster.start()
         return cluster
@@ -156,6 +164,7 @@ class _Demo:
             "proxy_api_port": ports[1],
             "state_dir": str(state),
             "namespace": cluster.namespace,
+            "config_maps": CONFIG_MAP_LABEL if self.settings.config_maps else "",
             "users": [{"name": u.name, "groups": u.groups, "admin": u.admin} for u in self.users],
             "user_password": next(u.password for u in self.users if not u.admin),
             "admin_password": next(u.password for u in self.users if u.admin),

@@ -6,7 +6,10 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["NAMESPACE", "DemoSettings", "DemoUser", "make_users"]
+__all__ = ["CONFIG_MAP_LABEL", "NAMESPACE", "DemoSettings", "DemoUser", "make_users"]
+
+CONFIG_MAP_LABEL = "profile-spawner=profiles"
+"""The label of ConfigMaps with profiles."""
 
 NAMESPACE = "jupyterhub"
 """The namespace of the demo's servers in the local cluster."""
@@ -48,6 +51,7 @@ class DemoSettings:
     Attributes:
         port: Where the hub is reached, on 127.0.0.1; 0 takes a free port.
         profiles_dirs: Folders with profiles; empty takes the example profiles, copied to where they can be edited.
+        config_maps: Whether ConfigMaps with the label `CONFIG_MAP_LABEL` are a source of profiles, too.
         state_dir: Keeps database, volumes and profiles between runs; `None` keeps nothing.
         info_file: Where address, users and kubeconfig are written as JSON.
         kubeconfig: A kubeconfig of a real cluster to use instead of the local one.
@@ -60,6 +64,7 @@ class DemoSettings:
 
     port: int = 8000
     profiles_dirs: tuple[Path, ...] = ()
+    config_maps: bool = False
     state_dir: Path | None = None
     info_file: Path | None = None
     kubeconfig: Path | None = None

@@ -42,6 +42,7 @@ class Housekeeping:
         grace: How long an unused object stays, in seconds.
         interval: The pause between passes, in seconds; 0 switches them off.
         files: Whether profiles can have files, whose ConfigMaps are to be found.
+        has_files: Returns whether a profile has files now, so that a missing right is worth a warning.
         log: The hub's logger.
         servers: Returns the hub's servers; `None` if they are unknown; then no pod is removed.
     """
@@ -54,16 +55,18 @@ class Housekeeping:
         grace: float,
         interval: float,
         files: bool,
+        has_files: Callable[[], bool],
         log: Any,
         servers: Callable[[], Servers | None] = lambda: None,
     ) -> None:
         self._sweeper = Sweeper(cluster, hub, grace_seconds=grace)
         self._pause = min(interval, max(grace, 1.0)) if interval else 0.0
         self._files = files
+        self._has_files = has_files
         self._log = log
         self._servers = servers
         self._namespaces: dict[str, int] = {}
-        self._forbidden: set[str] = set()
+        self._forbidden: dict[str, bool] = {}  # with whether a warning has been logged
         self._task: asyncio.Task[None] | None = None
         # Far less than a pod has to be to count as left over.
         self._fresh = min(_FRESH_SECONDS, grace / 2)
@@ -95,17 +98,27 @@ class Housekeeping:
                     self._log.exception("Looking for unused objects in %s failed and is tried again", namespace)
 
     async def _pass(self, namespace: str) -> None:
-        if self._files and namespace not in self._forbidden:
-            try:
-                await self._sweeper.sweep(namespace)
-            except ClusterError as e:
-                if e.reason != "forbidden":
-                    raise
-                self._log.warning("Unused files in %s are not removed: %s", namespace, e)
-                self._forbidden.add(namespace)
+        if self._files:
+            await self._sweep(namespace)
         servers = self._servers_now()
         if servers is not None:
             await self._sweeper.stray_pods(namespace, servers.in_use, servers.recorded)
+
+    async def _sweep(self, namespace: str) -> None:
+        """Remove unused files. The right to do so may be missing now and be granted later."""
+        try:
+            await self._sweeper.sweep(namespace)
+        except ClusterError as e:
+            if e.reason != "forbidden":
+                raise
+            warned = self._forbidden.get(namespace, False)
+            if not warned and self._has_files():
+                self._log.warning("Unused files in %s are not removed: %s", namespace, e)
+                warned = True
+            self._forbidden[namespace] = warned
+        else:
+            if self._forbidden.pop(namespace, False):
+                self._log.info("Unused files in %s are removed again", namespace)
 
     def _servers_now(self) -> Servers | None:
         """Return the hub's servers; the result of the database query is cached for many user namespaces."""

@@ -130,6 +130,7 @@ class HubProfiles:
                 grace=self.settings.shared_grace_period,
                 interval=self.settings.sweep_interval,
                 files=self.has_sources,
+                has_files=lambda: any("ConfigMap" in e.kinds for e in self.service.snapshot.entries.values()),
                 log=self.log,
                 servers=self._known_servers,
             )
@@ -210,7 +211,7 @@ class HubProfiles:
         for text in (str(p) for p in own):
             if text not in self._logged:  # a list may be evaluated for every page
                 self._logged[text] = True
-                self.log.warning("profile_list: %s", text)
+                self.log.warning("Profiles: %s", text)
         hub_metrics().warned(PROFILE_LIST, own)
         return joined
 

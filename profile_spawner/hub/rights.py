@@ -2,8 +2,8 @@
 
 Other missing rights are only reported: servers start without them.
 
-The check runs in the background when the hub starts, when profiles change, and every 30 s while rights are missing.
-Pages and spawns do not wait for it. A hub that has all rights does not check again until the profiles change.
+The check runs in the background when the hub starts, when profiles change, and every 30 s while rights are missing or
+cannot be checked. Pages and spawns do not wait for it. A hub that has all rights checks again when the profiles change.
 """
 
 from __future__ import annotations
@@ -51,15 +51,18 @@ class Rights:
 
     async def _run(self, api_client: Any, namespace: str, current: Callable[[], Snapshot], delete_claims: bool) -> None:
         asked: Snapshot | None = None
-        waited = 0.0
+        waited, unknown = 0.0, False
         while True:
             snapshot = current()
-            if snapshot is not asked or (self._reported and waited >= _AGAIN):
+            if snapshot is not asked or ((self._reported or unknown) and waited >= _AGAIN):
                 asked, waited = snapshot, 0.0
                 try:
                     await self.check(api_client, namespace, snapshot, delete_claims=delete_claims)
+                    unknown = False
                 except ClusterError as e:
-                    self._log.info("The hub's rights cannot be looked at and are taken for granted: %s", e)
+                    if not unknown:
+                        self._log.info("The hub's rights cannot be checked now, and profiles stay as they are: %s", e)
+                    unknown = True
             await asyncio.sleep(_PAUSE)
             waited += _PAUSE
 

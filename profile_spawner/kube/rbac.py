@@ -11,13 +11,8 @@ from profile_spawner.policy.kinds import BY_KIND
 
 from .transport import Transport
 
-__all__ = ["CONFIG_MAP_RULES", "NAMESPACE_RULES", "HubRole", "missing_rights", "required_rules"]
+__all__ = ["NAMESPACE_RULES", "HubRole", "document_rules", "missing_rights", "required_rules"]
 
-CONFIG_MAP_RULES: tuple[Mapping[str, Any], ...] = (
-    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
-)
-"""The rules for ConfigMaps with profiles: they are watched, and Events say what is wrong with them."""
 NAMESPACE_RULES: tuple[Mapping[str, Any], ...] = (
     {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]},
 )
@@ -38,7 +33,7 @@ def required_rules(
     events: bool = True,
     granted: Iterable[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Return the rules that the hub needs in every namespace where it starts servers.
+    """Return the rules that the hub needs in every namespace where it starts servers, and further ones.
 
     Args:
         kinds_used: The kinds that the loaded profiles create, such as `ConfigMap`. Add `Secret` and `Service` for a hub
@@ -50,7 +45,7 @@ def required_rules(
             Kubernetes does not allow a client to grant rights that it does not have.
 
     Returns:
-        Sorted `PolicyRule` objects; each resource is in only one of them.
+        Sorted `PolicyRule` objects. Each resource is in only one of them, apart from rules with `resourceNames`.
     """
     verbs: dict[tuple[str, str], set[str]] = {("", "pods"): set(_POD_VERBS)}
     if events:
@@ -65,7 +60,8 @@ def required_rules(
     for wanted, claim_verbs in ((claims, ("create", "get")), (delete_claims, ("delete", "get", "list"))):
         if wanted:
             verbs.setdefault(("", "persistentvolumeclaims"), set()).update(claim_verbs)
-    for rule in granted:
+    named = [dict(rule) for rule in granted if rule.get("resourceNames")]
+    for rule in (rule for rule in granted if not rule.get("resourceNames")):
         for group in rule.get("apiGroups") or ("",):
             for resource in rule.get("resources") or ():
                 verbs.setdefault((group, resource), set()).update(rule.get("verbs") or ())
@@ -73,9 +69,34 @@ def required_rules(
     for (group, resource), needed in verbs.items():
         merged.setdefault((group, tuple(sorted(needed))), []).append(resource)
     return [
-        {"apiGroups": [group], "resources": sorted(resources), "verbs": list(needed)}
-        for (group, needed), resources in sorted(merged.items(), key=lambda item: (item[0][0], sorted(item[1])))
+        *(
+            {"apiGroups": [group], "resources": sorted(resources), "verbs": list(needed)}
+            for (group, needed), resources in sorted(merged.items(), key=lambda item: (item[0][0], sorted(item[1])))
+        ),
+        *named,
     ]
+
+
+def document_rules(watched: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return the rules for ConfigMaps and Secrets with profiles: they are watched, and Events say what is wrong.
+
+    Args:
+        watched: Pairs of a kind and the name of an object; the name is empty for all objects of the kind.
+    """
+    names: dict[str, set[str]] = {}
+    for kind, name in watched:
+        names.setdefault(kind, set()).add(name)
+    rules = [
+        {
+            "apiGroups": [""],
+            "resources": [BY_KIND[kind].plural],
+            **({} if "" in found else {"resourceNames": sorted(found)}),
+            "verbs": ["list", "watch"],
+        }
+        for kind, found in sorted(names.items())
+    ]
+    # An Event that is repeated is counted up.
+    return [*rules, {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]}] if rules else []
 
 
 class HubRole(NamedTuple):
@@ -134,21 +155,20 @@ async def missing_rights(
     """
     transport = Transport(api_client, log=logging.getLogger(__name__))
     wanted = [
-        (group, resource, verb)
+        (group, resource, verb, name)
         for rule in rules
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
+        for name in rule.get("resourceNames") or ("",)
     ]
     gate = asyncio.Semaphore(10)
 
-    async def may(group: str, resource: str, verb: str) -> bool:
-        name, _, part = resource.partition("/")
-        attributes = {"verb": verb, "group": group, "resource": name}
-        if namespace is not None:
-            attributes["namespace"] = namespace
-        if part:
-            attributes["subresource"] = part
+    async def may(group: str, resource: str, verb: str, name: str) -> bool:
+        plural, _, part = resource.partition("/")
+        attributes = {"verb": verb, "group": group, "resource": plural}
+        optional = {"namespace": namespace, "subresource": part, "name": name}
+        attributes.update({key: value for key, value in optional.items() if value})
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -159,10 +179,11 @@ async def missing_rights(
         return bool((answer.get("status") or {}).get("allowed"))
 
     allowed = await asyncio.gather(*(may(*right) for right in wanted))
-    lacking: dict[tuple[str, str], list[str]] = {}
-    for (group, resource, verb), granted in zip(wanted, allowed, strict=True):
+    lacking: dict[tuple[str, str, str], list[str]] = {}
+    for (group, resource, verb, name), granted in zip(wanted, allowed, strict=True):
         if not granted:
-            lacking.setdefault((group, resource), []).append(verb)
+            lacking.setdefault((group, resource, name), []).append(verb)
     return [
-        {"apiGroups": [group], "resources": [resource], "verbs": verbs} for (group, resource), verbs in lacking.items()
+        {"apiGroups": [group], "resources": [resource], **({"resourceNames": [name]} if name else {}), "verbs": verbs}
+        for (group, resource, name), verbs in lacking.items()
     ]

@@ -154,10 +154,11 @@ class Transport:
         """Send a request once and return the response. Exceptions are not converted."""
         # Put the query into the path, because the client's encoding differs between versions.
         url = f"{path}?{urlencode(query)}" if query else path
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         response = await self._client.call_api(
             url,
             method,
-            header_params={"Accept": accept, "Content-Type": "application/json"},
+            header_params={"Accept": accept, "Content-Type": kind},
             body=body,
             auth_settings=["BearerToken"],
             _preload_content=False,

@@ -1,7 +1,7 @@
-"""Watches Kubernetes objects, and creates Events on ConfigMaps whose content is refused.
+"""Watches Kubernetes objects, and creates Events on them.
 
 The objects are listed once, then watched from that resource version. If the API server no longer has the version (410)
-or the connection is lost, they are listed again after a growing pause. Until then, the last state is used.
+or the connection is lost, they are listed again after a pause. Until then, the last state is used.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ import datetime as dt
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
+from cachetools import LRUCache
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from profile_spawner.errors import ClusterError
 from profile_spawner.names import LABEL_HUB
 
-from .failures import classify
+from .failures import KubeFailure, classify
 from .identity import labels_of
 from .transport import Backoff, Budget, Transport
 
-__all__ = ["ConfigMapWatch", "ObjectWatch"]
+__all__ = ["EventRecorder", "ObjectWatch", "belongs_to_a_server"]
 
 _WATCH_SECONDS = 290
 _PATIENCE = 5.0  # seconds for the retries of one list, after which the failure is reported
+_LONGEST_PAUSE = 30.0
+_SHORTEST_WATCH = 0.5  # a watch that the API server ends sooner, and without an event, is not requested again at once
 _LONGEST_LINE = 16 * 1024 * 1024
 _LARGE = 64 * 1024
 _MAX_MESSAGE = 1000  # Kubernetes allows 1024 characters in an Event's message
@@ -119,37 +121,50 @@ class ObjectWatch:
                 may have changed.
             failed: Called with the error when listing fails, and with `None` when it works again.
         """
-        backoff = Backoff(self._first_pause, 30.0)
+        loop = asyncio.get_running_loop()
+        # A successful list ends the growth of the pauses after failed lists and lost connections. It does not if the
+        # API server lists the objects but refuses to watch them: that ends with an event or a complete watch.
+        lost, refused = self._backoff(), self._backoff()
         broken: bool | None = None  # not known yet
         while True:
+            pauses = lost
             try:
                 if not self._version:
                     before = self._versions()
                     await self.list()
                     self._wake(None)
+                    lost = self._backoff()
+                    if self._versions() != before:
+                        changed(None)
+                pauses = refused
+                async with self._watch() as events:
+                    pauses, started, quiet = lost, loop.time(), True
                     if broken is not False:
                         broken = False
                         failed(None)
-                    if self._versions() != before:
-                        changed(None)
-                async for event in self._events():
-                    backoff = Backoff(self._first_pause, 30.0)
-                    key = self._take(event)
-                    if key is not None:
-                        changed(key)
+                    async for event in events:
+                        key = self._take(event)
+                        refused, quiet = self._backoff(), False
+                        if key is not None:
+                            changed(key)
+                if quiet and loop.time() - started < _SHORTEST_WATCH:
+                    await self._pause(refused)
+                else:
+                    refused = self._backoff()
             except ClusterError as e:
                 self._version = ""
                 self._wake(e)
                 if broken is not True:
                     broken = True
                     failed(e)
-                await self._pause(backoff)
-            except _Gone:
-                self._version = ""
+                await self._pause(pauses)
             except Exception as e:  # noqa: BLE001 - a watch must not end, whatever happens
                 self._log.debug("The watch of %s ended: %s", self._what, e)
                 self._version = ""
-                await self._pause(backoff)
+                await self._pause(refused if isinstance(e, _Refused) else pauses)
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._first_pause, _LONGEST_PAUSE)
 
     def _wake(self, error: ClusterError | None) -> None:
         waiting, self._waiting = self._waiting, []
@@ -160,8 +175,12 @@ class ObjectWatch:
     async def _pause(self, backoff: Backoff) -> None:
         """Wait before the next attempt, but not while something else waits for the objects."""
         self._hurry.clear()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), backoff.pause())
+        waiting = asyncio.ensure_future(self._hurry.wait())
+        try:
+            # Before Python 3.12, `wait_for` may ignore that this task is cancelled.
+            await asyncio.wait([waiting], timeout=backoff.pause())
+        finally:
+            waiting.cancel()
 
     def _versions(self) -> dict[str, Any]:
         return {key: item["metadata"].get("resourceVersion") for key, item in self.found.items()}
@@ -170,9 +189,7 @@ class ObjectWatch:
         """Apply one event of the watch; return the key of the changed object."""
         item = event.get("object") or {}
         if event.get("type") == "ERROR":
-            if item.get("code") == 410:
-                raise _Gone
-            raise ValueError(str(item.get("message"))[:200])
+            raise _Refused(str(item.get("message"))[:200])
         self._version = (item.get("metadata") or {}).get("resourceVersion") or self._version
         if event.get("type") == "BOOKMARK":
             return None
@@ -183,8 +200,9 @@ class ObjectWatch:
             self.found[key] = item
         return key
 
-    async def _events(self) -> AsyncIterator[Mapping[str, Any]]:
-        """Yield the events of one watch, until the API server ends it."""
+    @contextlib.asynccontextmanager
+    async def _watch(self) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        """Begin one watch; yield its events, which end when the API server ends it."""
         query = {
             **{name: value for name, value in self._selectors.items() if value},
             "watch": "1",
@@ -204,97 +222,117 @@ class ObjectWatch:
         response = getattr(response, "aiohttp_response", response)
         try:
             if response.status == 410:
-                raise _Gone
+                raise _Refused("the API server no longer has the version")
             if not 200 <= response.status <= 299:
                 failure = ApiException(status=response.status, reason=response.reason)
                 failure.body, failure.headers = await response.read(), response.headers
                 raise classify(failure, what=f"watching {self._what}")
-            async for line in _lines(response.content):
-                yield await _parsed(line)
+            yield _events(response.content)
         finally:
             response.close()
 
 
-class ConfigMapWatch(ObjectWatch):
-    """The ConfigMaps of one namespace that a label selector matches.
+class EventRecorder:
+    """Creates Events on the objects of one namespace; `kubectl describe` shows them.
+
+    An Event that this process has created before, with the same reason and message on the same object, is counted up.
 
     Args:
         api_client: A `kubernetes_asyncio.client.ApiClient`.
         namespace: The namespace.
-        selector: A label selector.
         log: A logger.
     """
 
-    def __init__(
-        self, api_client: Any, namespace: str, selector: str, *, log: logging.Logger | logging.LoggerAdapter[Any]
-    ) -> None:
-        path = f"/api/v1/namespaces/{namespace}/configmaps"
-        super().__init__(api_client, path, what="ConfigMaps of profiles", selector=selector, log=log)
+    def __init__(self, api_client: Any, namespace: str, *, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+        self._transport = Transport(api_client, log=log, retry_budget=_PATIENCE)
         self._namespace = namespace
-        self._may_tell = True
+        self._path = f"/api/v1/namespaces/{namespace}/events"
+        self._log = log
+        self._created: LRUCache[tuple[str, str, str], tuple[str, int]] = LRUCache(1000)
+        self._failing = False
 
-    @property
-    def objects(self) -> Mapping[str, Mapping[str, Any]]:
-        """The last known ConfigMaps, by name, without those that belong to servers. A copy.
-
-        A profile can give any label to the ConfigMaps of its servers, also the one that the selector looks for.
-        """
-        found = {item["metadata"]["name"]: item for item in self.found.values() if not _is_of_a_server(item)}
-        return MappingProxyType(found)
-
-    async def tell(self, name: str, reason: str, message: str, *, warning: bool) -> None:
-        """Create an Event on a ConfigMap; `kubectl describe` shows it. Without the right to do so, do nothing.
+    async def tell(self, kind: str, metadata: Mapping[str, Any], reason: str, message: str, *, warning: bool) -> bool:
+        """Create an Event on an object of the core API, or count it up.
 
         Args:
-            name: The name of the ConfigMap.
+            kind: The kind of the object.
+            metadata: Its `metadata`.
             reason: The reason, one word in CamelCase.
             message: What happened; shortened to the maximum length.
             warning: Whether the Event is a warning.
+
+        Returns:
+            Whether the API server took it. The hub may lack the right.
         """
-        metadata = (self.found.get(f"{self._namespace}/{name}") or {}).get("metadata") or {}
-        if not self._may_tell or not metadata:
-            return
+        what = f"an Event on {kind} {metadata['name']}"
+        try:
+            await self._write(kind, metadata, reason, message, warning=warning, what=what)
+        except ClusterError as e:
+            self._log.log(
+                logging.DEBUG if self._failing else logging.INFO, "Profiles: %s could not be written: %s", what, e
+            )
+            self._failing = True
+        else:
+            self._failing = False
+        return not self._failing
+
+    async def _write(
+        self, kind: str, metadata: Mapping[str, Any], reason: str, message: str, *, warning: bool, what: str
+    ) -> None:
         now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        involved = {k: metadata.get(k) for k in ("uid", "resourceVersion")}
+        message = message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
+        known = (str(metadata.get("uid")), reason, message)
+        name, count = self._created.get(known, ("", 0))
+        if name:
+            counted = {"count": count + 1, "lastTimestamp": now}
+            try:
+                await self._transport.call("PATCH", f"{self._path}/{name}", what=f"counting up {what}", body=counted)
+            except KubeFailure as e:
+                if e.status not in (403, 404):  # The API server deletes old Events.
+                    raise
+            else:
+                self._created[known] = (name, count + 1)
+                return
         body = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{name[:50]}.", "namespace": self._namespace},
+            "metadata": {"generateName": f"{metadata['name'][:50]}.", "namespace": self._namespace},
             "involvedObject": {
                 "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "name": name,
+                "kind": kind,
+                "name": metadata["name"],
                 "namespace": self._namespace,
-                **involved,
+                **{key: metadata.get(key) for key in ("uid", "resourceVersion")},
             },
             "reason": reason,
-            "message": message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…",
+            "message": message,
             "type": "Warning" if warning else "Normal",
             "source": {"component": "profile-spawner"},
             "firstTimestamp": now,
             "lastTimestamp": now,
             "count": 1,
         }
-        path = f"/api/v1/namespaces/{self._namespace}/events"
-        try:
-            await self._transport.call("POST", path, what="telling about a ConfigMap", body=body)
-        except ClusterError as e:
-            if getattr(e, "status", None) in (401, 403):
-                self._may_tell = False
-            self._log.info("Profiles: no Event could be put on ConfigMap %s: %s", name, e)
+        created = await self._transport.call("POST", self._path, what=f"creating {what}", body=body)
+        self._created[known] = (created["metadata"]["name"], 1)
 
 
-class _Gone(Exception):  # noqa: N818 - the name of the HTTP status
-    """The API server no longer has the requested resource version."""
+class _Refused(Exception):  # noqa: N818 - nothing is wrong here
+    """The API server does not continue the watch, for example because it no longer has the resource version."""
 
 
-def _is_of_a_server(item: Mapping[str, Any]) -> bool:
+def belongs_to_a_server(item: Mapping[str, Any]) -> bool:
+    """Return whether an object was made for servers. A profile can give any label to the objects of its servers."""
     owners = item["metadata"].get("ownerReferences") or ()
     return LABEL_HUB in labels_of(item) or any(owner.get("kind") == "Pod" for owner in owners)
 
 
 def _key(item: Mapping[str, Any]) -> str:
     return f"{item['metadata'].get('namespace')}/{item['metadata']['name']}"
+
+
+async def _events(content: Any) -> AsyncIterator[Mapping[str, Any]]:
+    async for line in _lines(content):
+        yield await _parsed(line)
 
 
 async def _lines(content: Any) -> AsyncIterator[bytes]:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, SourceError
-from profile_spawner.sources.chart_values import find_values, in_chart_order, sorted_by_helm, value_at
+from profile_spawner.sources.chart_values import find_values, in_chart_order, is_manifest, sorted_by_helm, value_at
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -110,8 +110,12 @@ class ChartValues:
         return Origin(self.file, line_at(self.data, path))
 
 
-def chart_values(path: Path) -> list[ChartValues]:
+def chart_values(path: Path, *, manifests: bool = True) -> list[ChartValues]:
     """Return the values of charts that a file holds; none, when it is something else.
+
+    Args:
+        path: The file.
+        manifests: Whether to look into ConfigMaps and Secrets.
 
     Raises:
         SourceError: If it is not YAML.
@@ -123,7 +127,8 @@ def chart_values(path: Path) -> list[ChartValues]:
     except OSError as e:
         raise SourceError(f"the file cannot be read: {e.strerror}", origin=Origin(str(path))) from None
     documents = parse_yaml(text, str(path))
-    return [ChartValues(found, str(path)) for document in documents for found in find_values(document, str(path))]
+    wanted = [document for document in documents if manifests or not is_manifest(document)]
+    return [ChartValues(found, str(path)) for document in wanted for found in find_values(document, str(path))]
 
 
 def config_of(values: ChartValues, warn: Callable[[str], None]) -> Config:

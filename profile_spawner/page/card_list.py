@@ -99,6 +99,14 @@ class CardList:
         return card_of(entry, offer_for(entry.offer, self._user), audience=audience)
 
 
+def _rank(entry: Entry, words: Sequence[str]) -> int:
+    """Return how well a title fits a search: 0 if it is the same, 1 if it begins so, 2 if it has the words."""
+    wanted, title = " ".join(words), " ".join(entry.offer.display_name.lower().split())
+    if wanted in (title, entry.slug):
+        return 0
+    return 1 if title.startswith(wanted) else 2 if all(word in title for word in words) else 3
+
+
 class CardLists:
     """All lists of cards of one snapshot.
 
@@ -151,7 +159,7 @@ class CardLists:
         return self._lists[key]
 
     async def search(self, cards: CardList, words: Sequence[str]) -> list[int]:
-        """Return the positions of the cards that have all the words, which are in lower case."""
+        """Return the positions of the cards that have all the words, which are in lower case; the best titles first."""
         found = []
         for number, entry in enumerate(cards.entries):
             if entry.slug not in self._texts:
@@ -163,7 +171,7 @@ class CardLists:
                 found.append(number)
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-        return found
+        return sorted(found, key=lambda number: _rank(cards.entries[number], words)) if words else found
 
     def _in_order(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Return the profiles by category: the configured ones first, then as they appear; those without one on top."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from traitlets import HasTraits, TraitError
 
-from profile_spawner.errors import Origin, ProfileWarning, did_you_mean, shorten
+from profile_spawner.errors import Origin, ProfileWarning, did_you_mean
 from profile_spawner.params.quantities import quantity_value
 
 from .attributes import ATTRIBUTES
@@ -222,11 +222,15 @@ class _Linter:
 
     def _value(self, key: str, value: Any, here: Path) -> _Warnings:
         if not self._accepted(key, value):
-            expected = _EXPECTED.get(key) or self._traits[key].info()
-            message = (
-                f"KubeSpawner does not take {shorten(repr(value))}, so that no server can start; expected {expected}"
+            scalar = isinstance(value, str | int | float)  # what a list holds may be secret
+            yield self._found(
+                "error",
+                "wrong-value",
+                "KubeSpawner does not take this value, so no server can start",
+                here,
+                value=value if scalar else type(value).__name__,
+                expected=_EXPECTED.get(key) or self._traits[key].info(),
             )
-            yield self._found("error", "wrong-value", message, here)
         for name, amount in value.items() if key in _QUANTITIES and isinstance(value, Mapping) else ():
             try:
                 quantity_value(amount if amount is not None else 0)
@@ -271,10 +275,11 @@ class _Linter:
             return True
         return True
 
-    def _found(self, level: Literal["error", "warning"], rule: str, message: str, path: Path) -> ProfileWarning:
-        return ProfileWarning(
-            message, rule=rule, level=level, path=path, profile=self._profile, origin=self._where(path)
-        )
+    def _found(
+        self, level: Literal["error", "warning"], rule: str, message: str, path: Path, **more: Any
+    ) -> ProfileWarning:
+        place = self._where(path)
+        return ProfileWarning(message, rule=rule, level=level, path=path, profile=self._profile, origin=place, **more)
 
 
 def _size(value: Any) -> float | None:

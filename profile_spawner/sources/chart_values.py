@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 from profile_spawner.errors import SourceError
 from profile_spawner.profiles.yaml_text import YamlMap, parse_yaml
 
 __all__ = [
+    "MissingList",
     "find_values",
     "helm_order",
     "in_chart_order",
+    "is_manifest",
     "list_in",
+    "missing_list",
     "sorted_by_helm",
     "team_rules",
     "value_at",
@@ -115,6 +120,69 @@ def _is_file(name: str) -> bool:
 def list_in(values: Mapping[str, Any]) -> Any:
     """Return the list of profiles that the chart takes from these values; `None` when they have none."""
     return next((listed for path in _LISTS if (listed := value_at(values, path)) is not None), None)
+
+
+@dataclass(frozen=True)
+class MissingList:
+    """Why values of a chart have no list of profiles.
+
+    Attributes:
+        path: The keys that lead to what was probably meant; empty if there is nothing like a list.
+        message: What is wrong.
+        hint: What to do.
+    """
+
+    path: Path
+    message: str
+    hint: str
+
+
+_CLEAR = "If there are to be no profiles, write []"
+
+
+def missing_list(values: Mapping[str, Any]) -> MissingList | None:
+    """Return why these values have no list; `None` when they have one, even if it is empty."""
+    if list_in(values) is not None:
+        return None
+    for path in _LISTS:
+        *parents, name = path.split(".")
+        section = value_at(values, ".".join(parents))
+        for key, item in section.items() if isinstance(section, Mapping) else ():
+            if key == name:
+                return MissingList((*parents, name), "the list of profiles is empty", _CLEAR)
+            if _is_like(key, name, item):
+                return MissingList((*parents, key), f"the chart knows no such key; did you mean {name!r}?", _CLEAR)
+    for key, item in values.items():
+        if _is_like(key, "profileList", item):
+            return MissingList((key,), "the chart knows no such key; did you mean 'singleuser.profileList'?", _CLEAR)
+    extra = value_at(values, "hub.extraConfig")
+    for key, text in extra.items() if isinstance(extra, Mapping) else (("", extra),):
+        if isinstance(text, str) and "profile_list" in text:
+            return MissingList(
+                ("hub", "extraConfig", *([key] if key else [])),
+                "the values have no list of profiles: code is not run from documents and ConfigMaps",
+                "Write the list as singleuser.profileList",
+            )
+    return MissingList(
+        (), "these values of a chart have no list of profiles", f"Write it as singleuser.profileList. {_CLEAR}"
+    )
+
+
+def _is_like(key: str, name: str, item: Any) -> bool:
+    """Return whether a key is probably meant to be `name`: by its letters, or by what it holds."""
+    if isinstance(item, list) and any(isinstance(one, Mapping) and "display_name" in one for one in item):
+        return True
+    one, other = ("".join(filter(str.isalnum, text)).lower() for text in (key[:64], name))
+    return SequenceMatcher(None, one, other).ratio() > 0.8
+
+
+def is_manifest(document: Any) -> bool:
+    """Return whether a YAML document is a ConfigMap or a Secret, or a list of objects as kubectl writes it."""
+    return isinstance(document, Mapping) and "apiVersion" in document and document.get("kind") in MANIFESTS
+
+
+MANIFESTS = ("ConfigMap", "Secret", "List", "ConfigMapList", "SecretList")
+"""The kinds of objects whose texts are documents of their own, as they are for a hub that watches the objects."""
 
 
 def team_rules(entry: Any) -> Iterator[tuple[Any, ...]]:

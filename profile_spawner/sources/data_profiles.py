@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -36,10 +37,10 @@ from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.resources import InlineText
 from profile_spawner.profiles.yaml_text import YamlMap, line_at, parse_yaml
 
-from .chart_values import find_values, in_chart_order, list_in, team_rules
+from .chart_values import MissingList, find_values, in_chart_order, is_manifest, list_in, missing_list, team_rules
 from .schema import CollectionSpec, DocumentSpec, ParamSpec, ProfileKeys, ProfileSpec
 
-__all__ = ["DocumentReader", "DocumentResult"]
+__all__ = ["SUFFIXES", "DocumentReader", "DocumentResult"]
 
 _FAMILIES: Mapping[str, type[BaseAppProfile]] = {
     "coder": BaseCoderProfile,
@@ -47,6 +48,9 @@ _FAMILIES: Mapping[str, type[BaseAppProfile]] = {
     "remote_desktop": BaseRemoteDesktopProfile,
     "workspace": BaseWorkspaceProfile,
 }
+SUFFIXES = (".yaml", ".yml", ".json")
+"""How the names of documents end."""
+_CLEAR = "If there are to be no profiles, write 'profiles: []'"
 MAX_EXTENDED = 20
 """How long a chain of profiles can be that extend each other."""
 _NOT_INHERITED = {name: attribute.default for name, attribute in ATTRIBUTES.items() if not attribute.inherited}
@@ -122,8 +126,7 @@ class DocumentReader:
             return result
         reading = _Reading(self._policy, self._find, self._asset, place, result)
         try:
-            for document in documents:
-                reading.document(document)
+            reading.documents(documents)
             reading.finish()
         except MemoryError:
             raise  # the trial worker reports it
@@ -153,35 +156,84 @@ class _Reading:
         self._classes: dict[str, type[BaseAppProfile]] = {}
         self._making: list[str] = []
         self._order: list[str | PlainEntry] = []
+        self._without_list: list[tuple[Mapping[str, Any], MissingList]] = []
+        self._has_profiles = False
 
     # ---------------------------------------------------------------------------------------------- structure
 
-    def document(self, document: Any) -> None:
-        """Take one YAML document: a mapping of parts, one profile, a list of profiles, or a chart's values."""
+    def documents(self, documents: Sequence[Any], line: int = 0) -> None:
+        """Take the YAML documents of a text that begins at `line`. A text without any content is an error."""
+        if not documents:
+            origin = Origin(self._place, line)
+            self._result.problems.append(SourceError("the document is empty", origin=origin, hint=_CLEAR))
+        for document in documents:
+            self._document(document)
+
+    def _document(self, document: Any) -> None:
+        """Take one YAML document: a mapping of parts, one profile, a list of profiles, a chart's values, a manifest."""
         if isinstance(document, list):
             self._profiles(document)
         elif not isinstance(document, YamlMap):
             self._problem("a document must be a mapping or a list of profiles", (), document)
+        elif not document:
+            self._problem("the document is empty", (), document, hint=_CLEAR)
+        elif is_manifest(document):
+            self._manifest(document)
         elif values := self._values(document):
             for found in values:
                 self._raw(list_in(found), in_chart_order)
+                missing = missing_list(found)
+                if missing is None:
+                    self._has_profiles = True
+                else:
+                    self._without_list.append((found, missing))
         elif "slug" in document or ("image" in document and "display_name" in document):
             self._profiles([document])
         else:
             self._parts(document)
+
+    def _manifest(self, document: YamlMap) -> None:
+        """Take the texts of a ConfigMap or Secret as the hub does that watches it: each key is a document."""
+        if isinstance(document.get("items"), list):
+            for item in document["items"]:
+                self._document(item)
+            return
+        found = 0
+        for part in ("data", "stringData"):
+            texts = self._mapping(document, part)
+            for key, text in texts.items():
+                if not isinstance(text, str) or not key.endswith(SUFFIXES):
+                    continue
+                found += 1
+                line = line_at(document, (part, key))
+                try:
+                    if part == "data" and document["kind"] == "Secret":
+                        self.documents(parse_yaml(base64.b64decode(text, validate=True), f"{self._place}: {key}"), line)
+                    else:  # the lines are those of the file when the text is a block
+                        self.documents(parse_yaml("\n" * line + text, self._place), line)
+                except ValueError:
+                    self._problem("the value is not Base64", (part, key), document)
+                except SourceError as e:
+                    self._result.problems.append(e)
+        if not found:
+            expected = f"a key that ends in {', '.join(SUFFIXES)}"
+            self._problem(f"the {document['kind']} holds no document", (), document, expected=expected)
 
     def _values(self, document: YamlMap) -> Sequence[Mapping[str, Any]]:
         try:
             return list(find_values(document, self._place))
         except SourceError as e:
             self._result.problems.append(e)
-            return [{}]
+            return [{"singleuser": {"profileList": []}}]
 
     def _parts(self, document: YamlMap) -> None:
         known = {f.alias or n for n, f in DocumentSpec.model_fields.items()}
         for key in document:
             if key not in known:
                 self._problem(f"{key!r} is not known here{did_you_mean(key, known)}", (key,), document)
+            elif document[key] is None:
+                empty = "[]" if key in ("profiles", "profile_list") else "{}"
+                self._problem("is empty", (key,), document, hint=f"Write {empty} if nothing is to be there")
         for name, definition in self._mapping(document, "params").items():
             self._param(name, definition, document)
         for name, definition in self._mapping(document, "collections").items():
@@ -355,6 +407,9 @@ class _Reading:
 
     def finish(self) -> None:
         """Create the classes, bases first, and register everything in the order of the document."""
+        for values, missing in self._without_list:
+            if missing.path or not (self._has_profiles or self._order):
+                self._problem(missing.message, missing.path, values, hint=missing.hint)
         for item in self._order:
             try:
                 self._result.collector.add(self._class_of(item) if isinstance(item, str) else item)
@@ -412,7 +467,7 @@ class _Reading:
         except LookupError as e:
             found, why = BUILTIN.get(spec.extends), str(e.args[0])
         if found is None:
-            known = [*self._pending, *BUILTIN]
+            known = [name for name in (*self._pending, *BUILTIN) if name != item["slug"]]
             raise ProfileDefinitionError(
                 why or f"there is no profile {spec.extends!r} to extend{did_you_mean(spec.extends, known)}",
                 origin=origin,

@@ -17,14 +17,11 @@ from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.yaml_text import MAX_BYTES
 
-from .data_profiles import DocumentReader
+from .data_profiles import SUFFIXES, DocumentReader
 from .files import Fingerprint, UnsettledError, fingerprint, is_temporary, read_file, read_files
 from .source_items import EVERY_CHANGE, Load, LoadedItem, LoadSession, Source, SourceItem
 
 __all__ = ["SUFFIXES", "Documents", "finder_of"]
-
-SUFFIXES = (".yaml", ".yml", ".json")
-"""How the names of documents end."""
 
 
 class DocumentSettings(HasTraits):

@@ -45,7 +45,7 @@ class ParamJoin:
         params = [version.signature for version in self.versions.values() if version.signature is not None]
         slugs = ((slug, key) for key, version in self.versions.items() for slug in version.collector.profiles)
         names = {name for version in self.versions.values() for name in version.collector.collections}
-        contested = {slug: self.owners[slug] for slug, key in slugs if self.owners[slug] != key or slug in names}
+        contested = {slug: self.owners.get(slug) for slug, key in slugs if not self._owns(key, slug) or slug in names}
         return (params, contested, self.removed) if params or self.removed else None
 
     @functools.cached_property
@@ -56,13 +56,17 @@ class ParamJoin:
         users: dict[str, list[str]] = {}
         for key, version in self.versions.items() if gone else ():
             for slug, profile in version.collector.profiles.items():
-                if self.owners[slug] == key and profile.takes_params:
+                if self._owns(key, slug) and profile.takes_params:
                     for name in gone & {*named_params(profile), *profile.get("params"), *self.uses(key, profile)}:
                         users.setdefault(name, []).append(slug)
             for collection in version.collector.collections.values():
                 for name in gone & collection.params.keys():
                     users.setdefault(name, []).append(collection.name)
         return dict(sorted(users.items()))
+
+    def _owns(self, key: str, slug: str) -> bool:
+        """Return whether the profile of an item is served. An earlier version may have one that no version here has."""
+        return self.owners.get(slug, key) == key
 
     def resolver(self) -> Resolver | None:
         """Return the resolver of all params. It may raise anything, because values of authors take part."""
@@ -71,7 +75,7 @@ class ParamJoin:
             [version.collector for version in self.versions.values()],
             strict=self.strict,
             before=self.before,
-            owned=lambda collector, slug: self.owners[slug] == keys[id(collector)],
+            owned=lambda collector, slug: self._owns(keys[id(collector)], slug),
             removed=self.removed,
         )
 

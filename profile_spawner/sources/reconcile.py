@@ -690,7 +690,8 @@ class Reconciler:
         for key, state in self._states.items():
             if key == _DIRECT and not state.entries:
                 continue
-            counts["good" if not state.problems else "stale" if state.entries else "broken"] += 1
+            wrong = any(not isinstance(problem, ProfileWarning) for problem in state.problems)
+            counts["good" if not wrong else "stale" if state.entries else "broken"] += 1
         return counts
 
 

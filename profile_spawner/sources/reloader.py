@@ -97,8 +97,7 @@ class ProfileService:
         if settings.configurator_compat:
             provide_configurator()
         self._sources = configured_sources(settings, settle)
-        for source in self._sources:
-            source.connect(api_client, log)
+        self.connect(api_client)
         compat = settings.configurator_compat
         client = TrialClient(settings.trial_timeout, settings.trial_memory, configurator=compat) if trial else None
         self._reconciler = Reconciler(settings, self._sources, client, settle, traits)
@@ -115,6 +114,11 @@ class ProfileService:
         self._started = False
 
     # ---------------------------------------------------------------------------------------------- what is served
+
+    def connect(self, api_client: Callable[[], Awaitable[Any]] | None) -> None:
+        """Set what creates the API client, before the first load; see `__init__`."""
+        for source in self._sources:
+            source.connect(api_client, self.log)
 
     def trust_data(self) -> None:
         """Load documents without a trial worker, as commands do: their users can interrupt them."""

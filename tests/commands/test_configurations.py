@@ -104,13 +104,55 @@ def test_values_are_the_same_to_every_reader(run, write, form):
     assert f"{path}:{line + 5}: warning" in run.result("import", "profile-list", path).stderr
 
 
-def test_values_without_a_list_are_an_empty_document(run, write):
-    """The part for the hub only, as larger installations split their values."""
+def test_values_without_a_list_are_no_document(run, write):
+    """The part for the hub only, as larger installations split their values, is a configuration."""
     path = write("values.yaml", "hub: {db: {type: sqlite-pvc}, config: {JupyterHub: {admin_access: false}}}\n")
-    assert run.json("list", "--documents", path) == []
+    assert "values.yaml:1: these values of a chart have no list" in run.result("list", "--documents", path).stderr
     assert run("validate", path).startswith("0 profiles: 0 errors")
     other = write("other.yaml", "profils: []\n")
     assert "'profils' is not known here; did you mean 'profiles'?" in run.result("list", "--documents", other).stderr
+
+
+@pytest.mark.parametrize(
+    ("singleuser", "message"),
+    [
+        ("profilelist: [{display_name: A}]", ":2: error: singleuser.profilelist: the chart knows no such key"),
+        ("profiles: [{display_name: A}]", ":2: error: singleuser.profiles: the chart knows no such key"),
+        ("profileList:", "values.yaml:2: error: singleuser.profileList: the list of profiles is empty"),
+    ],
+)  # fmt: skip
+def test_a_list_that_the_chart_does_not_find_is_an_error(run, write, singleuser, message):
+    """It would leave the page empty without a word."""
+    assert message in run("validate", write("values.yaml", f"singleuser:\n  {singleuser}\n"), code=1)
+
+
+CONFIG_MAP = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: profiles}
+data:
+  note.txt: "not a document"
+  values.yaml: |
+    hub:
+      extraConfig:
+        list: c.KubeSpawner.profile_list = [dict(display_name="Code")]
+  labs.yaml: |
+    profiles:
+      - {slug: lab, display_name: Lab, description: "", image: "a:1"}
+"""
+
+
+def test_a_config_map_is_checked_as_a_hub_does_that_watches_it(run, write):
+    """Every key is a document, and code in it is not run; in the values of a hub it is."""
+    path = write("config-map.yaml", CONFIG_MAP)
+    assert [row["slug"] for row in run.json("list", "--documents", path, code=1)] == ["lab"]
+    said = run("validate", path, code=1)
+    assert f"{path}:9: error: hub.extraConfig.list: the values have no list of profiles: code is not run" in said
+    assert said.endswith("1 profile: 1 error, 0 warnings\n")
+    values = write(
+        "values.yaml", 'hub: {extraConfig: {a: \'c.KubeSpawner.profile_list = [{"display_name": "Code"}]\'}}\n'
+    )
+    assert run("validate", values).startswith("1 profile: 0 errors")
 
 
 PLACED = """\

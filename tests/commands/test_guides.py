@@ -78,6 +78,15 @@ def test_a_list_with_groups(run, here):
     assert run("pod", "gpu", "-g", "gpu-users,gpu-power-users", "-o", "size=two")
 
 
+def test_a_config_map_that_flux_merges(run, here):
+    """The file is right as the hub reads it; that the hub watches it is tested with a hub."""
+    (text,) = blocks("From a ConfigMap that Flux merges", "yaml")
+    (here / "config-map.yaml").write_text(text.partition("\n---\n")[0])
+    assert run("validate", here / "config-map.yaml").endswith("2 profiles: 0 errors, 0 warnings\n")
+    slugs = [row["slug"] for row in run.json("list", "--documents", here / "config-map.yaml")]
+    assert slugs == ["default-environment", "default-environment-python-3-8"]
+
+
 def test_the_application_hub(run, here):
     """The file moves in, is right, and its profile starts with the configuration of the page."""
     title = "From the EOEPCA configurator and ApplicationHub"
@@ -159,4 +168,4 @@ def test_the_pages_yaml_is_read_by_yaml():
     """Every snippet."""
     for page in (MOVING, CLI):
         for block in code_blocks(page, "yaml"):
-            assert yaml.safe_load(block)
+            assert all(yaml.safe_load_all(block))

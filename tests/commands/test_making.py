@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from profile_spawner.commands.output import as_yaml
-from profile_spawner.kube.rbac import required_rules
+from profile_spawner.kube.rbac import document_rules, required_rules
 from profile_spawner.profiles.yaml_text import parse_yaml
 
 from .conftest import DEMO
@@ -140,6 +140,51 @@ def test_rbac_prints_the_smallest_role(run, write):
     role, _ = yaml.safe_load_all(run("rbac", "-f", config))
     assert role["metadata"]["namespace"] == "jhub"
     assert {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get"]} in role["rules"]
+
+
+def test_rbac_counts_what_config_maps_may_bring(run, write):
+    """ConfigMaps change without the configuration, so everything counts that they may create; they are not read."""
+    config = write(
+        "etc/config.py",
+        "c.ProfileSpawner.profile_config_map_names = ['jhub-profiles']\n"
+        "c.ProfileSpawner.profile_secrets = 'profiles'\n"
+        "c.ProfileSpawner.profile_config_maps_namespace = 'elsewhere'\n"
+        "c.ProfileSpawner.allowed_kinds = ['Job', 'Deployment']\n"
+        "c.ProfileSpawner.data_policy = {'config_maps': {'kinds': ['ConfigMap', 'Job']}}\n",
+    )
+    role, _, there, binding = yaml.safe_load_all(run("rbac", "-f", config, "-n", "servers"))
+    assert role["rules"] == required_rules(["ConfigMap", "Job"], claims=False)
+    assert there["metadata"]["namespace"] == "elsewhere"
+    assert there["rules"] == document_rules([("ConfigMap", "jhub-profiles"), ("Secret", "")])
+    assert binding["subjects"][0]["namespace"] == "servers"
+
+
+async def test_the_printed_role_suffices_for_config_maps(run, control_plane, namespace, write, tmp_path):
+    """With it the hub's service account reads them, as `list --from-cluster` does, and may create what they bring."""
+    config = write("etc/config.py", "c.ProfileSpawner.profile_config_maps = 'profile-spawner=profiles'\n")
+    document = "[{slug: a, display_name: A, image: 'a:1', files: [{mount_path: /etc/a, content: x}]}]"
+    labels = {"profile-spawner": "profiles"}
+    body = {"metadata": {"name": "a", "labels": labels}, "data": {"a.yaml": document, "b.yaml": "["}}
+    await control_plane.ok("POST", f"/api/v1/namespaces/{namespace}/configmaps", body)
+    hub = f"system:serviceaccount:{namespace}:hub"
+    kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", hub, namespace=namespace)
+    cluster = ("-f", config, "--output", "json", "--kubeconfig", kubeconfig)
+    listed = await run.aside("list", "--from-cluster", *cluster)
+    assert listed.exit_code == 1
+    assert "the hub may not list configmaps" in listed.stderr
+    printed = await run.aside("rbac", "-f", config, "-n", namespace, "--output", "json")
+    for item in json.loads(printed.stdout)["items"]:
+        path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/{item['kind'].lower()}s"
+        await control_plane.ok("POST", path, item)
+    checked = await run.aside("rbac", "--check", *cluster)
+    assert (checked.exit_code, json.loads(checked.stdout)) == (0, [])
+    listed = await run.aside("list", "--from-cluster", *cluster)
+    assert [(p["slug"], p["origin"]) for p in json.loads(listed.stdout)] == [("a", "configmap/a/a.yaml:1")]
+    assert "configmap/a/b.yaml" in listed.stderr
+    shown = await run.aside("show", "a", "--from-cluster", "-n", namespace, *cluster)
+    assert json.loads(shown.stdout)["image"] == "a:1"
+    nothing = await run.aside("list", "--from-cluster", "--profiles", "all", "--kubeconfig", kubeconfig)
+    assert "the configuration selects no ConfigMaps" in str(nothing.exception)
 
 
 async def test_rbac_check_asks_the_api_server(run, control_plane, namespace, tmp_path):

@@ -96,6 +96,19 @@ def test_a_static_list_in_a_configuration_is_checked_too(run, write):
     assert "mem_limit" in finding["field"]
 
 
+def test_a_warning_fails_no_command(run, write):
+    """`list` reports it as the hub does, and is successful; `validate` counts it."""
+    listed = (
+        "singleuser:\n  profileList:\n    - {display_name: A, default: 'false', kubespawner_override: {image: 'a:1'}}\n"
+    )
+    path = write("values.yaml", listed)
+    result = run.result("list", "-f", path)
+    assert result.exit_code == 0
+    assert "counts as true" in result.stderr
+    (finding,) = run.json("validate", path)
+    assert (finding["level"], finding["rule"], finding["line"]) == ("warning", "quoted-boolean", 3)
+
+
 def test_groups_that_the_hub_does_not_have_are_told(run, write):
     """Where the configuration loads groups, a profile for another one is for nobody."""
     path = write(

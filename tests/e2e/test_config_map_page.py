@@ -55,7 +55,6 @@ async def test_edited_broken_and_mended_with_kubectl(
             await asyncio.sleep(0.1)  # the page is the only witness
         raise AssertionError(f"{text!r} does not appear: {hub.log[-2000:]}")
 
-    await write(DOCUMENT.format(name="First"))
     hub = await start_hub(tmp_path / "hub", kubeconfig, namespace, config)
     try:
         await page.goto(f"{hub.url}/hub/login?next=%2Fhub%2Fspawn")
@@ -63,6 +62,8 @@ async def test_edited_broken_and_mended_with_kubectl(
         await page.fill("#password_input", PASSWORD)
         await page.click("[type=submit]")
         await page.wait_for_selector("#ps-page", state="attached")
+        await until("matches 0 ConfigMaps in namespace")
+        await write(DOCUMENT.format(name="First"))
         await until("First")
         await write(DOCUMENT.format(name="Second"))
         await until("Second")
@@ -81,5 +82,6 @@ async def test_edited_broken_and_mended_with_kubectl(
         await until("Mended")
         await kubectl("delete", "configmap", "profiles")
         await until("No profile is available")
+        await until("matches 0 ConfigMaps in namespace")
     finally:
         await hub.close()

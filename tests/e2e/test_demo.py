@@ -106,7 +106,7 @@ async def stop_demo(demo: Demo, number: int = signal.SIGINT) -> int:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     """One demo for all tests that do not stop it."""
-    running = await start_demo(tmp_path_factory.mktemp("demo"))
+    running = await start_demo(tmp_path_factory.mktemp("demo"), "--config-maps")
     try:
         yield running
     finally:
@@ -132,6 +132,12 @@ class Cluster:
         async with self.session.get(f"{self.server}/api/v1/namespaces/{self.namespace}/{plural}") as answer:
             assert answer.status == 200, await answer.text()
             return list((await answer.json())["items"])
+
+    async def create(self, plural: str, body: dict[str, Any]) -> None:
+        """Create an object."""
+        url = f"{self.server}/api/v1/namespaces/{self.namespace}/{plural}"
+        async with self.session.post(url, json=body) as answer:
+            assert answer.status == 201, await answer.text()
 
     async def until_empty(self, plural: str) -> None:
         """Wait until no object of a kind is left."""
@@ -374,7 +380,7 @@ async def test_groups_and_mixins_show_in_the_fields(page: Any, demo: Demo) -> No
 
 
 async def test_a_file_dropped_into_the_folder_is_a_profile(demo: Demo, cluster: Cluster) -> None:
-    """A profile of ten lines appears on the page without a restart, and starts."""
+    """A profile of ten lines appears on the page without a restart, and starts. A ConfigMap is as good as a file."""
     async with Client(demo, "ada") as ada:
         (demo.profiles / "statistics.py").write_text(readme_profile())
         await asyncio.wait_for(_until_offered(ada, "statistics"), PATIENCE)
@@ -383,6 +389,10 @@ async def test_a_file_dropped_into_the_folder_is_a_profile(demo: Demo, cluster: 
         environment = await _environment_of_the_pod(cluster, "statistics")
         assert environment["COURSE"] == "Statistics 101"
         await ada.stop(cluster)
+        metadata = {"name": "more", "labels": {"profile-spawner": "profiles"}}
+        document = "[{slug: more, display_name: More, image: 'a:1'}]"
+        await cluster.create("configmaps", {"metadata": metadata, "data": {"more.yaml": document}})
+        await asyncio.wait_for(_until_offered(ada, "more"), PATIENCE)
 
 
 async def _until_offered(client: Client, slug: str) -> None:

@@ -283,13 +283,22 @@ async def test_dependent_and_advanced_options(hubs: Hubs, window: Any) -> None:
 
 
 async def test_search_finds_among_many_and_says_how_many(hubs: Hubs, window: Any) -> None:
-    """Among fifty and among five hundred, of which the page holds only some; with few there is no search."""
+    """Among fifty and among five hundred, of which the page holds only some; with few there is no search.
+
+    The exact title comes first, whether the page holds it or the hub sends it.
+    """
     few = await window()
     await log_in(few, await hubs.of(5), "few")
     assert await few.locator("#ps-search").count() == 0
     for count, wanted, matches in ((50, "environment 42", "1 match"), (500, "environment 499", "1 match")):
         page = await window()
         await log_in(page, await hubs.of(count), "many")
+        for exact in ("4", "42"):
+            await page.locator("#ps-search").fill(f"environment {exact}")
+            await page.wait_for_function(
+                "slug => [...document.querySelectorAll('.ps-card')].find(c => c.offsetParent)?.dataset.slug === slug",
+                arg=f"p{exact}",
+            )
         await page.locator("#ps-search").fill(wanted)
         await page.wait_for_function(f"document.getElementById('ps-count').textContent === {json.dumps(matches)}")
         slug = "p" + wanted.split()[-1]

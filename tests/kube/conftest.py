@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -65,6 +66,15 @@ def persistent_claim(name: str = "home-unal") -> KubeObject:
 def owned(kind: str = "Secret", name: str = "token-unal", api_version: str = "v1", **body: Any) -> KubeObject:
     """Return an object that goes with the pod."""
     return KubeObject(api_version, kind, name, Lifetime.owned, "manifests", body or {"stringData": {"a": "b"}})
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until something is so."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen")
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -6,9 +6,11 @@ from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
-from profile_spawner.kube.rbac import HubRole, missing_rights, required_rules
+from profile_spawner.kube.rbac import HubRole, document_rules, missing_rights, required_rules
 from profile_spawner.policy.settings import DEFAULT_KINDS, OPT_IN_KINDS
 from tests.control_plane import ControlPlane
+
+from .conftest import HUB_USER
 
 
 def rights(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
@@ -76,3 +78,22 @@ async def test_the_check_names_what_is_missing(
         {"apiGroups": [""], "resources": [resource], "verbs": everything[0]["verbs"]}
         for resource in everything[0]["resources"]
     ]
+
+
+async def test_rights_for_single_objects(api_client: ApiClient, control_plane: ControlPlane, namespace: str) -> None:
+    """The rights for ConfigMaps by name are exactly these, and the check asks for each name."""
+    rules = document_rules([("Secret", "a"), ("Secret", "b")])
+    assert rules[0] == {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "resourceNames": ["a", "b"],
+        "verbs": ["list", "watch"],
+    }
+    assert document_rules([("ConfigMap", "a"), ("ConfigMap", "")])[0]["verbs"] == ["list", "watch"]
+    assert "resourceNames" not in document_rules([("ConfigMap", "a"), ("ConfigMap", "")])[0]
+    assert document_rules([]) == []
+    await control_plane.grant(namespace, HUB_USER, [{**rules[0], "resourceNames": ["a"]}])
+    assert await missing_rights(api_client, rules[:1], namespace) == [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["b"], "verbs": ["list", "watch"]}
+    ]
+    assert rules[0] in required_rules(["Secret"], granted=rules)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
+from profile_spawner.hub.housekeeping import Housekeeping
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.sweep import Sweeper
 from tests.control_plane import ControlPlane, real_only
 from tests.fault_proxy import Fault, FaultProxy
 
-from .conftest import identity, owned, persistent_claim, pod, shared_map
+from .conftest import identity, owned, persistent_claim, pod, shared_map, until
 
 LATER = datetime.now(timezone.utc) + timedelta(days=1)
 
@@ -188,3 +190,35 @@ async def test_a_namespace_without_anything_is_forgotten(new_cluster: Callable[.
     await sweeper.sweep(namespace)
     await sweeper.stray_pods(namespace, (), lambda server: ())
     assert not sweeper.forget_empty(namespace)
+
+
+async def test_the_right_to_sweep_can_be_granted_later(
+    new_cluster: Callable[..., Cluster],
+    proxy: FaultProxy,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Without the right, a hub whose profiles have no files says nothing; it tries again in each pass."""
+    await new_cluster().prepare(identity(namespace), [shared_map()])
+    forbidden = Fault(methods=("GET",), path="configmaps", status=403, times=-1)
+    proxy.faults.append(forbidden)
+    files: list[str] = []
+    cluster = new_cluster(log=logging.getLogger("tests.kube.sweep"))
+    house = Housekeeping(
+        cluster, "hub-a", grace=0, interval=0.01, files=True, has_files=lambda: bool(files), log=cluster.log
+    )
+    house.watch(namespace)
+    try:
+        await until(lambda: forbidden.times < -3)
+        assert not caplog.records
+        files.append("a")
+        seen = forbidden.times
+        await until(lambda: forbidden.times < seen - 3)
+        assert [r.levelname for r in caplog.records] == ["WARNING"]
+        proxy.clear()
+        caplog.set_level(logging.INFO)
+        await until(lambda: any("Swept 1" in r.message for r in caplog.records))
+        assert any("removed again" in r.message for r in caplog.records)
+    finally:
+        assert house._task is not None
+        house._task.cancel()

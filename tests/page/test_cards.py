@@ -153,6 +153,18 @@ async def test_searching_finds_what_is_not_on_the_page() -> None:
     assert await lists.search(cards, ["nothing"]) == []
 
 
+async def test_the_exact_title_is_found_first() -> None:
+    """Then the titles that begin with the words, then those that have them, then the rest, each in the page's order."""
+    titles = ["Old CM 5", *(f"CM 5{n}" for n in range(60)), "Lab", "CM 5", "5 CM"]
+    entries = [
+        Entry(offer=Offer(f"p{n}", title, "for CM 5" if title == "Lab" else "")) for n, title in enumerate(titles)
+    ]
+    lists = CardLists()
+    cards = await lists.of(Snapshot(entries), ADA)
+    found = [titles[n] for n in await lists.search(cards, ["cm", "5"])]
+    assert found == ["CM 5", *(f"CM 5{n}" for n in range(60)), "Old CM 5", "5 CM", "Lab"]
+
+
 async def test_users_share_cards_only_when_every_rule_agrees() -> None:
     """Neither a group, nor a name, nor a hook, of profile, option or choice, lets two users share what differs."""
     rules: list[dict[str, Any]] = [

@@ -8,7 +8,7 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
-from profile_spawner.errors import ProfileSpawnerError
+from profile_spawner.errors import ProfileSpawnerError, ProfileWarning
 from profile_spawner.page.hub_pages import PROBLEMS_SHOWN, HubPages, Viewer, problem_notices
 from profile_spawner.page.render import PageRequest
 from profile_spawner.params.definition import Param
@@ -51,3 +51,5 @@ def test_many_problems_leave_room_for_the_profiles() -> None:
     assert len(notices) == PROBLEMS_SHOWN + 1
     assert "90" in notices[-1]
     assert len(problem_notices(snapshot("x", problems=problems[:2]))) == 2
+    warned = problem_notices(snapshot("x", problems=[ProfileWarning("odd"), problems[0]]))
+    assert list(map(str, warned)) == ["problem 0", "Warning: odd"], "errors come first, and a warning is called so"

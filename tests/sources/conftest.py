@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import textwrap
 from collections.abc import AsyncIterator, Callable
@@ -52,7 +53,17 @@ def service_of(*, trial: bool = True, settle: float = 0.0, api_client: Any = Non
         for name, value in {"watch_profiles": False, **settings}.items()
     }
     log = logging.getLogger("tests.profiles")
-    return ProfileService(SourceSettings(**values), log=log, trial=trial, settle=settle, api_client=api_client)
+    return ProfileService(
+        SourceSettings(**values), log=log, trial=trial, settle=settle, api_client=api_client, traits=spawner_traits
+    )
+
+
+@functools.cache
+def spawner_traits() -> dict[str, Any]:
+    """Return the traits that the hub hands in."""
+    from profile_spawner.spawner import ProfileSpawner
+
+    return ProfileSpawner.class_traits(config=True)
 
 
 @pytest.fixture

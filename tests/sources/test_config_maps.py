@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import yaml
 from kubernetes_asyncio.client import ApiClient, Configuration
 
+from profile_spawner.errors import ProfileWarning
+from profile_spawner.kube.rbac import document_rules
 from profile_spawner.migrate.dumping import class_of
+from profile_spawner.policy.settings import DataPolicy
 from profile_spawner.sources.config_maps import ConfigMapDocuments
 from profile_spawner.sources.reloader import ProfileService
+from profile_spawner.sources.source_items import LoadSession
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy
 from tests.sources.conftest import service_of
 from tests.sources.test_reloader import until
 
-pytestmark = pytest.mark.cluster
-
 USER = "system:serviceaccount:hub:hub"
-RULES = [
-    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
-]
+RULES = document_rules([("ConfigMap", "")])
 VALUES = """
 singleuser:
   profileList:
@@ -85,7 +87,7 @@ async def path(control_plane: ControlPlane, namespace: str) -> str:
 async def test_created_edited_broken_mended_deleted(
     control_plane: ControlPlane, path: str, make: Callable[..., ProfileService]
 ) -> None:
-    """A ConfigMap with the chart's values.yaml: every edit is live at once, and a mistake takes nothing away.
+    """A ConfigMap with values of the chart: every edit is live at once, and a mistake takes nothing away.
 
     What belongs to a server is never a source, even if its profile gave it the label of the sources.
     """
@@ -125,6 +127,15 @@ async def test_created_edited_broken_mended_deleted(
     await until(lambda: "more" in service.snapshot.entries)
     await control_plane.ok("DELETE", f"{path}/jhub")
     await until(lambda: list(service.snapshot.entries) == ["more"])
+    # Without any ConfigMap, administrators read why there is no profile.
+    await control_plane.ok("DELETE", f"{path}/more")
+    await until(lambda: not len(service.snapshot) and service.problems)
+    (warning,) = service.problems
+    assert isinstance(warning, ProfileWarning)
+    text = "profile_config_maps: the selector 'profile-spawner=profiles' matches 0 ConfigMaps in namespace"
+    assert str(warning).startswith(text)
+    await control_plane.ok("POST", path, config_map("more", {"doc.yaml": "[{slug: m, display_name: M, image: i}]"}))
+    await until(lambda: "m" in service.snapshot.entries and not service.problems)
 
 
 async def test_what_is_refused_is_told_on_the_config_map(
@@ -137,25 +148,47 @@ async def test_what_is_refused_is_told_on_the_config_map(
     await service.start()
     assert ["may not name this service account" in str(p) for p in service.problems] == [True]
 
-    async def events() -> list[tuple[str, str]]:
-        found = await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/events")
-        return [(e["reason"], e["message"]) for e in found["items"] if e["involvedObject"]["name"] == "bad"]
+    async def events(reason: str, count: int) -> list[dict[str, Any]]:
+        """Wait for an Event that happened so many times; return all of the reason."""
+        for _ in range(400):
+            found = await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/events")
+            kept = [e for e in found["items"] if e["involvedObject"]["name"] == "bad" and e["reason"] == reason]
+            if any(e["count"] == count for e in kept):
+                return kept
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"no {reason} {count} times")
 
-    for _ in range(200):
-        if await events():
-            break
-        await asyncio.sleep(0.02)
-    reason, message = (await events())[0]
-    assert reason == "ProfilesRejected"
-    assert "configmap/bad/doc.yaml:1" in message
-    assert "service_account" in message
+    (event,) = await events("ProfilesRejected", 1)
+    assert "configmap/bad/doc.yaml:1" in event["message"]
+    assert "service_account" in event["message"]
     good = "[{slug: a, display_name: A, image: i}]"
     await control_plane.ok("PUT", f"{path}/bad", config_map("bad", {"doc.yaml": good}))
-    for _ in range(200):
-        if len(await events()) == 2:
-            break
-        await asyncio.sleep(0.02)
-    assert {reason for reason, _ in await events()} == {"ProfilesRejected", "ProfilesLoaded"}
+    assert len(await events("ProfilesLoaded", 1)) == 1
+    # It goes to and fro: no further Events, but higher counts. An Event that is gone is created again.
+    await control_plane.ok("PUT", f"{path}/bad", config_map("bad", {"doc.yaml": bad}))
+    (event,) = await events("ProfilesRejected", 2)
+    await control_plane.ok("DELETE", f"/api/v1/namespaces/{namespace}/events/{event['metadata']['name']}")
+    await control_plane.ok("PUT", f"{path}/bad", config_map("bad", {"doc.yaml": good}))
+    assert len(await events("ProfilesLoaded", 2)) == 1
+    await control_plane.ok("PUT", f"{path}/bad", config_map("bad", {"doc.yaml": bad}))
+    assert len(await events("ProfilesRejected", 1)) == 1
+
+
+async def test_an_event_that_was_not_allowed_is_created_when_it_is(
+    control_plane: ControlPlane, namespace: str, make: Callable[..., ProfileService]
+) -> None:
+    """A hub without the right to create Events tries again at the next reload."""
+    await control_plane.grant(namespace, USER, RULES[:1])
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    await control_plane.ok("POST", path, config_map("bad", {"doc.yaml": "["}))
+    service = make(watch_profiles=False)
+    await service.start()
+    await asyncio.gather(*service._tasks)
+    await control_plane.grant(namespace, USER, RULES[1:])
+    await service.reload()
+    await asyncio.gather(*service._tasks)
+    found = await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/events")
+    assert [e["reason"] for e in found["items"]] == ["ProfilesRejected"]
 
 
 async def test_files_from_other_keys(
@@ -195,8 +228,8 @@ async def test_lost_events_are_made_up_for(
     await service.ready()
     (source,) = service._sources
     assert isinstance(source, ConfigMapDocuments)
-    assert source._watch is not None
-    source._watch._version = "1"  # long forgotten
+    (watch,) = source._watches.values()
+    watch._version = "1"  # long forgotten
     second = "[{slug: a, display_name: A, image: 'i:2'}]"
     await control_plane.ok("PUT", f"{path}/a", config_map("a", {"doc.yaml": second}))
     await service.start()
@@ -208,7 +241,7 @@ async def test_lost_events_are_made_up_for(
     await control_plane.ok("PUT", f"{path}/a", config_map("a", {"doc.yaml": third}))
     await until(lambda: service.snapshot.entries["a"].effective["image"] == "i:3")
     assert not any(f.times for f in proxy.faults)
-    assert not service.problems
+    await until(lambda: not service.problems)
 
 
 async def test_a_reload_by_hand_lists_again(
@@ -218,6 +251,7 @@ async def test_a_reload_by_hand_lists_again(
     service = make(watch_profiles=False)
     await service.start()
     assert not len(service.snapshot)
+    assert "matches 0 ConfigMaps" in str(service.problems[0])
     await control_plane.ok("POST", path, config_map("a", {"doc.yaml": "[{slug: a, display_name: A, image: i}]"}))
     report = await service.reload()
     assert [str(c) for c in report.changes] == ["a"]
@@ -231,3 +265,118 @@ async def test_a_config_map_without_a_document(
     service = make()
     await service.ready()
     assert ["configmap/empty" in str(p) and ".yaml" in str(p) for p in service.problems] == [True]
+
+
+SEED = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: jhub-profiles
+data:
+  values.yaml: |
+    singleuser:
+      profileList:
+        - display_name: "Default environment"
+          description: "some description"
+          default: True
+        - display_name: "Default environment - python 3.8"
+          description: "Same environment as the default but ..."
+          kubespawner_override:
+            image: <custom-image>
+"""
+
+
+async def test_config_maps_by_name_need_no_label_and_few_rights(
+    control_plane: ControlPlane, namespace: str, make: Callable[..., ProfileService]
+) -> None:
+    """A ConfigMap as GitOps documents show it, with the right to watch only this one; a missing one is reported."""
+    await control_plane.grant(namespace, USER, document_rules([("ConfigMap", "jhub-profiles")]))
+    service = make(profile_config_maps="", profile_config_map_names=["jhub-profiles"])
+    await service.start()
+    (warning,) = service.problems
+    assert isinstance(warning, ProfileWarning)
+    assert f"there is no ConfigMap 'jhub-profiles' in namespace {namespace}" in str(warning)
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    await control_plane.ok("POST", path, yaml.safe_load(SEED))
+    slugs = ["default-environment", "default-environment-python-3-8"]
+    await until(lambda: list(service.snapshot.entries) == slugs)
+    assert not any("there is no" in str(p) for p in service.problems)
+    await control_plane.ok("DELETE", f"{path}/jhub-profiles")
+    await until(lambda: not len(service.snapshot))
+    assert "there is no ConfigMap" in str(service.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("selector", "found"), [("team in (a, b),!hidden", ["one", "two"]), ("team", ["one", "two", "three", "four"])]
+)
+async def test_any_label_selector(
+    control_plane: ControlPlane, path: str, make: Callable[..., ProfileService], selector: str, found: list[str]
+) -> None:
+    """Selectors are those of Kubernetes. A ConfigMap that is selected twice is loaded once."""
+    labels = [{"team": "a"}, {"team": "b"}, {"team": "c"}, {"team": "a", "hidden": ""}, {"other": "a"}]
+    for name, its in zip(("one", "two", "three", "four", "five"), labels, strict=True):
+        body = config_map(name, {"doc.yaml": f"[{{slug: {name}, display_name: X, image: i}}]"})
+        body["metadata"]["labels"] = its
+        await control_plane.ok("POST", path, body)
+    service = make(profile_config_maps=selector, profile_config_map_names=["one"])
+    await service.ready()
+    assert not service.problems
+    assert set(service.snapshot.entries) == set(found)
+
+
+def encoded(text: str | bytes) -> str:
+    """Return what the API server has of a binary value."""
+    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
+
+
+def test_binary_data_is_read_or_reported() -> None:
+    """YAML in `binaryData` is a document like any other. What is no text is reported, and the other keys are used."""
+    profile = "[{slug: %s, display_name: X, image: i, files: [{mount_path: /x, path: %s}]}]"
+    binary = {"b.yaml": encoded(profile % ("b", "file")), "file": encoded("hello"), "zipped": encoded(b"\xff\xfe\x00")}
+    source = ConfigMapDocuments("ns", DataPolicy())
+    texts = {"a.yaml": profile % ("a", "file"), "d.yaml": profile % ("d", "zipped")}
+    binary["c.yaml"] = encoded(gzip.compress(b"[]"))
+    source.objects = {"configmap/x": ("ConfigMap", {"data": texts, "binaryData": binary})}
+    (item,) = source.scan({}, full=True)
+    loaded = source.loader([item], LoadSession({}, ()))(item)
+    assert set(loaded.collector.profiles) == {"a", "b"}
+    assert sorted(p.message for p in loaded.problems) == [
+        "the content of configmap/x/c.yaml is not text in UTF-8",
+        "the content of configmap/x/zipped is not text in UTF-8",
+    ]
+
+
+async def test_secrets_are_a_source_and_stay_secret(
+    control_plane: ControlPlane, namespace: str, make: Callable[..., ProfileService], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Values of Helm in a Secret: messages and Events about them have only the key and the line."""
+    await control_plane.grant(namespace, USER, document_rules([("Secret", "values")]))
+    good = "hub: {config: {password: canary}}\nsingleuser:\n  profileList:\n  - {display_name: A, slug: a}\n"
+    body: dict[str, Any] = {"metadata": {"name": "values"}, "data": {"values.yaml": encoded(good)}}
+    secrets = f"/api/v1/namespaces/{namespace}/secrets"
+    await control_plane.ok("POST", secrets, body)
+    service = make(profile_config_maps="", profile_secret_names=["values"])
+    await service.start()
+    assert not service.problems
+    assert list(service.snapshot.entries) == ["a"]
+    mistakes = (
+        good + "canary",
+        "[{slug: b, display_name: B, image: i, service_account: canary}]",
+        "[{slug: b, display_name: B, image: 'i:{{ canary/x }}'}]",
+        "params: {p/a: {schema: {type: integer}, default: canary}}",
+    )
+    for text in mistakes:
+        body["data"]["values.yaml"] = encoded(text)
+        await control_plane.ok("PUT", f"{secrets}/values", body)
+        before = service.problems
+        await until(lambda: service.problems and service.problems != before)  # noqa: B023 - it is called at once
+        assert all(str(p).startswith("Secret values/values.yaml") for p in service.problems)
+        assert "a" in service.snapshot.entries
+    for _ in range(400):
+        events = (await control_plane.ok("GET", f"/api/v1/namespaces/{namespace}/events"))["items"]
+        if events:
+            break
+        await asyncio.sleep(0.02)
+    assert events
+    assert {e["involvedObject"]["kind"] for e in events} == {"Secret"}
+    assert "canary" not in str([e["message"] for e in events]) + caplog.text

@@ -305,6 +305,17 @@ WRONG = [
     ("just a text", "a document must be a mapping"),
     ("profiles: {a: b}", "profiles must be a list"),
     ("x: !!python/object/apply:os.system [id]", "tags are not allowed"),
+    *((text, "the document is empty") for text in ("", "# nothing\n", "---\n", "{}")),
+    *((f"{key}:", f"{key}: is empty") for key in ("profiles", "profile_list", "params", "collections", "global")),
+    ("profileList: [{display_name: A}]", "'profileList' is not known here; did you mean 'profile_list'?"),
+    ("hub: {}\nsingleuser:\n  image: {}", "doc.yaml:1: these values of a chart have no list of profiles"),
+    ("singleuser:", "these values of a chart have no list of profiles"),
+    ("singleuser:\n  profileList:", "doc.yaml:2: singleuser.profileList: the list of profiles is empty"),
+    ("singleuser:\n  profilelist: []", "doc.yaml:2: singleuser.profilelist: the chart knows no such key; did you"),
+    ("hub:\n  config:\n    KubeSpawner: {profileList: []}", "KubeSpawner.profileList: the chart knows no such key"),
+    ("hub: {}\nprofileList: [{display_name: A}]", "did you mean 'singleuser.profileList'?"),
+    ("hub:\n  extraConfig:\n    a: c.KubeSpawner.profile_list = []", ":3: hub.extraConfig.a: the values have no list"),
+    ("hub: {extraConfig: 'c.KubeSpawner.profile_list = []'}", "hub.extraConfig: the values have no list"),
 ]  # fmt: skip
 
 
@@ -313,6 +324,19 @@ def test_messages(text: str, message: str) -> None:
     """What is wrong is said with file, line and field, and with the nearest right name."""
     found = problems(text)
     assert any(message in p for p in found), found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]", "profiles: []", "profile_list: []", "profile_list: {}", "singleuser: {profileList: []}",
+        "singleuser: {profileList: {}}", "hub: {config: {KubeSpawner: {profile_list: []}}}", "params: {}",
+        "hub: {db: {}}\n---\nsingleuser: {profileList: [{display_name: A}]}",
+    ],
+)  # fmt: skip
+def test_an_explicit_empty_list_is_no_error(text: str) -> None:
+    """It is how a list is cleared. Of several documents in a text, one may hold values without a list."""
+    assert problems(text) == []
 
 
 def test_good_profiles_of_a_document_with_a_bad_one() -> None:
@@ -632,7 +656,7 @@ async def test_a_config_map_brings_its_start_up_files() -> None:
     text = "[{slug: x, display_name: X, image: i, home_dir: /h, bashrc_path: %s}]"
     for key, found in (("rc", True), ("gone", False)):
         source = ConfigMapDocuments("ns", DataPolicy())
-        source.objects = {"map": {"data": {"a.yaml": text % key, "rc": "alias ll='ls -l'"}}}
+        source.objects = {"configmap/map": ("ConfigMap", {"data": {"a.yaml": text % key, "rc": "alias ll='ls -l'"}})}
         (item,) = source.scan({}, full=True)
         loaded = source.loader([item], LoadSession({}, ()))(item)
         assert bool(loaded.collector.profiles) is found

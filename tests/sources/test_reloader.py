@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
+from profile_spawner.errors import ProfileWarning
 from profile_spawner.migrate.dumping import class_of
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.context import ServerContext
@@ -461,6 +463,52 @@ async def test_who_may_override_whom(folder: Path, tmp_path: Path, make_service:
     (documents / "doc.yaml").unlink()
     await overriding.reload()
     assert overriding.snapshot.entries["a"].effective["image"] == "example/image:1"
+
+
+PLAIN = """
+    from profile_spawner import PlainProfile, profile_registry
+
+    @profile_registry.register
+    class Plain(PlainProfile):
+        slug = "plain"
+        display_name = "Plain"
+        kubespawner_overide = {"image": "a:1"}
+"""
+
+
+async def test_what_is_not_meant_is_a_warning_as_long_as_it_is_served(
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+    make_service: Callable[..., ProfileService],  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In documents and in Python, after a good version and after a broken one; nothing is refused."""
+    caplog.set_level("INFO", "tests.profiles")
+    documents = tmp_path / "documents"
+    good = "profile_list:\n- display_name: A\n  kubespawner_override: {image: a}\n"
+    bad = good.replace("override", "overide")
+    put(documents, "doc.yaml", bad)
+    put(folder, "plain.py", PLAIN)
+    service = make_service(profile_documents=(documents,))
+    await service.ready()
+    texts = [str(p) for p in service.problems if isinstance(p, ProfileWarning)]
+    assert len(texts) == len(service.problems) == 2
+    assert ["plain.py:4" in texts[0], "doc.yaml:3: profile 'a': kubespawner_overide" in texts[1]] == [True, True]
+    assert {r.levelname for r in caplog.records} == {"WARNING", "INFO"}
+    put(documents, "doc.yaml", good)
+    assert [p.profile for p in (await service.reload()).problems] == ["plain"]
+    put(documents, "doc.yaml", good + "x: 1\n")
+    assert not (await service.reload()).successful
+    put(documents, "doc.yaml", bad)
+    report = await service.reload()
+    assert report.successful
+    assert [p.profile for p in report.problems] == ["plain", "a"]
+    assert "fine again" not in caplog.text
+    (folder / "plain.py").unlink()
+    put(documents, "doc.yaml", good)
+    assert (await service.reload()).problems == ()
+    assert "fine again" in caplog.text
+    assert REGISTRY.get_sample_value("profile_spawner_warnings", {"source": "sources"}) == 0
 
 
 async def test_params_of_documents_reach_modules(

@@ -124,10 +124,22 @@
   const count = document.getElementById("ps-count");
   const found = document.getElementById("ps-found");
   let latest = 0;
+  let best = null;
+  // Move the card whose title is what was typed to the top, and an earlier one back to its place.
+  const moveBest = (words) => {
+    if (best) best.place.replaceWith(best.card);
+    const title = (card) => card.dataset.title.toLowerCase().split(/\s+/).filter(Boolean).join(" ");
+    const card = cards().find((one) => !found.contains(one) && title(one) === words.join(" "));
+    best = card && words.length ? { card, place: document.createComment("") } : null;
+    if (!best) return;
+    card.replaceWith(best.place);
+    found.prepend(card);
+  };
   const showCount = (n) => { count.textContent = n === 1 ? text.textOne : text.textMany.replace("{n}", n); };
   const filter = async () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const present = cards().filter((card) => !found.contains(card));
+    moveBest(words);
+    const present = cards().filter((card) => !found.contains(card) || card === best?.card);
     const all = present.length >= Number(text.total);
     let matches = 0;
     for (const card of present) {
@@ -143,6 +155,7 @@
       if (!chosen() || !found.contains(chosen())) { found.replaceChildren(); found.hidden = true; }
       return;
     }
+    found.hidden = !found.children.length;
     if (all || !text.searchUrl) { showCount(matches); return; }
     const ticket = ++latest;
     const url = new URL(text.searchUrl, location.href);
@@ -153,10 +166,11 @@
       if (!answer.ok || ticket !== latest) return;
       const fetched = new DOMParser().parseFromString(await answer.text(), "text/html");
       const known = new Set(present.map((card) => card.dataset.slug));
-      const kept = [...found.children].filter((card) => card === chosen());
+      const top = best ? [best.card] : [];
+      const kept = [...found.children].filter((card) => card === chosen() && card !== best?.card);
       kept.forEach((card) => known.add(card.dataset.slug));
       const fresh = [...fetched.querySelectorAll(".ps-card")].filter((card) => !known.has(card.dataset.slug));
-      found.replaceChildren(...kept, ...fresh);
+      found.replaceChildren(...top, ...fresh, ...kept);
       found.hidden = !found.children.length;
       addSliders(found);
       showCount(Number(answer.headers.get("X-Total-Count") ?? matches));
