@@ -55,25 +55,25 @@ class Fault:
             `hang-after`: the server carries it out, the client never learns.
         methods: Which methods.
         path: A pattern that is searched in the path.
-        query: A pattern that is searched in the query.
         times: How often; -1 for ever.
         status: The answer's HTTP status.
         body: The answer's body.
         headers: The answer's headers.
         chance: How likely a request that fits meets the fault, from 0 to 1.
         when: Called before the fault, to change the world behind the client's back.
+        query: A pattern that is searched in the query.
     """
 
     mode: Mode = "answer"
     methods: tuple[str, ...] = ("POST",)
     path: str = ""
-    query: str = ""
     times: int = 1
     status: int = 500
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     chance: float = 1.0
     when: Callable[[], Any] | None = None
+    query: str = ""
 
 
 class FaultProxy:

@@ -691,7 +691,8 @@ class Reconciler:
             if key == _DIRECT and not state.entries:
                 continue
             wrong = any(not isinstance(problem, ProfileWarning) for problem in state.problems)
-            counts["good" if not wrong else "stale" if state.entries else "broken"] += 1
+            if wrong or state.good is not None:  # otherwise it is a warning that something is missing
+                counts["good" if not wrong else "stale" if state.entries else "broken"] += 1
         return counts
 
 

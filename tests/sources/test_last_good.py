@@ -270,7 +270,7 @@ def test_no_edit_of_a_config_map_takes_a_profile_away_without_a_message(number: 
     source = ConfigMapDocuments("here", DataPolicy())
 
     def reconcile(text: str) -> Any:
-        source.objects = {"profiles": {"metadata": {"name": "profiles"}, "data": {"values.yaml": text}}}
+        source.objects = {"configmap/profiles": ("ConfigMap", {"data": {"values.yaml": text}})}
         return reconciler.reconcile().snapshot
 
     refused = 0

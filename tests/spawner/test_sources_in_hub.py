@@ -184,6 +184,7 @@ async def hub(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> As
     await started.close()
 
 
+@pytest.mark.parametrize("control_plane", ["local", "real"], indirect=True)
 async def test_page_notices_log_and_events_say_what_happened(
     control_plane: ControlPlane, namespace: str, hub: HubUnderTest
 ) -> None:
