@@ -36,7 +36,7 @@ def every_choice(entry: Entry) -> Iterator[dict[str, Any]]:
     """Yield what users can choose so that every choice occurs once, the other options at their defaults.
 
     Numbers occur with their bounds. An option that is only there when others have certain values comes with those.
-    Free text is left out.
+    Free text is left out, but what users must fill in has its example.
     """
     by_name = {option.name: option for option in entry.offer.options}
     seen = set()
@@ -48,9 +48,10 @@ def every_choice(entry: Entry) -> Iterator[dict[str, Any]]:
 
 
 def _choices(by_name: Mapping[str, Option]) -> Iterator[dict[str, Any]]:
-    yield {}
+    examples = {option.name: option.example for option in by_name.values() if option.example is not None}
+    yield examples
     for option in by_name.values():
-        needed = _needed(option, by_name)
+        needed = {**examples, **_needed(option, by_name)}
         yield needed
         if not option.read_only:
             yield from ({**needed, option.name: value} for value in option.samples())

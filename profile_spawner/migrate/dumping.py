@@ -126,6 +126,8 @@ def _collection(collection: Collection) -> dict[str, Any]:
     result: dict[str, Any] = {"params": thaw(collection.params)}
     if collection.profiles:
         result["profiles"] = list(collection.profiles)
+    about = {name: thaw(getattr(collection, name)) for name in ("description", "documentation", "meta")}
+    result |= {name: value for name, value in about.items() if value}
     return result
 
 
@@ -162,7 +164,7 @@ async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]
         value = getattr(cls, name)
         if name in values:
             value = _without_functions(values.pop(name), f"{entry.slug}: {name}", dump)
-        elif not attribute.references(value):
+        elif name != "params" and not attribute.references(value):
             value = made.get(name, value)  # a constructor of the author's own may have set it
         if value == attribute.default and name != "description":
             continue

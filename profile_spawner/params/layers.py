@@ -146,7 +146,7 @@ class Resolver:
         mistakes: The errors of profiles and collections: invalid values, and inheriting from something that does not
             exist or from themselves. A cycle is a mistake of the collection that closes it.
         unavailable: Why profiles and collections cannot be used: their mistakes, and those of what they inherit from.
-            What is wrong in `global` is not used, and affects only what inherits it by name.
+            What is wrong in `global` is not used, and affects no profile.
         conflicts: The argument `conflicts`.
         sensitive: The params that are defined as sensitive.
         templated: The params for which a value here refers to something.

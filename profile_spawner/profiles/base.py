@@ -29,7 +29,7 @@ from profile_spawner.errors import (
     raised_at,
     shorten,
 )
-from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
+from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef, is_template
 from profile_spawner.params.evaluator import NamedValues
 from profile_spawner.params.templates import render_value
 
@@ -185,7 +185,10 @@ class BaseAppProfile(ProfileAttributes):
                 field=name,
                 expected="an environment variable whose whole value is the reference",
             )
-        _convert(type(self), name, value)
+        known = value
+        if not isinstance(written, ParamRef) and is_template(list(self.context.facts(self.slug).values())):
+            known = REFERENCE.sub("x", value)  # the facts of a dump are references
+        _convert(type(self), name, known)
         return value
 
     # ---------------------------------------------------------------------------------------------- facts

@@ -18,7 +18,8 @@ from profile_spawner import (
 )
 
 profile_registry.register_param(Param("a/b", schema={"type": "integer"}, default=1, user_settable=True))
-profile_registry.register_collection("mixin", {"a/b": 3})
+profile_registry.register_param(Param("a/tag", default="1"))
+profile_registry.register_collection("mixin", {"a/b": 3}, description="Three", meta={"optional": "a/b"})
 
 
 @profile_registry.register
@@ -26,7 +27,8 @@ class All(BaseAppProfile):
     slug = "all"
     display_name = "All"
     description = "Everything that a class can say"
-    image = "a:1"
+    documentation, meta = "And more", {"color": "blue", "major": 2}
+    image = "a:{{ a/tag }}-{{ user_slug }}"
     home_dir = "/home/x"
     cpu_limit, mem_limit = 2, "4G"
     profiles = ["mixin"]
@@ -406,3 +408,17 @@ async def test_diff_reads_the_config_map_of_a_running_hub(run, control_plane, na
     fields = {c["field"]: c["new"] for c in yaml.safe_load(result.stdout)}
     assert result.exit_code == 1
     assert fields["spec.containers[notebook].image"] == "a:2"
+
+
+def test_values_of_params_that_a_profile_does_not_set_stay_open(run, write):
+    """Neither a default nor the example of a field that users must fill in becomes a value of the profile."""
+    text = (
+        "params:\n  team/code: {schema: {type: string, examples: [AB-1]}, user_settable: true}\n"
+        "  lab/size: {default: 1}\n"
+        "profiles:\n- {slug: lab, display_name: Lab, image: 'a:{{ lab/size }}', env: {CODE: '{{ team/code }}'}}\n"
+    )
+    path = write("lab.yaml", text)
+    (profile,) = yaml.safe_load(run("dump", "--documents", path))["profiles"]
+    assert "params" not in profile
+    assert profile["image"] == "a:{{ lab/size }}"
+    assert "0 errors" in run("validate", path)

@@ -303,7 +303,7 @@ def test_an_invalid_value_is_an_error_only_if_it_is_used() -> None:
     assert r.resolve(groups=[("g", {"n": "text"}, [])], user={"n": 4})["n"] == 4
 
 
-def test_a_mistake_in_global_affects_only_what_inherits_it() -> None:
+def test_a_mistake_in_global_affects_no_profile() -> None:
     """It is reported, and what is wrong is not used: an invalid value, a missing collection."""
     params = {"n": Param("n", schema={"type": "integer"}, default=1), "m": Param("m")}
     r = resolver({"global": Collection("global", {"n": "text", "m": 1}, ("gone",), Origin("g.py", 3))}, params)
