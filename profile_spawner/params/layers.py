@@ -298,18 +298,6 @@ class Resolver:
         """Return a profile or collection and everything it inherits from, strongest first; empty if it is unknown."""
         return self._inherited.get(name, ())
 
-    def require_unused(self, name: str) -> None:
-        """Refuse the deletion of a collection that is in use.
-
-        Raises:
-            ParamError: If it is in use. The message names everything that inherits from it.
-        """
-        if name == GLOBAL:
-            raise ParamError(f"{GLOBAL!r} always exists and cannot be deleted", field=name)
-        users = [c.name for c in self.collections.values() if name in c.profiles]
-        if users:
-            raise ParamError(f"is in use by {', '.join(users)}", field=name, hint="Remove it from their profiles first")
-
     def untrusted_in(self, found: Explanation) -> list[Origin | None]:
         """Return the origins of the values in `found` that come from untrusted documents."""
         first = ParamValue(found.layer, found.source, found.value, found.origin)

@@ -11,6 +11,8 @@ from profile_spawner.errors import Origin, ParamError
 from profile_spawner.params.definition import MISSING, Param, SecretRef, thaw
 from profile_spawner.params.evaluator import Resolved
 from profile_spawner.params.layers import Collection, LayerValues, Resolver
+from profile_spawner.profiles.profile_params import make_resolver
+from profile_spawner.profiles.registry import Collector
 from tests.documentation import ROOT
 
 PAGE = (ROOT / "docs" / "params.md").read_text()
@@ -248,16 +250,20 @@ def test_a_secure_value_is_checked_and_never_shown() -> None:
 def test_global_always_exists_and_cannot_be_deleted() -> None:
     """It can be empty."""
     assert "global" in Resolver().collections
-    with pytest.raises(ParamError, match="cannot be deleted"):
-        Resolver().require_unused("global")
 
 
 def test_deleting_what_is_in_use_is_refused_with_all_users() -> None:
-    """All of them are named."""
-    resolver = Resolver(A, {c.name: c for c in (col("x", 1, "mix"), col("y", 1, "mix"), col("mix"))})
-    with pytest.raises(ParamError, match="x, y"):
-        resolver.require_unused("mix")
-    resolver.require_unused("x")
+    """All of them are named; what is not in use goes."""
+    before = Resolver(A, {c.name: c for c in (col("x", 1, "mix"), col("y", 1, "mix"), col("mix"), col("other"))})
+    left = Collector()
+    for param in A.values():
+        left.add_param(param)
+    for name in ("x", "y"):
+        left.add_collection(before.collections[name])
+    resolver = make_resolver([left], before=before)
+    assert resolver is not None
+    assert set(resolver.collections) == {"global", "x", "y", "mix"}
+    assert ["is in use by x, y" in str(conflict) for conflict in resolver.conflicts] == [True]
 
 
 def test_a_name_that_does_not_exist_makes_its_user_unavailable() -> None:
