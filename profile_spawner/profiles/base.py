@@ -645,6 +645,8 @@ def attribute_lines(definition: ast.ClassDef) -> dict[str, int]:
 def line_of(cls: type, name: str) -> Origin:
     """Return the line of attribute or hook `name` of `cls`, or the line of the class if it is not known."""
     for owner in cls.__mro__:
+        if owner in BaseAppProfile.__mro__:
+            break  # its default: no author has written it
         if name not in vars(owner):
             continue
         declared = getattr(owner, "__profile_origin__", None)

@@ -341,7 +341,8 @@ def _taken(what: str, name: str, first: Origin | None, second: Origin | None) ->
 
 
 def _params_of(profile: Profile) -> Collection:
-    place, params, inherited = profile.where(("params",)), dict(profile.get("params")), tuple(profile.get("profiles"))
+    params, inherited = dict(profile.get("params")), tuple(profile.get("profiles"))
+    place = profile.where(("params",)) if params else profile.origin
     return Collection(
         name=profile.slug,
         params=params,
