@@ -20,7 +20,7 @@ from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .building import masked_for_kubectl, preview
-from .choices import user_for
+from .choices import every_choice, user_for
 from .cluster import Kubeconfig, Namespace, read_object
 from .loading import loaded
 from .output import Format, OutputOption, make_table, print_data, report_problems
@@ -111,7 +111,8 @@ def _state(path: Path, user: UserOptions) -> dict[str, dict[str, Any]]:
             }
             objects: dict[str, Any] = {"page": offered}
             try:
-                made = preview(found, entry.slug, user_for(entry, user, user.chosen))
+                chosen = {**next(every_choice(entry)), **user.chosen}  # with examples of what users must fill in
+                made = preview(found, entry.slug, user_for(entry, user, chosen))
             except ProfileSpawnerError as e:
                 objects["error"] = {"message": e.message}
             else:

@@ -226,7 +226,8 @@ def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
 def _documents(sources: Sources) -> list[Path]:
     from profile_spawner.sources.documents import SUFFIXES
 
-    files = [f for p in sources.documents for f in (sorted(p.iterdir()) if p.is_dir() else [p])]
+    paths = [path.absolute() for path in sources.documents]  # as in the errors of loading
+    files = [f for p in paths for f in (sorted(p.iterdir()) if p.is_dir() else [p])]
     return [f for f in files if f.name.endswith(SUFFIXES)]
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from profile_spawner.profiles.attributes import COLORS
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.selection import Offer
 from profile_spawner.texts import Gettext, Text, marked, said
 
 __all__ = [
-    "COLORS",
     "ICONS",
     "Badge",
     "Card",
@@ -29,11 +29,6 @@ BadgeKind = Literal["cpu", "memory", "gpu", "image", "volume"]
 
 ICONS = ("chart", "code", "cube", "data", "desktop", "gpu", "notebook", "python", "r", "terminal")
 """The built-in icons."""
-
-COLORS = (
-    "red", "orange", "yellow", "olive", "green", "teal", "blue", "violet", "purple", "pink", "brown", "grey", "black",
-)  # fmt: skip
-"""The colours that `meta` can name, those of Digital Rebar. The style sheet defines them."""
 
 _DATA_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/]{1,65536}={0,2}")
 _LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~%/-]{1,512}")
@@ -110,7 +105,7 @@ class Card:
         audience: Who may use the profile; shown to administrators.
         demand: The GPUs of one server, so that the page can show how many are free; `None` without GPUs.
         changes: Which badges a choice changes, by option: see `option_badges`.
-        color: The colour of its edge, one of `COLORS`; empty for none.
+        color: The colour of its edge, one of `COLORS`, which the style sheet defines; empty for none.
     """
 
     offer: Offer

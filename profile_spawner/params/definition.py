@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
@@ -158,6 +158,21 @@ class ParamRef:
         )
 
 
+_META: Mapping[str, tuple[Any, str]] = {
+    "title": (str, "a text"),
+    "order": (int, "a whole number"),
+    "advanced": (bool, "true or false"),
+    "widget": (str, "a text"),
+}
+"""The keys of a param's `meta` that act, and what their values are."""
+
+
+def misspelt(meta: Mapping[str, Any], known: Collection[str]) -> str:
+    """Return what is wrong with a key that is nearly one of the `known` ones, which act; an empty text if none is."""
+    hints = ((key, did_you_mean(key, known, 0.8)) for key in meta if key not in known)
+    return next((f"{key!r} has no effect{hint}" for key, hint in hints if hint), "")
+
+
 @dataclass(frozen=True)
 class Param:
     """The definition of a param.
@@ -213,6 +228,7 @@ class Param:
         default = self.default if self.default is not MISSING else plain.get("default", MISSING)
         object.__setattr__(self, "schema", freeze(plain))
         object.__setattr__(self, "meta", freeze(dict(self.meta)))
+        self._check_meta()
         validator, branches = self._compile(plain)
         object.__setattr__(self, "_validator", validator)
         object.__setattr__(self, "_branches", branches)
@@ -230,6 +246,14 @@ class Param:
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    def _check_meta(self) -> None:
+        if wrong := misspelt(self.meta, _META):
+            raise self._error(f"meta: {wrong}")
+        for key, (kind, expected) in _META.items():
+            value = self.meta.get(key)
+            if value is not None and not isinstance(value, kind):
+                raise self._error(f"meta.{key}", value=thaw(value), expected=expected)
 
     def _error(self, message: str, **kwargs: Any) -> ParamError:
         return ParamError(message, origin=self.origin, field=f"param {shorten(self.name)}", **kwargs)

@@ -23,7 +23,7 @@ from pydantic.json_schema import WithJsonSchema
 
 from profile_spawner.errors import shorten
 from profile_spawner.names import ENV_NAME, is_slug
-from profile_spawner.params.definition import ParamRef
+from profile_spawner.params.definition import ParamRef, misspelt
 from profile_spawner.params.quantities import quantity_value
 from profile_spawner.params.templates import references_in
 
@@ -31,6 +31,7 @@ from .resources import ContainerPath, EnvValue, InlineText, memory_quantity
 
 __all__ = [
     "ATTRIBUTES",
+    "COLORS",
     "Attribute",
     "DocumentKey",
     "EnvVars",
@@ -128,6 +129,20 @@ def _env_vars(value: Mapping[str, Any]) -> Mapping[str, Any]:
         if not ENV_NAME.fullmatch(key):
             raise ValueError(f"{shorten(key)!r} is not a name of an environment variable")
     adapter(EnvVars).validate_python(dict(value))
+    return value
+
+
+COLORS = (
+    "red", "orange", "yellow", "olive", "green", "teal", "blue", "violet", "purple", "pink", "brown", "grey", "black",
+)  # fmt: skip
+"""The colours that `meta` can name, those of Digital Rebar."""
+
+
+def _meta(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    if wrong := misspelt(value, ("required", "optional", "title", "icon", "color")):
+        raise ValueError(wrong)
+    if value.get("color", COLORS[0]) not in COLORS:
+        raise ValueError(f"the color must be one of {', '.join(COLORS)}")
     return value
 
 
@@ -334,7 +349,7 @@ class ProfileAttributes:
     """Other profiles and collections whose params it inherits, most important first."""
     user_settable: Annotated[_Texts, _FIXED] = ()
     """Params that users may set here although they are sensitive, or only a hook or a manifest uses them."""
-    meta: Annotated[_Labels, _DISPLAY] = {}
+    meta: Annotated[_Labels, AfterValidator(_meta), _DISPLAY] = {}
     """Notes for administrators and other programs, by name. Some act: see [params](params.md#meta)."""
 
 

@@ -23,6 +23,7 @@ from profile_spawner.errors import (
     SourceError,
     described,
     did_you_mean,
+    shorten,
 )
 from profile_spawner.params.definition import Param
 from profile_spawner.params.layers import Collection
@@ -50,6 +51,7 @@ _FAMILIES: Mapping[str, type[BaseAppProfile]] = {
 }
 SUFFIXES = (".yaml", ".yml", ".json")
 """How the names of documents end."""
+_NO_MAPPING = "must be a mapping of names to values"
 _CLEAR = "If there are to be no profiles, write 'profiles: []'"
 MAX_EXTENDED = 20
 """How long a chain of profiles can be that extend each other."""
@@ -399,9 +401,9 @@ class _Reading:
         elif slug in self._pending:
             first = Origin(self._place, self._pending[slug][1].line)
             self._problem(f"the slug is used twice: first at {first}", ("slug",), item, profile=slug)
-        elif self._allowed(
-            item.get("params"), slug, (item.get("params") or {}).items(), origin
-        ) and self._texts_allowed(item, slug, origin):
+        elif not isinstance(params := item.get("params") or {}, Mapping):
+            self._problem(_NO_MAPPING, ("params",), item, profile=slug, value=params)
+        elif self._allowed(params, slug, params.items(), origin) and self._texts_allowed(item, slug, origin):
             self._pending[slug] = (spec, item)
             self._order.append(slug)
 
@@ -417,6 +419,16 @@ class _Reading:
                 e.profile = e.profile or (item if isinstance(item, str) else item.slug)
                 e.__traceback__ = None
                 self._result.problems.append(e)
+            except MemoryError:
+                raise  # the trial worker reports it
+            except Exception as e:  # noqa: BLE001 - an unexpected error of one profile must not affect the others
+                slug, origin = (
+                    (item, Origin(self._place, self._pending[item][1].line))
+                    if isinstance(item, str)
+                    else (item.slug, item.origin)
+                )
+                problem = ProfileDefinitionError(f"it cannot be read: {described(e)}", profile=slug, origin=origin)
+                self._result.problems.append(problem)
 
     def _class_of(self, slug: str) -> type[BaseAppProfile]:
         if slug in self._classes:
@@ -490,6 +502,9 @@ class _Reading:
             lines.setdefault(name, item.lines[key.name])
             value = item[key.name]
             if key.how == "merge":
+                if value is not None and not isinstance(value, Mapping):
+                    where = Origin(self._place, line_at(item, (key.name,)))
+                    raise ProfileDefinitionError(_NO_MAPPING, origin=where, field=key.name, value=value)
                 value = {**_mapping_of(base, name), **(value or {})}
             elif key.how == "text":
                 if value is None:
@@ -510,7 +525,7 @@ class _Reading:
             "__doc__": str(item.get("description") or "") or None,
         }
         bases = (base,) if issubclass(base, _FromDocument) else (_FromDocument, base)
-        return type(f"Document_{slug}", bases, attributes)
+        return type(f"Document_{shorten(slug)}", bases, attributes)
 
     def _value(self, attribute: Attribute, item: YamlMap) -> Any:
         """Return the value of an attribute as classes have it: a reference to a param, a file's text, or as it is."""

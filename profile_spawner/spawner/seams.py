@@ -366,12 +366,16 @@ def call_when_initialized(function: Callable[[], None]) -> None:
     JupyterHub has no hook for this. It imports every installed spawner class while it makes its application object,
     before there is an event loop, and otherwise while it reads its configuration inside the loop.
     """
-    try:
-        asyncio.get_running_loop().call_soon(function)
-        return
-    except RuntimeError:
-        app_class: Any = getattr(sys.modules.get("jupyterhub.app"), "JupyterHub", None)
+    app_class: Any = getattr(sys.modules.get("jupyterhub.app"), "JupyterHub", None)
     if app_class is None:
+        return
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        if app_class.initialized():
+            loop.call_soon(function)
         return
     initialize = app_class.initialize
 

@@ -302,6 +302,13 @@ WRONG = [
     ("params: {a/b: {schema: {type: nonsense}}}", "param a/b"),
     ("params: {a/b: {shema: {}}}", "did you mean 'schema'?"),
     ("profile_list: [{description: x}]", "display_name is missing"),
+    ("- {slug: x, image: i, display_name: X, env: [{name: A, value: b}]}", "profile 'x': env: must be a mapping"),
+    ("- {slug: x, image: i, display_name: X, params: [a]}", "doc.yaml:1: profile 'x': params: must be a mapping"),
+    ('- {slug: "x\\0", image: i, display_name: X}', "slug: must be 1 to 63"),
+    ("- {slug: x, image: i, display_name: X, meta: {color: bleu}}", "meta: the color must be one of red, orange"),
+    ("- {slug: x, image: i, display_name: X, meta: {requird: a/b}}", "has no effect; did you mean 'required'?"),
+    ("params: {a/b: {meta: {order: first}}}", "doc.yaml:1: param a/b: meta.order (got first); expected a whole number"),
+    ("params: {a/b: {meta: {titel: X}}}", "param a/b: meta: 'titel' has no effect; did you mean 'title'?"),
     ("just a text", "a document must be a mapping"),
     ("profiles: {a: b}", "profiles must be a list"),
     ("x: !!python/object/apply:os.system [id]", "tags are not allowed"),
@@ -339,9 +346,12 @@ def test_an_explicit_empty_list_is_no_error(text: str) -> None:
     assert problems(text) == []
 
 
-def test_good_profiles_of_a_document_with_a_bad_one() -> None:
-    """At the first load the good profiles of a document are offered even if one is broken."""
-    result = READER.read("- {slug: a, display_name: A, image: i}\n- {slug: b, display_name: B, imagee: i}", "d", "d")
+@pytest.mark.parametrize("wrong", ["imagee: i", "env: [a]", "params: 5", "meta: [a]", "slug: a b", "files: x"])
+def test_good_profiles_of_a_document_with_a_bad_one(wrong: str) -> None:
+    """The good profiles of a document are offered even if one is broken, whatever is wrong with it."""
+    text = f"- {{slug: b, display_name: B, image: i, {wrong}}}\n- {{slug: a, display_name: A, image: i}}"
+    text = text.replace("slug: b, display_name: B, image: i, slug", "display_name: B, image: i, slug")
+    result = READER.read(text, "d", "d")
     assert list(result.collector.profiles) == ["a"]
     assert len(result.problems) == 1
 

@@ -196,13 +196,13 @@ async def test_profile_list_has_upstreams_shape_and_is_json(make_spawner: Any) -
 
 
 async def test_a_configured_list_is_offered_beside_the_classes(make_spawner: Any) -> None:
-    """A plain profile_list stays, and the classes come after it."""
+    """A plain profile_list stays, and comes after the classes."""
     profile_registry.register(Lab)
     plain = [{"display_name": "Plain", "slug": "plain", "kubespawner_override": {"image": "plain:1"}}]
-    spawner, pod = await built(make_spawner, {}, profile_list=plain)
+    spawner, pod = await built(make_spawner, {"profile": "plain"}, profile_list=plain)
     assert pod["spec"]["containers"][0]["image"] == "plain:1"
     snapshot = await spawner.catalogue()
-    assert list(snapshot.entries) == ["plain", "lab"]
+    assert list(snapshot.entries) == ["lab", "plain"]
 
 
 async def test_a_user_without_files_starts(make_spawner: Any) -> None:
