@@ -14,7 +14,6 @@ import typer
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError, did_you_mean
 from profile_spawner.migrate.chart import chart_values
-from profile_spawner.profiles.plain_entries import CONFIGURATION
 from profile_spawner.sources.chart_values import missing_list
 
 from . import arguments as args
@@ -155,6 +154,8 @@ def _validate(
 
 def _problems(found: LoadedProfiles) -> Iterator[Finding]:
     """Yield the errors of profiles that could not be loaded, and the warnings about those that were."""
+    from profile_spawner.profiles.plain_entries import CONFIGURATION
+
     for problem in found.snapshot.problems:
         entry = found.snapshot.entries.get(problem.profile or "")
         if isinstance(problem, ProfileWarning) and entry is not None:

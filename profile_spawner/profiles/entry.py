@@ -129,19 +129,18 @@ async def make_entry(
         deprecated=profile.get("deprecated"),
         unavailable=Text(UNUSABLE) if broken else "",
     )
-    meta = profile.get("meta")
-    meta = {str(key): str(value) for key, value in meta.items()} if isinstance(meta, Mapping) else {}
+    meta = _texts(profile.get("meta"))
     entry = Entry(
         offer,
         profile,
         source,
         icon=profile.get("icon") or meta.get("icon", ""),
         category=profile.get("category"),
-        tags=(*profile.get("tags"), *([meta["title"]] if meta.get("title") else ())),
+        tags=(*profile.get("tags"), *filter(None, [meta.get("title")])),
         order=int(profile.get("order")),
         warnings=_warnings(profile, traits),
         documentation=profile.get("documentation"),
-        meta=MappingProxyType(meta),
+        meta=meta,
     )
     if broken:
         return entry
@@ -164,6 +163,16 @@ async def make_entry(
     if judge is not None:
         judge(entry, build)
     return entry
+
+
+def _texts(meta: Any) -> Mapping[str, str]:
+    """Return the notes of a profile as texts; the same empty mapping for all profiles without any."""
+    if not meta or not isinstance(meta, Mapping):
+        return _NO_TEXTS
+    return MappingProxyType({str(key): str(value) for key, value in meta.items()})
+
+
+_NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 
 def _warnings(profile: Profile, traits: Traits | None) -> tuple[ProfileWarning, ...]:

@@ -71,6 +71,7 @@ async def _make(
 ) -> tuple[dict[str, Entry], list[ProfileSpawnerError]]:
     entries: dict[str, Entry] = {}
     problems: list[ProfileSpawnerError] = []
+    keep = (loaded.keep, loaded.earlier)
     for slug, profile in loaded.collector.profiles.items():
         begun()
         refused: list[PolicyError] = []
@@ -89,7 +90,7 @@ async def _make(
         else:
             problems += refused
             if not refused:
-                entries[slug] = replace(entry, keep=(loaded.keep, loaded.earlier))
+                entries[slug] = replace(entry, keep=keep)
     return entries, problems
 
 
