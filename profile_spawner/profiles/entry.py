@@ -10,12 +10,13 @@ from typing import Any
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileWarning
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
+from profile_spawner.params.templates import references_in
 from profile_spawner.texts import Text, marked
 
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
-from .linting import lint_entry
+from .linting import MAX_WARNINGS, lint_entry
 from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
@@ -176,8 +177,23 @@ _NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 
 def _warnings(profile: Profile, traits: Traits | None) -> tuple[ProfileWarning, ...]:
-    written = profile.list_entry() if traits is not None else None
-    return lint_entry({**written, "slug": profile.slug}, traits(), profile.where) if written and traits else ()
+    if traits is None:
+        return ()
+    if written := profile.list_entry():
+        return lint_entry({**written, "slug": profile.slug}, traits(), profile.where)
+    path = ("kubespawner_override",)
+    literal = [
+        ProfileWarning(
+            f"{{{{ {name} }}}} is not replaced here: this is KubeSpawner's own language",
+            rule="literal-reference",
+            path=path,
+            profile=profile.slug,
+            origin=profile.where(path),
+            hint="Use an attribute such as image, or {$param: NAME} for the whole kubespawner_override",
+        )
+        for name in sorted(references_in(profile.get("kubespawner_override")))
+    ]
+    return tuple(literal[:MAX_WARNINGS])
 
 
 _READ_EARLY = frozenset(

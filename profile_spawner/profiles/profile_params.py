@@ -110,7 +110,7 @@ def refuse_sensitive(profile: Profile, resolver: Resolver, resolved: Resolved) -
 
 def named_params(profile: Profile) -> set[str]:
     """Return the params that a profile names: in attributes, in their texts, and in texts of a document's files."""
-    attributes = {name: profile.get(name) for name in ATTRIBUTES if name != "params"}
+    attributes = {name: profile.get(name) for name in ATTRIBUTES if name not in ("params", "kubespawner_override")}
     files = [text for file in profile.written().get("config_maps", ()) for text in file.files().values()]
     expanded = [text for text in files if isinstance(text, Template)]
     return {*_fed(profile), *references_in(attributes), *references_in(expanded), *profile.get("user_settable")}

@@ -8,7 +8,9 @@ import pytest
 from traitlets import Int
 
 from profile_spawner.errors import Origin
-from profile_spawner.profiles.entry import Entry
+from profile_spawner.profiles.base import BaseAppProfile
+from profile_spawner.profiles.class_profile import ClassProfile
+from profile_spawner.profiles.entry import Entry, make_entry
 from profile_spawner.profiles.linting import MAX_WARNINGS, lint_defaults, lint_entry
 from profile_spawner.profiles.options import access_from
 from profile_spawner.profiles.plain_entries import PlainEntry
@@ -112,3 +114,18 @@ def test_a_default_without_an_effect_is_found() -> None:
         for slug, rule in rules.items()
     ]
     assert [w.profile for w in lint_defaults(entries)] == ["c", "f"]
+
+
+async def test_references_that_stay_as_they_are_are_reported() -> None:
+    """In `kubespawner_override` of a class, which KubeSpawner reads in its own language."""
+
+    class Literal(BaseAppProfile):
+        slug = "literal"
+        display_name = "Literal"
+        image = "a:1"
+        kubespawner_override = {"cmd": ["run", "{{ lab/tag }}"], "extra_labels": {"of": "{username}"}}
+
+    entry = await make_entry(ClassProfile(Literal), "here", traits=lambda: TRAITS)
+    assert [(w.rule, w.field, w.message[:15]) for w in entry.warnings] == [
+        ("literal-reference", "kubespawner_override", "{{ lab/tag }} i")
+    ]
