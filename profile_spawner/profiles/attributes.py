@@ -296,7 +296,11 @@ class ProfileAttributes:
     """A shell script that runs before the server, in the profile's image, with its volumes and variables."""
     pod_env_vars: Annotated[
         _EnvVars,
-        Attribute(document=DocumentKey("env", "merge", "Environment variables, joined with those of the base")),
+        Attribute(
+            document=DocumentKey(
+                "env", "merge", "Environment variables: a mapping of names to values, joined with those of the base"
+            )
+        ),
     ] = {}
     """Environment variables; a value may be `{"from_config_map": {"name", "key"}}` or `{"from_secret": ...}`."""
 
