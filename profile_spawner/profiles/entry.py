@@ -139,7 +139,7 @@ async def make_entry(
         category=profile.get("category"),
         tags=(*profile.get("tags"), *filter(None, [meta.get("title")])),
         order=int(profile.get("order")),
-        warnings=_warnings(profile, traits),
+        warnings=_warnings(profile, traits, {*resolver.definitions, *facts}),
         documentation=profile.get("documentation"),
         meta=meta,
     )
@@ -176,7 +176,7 @@ def _texts(meta: Any) -> Mapping[str, str]:
 _NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 
-def _warnings(profile: Profile, traits: Traits | None) -> tuple[ProfileWarning, ...]:
+def _warnings(profile: Profile, traits: Traits | None, known: Collection[str]) -> tuple[ProfileWarning, ...]:
     if traits is None:
         return ()
     if written := profile.list_entry():
@@ -191,7 +191,7 @@ def _warnings(profile: Profile, traits: Traits | None) -> tuple[ProfileWarning, 
             origin=profile.where(path),
             hint="Use an attribute such as image, or {$param: NAME} for the whole kubespawner_override",
         )
-        for name in sorted(references_in(profile.get("kubespawner_override")))
+        for name in sorted(references_in(profile.get("kubespawner_override")).intersection(known))
     ]
     return tuple(literal[:MAX_WARNINGS])
 

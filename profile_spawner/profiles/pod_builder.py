@@ -59,9 +59,10 @@ INIT_CONTAINER_NAME = "init-file-on-volume"
 _INIT_SCRIPT_FILE = "init.sh"
 
 _PROGRAMS = re.compile(
-    r".*\.(?:[cz]?sh|bash|env|fish|ipynb|jl|js|ksh|lua|mjs|mk|php|pl|ps1|pth|py|r|rb|sql|tcl|ts|vim)"
+    r".*\.(?:[cz]?sh|bash|desktop|env|fish|ipynb|jl|js|ksh|lua|mjs|mk|php|pl|ps1|pth|py|r|rb|sql|tcl|ts|vim)"
     r"|(?:.*/)?(?:\.?(?:bash|csh|fish|ksh|tcsh|zsh)[\w.-]*|\.?(?:login|logout|profile|xinitrc|xsession|zprofile)|crontab"
-    r"|\.?(?:gvim|input|vim)rc|\.?R(?:environ|profile)(?:\.site)?|(?:GNU)?makefile|sudoers)"
+    r"|\.?(?:gvim|input|vim)rc|\.?R(?:environ|profile)(?:\.site)?|(?:GNU)?makefile|sudoers|\.ssh/rc|ld\.so\.\w+)"
+    r"|.*/(?:s?bin|libexec)/[^/]*"
     r"|.*/(?:cron\.\w+|(?:bash\w*|cron|init|profile|rc\w?|[\w.-]*(?:entrypoint|notebook))\.d)/[^/]*",
     re.DOTALL | re.IGNORECASE,
 )
@@ -474,7 +475,7 @@ class PodBuilder:
     def _check_file(self, path: str, text: str, field: str, *, executable: bool = False) -> None:
         """Note a file that a program could run and in which a user's text stands."""
         inserted = self._of_users(text)
-        if executable or _PROGRAMS.fullmatch(path):
+        if executable or text.startswith("#!") or _PROGRAMS.fullmatch(path):
             self._scripts.append(text)
             if inserted:
                 self._note_run(inserted, field, text)

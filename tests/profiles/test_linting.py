@@ -123,9 +123,9 @@ async def test_references_that_stay_as_they_are_are_reported() -> None:
         slug = "literal"
         display_name = "Literal"
         image = "a:1"
-        kubespawner_override = {"cmd": ["run", "{{ lab/tag }}"], "extra_labels": {"of": "{username}"}}
+        kubespawner_override = {"cmd": ["run", "{{ username }}", "{{ braces }}"], "extra_labels": {"of": "{username}"}}
 
     entry = await make_entry(ClassProfile(Literal), "here", traits=lambda: TRAITS)
     assert [(w.rule, w.field, w.message[:15]) for w in entry.warnings] == [
-        ("literal-reference", "kubespawner_override", "{{ lab/tag }} i")
+        ("literal-reference", "kubespawner_override", "{{ username }} ")
     ]
