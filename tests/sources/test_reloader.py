@@ -212,7 +212,7 @@ async def test_giving_up_does_not_stop_a_reload(folder: Path, make_service: Call
 
 
 def _writer(path: Path, versions: list[str], stop: threading.Event, keep_open: bool, begun: list[float]) -> None:
-    """Write one version after the other, in pieces of seven bytes. `begun` has the time of one that is not finished at once."""
+    """Write one version after the other, in pieces of seven bytes. `begun` has the time of one that takes long."""
     number = 0
     while not stop.is_set():
         begun[:] = [time.monotonic()]
