@@ -29,6 +29,7 @@ __all__ = [
     "did_you_mean",
     "raised_at",
     "shorten",
+    "without_warnings",
 ]
 
 
@@ -225,6 +226,11 @@ class ProfileWarning(ProfileSpawnerError):  # noqa: N818 - it is not an error
         self.rule = rule
         self.level = level
         self.path = path
+
+
+def without_warnings(problems: Iterable[ProfileSpawnerError]) -> list[ProfileSpawnerError]:
+    """Return the problems that are not only warnings."""
+    return [problem for problem in problems if not isinstance(problem, ProfileWarning)]
 
 
 class ClusterError(ProfileSpawnerError):

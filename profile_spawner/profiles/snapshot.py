@@ -13,7 +13,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from profile_spawner.errors import ProfileSpawnerError, ProfileWarning, shorten
+from profile_spawner.errors import ProfileSpawnerError, shorten, without_warnings
 from profile_spawner.params.evaluator import Resolved
 from profile_spawner.params.layers import Resolver
 from profile_spawner.texts import Text, marked
@@ -129,7 +129,7 @@ class Snapshot:
     @property
     def errors(self) -> list[ProfileSpawnerError]:
         """The problems that are not only warnings."""
-        return [problem for problem in self.problems if not isinstance(problem, ProfileWarning)]
+        return without_warnings(self.problems)
 
     def __len__(self) -> int:
         return len(self.entries)

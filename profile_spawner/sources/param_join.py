@@ -15,7 +15,7 @@ from profile_spawner.profiles.profile_params import make_resolver, named_params
 
 from .loaded_item import LoadedItem
 
-__all__ = ["Made", "ParamJoin", "mistakes_in"]
+__all__ = ["Made", "ParamJoin", "mistakes_in", "works"]
 
 Made = tuple[dict[str, Entry], list[ProfileSpawnerError]]
 """The valid entries of an item by slug, and the errors of its other profiles."""
@@ -117,17 +117,17 @@ class ParamJoin:
                 resolvers[frozenset(some)] = replace(self, versions={**self.versions, **before}).resolver()
             return resolvers[frozenset(some)]
 
-        def works(key: str, slug: str, left_out: Collection[str]) -> bool:
-            return _works(slug, make(self.versions[key].only(slug), without(left_out))[0])
+        def works_without(key: str, slug: str, left_out: Collection[str]) -> bool:
+            return works(slug, make(self.versions[key].only(slug), without(left_out))[0])
 
         def is_fine(name: str, left_out: Collection[str]) -> bool:
             other = without(left_out)
             return other is None or name not in other.mistakes
 
         for key, slug in self._failing(made, new, present):
-            served = _works(slug, present(key))
+            served = works(slug, present(key))
             defines = [s for s in suspects if served or GLOBAL in self.versions[s].collector.collections]
-            suspect = _needed([s for s in defines if s != key], functools.partial(works, key, slug))
+            suspect = _needed([s for s in defines if s != key], functools.partial(works_without, key, slug))
             if suspect is not None:
                 errors = [p for p in made[key][1] if p.profile == slug] or resolver.unavailable.get(slug, ())
                 return suspect, _breaks(self.versions[suspect], slug, errors)
@@ -142,9 +142,9 @@ class ParamJoin:
     ) -> Iterator[tuple[str, str]]:
         """Yield the profiles that fail now; of items that have not changed, those that worked before."""
         for key, (entries, _) in made.items():
-            before = [slug for slug in present(key) if _works(slug, present(key))]
+            before = [slug for slug in present(key) if works(slug, present(key))]
             slugs = self.versions[key].collector.profiles if key in new else before
-            yield from ((key, slug) for slug in slugs if not _works(slug, entries))
+            yield from ((key, slug) for slug in slugs if not works(slug, entries))
 
     def _new_mistakes(self, resolver: Resolver, new: Collection[str]) -> list[str]:
         """Return what has a mistake now, had none before, and does not belong to a changed item."""
@@ -174,7 +174,8 @@ def _needed(suspects: Sequence[str], heals: Callable[[Sequence[str]], bool]) -> 
     return guilty[0]
 
 
-def _works(slug: str, entries: Mapping[str, Entry]) -> bool:
+def works(slug: str, entries: Mapping[str, Entry]) -> bool:
+    """Return whether a profile is among these entries and can be started."""
     return slug in entries and not entries[slug].offer.unavailable
 
 

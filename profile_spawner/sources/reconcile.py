@@ -23,6 +23,7 @@ from profile_spawner.errors import (
     SourceError,
     described,
     raised_at,
+    without_warnings,
 )
 from profile_spawner.params.layers import GLOBAL, Resolver
 from profile_spawner.profiles.entry import Entry, Traits, unusable
@@ -33,7 +34,7 @@ from profile_spawner.profiles.snapshot import Snapshot
 
 from .changes import ProfileChange, changes_between
 from .loading import EntryMaker, reasons
-from .param_join import Made, ParamJoin, mistakes_in
+from .param_join import Made, ParamJoin, mistakes_in, works
 from .settings import SourceSettings, may_override, override_problems
 from .source_items import LoadedItem, LoadSession, Source, SourceItem
 from .trial_client import TrialClient
@@ -94,6 +95,17 @@ class _Together:
     resolver: Resolver | None
     conflicts: Mapping[str, list[ProfileSpawnerError]]
     made: dict[str, Made]
+
+    def failing(self, key: str) -> list[str]:
+        """Return the profiles of an item that were not made, or that cannot be started."""
+        return [slug for slug in self.join.versions[key].collector.profiles if not works(slug, self.made[key][0])]
+
+    def errors(self, key: str, slugs: Iterable[str]) -> Iterator[ProfileSpawnerError]:
+        """Yield why profiles of an item do not work."""
+        problems = self.made[key][1]
+        unavailable = self.resolver.unavailable if self.resolver is not None else {}
+        for slug in slugs:
+            yield from [p for p in problems if p.profile == slug] or unavailable.get(slug, ()) or problems
 
 
 @dataclass(frozen=True)
@@ -505,10 +517,10 @@ class Reconciler:
         for key, loaded in list(left.items()):
             good = self._good(key)
             known = good.collector.profiles if good is not None else {}
-            failing = [slug for slug in _failing_in(loaded, together.made[key]) if slug not in known]
+            failing = [slug for slug in together.failing(key) if slug not in known]
             if taken := [slug for slug in failing if names.count(slug) > 1]:
-                errors = [error for slug in taken for error in _errors_of(slug, loaded, together)]
-                return self._replace(left, refusals, key, loaded.with_profiles_of(None, taken), errors)
+                version = loaded.with_profiles_of(None, taken)
+                return self._replace(left, refusals, key, version, together.errors(key, taken))
         return False
 
     def _blamed(self, left: dict[str, LoadedItem], refusals: _Refusals, together: _Together, maker: EntryMaker) -> bool:
@@ -559,7 +571,7 @@ class Reconciler:
             good = self._good(key)
             known = good.collector.profiles if good is not None else {}
             entries = together.made[key][0]
-            failing = _failing_in(loaded, together.made[key])
+            failing = together.failing(key)
             # What has no good version and cannot even be shown as unavailable is left out.
             older = [
                 slug
@@ -567,11 +579,11 @@ class Reconciler:
                 if (slug not in entries if slug not in known else loaded.collector.profiles[slug] is not known[slug])
             ]
             # The good version of a profile may not work with the new params of its item.
-            broken = [s for s in failing if s in known and s not in older and _works(self._states[key].entries.get(s))]
+            before = self._states[key].entries
+            broken = [slug for slug in failing if slug in known and slug not in older and works(slug, before)]
             if older or broken:
-                errors = [error for slug in (*older, *broken) for error in _errors_of(slug, loaded, together)]
                 version = good if good is not None and broken else loaded.with_profiles_of(good, older)
-                failed = self._replace(left, refusals, key, version, errors)
+                failed = self._replace(left, refusals, key, version, together.errors(key, (*older, *broken)))
         return failed
 
     def _conflicting(self, left: dict[str, LoadedItem], refusals: _Refusals, together: _Together) -> bool:
@@ -691,7 +703,7 @@ class Reconciler:
         for key, state in self._states.items():
             if key == _DIRECT and not state.entries:
                 continue
-            wrong = any(not isinstance(problem, ProfileWarning) for problem in state.problems)
+            wrong = without_warnings(state.problems)
             if wrong or state.good is not None:  # otherwise it is a warning that something is missing
                 counts["good" if not wrong else "stale" if state.entries else "broken"] += 1
         return counts
@@ -704,22 +716,6 @@ def _anywhere(file: str) -> bool:
 
 def _unexpected(item: SourceItem, error: BaseException) -> SourceError:
     return SourceError(f"it could not be loaded: {described(error)}", origin=Origin(item.name))
-
-
-def _works(entry: Entry | None) -> bool:
-    return entry is not None and not entry.offer.unavailable
-
-
-def _failing_in(loaded: LoadedItem, made: Made) -> list[str]:
-    """Return the profiles of an item that were not made, or that cannot be started."""
-    return [slug for slug in loaded.collector.profiles if not _works(made[0].get(slug))]
-
-
-def _errors_of(slug: str, loaded: LoadedItem, together: _Together) -> list[ProfileSpawnerError]:
-    """Return why a profile of a candidate does not work."""
-    _, problems = together.made[next(k for k, v in together.join.versions.items() if v is loaded)]
-    known = together.resolver.unavailable.get(slug, ()) if together.resolver is not None else ()
-    return [p for p in problems if p.profile == slug] or list(known) or list(problems)
 
 
 def _changes(before: Snapshot, after: Snapshot) -> Sequence[ProfileChange]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from profile_spawner.errors import ProfileSpawnerError, ProfileWarning
+from profile_spawner.errors import ProfileSpawnerError, ProfileWarning, without_warnings
 from profile_spawner.metrics import hub_metrics
 from profile_spawner.profiles.entry import Traits
 from profile_spawner.profiles.registry import profile_registry
@@ -56,7 +56,7 @@ class ReloadReport:
     @property
     def successful(self) -> bool:
         """Whether there are no errors; warnings do not count."""
-        return all(isinstance(problem, ProfileWarning) for problem in self.problems)
+        return not without_warnings(self.problems)
 
     def __str__(self) -> str:
         return describe_changes(self.changes)

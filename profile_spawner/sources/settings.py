@@ -55,7 +55,6 @@ class SourceSettings(_OfKinds, LoggingConfigurable):
         names both places.
         """,
     )
-
     data_policy = Dict(
         config=True,
         help="""

@@ -28,6 +28,20 @@ GOOD = """
 """
 
 
+CHART_VALUES = """\
+singleuser:
+  profileList:
+    - display_name: "Default environment"
+      description: "some description"
+      default: True
+    - display_name: "Default environment - python 3.8"
+      description: "Same environment as the default but ..."
+      kubespawner_override:
+        image: {image}
+"""
+"""Values of a chart as GitOps documents show them in a ConfigMap."""
+
+
 def module(slug: str, image: str = "example/image:1") -> str:
     """Return the text of a module with one good profile."""
     return textwrap.dedent(GOOD).format(slug=slug, name=slug.title().replace("-", ""), image=image)

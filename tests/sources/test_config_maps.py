@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import textwrap
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -22,22 +23,12 @@ from profile_spawner.sources.reloader import ProfileService
 from profile_spawner.sources.source_items import LoadSession
 from tests.control_plane import ControlPlane
 from tests.fault_proxy import Fault, FaultProxy
-from tests.sources.conftest import service_of
+from tests.sources.conftest import CHART_VALUES, service_of
 from tests.sources.test_reloader import until
 
 USER = "system:serviceaccount:hub:hub"
 RULES = document_rules([("ConfigMap", "")])
-VALUES = """
-singleuser:
-  profileList:
-    - display_name: "Default environment"
-      description: "some description"
-      default: True
-    - display_name: "Default environment - python 3.8"
-      description: "Same environment as the default but ..."
-      kubespawner_override:
-        image: example/custom:{version}
-"""
+VALUES = "\n" + CHART_VALUES.format(image="example/custom:{version}")
 
 
 def config_map(name: str, data: dict[str, str], *, labelled: bool = True) -> dict[str, Any]:
@@ -274,16 +265,7 @@ metadata:
   name: jhub-profiles
 data:
   values.yaml: |
-    singleuser:
-      profileList:
-        - display_name: "Default environment"
-          description: "some description"
-          default: True
-        - display_name: "Default environment - python 3.8"
-          description: "Same environment as the default but ..."
-          kubespawner_override:
-            image: <custom-image>
-"""
+""" + textwrap.indent(CHART_VALUES.format(image="<custom-image>"), "    ")
 
 
 async def test_config_maps_by_name_need_no_label_and_few_rights(

@@ -30,7 +30,7 @@ from profile_spawner.sources.loading import EntryMaker
 from profile_spawner.sources.reloader import ProfileService
 from profile_spawner.sources.schema import document_schema
 from profile_spawner.sources.source_items import LoadedItem, LoadSession, SourceItem
-from tests.sources.conftest import module, put
+from tests.sources.conftest import CHART_VALUES, module, put
 from tests.sources.test_reloader import until
 
 LAB = """
@@ -241,23 +241,9 @@ async def test_values_of_the_chart_are_taken_as_they_are(
     folder: Path, make_service: Callable[..., ProfileService]
 ) -> None:
     """A values.yaml of Zero to JupyterHub: its profileList is read, the rest of it is none of our business."""
-    path = put(
-        folder,
-        "values.yaml",
-        """
-        hub: {config: {anything: [1, 2]}}
-        singleuser:
-          image: {name: x}
-          profileList:
-            - display_name: "Default environment"
-              description: "some description"
-              default: True
-            - display_name: "Default environment - python 3.8"
-              description: "Same environment as the default but ..."
-              kubespawner_override:
-                image: example/custom:1
-        """,
-    )
+    rest = "\nhub: {config: {anything: [1, 2]}}\nsingleuser:\n  image: {name: x}\n"
+    values = CHART_VALUES.format(image="example/custom:1").replace("singleuser:\n", rest)
+    path = put(folder, "values.yaml", values)
     service = make_service(profiles_dirs=(), profile_documents=(path,))
     snapshot = await service.ready()
     assert not service.problems

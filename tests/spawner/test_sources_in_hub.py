@@ -15,20 +15,11 @@ import pytest_asyncio
 
 from tests.control_plane import ControlPlane
 from tests.hub import HubBrowser, HubUnderTest, start_hub
+from tests.sources.conftest import CHART_VALUES
 
 pytestmark = [pytest.mark.hub]
 
-SEED = """\
-singleuser:
-  profileList:
-    - display_name: "Default environment"
-      description: "some description"
-      default: True
-    - display_name: "Default environment - python 3.8"
-      description: "Same environment as the default but ..."
-      kubespawner_override:
-        image: example/custom:1
-"""
+SEED = CHART_VALUES.format(image="example/custom:1")
 TWO = "profiles:\n  - {slug: one, display_name: One, image: 'a:1'}\n  - {slug: two, display_name: Two, image: 'a:1'}\n"
 PARAMS = "params: {lab/n: {schema: {type: integer}, default: 1}}\n"
 USER = "slug: user\ndisplay_name: User\nimage: a:1\ncpu_limit: {$param: lab/n}\n"
