@@ -136,14 +136,14 @@ def _name(manifest: Mapping[str, Any]) -> str:
 
 def _quiet(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest without the parts that differ at every start, such as hashes in names."""
-    from profile_spawner.migrate.dumping import with_texts
+    from profile_spawner.profiles.user_text import each_text
 
     metadata = {**manifest["metadata"]}
     metadata.pop("name", None)
     for key in ("labels", "annotations"):
         if key in metadata:
             metadata[key] = {k: v for k, v in metadata[key].items() if k not in _NOISE}
-    return dict(with_texts({**manifest, "metadata": metadata}, lambda text: _HASH.sub("-*", text)))
+    return dict(each_text({**manifest, "metadata": metadata}, lambda text: _HASH.sub("-*", text)))
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -21,10 +21,11 @@ from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.resources import ConfigMap, Manifest, Volume
 from profile_spawner.profiles.snapshot import Snapshot
+from profile_spawner.profiles.user_text import each_text
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 
-from .dumping import Dump, class_of, hook_values, plain_model, text_of, with_texts
+from .dumping import Dump, class_of, hook_values, plain_model, text_of
 
 __all__ = ["read_config", "write_config"]
 
@@ -163,7 +164,7 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
         "volumes": volumes,
     }
     written = _Theirs(params, cls.slug, dump)
-    return {k: with_texts(v, written) for k, v in result.items() if v is not None}
+    return {k: each_text(v, written) for k, v in result.items() if v is not None}
 
 
 def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
@@ -581,7 +582,7 @@ def _tell_unknown(
 
 def _ours(value: Any, slug: str, dump: Dump) -> Any:
     """Return `value` with their templates as references of this project; what has no counterpart stays text."""
-    return with_texts(value, lambda text: _TEMPLATE.sub(lambda m: _reference(m, slug, dump), text))
+    return each_text(value, lambda text: _TEMPLATE.sub(lambda m: _reference(m, slug, dump), text))
 
 
 def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:

@@ -8,7 +8,7 @@ express is reported: a hook that decides by the user, a Secret's value, a callab
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from profile_spawner.profiles.resources import InlineText, Volume
 from profile_spawner.profiles.selection import default_selection
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.template import Template
+from profile_spawner.profiles.user_text import each_text
 from profile_spawner.sources.schema import VolumeSpec
 
 __all__ = [
@@ -43,7 +44,6 @@ __all__ = [
     "hook_values",
     "plain_model",
     "text_of",
-    "with_texts",
 ]
 
 
@@ -198,16 +198,7 @@ def _in_our_names(value: Any, fact_names: Mapping[str, str]) -> Any:
         name = match.group(2)
         return f"{{{{ {fact_names[name]} }}}}" if name in fact_names else match.group()
 
-    return with_texts(value, lambda text: REFERENCE.sub(renamed, text))
-
-
-def with_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """Return a copy of plain data in which every text but the keys has been changed."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {k: with_texts(v, change) for k, v in value.items()}
-    return [with_texts(v, change) for v in value] if isinstance(value, list | tuple) else value
+    return each_text(value, lambda text: REFERENCE.sub(renamed, text))
 
 
 def _tell(cls: type[BaseAppProfile], values: Mapping[str, Any], dump: Dump) -> None:
@@ -249,7 +240,7 @@ def with_templates(value: Any) -> Any:
     def written(text: str) -> str:
         return str(text) if isinstance(text, Template) else REFERENCE.sub(escaped, text)
 
-    return with_texts(value, written)
+    return each_text(value, written)
 
 
 def plain_model(model: Any) -> Any:
@@ -313,6 +304,6 @@ async def hook_values(snapshot: Snapshot, entry: Entry) -> dict[str, Any]:
         if hook.key == "pod_env_vars":
             value = with_templates(value)
         elif isinstance(value, Mapping):
-            value = with_texts(value, str)
+            value = each_text(value, str)
         result[hook.key] = dict(value) if isinstance(value, Mapping) else list(value)
     return result
