@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "finding_of", "print_findings", "sarif"]
 
-Level = Literal["error", "warning"]
+Level = Literal["error", "warning", "note"]
+
+_COLOURS = {"error": typer.colors.RED, "warning": typer.colors.YELLOW, "note": None}
 
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One error or warning.
+    """One error, warning or note.
 
     Attributes:
-        level: `error`: it does not work. `warning`: it works, but probably not as intended.
+        level: `error`: it does not work. `warning`: it works, but probably not as intended. `note`: it works as
+            written; notes are no failures.
         rule: A short name for this kind of finding.
         message: What is wrong, what was expected, and what to do.
         profile: The slug.
@@ -88,10 +91,12 @@ def print_findings(findings: Sequence[Finding], output: str, checked: int) -> No
         typer.echo(json.dumps(sarif(ordered), indent=2, ensure_ascii=False))
     else:
         for finding in ordered:
-            typer.secho(str(finding), fg=typer.colors.RED if finding.level == "error" else typer.colors.YELLOW)
+            typer.secho(str(finding), fg=_COLOURS[finding.level])
         errors = sum(f.level == "error" for f in ordered)
-        warnings = len(ordered) - errors
-        typer.echo(f"{_count(checked, 'profile')}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
+        warnings = sum(f.level == "warning" for f in ordered)
+        notes = len(ordered) - errors - warnings
+        more = f", {_count(notes, 'note')}" if notes else ""
+        typer.echo(f"{_count(checked, 'profile')}: {_count(errors, 'error')}, {_count(warnings, 'warning')}{more}")
 
 
 def _count(number: int, what: str) -> str:

@@ -84,7 +84,7 @@ def validate(
     )
     findings, checked = _validate(sources, UserOptions.of(user, groups), server_dry_run, kubeconfig, namespace)
     print_findings(findings, output.value, checked)
-    failed = any(f.level == "error" or strict for f in findings)
+    failed = any(f.level == "error" or (strict and f.level == "warning") for f in findings)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -156,7 +156,7 @@ def _problems(found: LoadedProfiles) -> Iterator[Finding]:
     """Yield the errors of profiles that could not be loaded, and the warnings about those that were."""
     from profile_spawner.profiles.plain_entries import CONFIGURATION
 
-    for problem in found.snapshot.problems:
+    for problem in (*found.snapshot.problems, *found.snapshot.notes):
         entry = found.snapshot.entries.get(problem.profile or "")
         if isinstance(problem, ProfileWarning) and entry is not None:
             origin: Origin | None = found.places.of(entry)(problem.path)
