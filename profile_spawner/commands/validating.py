@@ -173,7 +173,7 @@ def _problems(found: LoadedProfiles) -> Iterator[Finding]:
 
     for problem in found.hub_config.problems:
         yield finding_of(problem, "configuration")
-    for problem in found.snapshot.problems:
+    for problem in (*found.snapshot.problems, *found.snapshot.notes):
         entry = found.snapshot.entries.get(problem.profile or "")
         if isinstance(problem, ProfileWarning) and entry is not None:
             origin: Origin | None = found.places.of(entry)(problem.path)
