@@ -17,8 +17,6 @@ __all__ = ["Finding", "finding_of", "print_findings", "sarif"]
 
 Level = Literal["error", "warning", "note"]
 
-_COLOURS = {"error": typer.colors.RED, "warning": typer.colors.YELLOW, "note": None}
-
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
@@ -27,8 +25,8 @@ class Finding:
     """One error, warning or note.
 
     Attributes:
-        level: `error`: it does not work. `warning`: it works, but probably not as intended. `note`: it works as
-            written; notes are no failures.
+        level: `error`: it does not work. `warning`: it works, but probably not as intended, or it cannot be checked.
+            `note`: it works as written, or only the cluster knows.
         rule: A short name for this kind of finding.
         message: What is wrong, what was expected, and what to do.
         profile: The slug.
@@ -92,11 +90,12 @@ def print_findings(findings: Sequence[Finding], output: str, checked: int) -> No
     else:
         for finding in ordered:
             typer.secho(str(finding), fg=_COLOURS[finding.level])
-        errors = sum(f.level == "error" for f in ordered)
-        warnings = sum(f.level == "warning" for f in ordered)
-        notes = len(ordered) - errors - warnings
-        more = f", {_count(notes, 'note')}" if notes else ""
-        typer.echo(f"{_count(checked, 'profile')}: {_count(errors, 'error')}, {_count(warnings, 'warning')}{more}")
+        numbers = {level: sum(f.level == level for f in ordered) for level in _COLOURS}
+        counted = [_count(number, level) for level, number in numbers.items() if number or level != "note"]
+        typer.echo(f"{_count(checked, 'profile')}: {', '.join(counted)}")
+
+
+_COLOURS: dict[Level, str] = {"error": typer.colors.RED, "warning": typer.colors.YELLOW, "note": typer.colors.BLUE}
 
 
 def _count(number: int, what: str) -> str:
