@@ -395,7 +395,10 @@ def refused_settings(found: HubConfig, sections: Sequence[str], traits: Mapping[
 
 
 def unfilled_settings(found: HubConfig, sections: Sequence[str]) -> Iterator[ProfileWarning]:
-    """Yield the texts of the hub's settings with braces into which nothing can be filled; then they count as text."""
+    """Yield the texts of the hub's settings with braces into which nothing can be filled.
+
+    Then they count as text; a setting that is such a text as a whole is taken out.
+    """
     from profile_spawner.profiles.linting import about_braces
     from profile_spawner.profiles.user_text import unfilled
 
@@ -405,7 +408,9 @@ def unfilled_settings(found: HubConfig, sections: Sequence[str]) -> Iterator[Pro
             holder: Any = settings
             for step in steps:
                 holder = holder[step]
-            if isinstance(holder[last], str):
+            if not steps:
+                del settings[last]
+            elif isinstance(holder[last], str):
                 with contextlib.suppress(TypeError):  # a tuple
                     holder[last] = re.sub(r"([{}])", r"\1\1", holder[last])
             trait, *path = (*steps, last)

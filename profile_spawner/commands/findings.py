@@ -26,7 +26,7 @@ class Finding:
 
     Attributes:
         level: `error`: it does not work. `warning`: it works, but probably not as intended, or it cannot be checked.
-            `note`: it works as written, or only the cluster knows; notes are no failures.
+            `note`: it works as written, or only the cluster knows.
         rule: A short name for this kind of finding.
         message: What is wrong, what was expected, and what to do.
         profile: The slug.

@@ -20,7 +20,7 @@ from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .building import preview
-from .choices import every_choice, user_for
+from .choices import every_choice, user_for, without_example
 from .cluster import ClusterDocuments, FromCluster, Kubeconfig, Namespace, client
 from .configuration import config_code, is_values, setting
 from .findings import Finding, Level, finding_of, print_findings
@@ -232,6 +232,7 @@ def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what the policy says of a line at which something is wrong anyway, and what KubeSpawner itself says."""
     found = list(findings)
     known = {(f.file, f.line, f.field) for f in found if f.level == "error" and f.rule != "policy"}
+    unfilled = {f.profile for f in found if f.rule == "braces"}
     tried = {(f.profile, f.field.rpartition(".")[2]) for f in found if f.rule == "build"}
     misplaced = {(f.file, f.line) for f in found if f.rule == "no-list"}
     return [
@@ -240,6 +241,7 @@ def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
         if OPAQUE not in f.message
         and not (f.rule == "chart-value" and (f.file, f.line) in misplaced)
         and not (f.rule == "policy" and (f.file, f.line, f.field) in known)
+        and not (f.rule == "build" and f.profile in unfilled)
         and not (f.rule == "wrong-value" and (f.profile, f.field.rpartition(".")[2]) in tried)
     ]
 
@@ -304,6 +306,15 @@ def _unreachable(found: LoadedProfiles) -> Iterator[Finding]:
                 )
 
 
+def _without_example(entry: Entry, where: Callable[..., Origin]) -> Iterator[Finding]:
+    """Yield the options for which no value is known with which the profile can be built."""
+    for option in without_example(entry):
+        path = ("profile_options", option.name)
+        at = where(path)
+        message = "no example is known of what users fill in here, so the pods of this profile are not checked"
+        yield Finding("warning", "no-example", message, entry.slug, at.source, at.line, ".".join(path))
+
+
 def _built(
     found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun | None, hubs: set[Finding]
 ) -> Iterator[Finding]:
@@ -320,6 +331,7 @@ def _built(
     if entry.offer.unavailable:
         return  # its errors are among the problems of loading
     seen: set[str] = set()
+    yield from _without_example(entry, where)
     for options in every_choice(entry):
         field = ", ".join(f"{k} = {v}" for k, v in options.items())
         try:

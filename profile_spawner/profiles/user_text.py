@@ -24,6 +24,7 @@ from .template import Template
 
 __all__ = [
     "DOLLAR_TRAITS",
+    "EXAMPLES",
     "EXPANDED_TRAITS",
     "FORMATTED_TRAITS",
     "IDENTITY_TRAITS",
@@ -54,6 +55,15 @@ __all__ = [
 
 MAX_TEXT = 256
 """The longest text a user may type unless the option says otherwise, in characters."""
+
+EXAMPLES = (
+    "example", "example-1", "abc", "ABC", "a1", "A1", "AB-1", "AB-123", "ab-123", "1", "123", "12345", "1G", "1Gi",
+    "2.5", "example.org", "a:1", "a/b:1", "example/image:1", "example.org/image:1", "ghcr.io/example/image:1",
+    "docker.io/example/image:1", "quay.io/jupyter/base-notebook:2026-01-31", f"example.org/image@sha256:{'0' * 64}",
+    "/example", "user@example.org", "https://example.org", "https://example.org/a.git", "2026-01-31",
+    "2026-01-31T12:00:00Z", "12:00:00Z", "P1D", "192.0.2.1", "2001:db8::1", "00000000-0000-4000-8000-000000000000",
+)  # fmt: skip
+"""Texts of which one usually fits a schema, or a pattern of what users type."""
 
 EXPANDED_TRAITS = frozenset(
     {
