@@ -37,6 +37,7 @@ __all__ = [
     "refused_settings",
     "setting",
     "spawner_class_of",
+    "unfilled_settings",
 ]
 
 CONFIG_NAMES = tuple(
@@ -391,3 +392,29 @@ def refused_settings(found: HubConfig, sections: Sequence[str], traits: Mapping[
                 )
             except Exception:  # noqa: BLE001, S112 - a trait of an own class may need its spawner
                 continue
+
+
+def unfilled_settings(found: HubConfig, sections: Sequence[str]) -> Iterator[ProfileWarning]:
+    """Yield the texts of the hub's settings with braces into which nothing can be filled.
+
+    Then they count as text; a setting that is such a text as a whole is taken out.
+    """
+    from profile_spawner.profiles.linting import about_braces
+    from profile_spawner.profiles.user_text import unfilled
+
+    for section in sections:
+        settings = found.config[section]
+        for (*steps, last), braces in list(unfilled(settings, filled=False)):
+            holder: Any = settings
+            for step in steps:
+                holder = holder[step]
+            if not steps:
+                del settings[last]
+            elif isinstance(holder[last], str):
+                with contextlib.suppress(TypeError):  # a tuple
+                    holder[last] = re.sub(r"([{}])", r"\1\1", holder[last])
+            trait, *path = (*steps, last)
+            message, hint = about_braces(braces)
+            name = ".".join(map(str, (found.name_of(section, trait), *path)))
+            origin = found.origin_of(trait, *path)
+            yield ProfileWarning(message, rule="braces", level="error", field=name, hint=hint, origin=origin)

@@ -28,7 +28,15 @@ from profile_spawner.errors import (
 )
 
 from .arguments import Sources, UserOptions
-from .configuration import SPAWNER_SECTIONS, HubConfig, read_config, refused_settings, setting, spawner_class_of
+from .configuration import (
+    SPAWNER_SECTIONS,
+    HubConfig,
+    read_config,
+    refused_settings,
+    setting,
+    spawner_class_of,
+    unfilled_settings,
+)
 from .output import report_problems, working
 
 if TYPE_CHECKING:
@@ -173,6 +181,7 @@ def loaded(
         hub_config.problems += [
             *([other_class] if other_class else []),
             *refused_settings(hub_config, sections, traits),
+            *unfilled_settings(hub_config, sections),
         ]
         if trusted:
             config.ProfileSpawner.data_policy = {"unrestricted": True}

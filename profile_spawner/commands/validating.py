@@ -436,9 +436,7 @@ def _setting_in(problem: str) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
-_ONLY_THERE = re.compile(
-    r"(?i)\b(?:runtime|priority|storage)class\b.*not found|no PriorityClass with name|pod rejected: RuntimeClass"
-)
+_ONLY_THERE = re.compile(r"no PriorityClass with name \S+ was found|RuntimeClass \S+ not found")
 """What an API server says about objects that administrators of clusters make."""
 
 

@@ -30,7 +30,7 @@ from .user_text import nodes, unfilled
 if TYPE_CHECKING:
     from .entry import Entry
 
-__all__ = ["MAX_WARNINGS", "READ_EARLY", "SpawnerTraits", "lint_defaults", "lint_entry", "lint_fields"]
+__all__ = ["MAX_WARNINGS", "READ_EARLY", "SpawnerTraits", "about_braces", "lint_defaults", "lint_entry", "lint_fields"]
 
 MAX_WARNINGS = 20
 """How many warnings one entry can have: it may come from a document that is wrong as a whole."""
@@ -155,6 +155,15 @@ def lint_defaults(entries: Iterable[Entry]) -> _Warnings:
 
 
 _OPEN = (None, None)
+
+
+def about_braces(field: str, *, filled: bool = False) -> tuple[str, str]:
+    """Return what is wrong with braces into which nothing can be filled, and what to do; see `unfilled`."""
+    what = f"KubeSpawner has nothing for {shorten(field)}" if field else "a brace stands alone"
+    hint = f"Double the braces that are text: {'{{{{...}}}}' if filled else '{{...}}'}"
+    if re.fullmatch(r"\{[A-Z_][A-Z0-9_]*\}", field):
+        hint += f". For a variable of the container write $({field[1:-1]})"
+    return f"{what}, so no server can start", hint
 
 
 def lint_fields(entries: Iterable[Entry]) -> _Warnings:
@@ -309,12 +318,8 @@ class _Linter:
             if (steps, field) in seen:
                 continue
             seen.add((steps, field))
-            what = f"KubeSpawner has nothing for {shorten(field)}" if field else "a brace stands alone"
-            double = "{{{{...}}}}" if filled else "{{...}}"
-            hint = f"Double the braces that are text: {double}"
-            if re.fullmatch(r"\{[A-Z_][A-Z0-9_]*\}", field):
-                hint += f". For a variable of the container write $({field[1:-1]})"
-            yield self._found("error", "braces", f"{what}, so no server can start", (*path, *steps), hint=hint)
+            message, hint = about_braces(field, filled=filled)
+            yield self._found("error", "braces", message, (*path, *steps), hint=hint)
 
     def _truth(self, found: Mapping[str, Any], path: Path, *keys: str) -> _Warnings:
         for key in keys:

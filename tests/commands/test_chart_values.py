@@ -247,6 +247,22 @@ def test_a_placeholder_is_one_finding_and_the_rest_is_checked(findings, setting,
     assert {rule for _, _, rule, _ in found} == {"placeholder", "unknown-trait"}
 
 
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ("extraEnv: {A: x, B: 'in {JUPYTERHUB_USER}'}", "extraEnv.B"),
+        ("extraAnnotations: {a: '{\"b\": 1}'}", "extraAnnotations.a"),
+        ("initContainers: [{name: a, image: 'a:1', command: [awk, '{print $1}']}]", "initContainers.0.command.1"),
+        ("podNameTemplate: 'jupyter-{user}'", "podNameTemplate"),
+    ],
+)
+def test_braces_into_which_nothing_can_be_filled_are_one_finding(findings, setting, field):
+    """At the setting of the hub, and not at each profile; with them, no server starts."""
+    two = f"[{ONE}, {ONE.replace('One', 'Two')}]"
+    found = findings(f"singleuser:\n  {setting}\n  profileList: {two}\n")
+    assert found == [(2, "error", "braces", f"singleuser.{field}")]
+
+
 def test_placeholders_in_a_profile_are_no_mistakes(findings):
     """Numbers and images too; directives of templates are reported by line. Programs have braces of their own."""
     text = (

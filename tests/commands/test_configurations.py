@@ -495,6 +495,17 @@ async def test_an_api_server_judges_too(run, control_plane, namespace, tmp_path:
     assert finding["rule"] == "kubernetes"
     assert "quota" in finding["message"]
     assert finding["field"].startswith("Pod ")
+    classes = "extra_pod_config: {runtimeClassName: none-here}, priority_class_name: none-here"
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "singleuser: {storage: {type: none}, profileList: [{display_name: A, "
+        f"kubespawner_override: {{image: 'a:1', {classes}}}}}]}}\n"
+    )
+    noted = await run.aside(
+        "validate", values, *command[3:], "--strict", "--server-dry-run", "--kubeconfig", kubeconfig
+    )
+    assert noted.exit_code == 0, noted.output
+    assert [f["level"] for f in json.loads(noted.stdout)] == ["note"]
     for plural in ("pods", "configmaps", "persistentvolumeclaims"):
         names = [o["metadata"]["name"] for o in (await control_plane.ok("GET", f"{path}/{plural}"))["items"]]
         assert set(names) <= {"kube-root-ca.crt"}
