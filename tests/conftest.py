@@ -6,14 +6,10 @@ import atexit
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
-
-# Before anything imports JupyterHub: see the module in this folder.
-sys.path.insert(0, str(Path(__file__).resolve().parent / "without_grammar"))
 
 pytest_plugins = ["tests.control_plane", "tests.fault_proxy", "tests.hub"]
 

@@ -21,6 +21,7 @@ import pytest_asyncio
 from yarl import URL
 
 from profile_spawner.demo.cluster.kubelet import Kubelet, NodeSpec
+from tests.hub_process import HubProcess
 
 PASSWORD = "let-me-in"
 START_SECONDS = 180.0
@@ -99,7 +100,7 @@ class HubUnderTest:
         token: The API token of a service that may do everything.
     """
 
-    def __init__(self, folder: Path, process: asyncio.subprocess.Process, port: int, token: str) -> None:
+    def __init__(self, folder: Path, process: HubProcess, port: int, token: str) -> None:
         self.folder = folder
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
@@ -250,7 +251,6 @@ async def start_hub(
         port=port, folder=folder, password=PASSWORD, token=token, namespace=namespace, groups=dict(groups or {})
     )
     (folder / "jupyterhub_config.py").write_text(text + textwrap.dedent(config))
-    log = (folder / "hub.log").open("ab")
     environment = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(folder),
@@ -259,19 +259,7 @@ async def start_hub(
         "PYTHONPATH": os.pathsep.join(map(str, (TESTS / "without_grammar", TESTS.parent))),
         **(env or {}),
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "jupyterhub",
-        "-f",
-        str(folder / "jupyterhub_config.py"),
-        cwd=folder,
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-    )
-    log.close()
+    process = HubProcess(folder / "jupyterhub_config.py", folder / "hub.log", environment)
     hub = HubUnderTest(folder, process, port, token)
     await _until_it_answers(hub)
     hub.version = str((await hub.api("GET", "/")).json["version"])

@@ -44,7 +44,7 @@ def test_a_mistake_is_a_message_and_no_traceback(tmp_path):
 
 
 WRONG = {
-    "list -f empty.yaml": "not values of Zero to JupyterHub",
+    "list -f text.yaml": "not values of Zero to JupyterHub",
     "list -f latin.yaml": "this is not YAML",
     "list -f raise.py": "raise.py: RuntimeError: boom",
     "list -f exit.py": "ends the program",

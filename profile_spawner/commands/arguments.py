@@ -6,12 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from profile_spawner.migrate.chart_defaults import ChartDefaults
+
 __all__ = [
     "Admin",
+    "AuthState",
+    "Chart",
     "Compat",
     "Config",
     "Documents",
@@ -74,6 +79,27 @@ Profiles = Annotated[
 Compat = Annotated[
     bool, typer.Option("--configurator-compat", help="Load modules that were written for the EOEPCA configurator.")
 ]
+Chart = Annotated[
+    Path | None,
+    typer.Option(
+        "--chart",
+        help="The chart that values are for: its .tgz as `helm pull` fetches it, or its folder. By default, the "
+        "defaults of Zero to JupyterHub 4.3 to 4.4 count.",
+        exists=True,
+        envvar="PROFILE_SPAWNER_CHART",
+        metavar="TGZ|DIR",
+    ),
+]
+AuthState = Annotated[
+    Path | None,
+    typer.Option(
+        "--auth-state",
+        help="A JSON or YAML file with the user's auth_state, which functions in a configuration may ask for.",
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+    ),
+]
 EntryPoints = Annotated[bool, typer.Option("--entry-points", help="Load the profiles of installed packages.")]
 User = Annotated[str, typer.Option("--user", "-u", help="The name of the user.", metavar="NAME")]
 Groups = Annotated[
@@ -111,6 +137,7 @@ class Sources:
         profiles: The slugs of built-in profiles, or `all`; `None` leaves it to the configuration.
         configurator: Whether modules of the EOEPCA configurator can be loaded.
         entry_points: Whether profiles of installed packages are loaded.
+        chart: The chart that values are for; `None` takes the built-in table of defaults.
     """
 
     config: tuple[Path, ...] = ()
@@ -119,11 +146,22 @@ class Sources:
     profiles: tuple[str, ...] | None = None
     configurator: bool = False
     entry_points: bool = False
+    chart: Path | None = None
 
     @property
     def named(self) -> bool:
         """Whether anything is named at all."""
-        return self != Sources(configurator=self.configurator)
+        return self != Sources(configurator=self.configurator, chart=self.chart)
+
+    def chart_defaults(self) -> ChartDefaults:
+        """Return the defaults that values are merged with.
+
+        Raises:
+            SourceError: If `chart` is no chart.
+        """
+        from profile_spawner.migrate.chart_defaults import known_defaults, read_chart
+
+        return read_chart(self.chart) if self.chart is not None else known_defaults
 
     @classmethod
     def of(
@@ -134,6 +172,7 @@ class Sources:
         profiles: str | None,
         configurator: bool,
         entry_points: bool,
+        chart: Path | None = None,
     ) -> Sources:
         """Return the sources that the options of a command name."""
         return cls(
@@ -143,6 +182,7 @@ class Sources:
             None if profiles is None else words(profiles),
             configurator,
             entry_points,
+            chart,
         )
 
 
@@ -156,6 +196,7 @@ class UserOptions:
         admin: Whether the user is an administrator.
         server: The name of a named server.
         chosen: What the user chooses besides the profile.
+        auth_state: What the authenticator keeps about the user; `None` without it.
     """
 
     name: str = "user"
@@ -163,13 +204,35 @@ class UserOptions:
     admin: bool = False
     server: str = ""
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    auth_state: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
-        cls, name: str, groups: str, admin: bool = False, server: str = "", options: Sequence[str] | None = None
+        cls,
+        name: str,
+        groups: str,
+        admin: bool = False,
+        server: str = "",
+        options: Sequence[str] | None = None,
+        auth_state: Path | None = None,
     ) -> UserOptions:
         """Return the user that the options of a command describe."""
-        return cls(name, words(groups), admin, server, _chosen(options or ()))
+        known = _auth_state(auth_state) if auth_state is not None else None
+        return cls(name, words(groups), admin, server, _chosen(options or ()), known)
+
+
+def _auth_state(path: Path) -> Mapping[str, Any]:
+    """Read `--auth-state`.
+
+    Raises:
+        typer.BadParameter: If the file holds no mapping.
+    """
+    from profile_spawner.profiles.yaml_text import parse_yaml
+
+    found = next(iter(parse_yaml(path.read_bytes(), str(path))), None)
+    if not isinstance(found, Mapping):
+        raise typer.BadParameter(f"--auth-state {path}: expected a mapping, such as {{access_token: text}}")
+    return found
 
 
 def _chosen(given: Sequence[str]) -> dict[str, Any]:

@@ -61,13 +61,15 @@ def pod(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    chart: args.Chart = None,
+    auth_state: args.AuthState = None,
 ) -> None:
     """Print the pod that a user would get, made by the installed KubeSpawner and checked as at a start.
 
     What the hub puts in at the start (its tokens) stands there as ***.
     """
-    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
-    viewer = UserOptions.of(user, groups, admin, server, options)
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
+    viewer = UserOptions.of(user, groups, admin, server, options, auth_state)
     with loaded(sources, user=viewer) as found:
         seen = preview(found, slug, viewer)
     report_problems(seen.missing)
@@ -93,13 +95,15 @@ def manifests(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    chart: args.Chart = None,
+    auth_state: args.AuthState = None,
 ) -> None:
     """Print every Kubernetes object that a start would create, ready for `kubectl apply --dry-run=server -f -`.
 
     An object that several profiles share is printed once. The values of Secrets are *** unless you ask for them.
     """
-    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
-    viewer = UserOptions.of(user, groups, admin, server, options)
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
+    viewer = UserOptions.of(user, groups, admin, server, options, auth_state)
     with loaded(sources, user=viewer) as found:
         slugs = [find_entry(found.snapshot, slug).slug] if slug else list(found.snapshot.entries)
         objects: dict[tuple[str, str], Any] = {}

@@ -50,6 +50,8 @@ def diff(
     options: args.Options = None,
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = None,
+    chart: args.Chart = None,
+    auth_state: args.AuthState = None,
     output: OutputOption = Format.table,
 ) -> None:
     """Say what changes for a user, profile by profile and object by object, field by field.
@@ -57,9 +59,9 @@ def diff(
     Every profile of both states is built as at a start. The values of Secrets are not shown. Exit code 1: something
     changes.
     """
-    viewer = UserOptions.of(user, groups, admin, server, options)
+    viewer = UserOptions.of(user, groups, admin, server, options, auth_state)
     with contextlib.ExitStack() as stack:
-        states = [_state(_path_of(spec, kubeconfig, namespace, stack), viewer) for spec in (old, new)]
+        states = [_state(_path_of(spec, kubeconfig, namespace, stack), viewer, chart) for spec in (old, new)]
     changes = list(_changes(*states))
     shown = [[c["profile"], c["change"], c["for"], c["object"], c["field"], c["old"], c["new"]] for c in changes]
     table = make_table(["profile", "change", "for", "object", "field", "old", "new"], shown)
@@ -96,10 +98,10 @@ def _from_git(revision: str, path: str, folder: Path) -> Path:
     return folder / path
 
 
-def _state(path: Path, user: UserOptions) -> dict[str, dict[str, Any]]:
+def _state(path: Path, user: UserOptions, chart: Path | None) -> dict[str, dict[str, Any]]:
     """Return every profile of a state: for whom it is, and the objects that a start would create, by kind and name."""
     result: dict[str, dict[str, Any]] = {}
-    with loaded(with_paths(Sources(), [path]), user=user, trusted=True) as found:
+    with loaded(with_paths(Sources(chart=chart), [path]), user=user, trusted=True) as found:
         report_problems(found.snapshot.problems)
         for entry in found.snapshot.entries.values():
             offered = {
@@ -111,7 +113,7 @@ def _state(path: Path, user: UserOptions) -> dict[str, dict[str, Any]]:
             }
             objects: dict[str, Any] = {"page": offered}
             try:
-                chosen = {**next(every_choice(entry)), **user.chosen}  # with examples of what users must fill in
+                chosen = {**next(every_choice(entry), {}), **user.chosen}  # with examples of what users must fill in
                 made = preview(found, entry.slug, user_for(entry, user, chosen))
             except ProfileSpawnerError as e:
                 objects["error"] = {"message": e.message}

@@ -80,6 +80,7 @@ def dump(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    chart: args.Chart = None,
 ) -> None:
     """Write the profiles as one document that gives the same profiles when it is loaded.
 
@@ -88,7 +89,7 @@ def dump(
     --output-file is left as it is.
     """
     changes = Changes(groups, storage_class_rwo, storage_class_rwx, node_selector or (), override or ())
-    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
     text, missing = _dump(sources, form, changes, output)
     if output_file is None:
         typer.echo(text, nl=False)

@@ -59,6 +59,8 @@ def explain(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    chart: args.Chart = None,
+    auth_state: args.AuthState = None,
 ) -> None:
     """Say for every param which value a server gets, from which layer, file and line, and what that value hides.
 
@@ -70,8 +72,8 @@ def explain(
     elif record is not None:
         found = record_of(_read(record), str(record))
     else:
-        sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
-        found = _now(sources, UserOptions.of(user, groups, admin, server, options), profile)
+        sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
+        found = _now(sources, UserOptions.of(user, groups, admin, server, options, auth_state), profile)
     if param is not None:
         if param not in found:
             raise ParamError(f"has no value here{did_you_mean(param, found)}", field=f"param {param}")
@@ -85,7 +87,7 @@ def explain(
 def _now(sources: Sources, user: UserOptions, slug: str | None) -> dict[str, Any]:
     with loaded(sources, user=user) as found:
         record = found.run(_record(found, user, slug))
-    written = {k: str(v) for path in found.config_files for k, v in literal_keys(path, "param_values").items()}
+    written = {k: str(v) for path in found.hub_config.files for k, v in literal_keys(path, "param_values").items()}
     for name, one in record.items():
         for value in (one, *one["overridden"]):
             origin = value["origin"]

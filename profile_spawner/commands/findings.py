@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "finding_of", "print_findings", "sarif"]
 
-Level = Literal["error", "warning"]
+Level = Literal["error", "warning", "note"]
 
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One error or warning.
+    """One error, warning or note.
 
     Attributes:
-        level: `error`: it does not work. `warning`: it works, but probably not as intended.
+        level: `error`: it does not work. `warning`: it works, but probably not as intended, or it cannot be checked.
+            `note`: it works as written, or only the cluster knows.
         rule: A short name for this kind of finding.
         message: What is wrong, what was expected, and what to do.
         profile: The slug.
@@ -88,10 +89,13 @@ def print_findings(findings: Sequence[Finding], output: str, checked: int) -> No
         typer.echo(json.dumps(sarif(ordered), indent=2, ensure_ascii=False))
     else:
         for finding in ordered:
-            typer.secho(str(finding), fg=typer.colors.RED if finding.level == "error" else typer.colors.YELLOW)
-        errors = sum(f.level == "error" for f in ordered)
-        warnings = len(ordered) - errors
-        typer.echo(f"{_count(checked, 'profile')}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
+            typer.secho(str(finding), fg=_COLOURS[finding.level])
+        numbers = {level: sum(f.level == level for f in ordered) for level in _COLOURS}
+        counted = [_count(number, level) for level, number in numbers.items() if number or level != "note"]
+        typer.echo(f"{_count(checked, 'profile')}: {', '.join(counted)}")
+
+
+_COLOURS: dict[Level, str] = {"error": typer.colors.RED, "warning": typer.colors.YELLOW, "note": typer.colors.BLUE}
 
 
 def _count(number: int, what: str) -> str:

@@ -44,14 +44,16 @@ def images(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    chart: args.Chart = None,
+    auth_state: args.AuthState = None,
 ) -> None:
     """Print all images of all profiles and their choices, each once, for a pre-puller.
 
     Those of init containers, of further containers and of what is started beside a server are among them. What users
-    may type themselves is not known before.
+    may type themselves is not known before. The defaults of Zero to JupyterHub are not among them.
     """
-    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
-    viewer = UserOptions.of(user, groups)
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
+    viewer = UserOptions.of(user, groups, auth_state=auth_state)
     with loaded(sources, user=viewer) as found:
         names, failures = _all_images(found, viewer)
     if found.per_user:
@@ -96,7 +98,9 @@ def _all_images(found: LoadedProfiles, user: UserOptions) -> tuple[list[str], li
                 continue
             for document in (made.pod, *made.manifests):
                 seen.update(dict.fromkeys(_images_in(document.get("spec"))))
-    return list(seen), list(failures.values())
+    values = found.hub_config.values
+    charts = values.images if values is not None else set()
+    return [name for name in seen if name not in charts], list(failures.values())
 
 
 def _images_in(spec: Any) -> Iterator[str]:

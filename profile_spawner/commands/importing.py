@@ -18,9 +18,10 @@ from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 
 from .app import app
 from .arguments import Sources, UserOptions
+from .configuration import read_config, setting
 from .diffing import differences
 from .findings import Finding, finding_of
-from .loading import loaded, make_spawner, read_config, setting
+from .loading import loaded, make_spawner
 from .output import as_yaml
 
 if TYPE_CHECKING:
@@ -169,7 +170,10 @@ def _lists(file: Path) -> tuple[list[FoundList], Config]:
 
     if file.suffix != ".py":
         return find_lists(file.read_bytes(), str(file)), Config()
-    config = read_config(Sources(config=(file,)))
+    with read_config(Sources(config=(file,))) as hub_config:
+        config = hub_config.config
+    for problem in hub_config.not_run():
+        raise problem.error
     listed = setting(config, "profile_list")
     if callable(listed):
         raise SourceError(

@@ -12,7 +12,7 @@ from profile_spawner.errors import ParamError
 
 from . import arguments as args
 from .app import app
-from .arguments import Sources, UserOptions, words
+from .arguments import Sources, UserOptions
 from .cluster import ClusterDocuments, FromCluster, Kubeconfig, Namespace
 from .loading import LoadedProfiles, find_entry, loaded
 from .output import Format, OutputOption, cell, make_table, place, plain, print_data, report_problems, tell_per_user
@@ -59,6 +59,8 @@ def list_profiles(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    chart: args.Chart = None,
+    auth_state: args.AuthState = None,
     from_cluster: FromCluster = False,
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = None,
@@ -69,9 +71,9 @@ def list_profiles(
     """
     from profile_spawner.profiles.access import UserInfo
 
-    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
     wanted = [_pair(text) for text in meta or ()]
-    viewer = None if user is None else UserOptions(user, words(groups))
+    viewer = None if user is None else UserOptions.of(user, groups, auth_state=auth_state)
     cluster = ClusterDocuments(kubeconfig, namespace) if from_cluster else None
     with loaded(sources, user=viewer, cluster=cluster) as found:
         entries = list(found.snapshot.entries.values())
@@ -172,14 +174,16 @@ def show(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    chart: args.Chart = None,
+    auth_state: args.AuthState = None,
     from_cluster: FromCluster = False,
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = None,
 ) -> None:
     """Show every effective value of a profile, and the file and line that it comes from."""
-    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)
+    sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
     cluster = ClusterDocuments(kubeconfig, namespace) if from_cluster else None
-    with loaded(sources, user=UserOptions.of(user, groups), cluster=cluster) as found:
+    with loaded(sources, user=UserOptions.of(user, groups, auth_state=auth_state), cluster=cluster) as found:
         entry = find_entry(found.snapshot, slug)
         data = {
             **_summary(found, entry),

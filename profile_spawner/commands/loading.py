@@ -13,76 +13,72 @@ import functools
 import inspect
 import logging
 import re
-import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from profile_spawner.errors import NotAvailableError, Origin, ProfileSpawnerError, SourceError, did_you_mean
+from profile_spawner.errors import (
+    NotAvailableError,
+    ProfileSpawnerError,
+    ProfileWarning,
+    SourceError,
+    did_you_mean,
+)
 
 from .arguments import Sources, UserOptions
-from .output import working
+from .configuration import (
+    SPAWNER_SECTIONS,
+    HubConfig,
+    read_config,
+    refused_settings,
+    setting,
+    spawner_class_of,
+    unfilled_settings,
+)
+from .output import report_problems, working
 
 if TYPE_CHECKING:
     from traitlets.config import Config
 
     from profile_spawner.hub.hub_profiles import HubProfiles
-    from profile_spawner.migrate.chart import ChartValues
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.snapshot import Snapshot
 
     from .cluster import ClusterDocuments
     from .places import Places
 
-__all__ = [
-    "LoadedProfiles",
-    "config_files",
-    "find_entry",
-    "loaded",
-    "make_spawner",
-    "read_config",
-    "setting",
-]
+__all__ = ["LoadedProfiles", "find_entry", "loaded", "make_spawner"]
 
 _T = TypeVar("_T")
-
-CONFIG_NAMES = tuple(
-    f"{folder}jupyterhub_config.py"
-    for folder in ("", "/usr/local/etc/jupyterhub/", "/srv/jupyterhub/", "/etc/jupyterhub/")
-)
-"""The default configuration files. The second is the one of Zero to JupyterHub."""
-
-SPAWNER_SECTIONS = ("Spawner", "KubeSpawner", "ProfileSpawner")
-"""The sections of the configuration that `ProfileSpawner` reads, the least specific first."""
 
 
 class LoadedProfiles:
     """The profiles of a hub with this configuration.
 
     Attributes:
-        config: The hub's configuration.
-        config_files: The files of the configuration.
+        hub_config: The hub's configuration, and what is wrong with it.
+        config: Its settings.
         snapshot: The profiles.
         per_user: Whether `profile_list` is a function, so that these are the profiles of one user.
+        spawner_class: The configured class, or `ProfileSpawner`.
     """
 
     def __init__(
         self,
-        config: Config,
-        config_files: Sequence[Path],
+        hub_config: HubConfig,
         hub: HubProfiles,
         loop: asyncio.AbstractEventLoop,
+        spawner_class: Any,
         *,
         per_user: bool,
     ) -> None:
-        self.config = config
-        self.config_files = tuple(config_files)
+        self.hub_config = hub_config
+        self.config = hub_config.config
         self.snapshot = hub.service.snapshot
         self.per_user = per_user
+        self.spawner_class = spawner_class
         self._hub = hub
         self._loop = loop
 
@@ -93,17 +89,7 @@ class LoadedProfiles:
     @functools.cached_property
     def places(self) -> Places:
         """Where plain entries of `profile_list` stand in the configuration files."""
-        from .places import Places
-
-        values = [v for path in self.config_files if not _is_python(path) for v in _values(path)]
-        listed = [(entry, v.file) for v in values for entry in v.profile_list if isinstance(entry, Mapping)]
-        snippets = [(text, v.file, before) for v in values for _, text, before in v.snippets]
-        return Places([path for path in self.config_files if _is_python(path)], listed, snippets)
-
-    @functools.cached_property
-    def spawner_class(self) -> Any:
-        """The configured class, or `ProfileSpawner`."""
-        return _spawner_class(self.config)
+        return self.hub_config.places()
 
     def spawner(self, user: UserOptions, slug: str | None = None) -> Any:
         """Return a spawner for this user, as the hub would make it; `slug` is the profile that is chosen.
@@ -130,7 +116,7 @@ def make_spawner(spawner_class: type, config: Config, user: UserOptions, slug: s
             groups=[SimpleNamespace(name=name, properties={}) for name in user.groups],
             url=f"/user/{user.name}/",
             escaped_name=user.name,
-            get_auth_state=_no_auth_state,
+            get_auth_state=functools.partial(_auth_state, user),
         ),
         hub=SimpleNamespace(
             url="http://hub:8081/hub/", base_url="/hub/", api_url="http://hub:8081/hub/api", public_host=""
@@ -142,8 +128,9 @@ def make_spawner(spawner_class: type, config: Config, user: UserOptions, slug: s
     return spawner
 
 
-async def _no_auth_state() -> None:
+async def _auth_state(user: UserOptions) -> Any:
     """Replace the user's `get_auth_state`, which functions in a configuration may call."""
+    return copy.deepcopy(user.auth_state)
 
 
 @contextlib.contextmanager
@@ -153,6 +140,7 @@ def loaded(
     user: UserOptions | None = None,
     trusted: bool = False,
     cluster: ClusterDocuments | None = None,
+    tolerant: bool = False,
 ) -> Iterator[LoadedProfiles]:
     """Load the profiles. All resources are released at the end of the block.
 
@@ -162,6 +150,8 @@ def loaded(
         trusted: Whether documents may ask for anything, as they may when they are only looked at.
         cluster: Where ConfigMaps and Secrets with profiles are read. By default they are not: most commands work
             without a cluster.
+        tolerant: Whether everything is loaded that can be, in spite of errors in the configuration. They are in
+            `hub_config.problems` then.
 
     Raises:
         SourceError: when a configuration file cannot be read, or has a value that its setting does not take; or when
@@ -171,49 +161,102 @@ def loaded(
     from profile_spawner.hub.hub_profiles import HubProfiles
     from profile_spawner.kube.connection import without_cluster
     from profile_spawner.profiles.registry import profile_registry
+    from profile_spawner.spawner import ProfileSpawner
 
     profile_registry.clear()
-    config = read_config(sources)
-    if trusted:
-        config.ProfileSpawner.data_policy = {"unrestricted": True}
     log = logging.getLogger("profile_spawner.commands")
     log.addHandler(logging.NullHandler())
     log.propagate = False
-    files = config_files(sources)
     with (
+        read_config(sources) as hub_config,
         contextlib.closing(asyncio.new_event_loop()) as loop,
         _connected(loop, cluster) as (api_client, namespace),
         without_cluster(),
     ):
-        with _blamed_on(files):
-            own_class = _own_spawner_class(config)
-            sections = SPAWNER_SECTIONS if own_class is None else tuple(own_class.section_names())
-            hub = HubProfiles(
-                _with_documents_of(cluster, namespace, config, sections),
-                sections,
-                log,
-                functools.cache(lambda: _spawner_class(config).class_traits(config=True)),
-            )
+        config = hub_config.config
+        own_class, other_class = spawner_class_of(hub_config)
+        sections = SPAWNER_SECTIONS if own_class is None else tuple(own_class.section_names())
+        spawner_class: Any = own_class or ProfileSpawner
+        traits = spawner_class.class_traits(config=True)
+        hub_config.problems += [
+            *([other_class] if other_class else []),
+            *refused_settings(hub_config, sections, traits),
+            *unfilled_settings(hub_config, sections),
+        ]
+        if trusted:
+            config.ProfileSpawner.data_policy = {"unrestricted": True}
+        if not tolerant:
+            _tell(hub_config)
+        with _blamed_on(hub_config):
+            hub = HubProfiles(_with_documents_of(cluster, namespace, config, sections), sections, log, lambda: traits)
             hub.service.connect(api_client)
             hub.service.trust_data()
         listed = setting(config, "profile_list", sections) or None
-        found = LoadedProfiles(config, files, hub, loop, per_user=callable(listed))
-
-        async def load(listed: Any = listed) -> Any:
-            if callable(listed):
-                listed = listed(found.spawner(user or UserOptions()))
-                listed = (await listed if inspect.isawaitable(listed) else listed) or []
-            return await hub.catalogue(listed, shared=False)
-
+        found = LoadedProfiles(hub_config, hub, loop, spawner_class, per_user=callable(listed))
+        asked = functools.partial(_asked, found, user or UserOptions(), tolerant=tolerant)
         try:
-            with working("Loading the profiles"), _blamed_on(files, anything=found.per_user):
-                snapshot = found.run(load())
+            with working("Loading the profiles"), _blamed_on(hub_config):
+                listed = found.run(asked(listed)) if callable(listed) else listed
+                if tolerant and not listed and hub_config.problems:
+                    listed = hub_config.listed() or None
+                snapshot = found.run(hub.catalogue(hub_config.without_opaque(listed, traits), shared=False))
             if snapshot is not None:
                 found.snapshot = snapshot
             yield found
         finally:
             found.run(_stop(hub))
             profile_registry.clear()
+
+
+def _tell(hub_config: HubConfig) -> None:
+    """Report what is wrong in the configuration, and what of it does not count here.
+
+    Raises:
+        ProfileSpawnerError: The first error, when there are any.
+    """
+    errors: list[ProfileSpawnerError] = [
+        p for p in hub_config.problems if not isinstance(p, ProfileWarning) or p.level == "error"
+    ]
+    # A configuration file that cannot be run is one that has no effect; code in values is a part of them.
+    files = [p for p in hub_config.not_run() if p.field is None]
+    errors = [*(p for p in errors if p not in files), *(p.error for p in files)]
+    if errors:
+        report_problems(errors[1:])
+        raise errors[0]
+    for problem in hub_config.problems:
+        if isinstance(problem, ProfileWarning) and problem.rule == "not-checked":
+            typer.echo(f"Note: {problem}", err=True)
+    if hub_config.values is not None:
+        defaults = hub_config.values.defaults.described
+        typer.echo(
+            f"Note: with the defaults of Zero to JupyterHub {defaults}, for a release named jupyterhub", err=True
+        )
+
+
+async def _asked(found: LoadedProfiles, user: UserOptions, listed: Any, *, tolerant: bool) -> Any:
+    """Return what a `profile_list` that is a function returns for a user."""
+    from profile_spawner.sources.tracebacks import describe
+
+    try:
+        made = listed(found.spawner(user))
+        return (await made if inspect.isawaitable(made) else made) or []
+    except Exception as e:  # noqa: BLE001 - a function of a configuration may raise anything
+        error = describe(e, found.hub_config.file_in(e))
+        if not tolerant:
+            raise error from None
+        hint = "--auth-state FILE gives it the user's auth_state"
+        found.hub_config.problems.append(
+            ProfileWarning(
+                f"profile_list is a function that fails here, so what it returns is not checked: {error.message}",
+                rule="not-checked",
+                field="profile_list",
+                origin=error.origin,
+                hint=hint if user.auth_state is None else error.hint,
+            )
+        )
+        for section in found.config.values():
+            section.pop("profile_list", None)
+        return None
 
 
 @contextlib.contextmanager
@@ -273,139 +316,16 @@ async def _stop(hub: HubProfiles) -> None:
 
 
 @contextlib.contextmanager
-def _blamed_on(files: Sequence[Path], *, anything: bool = False) -> Iterator[None]:
-    """Convert errors of traitlets to an error with the line of the setting.
-
-    With `anything`, also what a function of the configuration raises.
-    """
+def _blamed_on(hub_config: HubConfig) -> Iterator[None]:
+    """Convert errors of traitlets to an error with the line of the setting."""
     from traitlets import TraitError
-
-    from profile_spawner.sources.tracebacks import describe
-
-    from .places import setting_origin
 
     try:
         yield
-    except ProfileSpawnerError:
-        raise
     except TraitError as e:
         name = re.search(r"'(\w+)' trait", str(e))
-        origin = setting_origin(files, name[1]) if name else None
+        origin = hub_config.origin_of(name[1]) if name else None
         raise SourceError(str(e).rstrip("."), field=name[1] if name else None, origin=origin) from None
-    except Exception as e:
-        if not anything:
-            raise
-        raise describe(e, next((f for f in files if _raised_in(e, f)), Path("profile_list"))) from None
-
-
-def _raised_in(error: BaseException, path: Path) -> bool:
-    return any(Path(frame.filename) == path for frame in traceback.extract_tb(error.__traceback__))
-
-
-def read_config(sources: Sources) -> Config:
-    """Read the configuration files, and add the sources of the command line."""
-    from traitlets.config import Config
-
-    config = Config()
-    paths = config_files(sources)
-    if not paths and not sources.named:
-        sources = replace(sources, profiles=("all",))
-    for path in paths:
-        config.merge(_read_file(path))
-    ours = config.ProfileSpawner
-    for name, given in (("profiles_dirs", sources.profiles_dirs), ("profile_documents", sources.documents)):
-        if given:
-            ours[name] = [*(setting(config, name) or ()), *(str(p.absolute()) for p in given)]
-    if sources.profiles is not None:
-        ours.builtin_profiles = list(sources.profiles)
-    if sources.configurator:
-        ours.configurator_compat = True
-    if sources.entry_points:
-        ours.profile_entry_points = True
-    return config
-
-
-def config_files(sources: Sources) -> list[Path]:
-    """Return the configuration files that are read, in their order."""
-    if not sources.named:
-        return [Path(name) for name in CONFIG_NAMES if Path(name).is_file()][:1]
-    return [path for given in sources.config for path in _files(given)]
-
-
-def setting(config: Config, name: str, sections: Sequence[str] = SPAWNER_SECTIONS) -> Any:
-    """Return the configured value of a spawner's setting; `None` where there is none."""
-    from traitlets.config.loader import LazyConfigValue
-
-    value = next((config[section][name] for section in reversed(sections) if name in config[section]), None)
-    # `c.KubeSpawner.profile_list.append(...)`
-    return value.get_value([]) if isinstance(value, LazyConfigValue) else value
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(path.glob("*.py")) if path.is_dir() else [path]
-
-
-def _is_python(path: Path) -> bool:
-    return path.suffix not in (".yaml", ".yml", ".json")
-
-
-def _values(path: Path) -> list[ChartValues]:
-    """Return the values of a chart.
-
-    Raises:
-        SourceError: when the file holds none.
-    """
-    from profile_spawner.migrate.chart import chart_values
-
-    found = chart_values(path)
-    if not found:
-        raise SourceError(
-            "these are not values of Zero to JupyterHub",
-            origin=Origin(str(path)),
-            expected="singleuser, hub.config or hub.extraConfig, at any depth",
-            hint="Documents with profiles are named with --documents",
-        )
-    return found
-
-
-def _read_file(path: Path) -> Config:
-    from traitlets.config import Config
-    from traitlets.config.loader import PyFileConfigLoader
-
-    from profile_spawner.migrate.chart import config_of
-    from profile_spawner.sources.tracebacks import describe
-
-    if not _is_python(path):
-        result = Config()
-        for values in _values(path):
-            result.merge(config_of(values, lambda message: typer.echo(f"Note: {message}", err=True)))
-        return result
-    try:
-        return PyFileConfigLoader(path.name, path=str(path.parent)).load_config()
-    except (Exception, SystemExit) as e:  # noqa: BLE001 - a configuration may raise anything
-        raise describe(e, path) from None
-
-
-def _spawner_class(config: Config) -> Any:
-    """Return the configured class, or `ProfileSpawner`."""
-    from profile_spawner.spawner import ProfileSpawner
-
-    return _own_spawner_class(config) or ProfileSpawner
-
-
-def _own_spawner_class(config: Config) -> Any:
-    """Return the configured subclass of `ProfileSpawner`; `None` for `ProfileSpawner` itself and for other spawners."""
-    configured: Any = config.JupyterHub.get("spawner_class")
-    if configured is None or configured in ("profile-spawner", "profile_spawner.spawner.ProfileSpawner"):
-        return None
-    from profile_spawner.spawner import ProfileSpawner
-
-    if isinstance(configured, str) and "." in configured:
-        from traitlets.utils.importstring import import_item
-
-        with contextlib.suppress(ImportError):
-            configured = import_item(configured)
-    return configured if isinstance(configured, type) and issubclass(configured, ProfileSpawner) else None
 
 
 def find_entry(snapshot: Snapshot, slug: str) -> Entry:

@@ -6,17 +6,19 @@ A hub has only the values. Administrators who correct them need the file and lin
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin
 
 if TYPE_CHECKING:
+    from profile_spawner.migrate.chart import Code
     from profile_spawner.profiles.entry import Entry
 
-__all__ = ["Places", "Where", "literal_keys", "setting_origin"]
+__all__ = ["Places", "Where", "class_line", "literal_entries", "literal_keys", "setting_line", "setting_origin"]
 
 Path_ = tuple[Any, ...]
 Where = Callable[[Path_], Origin]
@@ -26,23 +28,17 @@ class Places:
     """The files and lines of the plain entries of a hub.
 
     Args:
-        config_files: Python files, in which the entries are looked for as literals.
+        code: The Python code of the configuration, in which the entries are looked for as literals.
         listed: Entries that were read from YAML, with their file.
-        snippets: Python code that stands in YAML, as text, file and the number of lines before it.
     """
 
-    def __init__(
-        self,
-        config_files: Sequence[Path] = (),
-        listed: Iterable[tuple[Any, str]] = (),
-        snippets: Iterable[tuple[str, str, int]] = (),
-    ) -> None:
+    def __init__(self, code: Iterable[Code] = (), listed: Iterable[tuple[Any, str]] = ()) -> None:
         self._found: dict[str, Where] = {}
         for definition, file in listed:
             self._add(definition, _in_yaml(definition, file))
-        for text, file, before in (*((_read(path), str(path), 0) for path in config_files), *snippets):
-            for node in _dicts(text):
-                self._add(_constants(node), _in_python(node, file, before))
+        for one in code:
+            for node in _dicts(one.text):
+                self._add(_constants(node), _in_python(node, one.file, one.before))
 
     def _add(self, definition: Mapping[str, Any], where: Where) -> None:
         for key in _names(definition):
@@ -168,12 +164,32 @@ def _below(node: ast.AST, path: tuple[str, ...], file: str) -> Iterator[tuple[tu
             yield from _below(value, (*path, key.value), file)
 
 
+def literal_entries(text: str) -> list[Mapping[str, Any]]:
+    """Return the entries of profile lists that stand as literals in Python code."""
+    found = []
+    for node in _dicts(text):
+        with contextlib.suppress(ValueError, TypeError, MemoryError, RecursionError):
+            found.append(ast.literal_eval(node))
+    return found
+
+
+def class_line(text: str, name: str) -> int:
+    """Return the line of Python code at which a class begins; 0 if there is no such class."""
+    tree = _parsed(text)
+    nodes = ast.walk(tree) if tree is not None else ()
+    return next((node.lineno for node in nodes if isinstance(node, ast.ClassDef) and node.name == name), 0)
+
+
+def setting_line(text: str, name: str) -> int:
+    """Return the last line of a text that sets this setting, in Python (`c.Class.name = …`) or YAML; 0 without one."""
+    pattern = re.compile(rf"^[^#]*(?:\.{re.escape(name)}\b\s*=(?!=)|^\s*{re.escape(name)}\s*:)")
+    return max((n for n, line in enumerate(text.splitlines(), 1) if pattern.search(line)), default=0)
+
+
 def setting_origin(files: Iterable[Path], name: str) -> Origin | None:
-    """Return the last line that sets this setting, in Python (`c.Class.name = …`) or in YAML (`name: …`)."""
-    pattern = re.compile(rf"^[^#]*(?:\.{re.escape(name)}\b\s*=|^\s*{re.escape(name)}\s*:)")
+    """Return the last line of the files that sets this setting."""
     found = None
     for path in files:
-        for number, line in enumerate(_read(path).splitlines(), 1):
-            if pattern.search(line):
-                found = Origin(str(path), number)
+        line = setting_line(_read(path), name)
+        found = Origin(str(path), line) if line else found
     return found

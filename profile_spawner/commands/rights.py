@@ -17,7 +17,8 @@ from .arguments import Sources, UserOptions
 from .building import preview
 from .choices import every_choice, user_for
 from .cluster import Kubeconfig, Namespace, client
-from .loading import SPAWNER_SECTIONS, LoadedProfiles, loaded
+from .configuration import SPAWNER_SECTIONS
+from .loading import LoadedProfiles, loaded
 from .output import Format, make_table, print_data, print_documents, progress, report_problems
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def rbac(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    chart: args.Chart = None,
 ) -> None:
     """Print the smallest Role with which the hub can start the servers of these profiles, and its RoleBinding.
 
@@ -57,7 +59,9 @@ def rbac(
     With --check, run it with the hub's credentials (in the hub's pod, for example): the exit code is 1 when a right is
     missing, or a profile could not be loaded and so was not considered.
     """
-    with loaded(Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points)) as found:
+    with loaded(
+        Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
+    ) as found:
         configured = configured_namespace(found)
         if check:
             missing = asyncio.run(_missing_rights(found, kubeconfig, namespace or configured, hub_namespace))

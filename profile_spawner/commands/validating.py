@@ -13,28 +13,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError, did_you_mean
-from profile_spawner.migrate.chart import chart_values
+from profile_spawner.migrate.placeholders import OPAQUE
 from profile_spawner.sources.chart_values import missing_list
 
 from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .building import preview
-from .choices import every_choice, user_for
-from .cluster import Kubeconfig, Namespace, client
+from .choices import every_choice, user_for, without_example
+from .cluster import ClusterDocuments, FromCluster, Kubeconfig, Namespace, client
+from .configuration import config_code, is_values, setting
 from .findings import Finding, Level, finding_of, print_findings
-from .loading import LoadedProfiles, loaded, setting
+from .loading import LoadedProfiles, loaded
 from .output import progress, tell_per_user
-from .places import setting_origin
 
 if TYPE_CHECKING:
     from profile_spawner.profiles.entry import Entry
 
-    from .places import Where
-
 __all__ = ["validate", "with_paths"]
 
-DryRun = Callable[[Mapping[str, Any]], str]
+DryRun = Callable[[Mapping[str, Any]], "tuple[Level, str] | None"]
 
 
 class Report(str, enum.Enum):
@@ -60,6 +58,7 @@ def validate(
     server_dry_run: Annotated[
         bool, typer.Option("--server-dry-run", help="Let a cluster's API server check all objects too.")
     ] = False,
+    from_cluster: FromCluster = False,
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = None,
     output: Annotated[Report, typer.Option("--output", help="sarif is for annotations in code review.")] = Report.text,
@@ -71,20 +70,28 @@ def validate(
     profiles: args.Profiles = None,
     configurator_compat: args.Compat = False,
     entry_points: args.EntryPoints = False,
+    chart: args.Chart = None,
+    auth_state: args.AuthState = None,
 ) -> None:
     """Check profiles: keys, values, files, access, policy, and every pod and object that they make.
 
     Every profile is built as at a start, with the installed KubeSpawner, for every one of its choices. Every object is
     checked against the schema of Kubernetes, and for what is often wrong in profiles.
 
+    Values of Zero to JupyterHub are merged with the chart's defaults, and their pods are those that the chart would
+    make. What cannot be checked here, such as code that needs the hub's container, is a warning. What only the cluster
+    knows is a note.
+
     Exit code 1: errors were found (with --strict also warnings). 2: a wrong call.
     """
     sources = with_paths(
-        Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points), paths or ()
+        Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart), paths or ()
     )
-    findings, checked = _validate(sources, UserOptions.of(user, groups), server_dry_run, kubeconfig, namespace)
+    viewer = UserOptions.of(user, groups, auth_state=auth_state)
+    cluster = ClusterDocuments(kubeconfig, namespace)
+    findings, checked = _validate(sources, viewer, cluster, documents=from_cluster, dry_run=server_dry_run)
     print_findings(findings, output.value, checked)
-    failed = any(f.level == "error" or strict for f in findings)
+    failed = any(f.level == "error" or (strict and f.level == "warning") for f in findings)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -94,16 +101,16 @@ def with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
     for path in paths:
         modules = [p for p in (path.glob("*.py") if path.is_dir() else [path]) if p.suffix == ".py"]
         written = [p for p in (sorted(path.iterdir()) if path.is_dir() else [path]) if p.name.endswith(_YAML)]
-        values = [p for p in written if _is_chart(p)]
+        values = [p for p in written if is_values(p) or config_code(p)]
         config += values
         documents += [path] if written and not values else [p for p in written if p not in values]
         if path.is_dir():
-            if modules and all(map(_is_config, modules)):
+            if modules and all(map(config_code, modules)):
                 config.append(path)
             elif modules or any(path.glob("*/__init__.py")):
                 folders.append(path)
         elif modules:
-            (config if _is_config(path) else folders).append(path if _is_config(path) else path.parent)
+            (config if config_code(path) else folders).append(path if config_code(path) else path.parent)
         elif not written:
             documents.append(path)
     return replace(
@@ -112,27 +119,25 @@ def with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
 
 
 _YAML = (".yaml", ".yml", ".json")
-_CONFIG = re.compile(r"^\s*(?:c\.\w+\.|c\s*=\s*get_config\(\))", re.MULTILINE)
-
-
-def _is_config(path: Path) -> bool:
-    return bool(_CONFIG.search(path.read_text(encoding="utf-8", errors="replace")))
-
-
-def _is_chart(path: Path) -> bool:
-    """Return whether a file holds values of a chart for the hub itself, and not for a hub that watches a ConfigMap."""
-    try:
-        return bool(chart_values(path, manifests=False))
-    except SourceError:
-        return False  # the error is reported when the file is loaded
 
 
 def _validate(
-    sources: Sources, user: UserOptions, server: bool, kubeconfig: Path | None, namespace: str | None
+    sources: Sources, user: UserOptions, cluster: ClusterDocuments, *, documents: bool, dry_run: bool
 ) -> tuple[list[Finding], int]:
-    """Return the findings, and the number of profiles."""
+    """Return the findings, and the number of profiles.
+
+    Args:
+        sources: Where the profiles come from.
+        user: For whom.
+        cluster: The cluster that is asked.
+        documents: Whether the ConfigMaps and Secrets that the configuration selects are read from it.
+        dry_run: Whether its API server judges the objects too.
+    """
     try:
-        with loaded(sources, user=user) as found, contextlib.ExitStack() as stack:
+        with (
+            loaded(sources, user=user, cluster=cluster if documents else None, tolerant=True) as found,
+            contextlib.ExitStack() as stack,
+        ):
             if found.per_user:
                 tell_per_user(user)
             findings = [
@@ -142,28 +147,40 @@ def _validate(
                 *_refused(sources, found),
                 *_lost_lists(found),
             ]
-            ask = stack.enter_context(_dry_run(found, kubeconfig, namespace)) if server else None
+            ask = stack.enter_context(_dry_run(found, cluster)) if dry_run else None
+            hubs: set[Finding] = set()
             for entry in progress(found.snapshot.entries.values(), "Building the pods"):
-                findings += _built(found, entry, user, ask)
-            return _without_echoes(findings), len(found.snapshot.entries)
+                findings += _built(found, entry, user, ask, hubs)
+            checked = len(found.snapshot.entries)
+            if not checked and not findings:
+                findings.append(_nothing(found))
+            return _without_echoes([*findings, *hubs]), checked
     except ProfileSpawnerError as e:
         if e.origin is None:
             raise  # not an error in a file: the cluster cannot be asked
         return [finding_of(e, "configuration" if isinstance(e, SourceError) else _rule_of(e))], 0
 
 
+def _nothing(found: LoadedProfiles) -> Finding:
+    place = str(found.hub_config.files[0]) if found.hub_config.files else ""
+    message = "there are no profiles here, so nothing is checked"
+    return Finding("warning", "not-checked", message, file=place)
+
+
 def _problems(found: LoadedProfiles) -> Iterator[Finding]:
-    """Yield the errors of profiles that could not be loaded, and the warnings about those that were."""
+    """Yield what is wrong with the configuration, the errors of profiles that could not be loaded, and warnings."""
     from profile_spawner.profiles.plain_entries import CONFIGURATION
 
-    for problem in found.snapshot.problems:
+    for problem in found.hub_config.problems:
+        yield finding_of(problem, "configuration")
+    for problem in (*found.snapshot.problems, *found.snapshot.notes):
         entry = found.snapshot.entries.get(problem.profile or "")
         if isinstance(problem, ProfileWarning) and entry is not None:
             origin: Origin | None = found.places.of(entry)(problem.path)
         else:
             origin = found.places.of_slug(problem.profile or "")
         if problem.origin == CONFIGURATION and problem.field and origin is None:
-            origin = setting_origin(found.config_files, problem.field)
+            origin = found.hub_config.origin_of(problem.field)
         yield finding_of(problem, _rule_of(problem), origin=origin)
 
 
@@ -179,7 +196,7 @@ def _unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
         for name in found.config.get(section, {}):
             if name not in known:
                 hint = did_you_mean(name, known)
-                origin = setting_origin(found.config_files, name) or Origin("configuration")
+                origin = found.hub_config.origin_of(name) or Origin("configuration")
                 yield Finding(
                     "error" if hint else "warning",
                     "unknown-setting",
@@ -193,15 +210,15 @@ def _unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
 
 def _lost_lists(found: LoadedProfiles) -> Iterator[Finding]:
     """Yield lists of profiles in values of a chart that the chart does not find, where there is no other."""
-    if setting(found.config, "profile_list") is not None:
+    values = found.hub_config.values
+    if values is None or setting(found.config, "profile_list"):
         return
-    for path in found.config_files:
-        for values in chart_values(path) if path.name.endswith(_YAML) else ():
-            missing = missing_list(values.data)
-            if missing is not None and missing.path and missing.path[0] != "hub":  # code there has been run
-                at = values.at(*missing.path)
-                message = f"{missing.message}. {missing.hint}"
-                yield Finding("error", "no-list", message, "", at.source, at.line, ".".join(missing.path))
+    for layer in values.layers:
+        missing = missing_list(layer.data)
+        if missing is not None and missing.path and missing.path[0] != "hub":  # code there has been run
+            at = layer.at(*missing.path)
+            message = f"{missing.message}. {missing.hint}"
+            yield Finding("error", "no-list", message, "", at.source, at.line, ".".join(missing.path))
 
 
 def _refused(sources: Sources, found: LoadedProfiles) -> Iterator[Finding]:
@@ -215,11 +232,16 @@ def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what the policy says of a line at which something is wrong anyway, and what KubeSpawner itself says."""
     found = list(findings)
     known = {(f.file, f.line, f.field) for f in found if f.level == "error" and f.rule != "policy"}
+    unfilled = {f.profile for f in found if f.rule == "braces"}
     tried = {(f.profile, f.field.rpartition(".")[2]) for f in found if f.rule == "build"}
+    misplaced = {(f.file, f.line) for f in found if f.rule == "no-list"}
     return [
         f
         for f in found
-        if not (f.rule == "policy" and (f.file, f.line, f.field) in known)
+        if OPAQUE not in f.message
+        and not (f.rule == "chart-value" and (f.file, f.line) in misplaced)
+        and not (f.rule == "policy" and (f.file, f.line, f.field) in known)
+        and not (f.rule == "build" and f.profile in unfilled)
         and not (f.rule == "wrong-value" and (f.profile, f.field.rpartition(".")[2]) in tried)
     ]
 
@@ -284,16 +306,32 @@ def _unreachable(found: LoadedProfiles) -> Iterator[Finding]:
                 )
 
 
-def _built(found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun | None) -> Iterator[Finding]:
-    """Build the profile for every choice, and check what comes out; `ask` also asks an API server."""
-    from profile_spawner.kube.rules import problems_of
+def _without_example(entry: Entry, where: Callable[..., Origin]) -> Iterator[Finding]:
+    """Yield the options for which no value is known with which the profile can be built."""
+    for option in without_example(entry):
+        path = ("profile_options", option.name)
+        at = where(path)
+        message = "no example is known of what users fill in here, so the pods of this profile are not checked"
+        yield Finding("warning", "no-example", message, entry.slug, at.source, at.line, ".".join(path))
 
+
+def _built(
+    found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun | None, hubs: set[Finding]
+) -> Iterator[Finding]:
+    """Build the profile for every choice, and check what comes out.
+
+    Args:
+        found: All profiles.
+        entry: The profile.
+        user: For whom.
+        ask: Asks an API server too.
+        hubs: Gets what is wrong with settings of the hub, which every profile shows.
+    """
     where = found.places.of(entry)
-    origin = where(())
     if entry.offer.unavailable:
         return  # its errors are among the problems of loading
     seen: set[str] = set()
-    from_values = any(p.name.endswith(_YAML) for p in found.config_files)
+    yield from _without_example(entry, where)
     for options in every_choice(entry):
         field = ", ".join(f"{k} = {v}" for k, v in options.items())
         try:
@@ -304,23 +342,51 @@ def _built(found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun |
                 yield finding_of(e, _rule_of(e), origin=where(tuple((e.field or "").split("."))))
             continue
         pod = made.pod
-        for volume in _undefined_volumes(pod) if from_values else ():
+        # Other values may define what the hub's own mounts are of, but not what the entry itself takes away.
+        of_hub = found.hub_config.values is not None and entry.profile.path_of("volumes") is None
+        for volume in _undefined_volumes(pod) if of_hub else ():
             pod = {**pod, "spec": {**pod["spec"], "volumes": [*pod["spec"].get("volumes", ()), {"name": volume}]}}
-            message = f"nothing here defines the volume {volume!r}: the chart's defaults or other values must do so"
+            message = f"nothing here defines the volume {volume!r}: other values must do so"
             if message not in seen:
                 seen.add(message)
-                at = _blamed(entry, "volumeMounts", where) or origin
+                at, _ = _place_of(found, entry, "volume_mounts", ())
                 yield Finding("warning", "undefined-volume", message, entry.slug, at.source, at.line, field)
         for document in (*made.manifests, pod):
-            problems: list[tuple[Level, str]] = [(p.level, str(p)) for p in problems_of(document)]
-            if ask is not None and not problems and (answer := ask(document)):
-                problems.append(("error", answer))
-            for level, problem in problems:
-                if problem not in seen:
-                    seen.add(problem)
+            for level, problem in _judged(document, ask):
+                if problem in seen:
+                    continue
+                seen.add(problem)
+                trait, path = _setting_in(problem) if document is pod else ("", ())
+                at, named = _place_of(found, entry, trait, path)
+                if trait in _LIMITS and not named and entry.profile.path_of(trait) is None:
+                    at, named = _place_of(found, entry, _LIMITS[trait], ())
+                    problem += f". {trait} is what the hub sets for all profiles: set it as well"
+                if named:
+                    hubs.add(Finding(level, "kubernetes", problem, "", at.source, at.line, named))
+                else:
                     what = f"{document['kind']} {document['metadata']['name']}" + (f" ({field})" if field else "")
-                    at = _blamed(entry, problem, where) or origin
                     yield Finding(level, "kubernetes", problem, entry.slug, at.source, at.line, what)
+
+
+def _judged(document: Mapping[str, Any], ask: DryRun | None) -> Iterator[tuple[Level, str]]:
+    """Yield what is wrong with an object, and how serious it is; an API server is asked about sound ones only."""
+    from profile_spawner.kube.rules import problems_of
+
+    found = list(problems_of(document))
+    yield from ((problem.level, str(problem)) for problem in found)
+    answer = ask(document) if ask is not None and not found else None
+    if answer is not None:
+        yield answer
+
+
+def _place_of(found: LoadedProfiles, entry: Entry, trait: str, path: tuple[str, ...]) -> tuple[Origin, str]:
+    """Return where a setting is written, and what it is called if it is one of the hub and not of the entry."""
+    where = found.places.of(entry)
+    written = entry.profile.path_of(trait) if trait else None
+    if written is not None:
+        return where((*written, *path)), ""
+    hub = found.hub_config.origin_of(trait, *path) if trait else None
+    return (hub, found.hub_config.name_of("KubeSpawner", trait)) if hub is not None else (where(()), "")
 
 
 def _undefined_volumes(pod: Mapping[str, Any]) -> list[str]:
@@ -338,37 +404,56 @@ _FIELDS = (
     ("spec.containers[1", "extra_containers"),
     ("containers[0].env", "environment"),
     ("containers[0].image", "image"),
+    ("resources.requests.memory", "mem_guarantee"),
+    ("resources.limits.memory", "mem_limit"),
+    ("resources.requests.cpu", "cpu_guarantee"),
+    ("resources.limits.cpu", "cpu_limit"),
     ("metadata.labels", "extra_labels"),
     ("metadata.annotations", "extra_annotations"),
     ("spec.nodeSelector", "node_selector"),
     ("spec.tolerations", "tolerations"),
+    ("spec.serviceAccountName", "service_account"),
+    ("spec.affinity.nodeAffinity", "node_affinity_required"),
+    ("spec.imagePullSecrets", "image_pull_secrets"),
+    ("spec.schedulerName", "scheduler_name"),
+    ("spec.priorityClassName", "priority_class_name"),
+    ("spec.securityContext.fsGroup", "fs_gid"),
+    ("securityContext.runAsUser", "uid"),
 )
 """Parts of a path in a pod, and the settings that they are made of."""
+_LIMITS = {"mem_guarantee": "mem_limit", "cpu_guarantee": "cpu_limit"}
+"""Settings that one of the hub may contradict."""
+_MAPPINGS = ("extra_labels", "extra_annotations", "node_selector")
 
 
-def _blamed(entry: Entry, problem: str, where: Where) -> Origin | None:
-    """Return where the setting stands that a problem of the pod is about, as far as it is known."""
+def _setting_in(problem: str) -> tuple[str, tuple[str, ...]]:
+    """Return the setting that a problem of a pod is about, and the key in it; an empty text when it is not known."""
+    place = problem.partition(": ")[0]
     for part, name in _FIELDS:
-        path = entry.profile.path_of(name) if part in problem else None
-        if path is not None:
-            return where(path)
-    return None
+        if part in place:
+            key = place.partition(f"{part}.")[2] if name in _MAPPINGS else ""
+            return name, (key,) if key else ()
+    return "", ()
+
+
+_ONLY_THERE = re.compile(r"no PriorityClass with name \S+ was found|RuntimeClass \S+ not found")
+"""What an API server says about objects that administrators of clusters make."""
 
 
 @contextlib.contextmanager
-def _dry_run(found: LoadedProfiles, kubeconfig: Path | None, namespace: str | None) -> Iterator[DryRun]:
-    """Yield a function that returns what a cluster's API server has against an object, or an empty text."""
+def _dry_run(found: LoadedProfiles, cluster: ClusterDocuments) -> Iterator[DryRun]:
+    """Yield a function that returns what a cluster's API server has against an object, and how serious it is."""
     import logging
 
     from profile_spawner.kube.failures import KubeFailure
     from profile_spawner.kube.transport import Transport
     from profile_spawner.policy.kinds import kind_of, resource_path
 
-    connection = client(kubeconfig, namespace)
+    connection = client(cluster.kubeconfig, cluster.namespace)
     api_client, where = found.run(connection.__aenter__())
     transport = Transport(api_client, log=logging.getLogger(__name__), request_timeout=10)
 
-    def ask(document: Mapping[str, Any]) -> str:
+    def ask(document: Mapping[str, Any]) -> tuple[Level, str] | None:
         path = resource_path(kind_of(document["apiVersion"], document["kind"]), where)
         body = {**document, "metadata": {**document["metadata"], "namespace": where}}
         query = [("dryRun", "All"), ("fieldValidation", "Strict")]
@@ -377,11 +462,13 @@ def _dry_run(found: LoadedProfiles, kubeconfig: Path | None, namespace: str | No
             found.run(transport.call("POST", path, what=what, body=body, query=query))
         except KubeFailure as failure:
             if failure.status == 409:
-                return ""  # it exists already, and dry run says so before anything else
+                return None  # it exists already, and dry run says so before anything else
             if failure.status in (400, 403, 404, 422):
-                return str(failure.message).removeprefix(f"{what}: ")
+                message = str(failure.message).removeprefix(f"{what}: ")
+                # Another cluster may have the class; a pod that waits for its account is a pod.
+                return ("note" if _ONLY_THERE.search(message) else "error"), message
             raise SourceError(f"the API server cannot be asked: {failure.message}") from None
-        return ""
+        return None
 
     try:
         yield ask

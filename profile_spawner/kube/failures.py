@@ -45,7 +45,11 @@ _QUOTA = re.compile(
 _FAILED_QUOTA = re.compile(r"failed quota: (?P<text>[^:]+: must specify [\w./,-]+)")
 _LIMIT_RANGE = re.compile(r"(?P<text>(?:maximum|minimum) \S+ usage per \w+ is [^,\]]+)")
 _RBAC = re.compile(r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"')
-_PROFILE_FORBIDDEN = ("violates PodSecurity", "PodSecurityPolicy", "PriorityClass", "error looking up service account")
+_PROFILE_FORBIDDEN = re.compile(
+    r"(?P<text>no PriorityClass with name \S+ was found|RuntimeClass \S+ not found|violates PodSecurity.*"
+    r"|error looking up service account \S+|PodSecurityPolicy|PriorityClass)"
+)
+"""What an admission plug-in has against a pod; names of objects and fields only, no values."""
 
 
 class KubeFailure(ClusterError):  # noqa: N818 - what failed is Kubernetes; the base class ends in Error
@@ -159,9 +163,8 @@ def _forbidden(where: str, raw: str, causes: tuple[str, ...], profile: str | Non
     if match := _FAILED_QUOTA.search(raw) or _LIMIT_RANGE.search(raw):
         detail = shorten(match["text"], 200)
         return _failure(f"{where}: {detail}", "quota", profile, blame="profile", detail=detail)
-    if any(text in raw for text in _PROFILE_FORBIDDEN):
-        found = next(text for text in _PROFILE_FORBIDDEN if text in raw)
-        return _failure(f"{where}: {found}", "forbidden", profile, blame="profile")
+    if match := _PROFILE_FORBIDDEN.search(raw):
+        return _failure(f"{where}: {shorten(match['text'], 300)}", "forbidden", profile, blame="profile")
     if any("NamespaceTerminating" in cause for cause in causes) or "being terminated" in raw:
         return _failure(f"{where}: the namespace is being deleted", "forbidden", profile, blame="admin")
     if match := _RBAC.search(raw):

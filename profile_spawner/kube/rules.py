@@ -123,7 +123,8 @@ def _labels(document: Json) -> Iterator[ManifestProblem]:
                     yield ManifestProblem(where, f"{key[:80]!r} is not a key of a label")
                 if not is_label_value(value or ""):
                     message = "letters, digits, '-', '_' and '.', at most 63 characters"
-                    yield ManifestProblem(where, f"{value[:80]!r} is not a value of a label: it may have {message}")
+                    place = f"{where}.{key[:80]}"
+                    yield ManifestProblem(place, f"{value[:80]!r} is not a value of a label: it may have {message}")
 
 
 def _annotations(document: Json) -> Iterator[ManifestProblem]:

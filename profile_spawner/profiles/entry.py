@@ -16,7 +16,7 @@ from profile_spawner.texts import Text, marked
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
-from .linting import MAX_WARNINGS, lint_entry
+from .linting import MAX_WARNINGS, READ_EARLY, lint_entry
 from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
@@ -196,13 +196,6 @@ def _warnings(profile: Profile, traits: Traits | None, known: Collection[str]) -
     return tuple(literal[:MAX_WARNINGS])
 
 
-_READ_EARLY = frozenset(
-    {
-        "apply_user_options", "auth_state_hook", "group_overrides", "oauth_client_allowed_scopes", "oauth_roles",
-        "options_form", "options_from_form", "pre_spawn_hook", "profile_list", "server_token_scopes",
-    }
-)  # fmt: skip
-"""Settings that JupyterHub reads before a profile is applied, so that a profile cannot set them."""
 _TIMEOUTS = ("start_timeout", "http_timeout")
 
 
@@ -217,9 +210,9 @@ def _check_settings(profile: Profile, build: ProfileBuild, options: Iterable[Opt
         overrides += [(f"profile_options.{option.name}", o) for o in option.overrides_by_value().values()]
     for place, override in overrides:
         key = (place.partition(".")[0],)
-        for name in sorted(_READ_EARLY & override.keys()) if profile.contributor != "hub" else ():
+        for name in sorted(READ_EARLY & override.keys()) if profile.contributor != "hub" else ():
             raise ProfileDefinitionError(
-                "has no effect in a profile: JupyterHub reads it before the profile is applied",
+                "has no effect in a profile: it is read before the profile is applied",
                 profile=profile.slug,
                 origin=profile.where(key),
                 field=f"{place}.{name}",

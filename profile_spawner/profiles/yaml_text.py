@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
@@ -76,12 +76,14 @@ def line_at(value: Any, path: tuple[Any, ...]) -> int:
     return line
 
 
-def parse_yaml(text: str | bytes, source: str) -> list[Any]:
+def parse_yaml(text: str | bytes, source: str, *, duplicate: Callable[[SourceError], None] | None = None) -> list[Any]:
     """Return all documents in `text`; empty ones are left out.
 
     Args:
         text: YAML, or JSON, which is YAML.
         source: A file path or the like, for messages.
+        duplicate: Called with the error for each key that stands twice in a mapping, of which the last one counts then.
+            By default the error is raised.
 
     Raises:
         SourceError: naming the line.
@@ -95,7 +97,7 @@ def parse_yaml(text: str | bytes, source: str) -> list[Any]:
             expected=f"at most {MAX_BYTES:,} bytes",
         )
     try:
-        return list(_Composer(text, source).documents())
+        return list(_Composer(text, source, duplicate).documents())
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         problem = " ".join(str(p) for p in (e.context, e.problem) if p)
@@ -107,7 +109,8 @@ def parse_yaml(text: str | bytes, source: str) -> list[Any]:
 class _Composer:
     """Composes the values of a text from its events."""
 
-    def __init__(self, text: str | bytes, source: str) -> None:
+    def __init__(self, text: str | bytes, source: str, duplicate: Callable[[SourceError], None] | None = None) -> None:
+        self._duplicate = duplicate
         self._events = yaml.parse(text, Loader=_Parser)
         self._source = source
         self._anchors: dict[str, tuple[Any, int]] = {}
@@ -162,7 +165,10 @@ class _Composer:
         while type(event := next(self._events)) is not yaml.MappingEndEvent:
             key = self._key(event, depth)
             if key in result:
-                raise self._error(f"the key {key!r} stands here twice; first in line {result.lines[key]}", event)
+                twice = self._error(f"the key {key!r} stands here twice; first in line {result.lines[key]}", event)
+                if self._duplicate is None:
+                    raise twice
+                self._duplicate(twice)
             value, values = self._value(next(self._events), depth)
             size += 1 + values
             if key != "<<":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from profile_spawner.commands.choices import every_choice
+from profile_spawner.commands.choices import every_choice, without_example
 from profile_spawner.errors import Origin
 from profile_spawner.profiles.entry import make_entry
 from profile_spawner.profiles.plain_entries import read_profile_list
@@ -108,7 +108,8 @@ def test_values_without_a_list_are_no_document(run, write):
     """The part for the hub only, as larger installations split their values, is a configuration."""
     path = write("values.yaml", "hub: {db: {type: sqlite-pvc}, config: {JupyterHub: {admin_access: false}}}\n")
     assert "values.yaml:1: these values of a chart have no list" in run.result("list", "--documents", path).stderr
-    assert run("validate", path).startswith("0 profiles: 0 errors")
+    assert "values.yaml: warning: there are no profiles here, so nothing is checked" in run("validate", path)
+    assert run.result("validate", "--strict", path).exit_code == 1
     other = write("other.yaml", "profils: []\n")
     assert "'profils' is not known here; did you mean 'profiles'?" in run.result("list", "--documents", other).stderr
 
@@ -179,14 +180,14 @@ def test_what_the_chart_makes_of_its_values_is_in_the_pod(run, write):
     spec = run.json("pod", "a", "-f", path, "--user", "ada")["spec"]
     (container,) = spec["containers"]
     assert container["volumeMounts"] == [
-        {"mountPath": "/home/jovyan", "name": "home", "subPath": "users/ada"},
         {"mountPath": "/etc/motd", "name": "files", "subPath": "motd"},
         {"mountPath": "/shared", "name": "home", "subPath": "_shared"},
+        {"mountPath": "/home/jovyan", "name": "home", "subPath": "users/ada"},
     ]
     items = [{"key": "motd", "path": "motd", "mode": 0o444}]
     assert spec["volumes"] == [
-        {"name": "home", "persistentVolumeClaim": {"claimName": "homes"}},
         {"name": "files", "secret": {"secretName": "singleuser", "items": items}},
+        {"name": "home", "persistentVolumeClaim": {"claimName": "homes"}},
     ]
     assert container["securityContext"]["allowPrivilegeEscalation"] is True
     assert spec["imagePullSecrets"] == [{"name": "everywhere"}, {"name": "registry"}]
@@ -205,8 +206,8 @@ def test_a_dynamic_home_is_a_claim_of_the_server(run, write):
         "  profileList: [{display_name: A, slug: a}]\n",
     )
     spec = run.json("pod", "a", "-f", path, "--user", "ada")["spec"]
-    home, tmp = spec["volumes"]
-    assert home["name"] == spec["containers"][0]["volumeMounts"][0]["name"] == "volume-ada"
+    tmp, home = spec["volumes"]
+    assert home["name"] == spec["containers"][0]["volumeMounts"][1]["name"] == "volume-ada"
     assert home["persistentVolumeClaim"] == {"claimName": "claim-ada"}
     assert tmp == {"name": "tmp", "emptyDir": {}}
     assert run("validate", path).strip() == "1 profile: 0 errors, 0 warnings"
@@ -217,7 +218,7 @@ def test_a_volume_that_other_values_define_is_a_warning(run, write):
     text = PLACED.replace("    type: static\n", "").replace("pvcName: homes, ", "")
     path = write("values.yaml", text)
     (finding,) = run.json("validate", path)
-    assert (finding["level"], finding["rule"], finding["line"]) == ("warning", "undefined-volume", 13)
+    assert (finding["level"], finding["rule"], finding["line"]) == ("warning", "undefined-volume", 12)
     assert "volume 'home'" in finding["message"]
     worse = write("worse.yaml", text + "  extraLabels: {a: 'no label!'}\n")
     rules = [f["rule"] for f in run.json("validate", worse, code=1)]
@@ -277,14 +278,14 @@ def test_code_in_values_is_run_where_it_can_be(run, write):
     result = run.result("pod", "a", "-f", path, "--output", "json")
     container = json.loads(result.stdout)["spec"]["containers"][0]
     assert (container["image"], container["workingDir"]) == ("a:1", "/late")
-    assert "hub.extraConfig.20-cluster cannot be run here" in result.stderr
-    (finding,) = run.json("validate", path, code=1)
-    assert (finding["line"], finding["rule"]) == (9, "unknown-trait")
+    assert "hub.extraConfig.20-cluster: cannot be run here" in result.stderr
+    found = [(f["line"], f["rule"]) for f in run.json("validate", path, code=1)]
+    assert found == [(9, "unknown-trait"), (13, "not-checked")]
 
 
 def test_the_policy_for_documents_is_not_for_the_administrators_values(run, write):
     """A chart's list may do whatever KubeSpawner does; a document may not."""
-    entry = "- {display_name: A, kubespawner_override: {image: 'a:1', volumes: [{name: x, hostPath: {path: /}}]}}"
+    entry = "- {display_name: A, kubespawner_override: {image: 'a:1', volumes: {x: {name: x, hostPath: {path: /}}}}}"
     values = write("values.yaml", f"singleuser:\n  profileList:\n    {entry}\n")
     assert run("validate", values).strip() == "1 profile: 0 errors, 0 warnings"
     document = write("list.yaml", f"profile_list:\n  {entry}\n")
@@ -312,11 +313,11 @@ def test_a_list_as_a_mapping_is_taken_in_the_order_of_its_keys(run, write):
 
 def test_what_an_api_server_cannot_read_is_said_in_its_words_at_the_settings_line(run, write):
     """Field and type, in a list and in a class."""
-    entry = "{display_name: A, kubespawner_override: {image: 'a:1',\n      volumes: [{name: x, hostPath: /data}]}}"
+    entry = "{display_name: A, kubespawner_override: {image: 'a:1',\n      volumes: {x: {name: x, hostPath: /data}}}}"
     path = write("values.yaml", f"singleuser:\n  profileList:\n    - {entry}\n")
     (finding,) = run.json("validate", path, code=1)
     assert (finding["rule"], finding["line"], finding["field"]) == ("kubernetes", 4, "Pod jupyter-user")
-    assert "spec.volumes[0].hostPath: expects an object" in finding["message"]
+    assert "spec.volumes[1].hostPath: expects an object" in finding["message"]
     module = write(
         "one/one.py",
         "from profile_spawner import BaseAppProfile, profile_registry\n\n\n@profile_registry.register\n"
@@ -397,7 +398,9 @@ def test_settings_that_nobody_has_are_found(run, write):
 def test_a_configuration_that_cannot_be_read_is_a_finding_with_its_line(run, write, text, line, message):
     """For `validate` in every form of output, and one sentence without a traceback for other commands."""
     path = write("jupyterhub_config.py", text)
-    (finding,) = run.json("validate", path, code=1)
+    result = run.result("validate", path, "--strict", "--output", "json")
+    assert result.exit_code == 1
+    (finding,) = json.loads(result.stdout)
     assert (finding["file"], finding["line"]) == (str(path), line)
     assert message in finding["message"]
     done = subprocess.run([PROGRAM, "list", "-f", path], capture_output=True, text=True, check=False)
@@ -455,6 +458,25 @@ async def test_every_choice_occurs_once_with_what_it_depends_on():
     ]
 
 
+async def test_what_users_must_fill_in_has_an_example():
+    """A list without choices, and a required text or number; where no usual text fits, nothing can be tried."""
+    typed = {"enabled": True, "validation_regex": "^.+:.+$"}
+    options = {
+        "image": {"unlisted_choice": typed},
+        "size": {"type": "number", "min": 3, "required": True},
+        "name": {"type": "text", "required": True, "pattern": "[a-z]+"},
+    }
+    (raw,) = read_profile_list([{"display_name": "A", "profile_options": options}], Origin("test"))
+    (first, *_) = every_choice(await make_entry(raw, "test"))
+    assert set(first) == {"image--unlisted-choice", "size", "name"}
+    assert ":" in first["image--unlisted-choice"]
+    options["image"]["unlisted_choice"] = {**typed, "validation_regex": "^only-this-[0-9]{9}$"}
+    (raw,) = read_profile_list([{"display_name": "A", "profile_options": options}], Origin("test"))
+    entry = await make_entry(raw, "test")
+    assert list(every_choice(entry)) == []
+    assert [option.name for option in without_example(entry)] == ["image"]
+
+
 @real_only
 async def test_an_api_server_judges_too(run, control_plane, namespace, tmp_path: Path):
     """`validate --server-dry-run` tells what a cluster refuses, here by its quota, and makes nothing."""
@@ -473,6 +495,17 @@ async def test_an_api_server_judges_too(run, control_plane, namespace, tmp_path:
     assert finding["rule"] == "kubernetes"
     assert "quota" in finding["message"]
     assert finding["field"].startswith("Pod ")
+    classes = "extra_pod_config: {runtimeClassName: none-here}, priority_class_name: none-here"
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "singleuser: {storage: {type: none}, profileList: [{display_name: A, "
+        f"kubespawner_override: {{image: 'a:1', {classes}}}}}]}}\n"
+    )
+    noted = await run.aside(
+        "validate", values, *command[3:], "--strict", "--server-dry-run", "--kubeconfig", kubeconfig
+    )
+    assert noted.exit_code == 0, noted.output
+    assert [f["level"] for f in json.loads(noted.stdout)] == ["note"]
     for plural in ("pods", "configmaps", "persistentvolumeclaims"):
         names = [o["metadata"]["name"] for o in (await control_plane.ok("GET", f"{path}/{plural}"))["items"]]
         assert set(names) <= {"kube-root-ca.crt"}

@@ -183,6 +183,10 @@ async def test_the_printed_role_suffices_for_config_maps(run, control_plane, nam
     assert "configmap/a/b.yaml" in listed.stderr
     shown = await run.aside("show", "a", "--from-cluster", "-n", namespace, *cluster)
     assert json.loads(shown.stdout)["image"] == "a:1"
+    judged = await run.aside("validate", "--from-cluster", *cluster)
+    assert [(f["file"], f["line"], f["level"]) for f in json.loads(judged.stdout)] == [
+        ("configmap/a/b.yaml", 2, "error")
+    ]
     nothing = await run.aside("list", "--from-cluster", "--profiles", "all", "--kubeconfig", kubeconfig)
     assert "the configuration selects no ConfigMaps" in str(nothing.exception)
 

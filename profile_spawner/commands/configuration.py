@@ -1,0 +1,420 @@
+"""Reads a hub's configuration for the commands: Python files, values of Zero to JupyterHub, and Python in ConfigMaps.
+
+A hub that meets something wrong in its configuration does not start. Here, what is wrong or cannot be run is kept as a
+problem with file and line, and the rest counts all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError
+from profile_spawner.migrate.chart import ChartValues, Code, HubValues, chart_values
+from profile_spawner.sources.chart_values import is_manifest, list_in, value_at
+
+from .arguments import Sources
+from .places import Places, class_line, literal_entries, setting_line
+
+if TYPE_CHECKING:
+    from traitlets.config import Config
+
+    from profile_spawner.migrate.chart_config import CodeNotRun
+
+__all__ = [
+    "SPAWNER_SECTIONS",
+    "HubConfig",
+    "config_code",
+    "config_files",
+    "is_values",
+    "read_config",
+    "refused_settings",
+    "setting",
+    "spawner_class_of",
+    "unfilled_settings",
+]
+
+CONFIG_NAMES = tuple(
+    f"{folder}jupyterhub_config.py"
+    for folder in ("", "/usr/local/etc/jupyterhub/", "/srv/jupyterhub/", "/etc/jupyterhub/")
+)
+"""The default configuration files. The second is the one of Zero to JupyterHub."""
+
+SPAWNER_SECTIONS = ("Spawner", "KubeSpawner", "ProfileSpawner")
+"""The sections of the configuration that `ProfileSpawner` reads, the least specific first."""
+
+_IS_CONFIG = re.compile(r"^\s*(?:c\.\w+\.|c\s*=\s*get_config\(\))", re.MULTILINE)
+_LIST = re.compile(r"\bprofile_?[lL]ist\b")
+
+
+@dataclass
+class HubConfig:
+    """A hub's configuration.
+
+    Attributes:
+        config: The settings.
+        files: The files it comes from.
+        values: The values of Zero to JupyterHub among them, if there are any.
+        code: The Python code among them.
+        problems: What is wrong, and what is not checked.
+    """
+
+    config: Config
+    files: tuple[Path, ...]
+    values: HubValues | None = None
+    code: tuple[Code, ...] = ()
+    problems: list[ProfileSpawnerError] = field(default_factory=list)
+
+    def places(self) -> Places:
+        """Return where plain entries of `profile_list` stand."""
+        layers = self.values.layers if self.values is not None else ()
+        lists = ((list_in(layer.data), layer.file) for layer in layers)
+        listed = [(entry, file) for entries, file in lists for entry in _entries(entries) if isinstance(entry, Mapping)]
+        return Places(self.code, listed)
+
+    def origin_of(self, trait: str, *path: Any) -> Origin | None:
+        """Return where a setting is written, or a value at a path in it; of several places the one that counts."""
+        for code in reversed(self.code):
+            line = setting_line(code.text, trait)
+            if line:
+                return Origin(code.file, code.before + line)
+        value = self._value_of(trait)
+        return self.values.at(*value.split("."), *path) if self.values is not None and value else None
+
+    def name_of(self, section: str, trait: str) -> str:
+        """Return what a setting is called where it is written."""
+        return self._value_of(trait) or f"{section}.{trait}"
+
+    def _value_of(self, trait: str) -> str:
+        """Return the path of the value of a chart by which a setting is set; empty without one."""
+        from profile_spawner.migrate.chart_config import path_of
+
+        sections = (*reversed(SPAWNER_SECTIONS), "JupyterHub")
+        paths = (*(f"hub.config.{section}.{trait}" for section in sections), path_of(trait))
+        return next((path for path in paths if path and self.values is not None and self.values.has(path)), "")
+
+    def not_run(self) -> list[CodeNotRun]:
+        """Return the code that could not be run."""
+        from profile_spawner.migrate.chart_config import CodeNotRun
+
+        return [p for p in self.problems if isinstance(p, CodeNotRun)]
+
+    def file_in(self, error: BaseException) -> Path:
+        """Return the file of the configuration that has raised an error; of several the innermost."""
+        raised = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        files = [code.file for code in self.code]
+        return Path(next((name for name in reversed(raised) if name in files), "profile_list"))
+
+    def without_opaque(self, listed: Any, traits: Mapping[str, Any]) -> Any:
+        """Return a list without the overrides of which only a placeholder is known that their traits do not take."""
+        from traitlets import HasTraits, TraitError
+
+        from profile_spawner.migrate.placeholders import OPAQUE
+        from profile_spawner.profiles.user_text import nodes
+
+        if self.values is None or not isinstance(listed, list):
+            return listed
+        for _, node in nodes(listed):
+            override: Any = node.get("kubespawner_override") if isinstance(node, Mapping) else None
+            for name, value in list(override.items()) if isinstance(override, dict) else ():
+                if name in traits and isinstance(value, str) and OPAQUE in value:
+                    try:
+                        traits[name].validate(HasTraits(), value)
+                    except TraitError:
+                        del override[name]
+        return listed
+
+    def literals(self) -> list[Mapping[str, Any]]:
+        """Return the entries that stand as literals in code: of code that cannot be run, they can be checked."""
+        return [entry for code in self.code for entry in literal_entries(code.text)]
+
+    def listed(self) -> list[Any]:
+        """Return what can be checked in the place of a list that cannot be computed here."""
+        return (self.values.profile_list if self.values is not None else []) or self.literals()
+
+
+def _entries(found: Any) -> Sequence[Any]:
+    if isinstance(found, Mapping):
+        return list(found.values())
+    return found if isinstance(found, list) else ()
+
+
+@contextlib.contextmanager
+def read_config(sources: Sources) -> Iterator[HubConfig]:
+    """Read the configuration files, and add the sources of the command line.
+
+    Until the end of the block, functions in the configuration can import what is beside it.
+
+    Raises:
+        SourceError: If a file cannot be read, or is none.
+    """
+    from traitlets.config import Config
+
+    paths = config_files(sources)
+    if not paths and not sources.named:
+        sources = replace(sources, profiles=("all",))
+    with contextlib.ExitStack() as stack:
+        layers, code = [], []
+        defaults = sources.chart_defaults()
+        for path in paths:
+            if _is_python(path):
+                code.append(Code("", path.read_text(encoding="utf-8", errors="replace"), str(path)))
+                continue
+            found = config_code(path)
+            layers += _values(path, set(defaults.values), anyway=bool(found))
+            code += found
+        values = HubValues(layers, defaults) if layers else None
+        result = HubConfig(Config(), tuple(paths), values, tuple(code))
+        if values is not None:
+            from profile_spawner.migrate.chart_config import config_of
+
+            result.config, failed = config_of(values, stack, code)
+            result.code = (*code, *values.snippets)
+            result.problems += [*values.problems, *failed, *_unread_files(values)]
+        else:
+            for one in code:
+                _run(one, result, stack)
+        _add_sources(result.config, sources)
+        yield result
+
+
+def _add_sources(config: Config, sources: Sources) -> None:
+    ours = config.ProfileSpawner
+    for name, given in (("profiles_dirs", sources.profiles_dirs), ("profile_documents", sources.documents)):
+        if given:
+            ours[name] = [*(setting(config, name) or ()), *(str(p.absolute()) for p in given)]
+    if sources.profiles is not None:
+        ours.builtin_profiles = list(sources.profiles)
+    if sources.configurator:
+        ours.configurator_compat = True
+    if sources.entry_points:
+        ours.profile_entry_points = True
+
+
+def _run(code: Code, result: HubConfig, stack: contextlib.ExitStack) -> None:
+    """Run a configuration file as JupyterHub does; its folder is where it finds modules.
+
+    What it sets before it fails counts.
+    """
+    from traitlets.config.loader import PyFileConfigLoader
+
+    from profile_spawner.migrate.chart_config import CodeNotRun
+
+    path = Path(code.file)
+    folder = str(path.parent.absolute())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+        stack.callback(sys.path.remove, folder)
+    loader = PyFileConfigLoader(path.name, path=str(path.parent))
+    try:
+        if _is_python(path):
+            loader.load_config()
+        else:  # it stands in a ConfigMap
+            exec(code.compiled(), {"c": loader.config, "get_config": lambda: loader.config})  # noqa: S102 - as the hub does
+    except (Exception, SystemExit) as e:  # noqa: BLE001 - a configuration may raise anything
+        result.problems.append(CodeNotRun(code, e))
+    result.config.merge(loader.config)
+
+
+def _unread_files(values: HubValues) -> Iterator[ProfileWarning]:
+    """Yield the lists in files of the hub that are not its configuration: only code could read them."""
+    from profile_spawner.migrate.chart import is_configuration
+
+    for key, file in (value_at(values.given, "hub.extraFiles") or {}).items():
+        path = str(file.get("mountPath") or "") if isinstance(file, Mapping) else ""
+        if not is_configuration(path) and _LIST.search(str(file)):
+            yield ProfileWarning(
+                f"the hub finds this file at {path!r}, where only code reads it: a list in it is not checked",
+                rule="not-checked",
+                path=("hub", "extraFiles", key),
+                origin=values.at("hub", "extraFiles", key),
+            )
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def config_files(sources: Sources) -> list[Path]:
+    """Return the configuration files that are read, in their order."""
+    if not sources.named:
+        return [Path(name) for name in CONFIG_NAMES if Path(name).is_file()][:1]
+    return [path for given in sources.config for path in (sorted(given.glob("*.py")) if given.is_dir() else [given])]
+
+
+def is_values(path: Path) -> bool:
+    """Return whether a file holds values of a chart for the hub itself, and not for a hub that watches a ConfigMap."""
+    try:
+        return bool(chart_values(path, manifests=False))
+    except SourceError:
+        return False  # the error is reported when the file is loaded
+
+
+def config_code(path: Path) -> list[Code]:
+    """Return the Python configuration of a hub in a file: all of it, or what stands in a ConfigMap or Secret."""
+    from profile_spawner.profiles.yaml_text import parse_yaml
+
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix == ".py":
+        return [Code("", text, str(path))] if _IS_CONFIG.search(text) else []
+    if ".py" not in text:
+        return []
+    with contextlib.suppress(SourceError):
+        return list(_code_in(parse_yaml(text, str(path)), str(path)))
+    return []
+
+
+def _code_in(documents: Sequence[Any], file: str) -> Iterator[Code]:
+    for document in documents:
+        if not is_manifest(document):
+            continue
+        yield from _code_in(document.get("items") or (), file)
+        for part in ("data", "stringData"):
+            found = document.get(part)
+            for key, text in found.items() if isinstance(found, Mapping) else ():
+                if key.endswith(".py") and isinstance(text, str) and _IS_CONFIG.search(text):
+                    yield Code(key, text, file, found.lines[key])
+
+
+def _is_python(path: Path) -> bool:
+    return path.suffix not in (".yaml", ".yml", ".json")
+
+
+def _values(path: Path, keys: set[str], *, anyway: bool) -> list[ChartValues]:
+    """Return the values of a chart. A file of other parts of them only, or an empty one, counts as well.
+
+    Args:
+        path: The file.
+        keys: The chart's own keys.
+        anyway: Whether there is code in the file, so that it need not have values.
+
+    Raises:
+        SourceError: when the file holds something else.
+    """
+    found = chart_values(path) or chart_values(path, also=lambda document: keys.issuperset(document))
+    if found or anyway:
+        return found
+    raise SourceError(
+        "these are not values of Zero to JupyterHub",
+        origin=Origin(str(path)),
+        expected="singleuser, hub.config or hub.extraConfig, at any depth",
+        hint="Documents with profiles are named with --documents",
+    )
+
+
+# ------------------------------------------------------------------------------------------------ settings
+
+
+def setting(config: Config, name: str, sections: Sequence[str] = SPAWNER_SECTIONS) -> Any:
+    """Return the configured value of a spawner's setting; `None` where there is none."""
+    from traitlets.config.loader import LazyConfigValue
+
+    value = next((config[section][name] for section in reversed(sections) if name in config[section]), None)
+    # `c.KubeSpawner.profile_list.append(...)`
+    return value.get_value([]) if isinstance(value, LazyConfigValue) else value
+
+
+_OURS = ("profile-spawner", "profile_spawner.spawner.ProfileSpawner", "profile_spawner.ProfileSpawner")
+_KUBESPAWNERS = ("kubespawner", "kubespawner.KubeSpawner", "kubespawner.spawner.KubeSpawner")
+
+
+def spawner_class_of(found: HubConfig) -> tuple[Any, ProfileWarning | None]:
+    """Return the configured subclass of `ProfileSpawner`, and a warning when another class of one's own is configured.
+
+    The class is `None` for `ProfileSpawner` itself, for KubeSpawner, and for other classes.
+    """
+    configured: Any = found.config.JupyterHub.get("spawner_class")
+    if configured is None or configured in (*_OURS, *_KUBESPAWNERS):
+        return None, None
+    from profile_spawner.spawner import KubeSpawner, ProfileSpawner
+
+    if isinstance(configured, str) and "." in configured:
+        from traitlets.utils.importstring import import_item
+
+        with contextlib.suppress(ImportError):
+            configured = import_item(configured)
+    if configured in (ProfileSpawner, KubeSpawner):
+        return None, None
+    if isinstance(configured, type) and issubclass(configured, ProfileSpawner):
+        return configured, None
+    name = configured.__name__ if isinstance(configured, type) else str(configured)
+    return None, ProfileWarning(
+        f"the spawner is {name}: what it does besides KubeSpawner is not checked",
+        rule="not-checked",
+        field="JupyterHub.spawner_class",
+        origin=_class_origin(found, name) or found.origin_of("spawner_class"),
+        hint="Profiles that it makes itself become part of the hub when it derives from ProfileSpawner",
+    )
+
+
+def _class_origin(found: HubConfig, name: str) -> Origin | None:
+    lines = ((code, class_line(code.text, name)) for code in found.code)
+    return next((Origin(code.file, code.before + line) for code, line in lines if line), None)
+
+
+def refused_settings(found: HubConfig, sections: Sequence[str], traits: Mapping[str, Any]) -> Iterator[ProfileWarning]:
+    """Yield the settings that their traits do not take, and take them out, so that the rest counts.
+
+    Args:
+        found: The configuration.
+        sections: The sections that the spawner reads.
+        traits: The spawner's traits by name.
+    """
+    from traitlets import HasTraits, TraitError
+    from traitlets.config.loader import LazyConfigValue
+
+    from profile_spawner.migrate.placeholders import OPAQUE
+
+    bare = HasTraits()
+    for section in sections:
+        for name, value in list(found.config[section].items()):
+            if name not in traits or isinstance(value, LazyConfigValue):
+                continue
+            try:
+                traits[name].validate(bare, value)
+            except TraitError:
+                del found.config[section][name]
+                if OPAQUE in str(value):
+                    continue
+                yield ProfileWarning(
+                    f"{section} does not take this value",
+                    rule="wrong-value",
+                    level="error",
+                    field=found.name_of(section, name),
+                    value=value,
+                    expected=traits[name].info(),
+                    origin=found.origin_of(name),
+                )
+            except Exception:  # noqa: BLE001, S112 - a trait of an own class may need its spawner
+                continue
+
+
+def unfilled_settings(found: HubConfig, sections: Sequence[str]) -> Iterator[ProfileWarning]:
+    """Yield the texts of the hub's settings with braces into which nothing can be filled.
+
+    Then they count as text; a setting that is such a text as a whole is taken out.
+    """
+    from profile_spawner.profiles.linting import about_braces
+    from profile_spawner.profiles.user_text import unfilled
+
+    for section in sections:
+        settings = found.config[section]
+        for (*steps, last), braces in list(unfilled(settings, filled=False)):
+            holder: Any = settings
+            for step in steps:
+                holder = holder[step]
+            if not steps:
+                del settings[last]
+            elif isinstance(holder[last], str):
+                with contextlib.suppress(TypeError):  # a tuple
+                    holder[last] = re.sub(r"([{}])", r"\1\1", holder[last])
+            trait, *path = (*steps, last)
+            message, hint = about_braces(braces)
+            name = ".".join(map(str, (found.name_of(section, trait), *path)))
+            origin = found.origin_of(trait, *path)
+            yield ProfileWarning(message, rule="braces", level="error", field=name, hint=hint, origin=origin)

@@ -1,0 +1,395 @@
+"""Values of Zero to JupyterHub: their pods are those of the chart; what is wrong or unknown is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import pytest
+
+IMAGE = "quay.io/jupyter/base-notebook:2026-08-03"
+PULL = "image-pull-secret"
+ONE = f"{{display_name: One, kubespawner_override: {{image: '{IMAGE}'}}}}"
+WRONG = f"{{display_name: One, kubespawner_override: {{image: '{IMAGE}', cpu_limt: 2}}}}"
+IN_PYTHON = f'[{{"display_name": "One", "kubespawner_override": {{"image": "{IMAGE}", "cpu_limt": 2}}}}]'
+
+
+@pytest.fixture
+def findings(run, write):
+    """Return what `validate` finds in values: line, level, rule and field of each finding."""
+
+    def found(text: str, *options: object) -> list[tuple[int, str, str, str]]:
+        result = run.result("validate", write("values.yaml", text), "--output", "json", *options)
+        return [(f["line"], f["level"], f["rule"], f["field"]) for f in json.loads(result.stdout)]
+
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ the chart's defaults
+
+
+def test_the_pod_of_empty_values_is_that_of_the_chart(run, write):
+    """Field by field: what the chart's own hub makes of an empty file, but for the release's name and namespace."""
+    path = write("values.yaml", f"singleuser: {{profileList: [{ONE}]}}\n")
+    pod = run.json("pod", "one", "-f", path, "--user", "ada")
+    labels, spec = pod["metadata"]["labels"], pod["spec"]
+    assert {k: v for k, v in labels.items() if not k.startswith(("profile-spawner", "hub.jupyter.org/u"))} == {
+        "app": "jupyterhub",
+        "app.kubernetes.io/component": "singleuser-server",
+        "app.kubernetes.io/instance": "jupyterhub",
+        "app.kubernetes.io/managed-by": "kubespawner",
+        "app.kubernetes.io/name": "jupyterhub",
+        "chart": "jupyterhub-4.4.0",
+        "component": "singleuser-server",
+        "helm.sh/chart": "jupyterhub-4.4.0",
+        "hub.jupyter.org/network-access-hub": "true",
+        "hub.jupyter.org/profile": "one",
+        "hub.jupyter.org/servername": "",
+        "release": "jupyterhub",
+    }
+    (container,) = spec["containers"]
+    assert container["args"] == ["jupyterhub-singleuser"]
+    assert container["resources"]["requests"] == {"memory": 2**30}
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "runAsUser": 1000}
+    assert spec["securityContext"] == {"fsGroup": 100}
+    assert container["volumeMounts"] == [{"mountPath": "/home/jovyan", "name": "volume-ada"}]
+    assert spec["volumes"] == [{"name": "volume-ada", "persistentVolumeClaim": {"claimName": "claim-ada"}}]
+    (block,) = spec["initContainers"]
+    assert (block["name"], block["securityContext"]["privileged"]) == ("block-cloud-metadata", True)
+    assert "169.254.169.254" in block["command"]
+    assert spec["schedulerName"] == "jupyterhub-user-scheduler"
+    keys = ["hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated"]
+    assert [t["key"] for t in spec["tolerations"]] == keys
+    (preferred,) = spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["preference"]["matchExpressions"][0]["key"] == "hub.jupyter.org/node-purpose"
+    claim = run.json("manifests", "one", "-f", path, "--user", "ada")["items"][0]
+    assert claim["spec"]["resources"]["requests"] == {"storage": "10Gi"}
+    assert run("images", "-f", path).split() == [IMAGE]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ("scheduling: {podPriority: {enabled: true}}", {"priorityClassName": "jupyterhub-default-priority"}),
+        ("fullnameOverride: x\nimagePullSecret: {create: true}", {"imagePullSecrets": [{"name": "x-" + PULL}]}),
+        ("imagePullSecret: {create: true, automaticReferenceInjection: false}", {"imagePullSecrets": None}),
+        ("scheduling: {userScheduler: {enabled: false}}", {"schedulerName": None}),
+        ("scheduling: {userPods: {tolerations: []}}", {"tolerations": None}),
+        ("singleuser: {storage: {type: none}}", {"volumes": None}),
+        ("singleuser: {cloudMetadata: {blockWithIptables: false}}", {"initContainers": None}),
+        ("singleuser: {fsGid: null}", {"securityContext": None}),
+        ("singleuser: {serviceAccountName: lab}", {"serviceAccountName": "lab"}),
+    ],
+)  # fmt: skip
+def test_every_part_of_the_chart_can_be_set(run, write, values, expected):
+    """A null takes a default away, as it does in Helm."""
+    listed = write("list.yaml", f"singleuser: {{profileList: [{ONE}]}}\n")
+    spec = run.json("pod", "one", "-f", listed, "-f", write("values.yaml", values), "--user", "ada")["spec"]
+    assert {key: spec.get(key) or None for key in expected} == expected
+
+
+def test_an_image_without_a_tag_keeps_the_charts_tag(run, write):
+    """Since Helm merges the two."""
+    path = write("values.yaml", "singleuser: {image: {name: r.example/lab}, profileList: [{display_name: One}]}\n")
+    assert run.json("pod", "one", "-f", path)["spec"]["containers"][0]["image"] == "r.example/lab:4.4.0"
+
+
+def test_values_of_several_files_are_merged_as_helm_merges_them(run, write):
+    """Mappings are joined, lists are replaced, and each finding is in the file that has the value."""
+    base = write("base.yaml", f"singleuser:\n  extraLabels: {{team: a}}\n  cpu: {{limit: 2}}\n  profileList: [{ONE}]\n")
+    more = write("more.yaml", "singleuser:\n  extraLabels: {course: 'b c'}\n  cpu: {limit: null}\n")
+    pod = run.json("pod", "one", "-f", base, "-f", more)
+    assert pod["metadata"]["labels"]["team"] == "a"
+    assert "cpu" not in pod["spec"]["containers"][0]["resources"].get("limits", {})
+    (finding,) = run.json("validate", base, more, code=1)
+    assert (finding["file"], finding["line"], finding["field"]) == (str(more), 2, "singleuser.extraLabels")
+    assert "metadata.labels.course: 'b c'" in finding["message"]
+
+
+CHART = {
+    "jupyterhub/Chart.yaml": "name: jupyterhub\nversion: 9.9.9\n",
+    "jupyterhub/values.yaml": "singleuser: {uid: 5000, memory: {guarantee: 2G}, profileList: []}\n",
+}
+
+
+@pytest.mark.parametrize("folder", ["", "umbrella/charts/"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_another_version_of_the_chart_can_be_named(run, write, tmp_path, folder, packed):
+    """Packed or not, also inside of an umbrella chart: its defaults and its version count."""
+    for name, text in CHART.items():
+        write(f"chart/{folder}{name}", text)
+    if folder:
+        write("chart/umbrella/Chart.yaml", "name: umbrella\nversion: 1.0.0\n")
+    chart = tmp_path / "chart" / (folder.split("/")[0] or "jupyterhub")
+    if packed:
+        with tarfile.open(tmp_path / "chart.tgz", "w:gz") as archive:
+            archive.add(chart, arcname=chart.name)
+        chart = tmp_path / "chart.tgz"
+    path = write("values.yaml", f"singleuser: {{profileList: [{ONE}]}}\n")
+    result = run.result("pod", "one", "-f", path, "--chart", chart, "--output", "json")
+    assert "with the defaults of Zero to JupyterHub 9.9.9" in result.stderr
+    pod = json.loads(result.stdout)
+    (container,) = pod["spec"]["containers"]
+    assert container["securityContext"]["runAsUser"] == 5000
+    assert container["resources"]["requests"]["memory"] == 2 * 2**30
+    assert pod["metadata"]["labels"]["chart"] == "jupyterhub-9.9.9"
+
+
+def test_what_is_no_chart_is_refused(run, write, tmp_path):
+    """With what is expected."""
+    path = write("values.yaml", f"singleuser: {{profileList: [{ONE}]}}\n")
+    with tarfile.open(tmp_path / "other.tgz", "w:gz") as archive:
+        content = b"name: other\n"
+        member = tarfile.TarInfo("other/Chart.yaml")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    for chart in (write("text.tgz", "no archive"), tmp_path / "other.tgz", tmp_path):
+        said = run("validate", path, "--chart", chart, code=1)
+        assert "--chart" in said, said
+
+
+# ------------------------------------------------------------------------------------------------ findings
+
+
+def test_what_the_chart_guarantees_counts_for_limits(findings, run, write):
+    """The chart guarantees 1G of memory; a lower limit of one profile alone is refused by Kubernetes."""
+    text = (
+        "singleuser:\n  profileList:\n    - display_name: Tiny\n      kubespawner_override:\n        mem_limit: 512M\n"
+    )
+    assert findings(text) == [(5, "error", "kubernetes", "Pod jupyter-user")]
+    assert "mem_guarantee is what the hub sets for all profiles" in run("validate", write("v.yaml", text), code=1)
+
+
+@pytest.mark.parametrize("capacity", ["", "{dynamic: {storageClass: standard}}"])
+def test_a_claim_has_the_charts_capacity(findings, capacity):
+    """Though the values say nothing of it."""
+    assert findings(f"singleuser:\n  storage: {capacity}\n  profileList: [{ONE}]\n") == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ('extraLabels: "team=a"', "singleuser.extraLabels"),
+        ('nodeSelector: "pool=a"', "singleuser.nodeSelector"),
+        ("storage: 10Gi", "singleuser.storage"),
+        ("startTimeout: soon", "singleuser.startTimeout"),
+        ("extraEnv: [{name: A, value: b}]", "singleuser.extraEnv"),
+    ],
+)
+def test_one_wrong_value_of_the_hub_hides_nothing(findings, setting, field):
+    """It is a finding at its line, and the profiles are checked without it."""
+    found = findings(f"singleuser:\n  {setting}\n  profileList:\n    - {WRONG}\n")
+    assert [(line, level, name) for line, level, _, name in found] == [
+        (2, "error", field),
+        (4, "error", "kubespawner_override.cpu_limt"),
+    ]
+
+
+def test_keys_that_the_chart_does_not_know_are_found(findings):
+    """Helm refuses them. Labels and the like may have any key."""
+    text = "singleuser:\n  cpus: {limit: 2}\n  storage:\n    capacty: 5Gi\n  extraLabels: {a: b}\n"
+    text += f"  profileList: [{ONE}]\n"
+    assert findings(text) == [
+        (2, "error", "chart-value", "singleuser.cpus"),
+        (4, "error", "chart-value", "singleuser.storage.capacty"),
+    ]
+
+
+@pytest.mark.parametrize("section", ["KubeSpawner", "ProfileSpawner"])
+def test_settings_below_hub_config_are_found_with_their_lines(findings, section):
+    """The list there, and other settings; a section in lower case is none for the chart."""
+    text = f"hub:\n  config:\n    {section}:\n      uid: no-number\n      profile_list:\n        - {WRONG}\n"
+    assert findings(text) == [
+        (4, "error", "wrong-value", f"hub.config.{section}.uid"),
+        (6, "error", "unknown-trait", "kubespawner_override.cpu_limt"),
+    ]
+    assert findings(f"hub:\n  config:\n    kubeSpawner: {{uid: 5}}\nsingleuser: {{profileList: [{ONE}]}}\n") == [
+        (3, "error", "chart-value", "hub.config.kubeSpawner")
+    ]
+
+
+def test_what_is_wrong_with_the_hubs_own_pod_is_found_once(findings):
+    """With key and value, at the setting, and not at each profile."""
+    two = f"[{ONE}, {ONE.replace('One', 'Two')}]"
+    assert findings(f'singleuser:\n  extraLabels:\n    team: "a b"\n  profileList: {two}\n') == [
+        (3, "error", "kubernetes", "singleuser.extraLabels")
+    ]
+
+
+def test_keys_that_stand_twice_are_reported_and_the_last_one_counts(findings, run, write):
+    """As in Helm; everything else is checked."""
+    text = f"singleuser:\n  uid: 1\n  profileList:\n    - {WRONG}\n  uid: 7\n"
+    assert findings(text) == [
+        (4, "error", "unknown-trait", "kubespawner_override.cpu_limt"),
+        (5, "warning", "duplicate-key", ""),
+    ]
+    pod = run.json("pod", "one", "-f", write("values.yaml", text.replace(", cpu_limt: 2", "")))
+    assert pod["spec"]["containers"][0]["securityContext"]["runAsUser"] == 7
+
+
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ("serviceAccountName: ${account}", "serviceAccountName"),
+        ('serviceAccountName: "{{ account }}"', "serviceAccountName"),
+        ("serviceAccountName: {{ .Values.account }}", "serviceAccountName"),
+        ("serviceAccountName: '%{ if x }a%{ endif }'", "serviceAccountName"),
+        ("cpu: {limit: '${cpus}'}", "cpu.limit"),
+        ("image: {name: 'r.example/${name}', tag: '${tag}'}", "image.name"),
+    ],
+)
+def test_a_placeholder_is_one_finding_and_the_rest_is_checked(findings, setting, field):
+    """Whatever program renders it later."""
+    two = f"- {WRONG}\n    - {ONE.replace('One', 'Two')}"
+    found = findings(f"singleuser:\n  {setting}\n  profileList:\n    {two}\n")
+    assert (2, "warning", "placeholder", f"singleuser.{field}") in found
+    assert {rule for _, _, rule, _ in found} == {"placeholder", "unknown-trait"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ("extraEnv: {A: x, B: 'in {JUPYTERHUB_USER}'}", "extraEnv.B"),
+        ("extraAnnotations: {a: '{\"b\": 1}'}", "extraAnnotations.a"),
+        ("initContainers: [{name: a, image: 'a:1', command: [awk, '{print $1}']}]", "initContainers.0.command.1"),
+        ("podNameTemplate: 'jupyter-{user}'", "podNameTemplate"),
+    ],
+)
+def test_braces_into_which_nothing_can_be_filled_are_one_finding(findings, setting, field):
+    """At the setting of the hub, and not at each profile; with them, no server starts."""
+    two = f"[{ONE}, {ONE.replace('One', 'Two')}]"
+    found = findings(f"singleuser:\n  {setting}\n  profileList: {two}\n")
+    assert found == [(2, "error", "braces", f"singleuser.{field}")]
+
+
+def test_placeholders_in_a_profile_are_no_mistakes(findings):
+    """Numbers and images too; directives of templates are reported by line. Programs have braces of their own."""
+    text = (
+        "singleuser:\n  lifecycleHooks: {postStart: {exec: {command: [sh, -c, 'echo ${HOME} {{x}}']}}}\n"
+        "  profileList:\n{% if gpu %}\n    - display_name: ${name}\n      kubespawner_override:\n"
+        "        image: {{ image }}\n        cpu_limit: ${cpus}\n"
+        "        extra_resource_limits: {nvidia.com/gpu: '${n}'}\n"
+        "{% endif %}\n"
+    )
+    found = findings(text)
+    assert {rule for _, _, rule, _ in found} == {"placeholder"}
+    assert [line for line, *_ in found] == [4, 5, 7, 8, 9, 10]
+
+
+# ------------------------------------------------------------------------------------------------ code
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'c.KubeSpawner.environment["A"] = "b"',
+        "c.KubeSpawner.extra_labels.update(a='b'); c.KubeSpawner.volumes['x'] = {'name': 'x', 'emptyDir': {}}",
+        "assert c.KubeSpawner.init_containers[0]['name'] == 'block-cloud-metadata'",
+        "c.KubeSpawner.tolerations.append({'key': 'a', 'operator': 'Exists'}); tolerations, volumes, common_labels",
+        "c.JupyterHub.services.append({'name': 's'}); c.JupyterHub.tornado_settings['x'] = 1",
+        "from z2jh import get_config, get_name, get_name_env, get_secret_value, set_config_if_not_none",
+        "assert get_config('singleuser.memory.guarantee') == '1G'; assert get_config('no.such', 3) == 3",
+        "from z2jh import get_name; assert get_name('hub') == 'hub'; assert get_name('hub-pvc') == 'hub-db-dir'",
+        "from z2jh import get_name_env; assert int(get_name_env('hub', '_SERVICE_PORT')) == 8081",
+        "get_config('singleuser.extraEnv')['A'] = 'b'; assert c.KubeSpawner.environment == {'A': 'b'}",
+        "os, re, sys, glob, client.V1Container, url_path_join('/a', 'b')",
+        "import helper; helper.NAME",
+    ],
+)
+def test_code_finds_what_the_charts_hub_gives_it(findings, code):
+    """Real values for settings, the helper module and other files in the configuration's folder."""
+    text = (
+        "hub:\n  extraFiles:\n    helper:\n      mountPath: /usr/local/etc/jupyterhub/helper.py\n"
+        f"      stringData: NAME = 1\n  extraConfig:\n    a: |\n      {code}\nsingleuser: {{profileList: [{ONE}]}}\n"
+    )
+    assert findings(text) == []
+
+
+def test_a_function_imports_from_the_chart_when_it_is_called(findings):
+    """Not only while the configuration is read."""
+    text = (
+        "hub:\n  extraConfig:\n    a: |\n      def listed(spawner):\n          from z2jh import get_config\n"
+        "          return get_config('custom.list')\n      c.KubeSpawner.profile_list = listed\n"
+        f"custom:\n  list: [{ONE}]\n"
+    )
+    assert findings(text) == []
+
+
+FOLDER = "/usr/local/etc/jupyterhub/jupyterhub_config.d"
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        (f"extraFiles:\n    a.py:\n      mountPath: {FOLDER}/a.py\n      stringData: |", 6),
+        ("extraConfig:\n    any-name: |", 4),
+        ("extraConfig:\n    profile_list: |", 4),
+    ],
+)
+def test_lists_in_code_are_checked_with_their_lines(findings, where, line):
+    """In files and snippets of any name."""
+    text = f"hub:\n  {where}\n        c.KubeSpawner.profile_list = {IN_PYTHON}\n"
+    assert findings(text) == [(line, "error", "unknown-trait", "kubespawner_override.cpu_limt")]
+
+
+UNCHECKED = {
+    "a module that is missing": "import a_module_of_the_hub\nc.KubeSpawner.profile_list = LIST",
+    "the hub's environment": "import os\nos.environ['ONLY_IN_THE_HUB']\nc.KubeSpawner.profile_list = LIST",
+    "auth_state": "async def f(spawner):\n    (await spawner.user.get_auth_state())['x']\n    return LIST\n"
+    "c.KubeSpawner.profile_list = f",
+    "a class": "from kubespawner import KubeSpawner\nclass Ours(KubeSpawner):\n    def x(self):\n        return LIST\n"
+    "c.JupyterHub.spawner_class = Ours",
+}
+
+
+@pytest.mark.parametrize("name", UNCHECKED)
+def test_what_cannot_be_checked_is_a_warning_and_what_can_be_read_is_checked(findings, run, write, name):
+    """Never no errors over no profiles; with `--strict` it fails."""
+    code = UNCHECKED[name].replace("LIST", IN_PYTHON)
+    text = "hub:\n  extraConfig:\n    a: |\n" + "".join(f"      {line}\n" for line in code.splitlines())
+    found = findings(text)
+    assert [(level, rule) for _, level, rule, _ in sorted(found, key=lambda f: f[2])] == [
+        ("warning", "not-checked"),
+        ("error", "unknown-trait"),
+    ]
+    assert all(line > 3 for line, *_ in found)
+    right = write("right.yaml", text.replace(', "cpu_limt": 2', ""))
+    assert run("validate", right).endswith("1 profile: 0 errors, 1 warning\n")
+    assert run("validate", right, "--strict", code=1)
+
+
+def test_a_list_in_a_file_that_only_code_reads_is_not_checked(findings):
+    """And the warning names the file."""
+    text = "hub:\n  extraFiles:\n    lists:\n      mountPath: /etc/lists.yaml\n      data: {profile_list: []}\n"
+    assert findings(text) == [(3, "warning", "not-checked", "hub.extraFiles.lists")]
+
+
+def test_a_function_gets_the_users_auth_state(findings, write):
+    """From a file, for each command about a user."""
+    code = (
+        "async def filtered(spawner, original=c.KubeSpawner.profile_list):\n"
+        "    groups = (await spawner.user.get_auth_state())['oauth_user']['groups']\n"
+        "    return [p for p in original if 'x' in groups]\n"
+        "c.KubeSpawner.profile_list = filtered\n"
+    )
+    text = f"singleuser: {{profileList: [{ONE}]}}\nhub:\n  extraConfig:\n    a: |\n"
+    text += "".join(f"      {line}\n" for line in code.splitlines())
+    assert [(line, rule) for line, _, rule, _ in findings(text)] == [(6, "not-checked")]
+    state = write("state.json", json.dumps({"oauth_user": {"groups": ["x"]}}))
+    assert findings(text, "--auth-state", state) == []
+
+
+def test_python_in_the_manifest_of_a_config_map_is_the_hubs_configuration(findings):
+    """It is run like a file, and its lines are those of the manifest."""
+    head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: hub}\ndata:\n  jupyterhub_config.py: |\n"
+    text = f"{head}    c.KubeSpawner.profile_list = {IN_PYTHON}\n"
+    assert findings(text) == [(6, "error", "unknown-trait", "kubespawner_override.cpu_limt")]
+
+
+def test_objects_that_only_the_cluster_has_are_no_mistakes(findings):
+    """Runtime, priority and storage classes."""
+    override = (
+        "{image: 'a:1', extra_pod_config: {runtimeClassName: nvidia}, priority_class_name: high, storage_class: ssd}"
+    )
+    assert findings(f"singleuser: {{profileList: [{{display_name: A, kubespawner_override: {override}}}]}}\n") == []
