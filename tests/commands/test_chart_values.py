@@ -295,12 +295,14 @@ def test_placeholders_in_a_profile_are_no_mistakes(findings):
         "get_config('singleuser.extraEnv')['A'] = 'b'; assert c.KubeSpawner.environment == {'A': 'b'}",
         "os, re, sys, glob, client.V1Container, url_path_join('/a', 'b')",
         "import helper; helper.NAME",
+        "assert (os.environ['COURSE'], os.environ['TEAM'], os.environ['POD_NAMESPACE']) == ('1', 'a', 'default')",
     ],
 )
 def test_code_finds_what_the_charts_hub_gives_it(findings, code):
     """Real values for settings, the helper module and other files in the configuration's folder."""
     text = (
-        "hub:\n  extraFiles:\n    helper:\n      mountPath: /usr/local/etc/jupyterhub/helper.py\n"
+        "hub:\n  extraEnv: {COURSE: 1, TEAM: {value: a}, TOKEN: {valueFrom: {}}}\n"
+        "  extraFiles:\n    helper:\n      mountPath: /usr/local/etc/jupyterhub/helper.py\n"
         f"      stringData: NAME = 1\n  extraConfig:\n    a: |\n      {code}\nsingleuser: {{profileList: [{ONE}]}}\n"
     )
     assert findings(text) == []
