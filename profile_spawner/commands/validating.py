@@ -181,7 +181,10 @@ def _problems(found: LoadedProfiles) -> Iterator[Finding]:
             origin = found.places.of_slug(problem.profile or "")
         if problem.origin == CONFIGURATION and problem.field and origin is None:
             origin = found.hub_config.origin_of(problem.field)
-        yield finding_of(problem, _rule_of(problem), origin=origin)
+        finding = finding_of(problem, _rule_of(problem), origin=origin)
+        if found.per_user and finding.rule == "unknown-key":
+            finding = replace(finding, level="warning")  # it may be meant for the function that makes the list
+        yield finding
 
 
 def _unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:

@@ -375,11 +375,13 @@ def test_a_function_gets_the_users_auth_state(findings, write):
         "    return [p for p in original if 'x' in groups]\n"
         "c.KubeSpawner.profile_list = filtered\n"
     )
-    text = f"singleuser: {{profileList: [{ONE}]}}\nhub:\n  extraConfig:\n    a: |\n"
+    entry = ONE.replace("{display_name", "{allowed: [x], display_name", 1)
+    text = f"singleuser: {{profileList: [{entry}]}}\nhub:\n  extraConfig:\n    a: |\n"
     text += "".join(f"      {line}\n" for line in code.splitlines())
-    assert [(line, rule) for line, _, rule, _ in findings(text)] == [(6, "not-checked")]
+    levels = [(line, level, rule) for line, level, rule, _ in findings(text)]
+    assert levels == [(1, "warning", "unknown-key"), (6, "warning", "not-checked")]
     state = write("state.json", json.dumps({"oauth_user": {"groups": ["x"]}}))
-    assert findings(text, "--auth-state", state) == []
+    assert [rule for *_, rule, _ in findings(text, "--auth-state", state)] == ["unknown-key"]
 
 
 def test_python_in_the_manifest_of_a_config_map_is_the_hubs_configuration(findings):
