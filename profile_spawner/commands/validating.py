@@ -411,6 +411,8 @@ _FIELDS = (
     ("resources.limits.memory", "mem_limit"),
     ("resources.requests.cpu", "cpu_guarantee"),
     ("resources.limits.cpu", "cpu_limit"),
+    ("containers[0].resources.requests", "extra_resource_guarantees"),
+    ("containers[0].resources.limits", "extra_resource_limits"),
     ("metadata.labels", "extra_labels"),
     ("metadata.annotations", "extra_annotations"),
     ("spec.nodeSelector", "node_selector"),
