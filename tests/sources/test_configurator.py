@@ -327,9 +327,7 @@ async def test_packages_derive_from_ready_made_profiles(folder: Path, build: Bui
         "site_profiles/_base.py",
         "import _common\nIMAGE = _common.IMAGE\n\n\nclass Shared:\n    cpu_limit = 4\n",
     )
-    built = await build(
-        "coder_of_ours", _common=plug_in('IMAGE = "example/ours:1"', head=f'{HEAD}IMAGE = "example/ours:1"\n')
-    )
+    built = await build("coder_of_ours", _common=plug_in("pass", head=f'{HEAD}IMAGE = "example/ours:1"\n'))
     assert (built.kubespawner_override["image"], built.kubespawner_override["cpu_limit"]) == ("example/ours:1", 4)
     assert {"/calrissian", "/workspace", "/workspace/.bashrc"} <= set(mounts_of(built))
     snap = await build("snap_of_ours")

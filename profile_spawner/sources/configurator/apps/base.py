@@ -95,8 +95,6 @@ class BaseAppProfile(profile.BaseAppProfile):
         self.role_bindings = list(role_bindings or ())
         self.image_pull_secrets = list(image_pull_secrets or ())
         self._given_volumes = list(volumes or ())
-        # There what is built is the attribute, which a constructor may have changed.
-        vars(self)["get_default_volumes"] = lambda: self.volumes
 
     @cached_property
     def volumes(self) -> list[Volume]:
@@ -192,7 +190,7 @@ class BaseAppProfile(profile.BaseAppProfile):
     def _value_of(self, name: str) -> Any:
         """Return the checked result of a hook, with the hook and its line in errors."""
         with author_code(lambda e: failure_of(type(self), e, f"{name}()")):
-            value = getattr(type(self), name)(self)
+            value = getattr(self, name)()
         return self._checked(HOOKS[name], value)
 
     def _checked_profile(self) -> Profile:
