@@ -83,9 +83,15 @@ EXPANDED_TRAITS = frozenset(
 FORMATTED_TRAITS = frozenset({"default_url", "notebook_dir"})
 """The traits whose texts JupyterHub formats (`Spawner.format_string`)."""
 
+IDENTITY_TRAITS = frozenset(
+    {"dns_name_template", "pod_name_template", "pvc_name_template", "secret_name_template", "working_dir"}
+)
+"""The traits that KubeSpawner expands when a spawner is made. Those of a profile are expanded when it is applied."""
+
 TYPED_EXPANDED_TRAITS = (
     EXPANDED_TRAITS
     | FORMATTED_TRAITS
+    | IDENTITY_TRAITS
     | {
         "storage_extra_annotations",
         "storage_extra_labels",
@@ -112,11 +118,6 @@ DOLLAR_TRAITS = frozenset(
 )
 """The traits in which Kubernetes replaces `$(NAME)`, or that become environment variables."""
 
-IDENTITY_TRAITS = frozenset(
-    {"dns_name_template", "pod_name_template", "pvc_name_template", "secret_name_template", "working_dir"}
-)
-"""The traits that KubeSpawner expands when a spawner is made. A profile's are expanded when it is applied."""
-
 _KUBESPAWNERS_NAMES = frozenset(
     {
         "escaped_servername", "escaped_user_server", "escaped_username", "hubnamespace", "namespace", "pod_name",
@@ -126,7 +127,7 @@ _KUBESPAWNERS_NAMES = frozenset(
 )  # fmt: skip
 """What KubeSpawner fills in (`KubeSpawner._expand_user_properties`)."""
 _NAMES_FOR = {
-    **dict.fromkeys(TYPED_EXPANDED_TRAITS | IDENTITY_TRAITS, _KUBESPAWNERS_NAMES),
+    **dict.fromkeys(TYPED_EXPANDED_TRAITS, _KUBESPAWNERS_NAMES),
     **dict.fromkeys(FORMATTED_TRAITS, frozenset({"base_url", "username"})),
     "dns_name_template": frozenset({"name", "namespace"}),
 }

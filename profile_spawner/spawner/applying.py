@@ -21,7 +21,7 @@ from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.trait_merge import merge_trait
 
-__all__ = ["TraitSnapshot", "apply_build", "evaluated_once"]
+__all__ = ["TraitSnapshot", "apply_build", "evaluated_once", "expand_names"]
 
 _ABSENT = object()
 _CALLABLE_TRAITS = (
@@ -188,6 +188,28 @@ def evaluated_once(spawner: Any) -> Iterator[Callable[[], AbstractContextManager
 
     with replaced():
         yield replaced
+
+
+def expand_names(spawner: Any, before: TraitSnapshot) -> None:
+    """Apply the name templates and the working directory of a profile, which KubeSpawner reads only at the beginning.
+
+    Args:
+        spawner: Whose traits; the profile has been applied to them.
+        before: Knows which of them the profile has set.
+    """
+    changed = before.changed()
+    made: dict[str, Any] = {}
+    for name in ("pod_name", "secret_name", "pvc_name"):
+        if f"{name}_template" in changed and name not in changed:
+            made[name] = spawner.expanded(changed[f"{name}_template"])
+    if "pod_name" in made or "dns_name_template" in changed:
+        pod_name = made.get("pod_name", spawner.pod_name)
+        made["dns_name"] = spawner.dns_name_template.format(namespace=spawner.namespace, name=pod_name)
+    if changed.get("working_dir"):
+        made["working_dir"] = spawner.expanded(changed["working_dir"])
+    for name, value in made.items():
+        before.save(name)
+        setattr(spawner, name, value)
 
 
 def apply_build(spawner: Any, before: TraitSnapshot, entry: Entry, build: ProfileBuild) -> None:

@@ -203,6 +203,31 @@ async def test_without_profiles_it_is_a_plain_kubespawner(make_spawner: Any) -> 
     assert await make_spawner(ProfileSpawner).get_options_form() == ""
 
 
+async def test_names_of_a_profile_are_those_of_its_servers(make_spawner: Any) -> None:
+    """KubeSpawner reads the templates before it knows the profile. Afterwards the hub's own names are there again."""
+    override = {
+        "pod_name_template": "gpu-{username}",
+        "pvc_name_template": "data-{username}",
+        "secret_name_template": "ssl-{username}",
+        "dns_name_template": "{name}.{namespace}.example.org",
+        "working_dir": "/home/{username}",
+        "volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}],
+    }
+    listed = [{"display_name": "A", "kubespawner_override": override}]
+    spawner = make_spawner(ProfileSpawner, profile_list=listed, pod_name_template="hub-{username}")
+    user, names = spawner.expanded("{username}"), ("pod_name", "pvc_name", "secret_name", "dns_name", "working_dir")
+    before = {name: getattr(spawner, name) for name in names}
+    spawner._pvc_exists = True
+    await spawner.load_user_options()
+    spec = (await spawner.get_pod_manifest()).spec
+    assert spec.volumes[0].persistent_volume_claim["claimName"] == f"data-{user}"
+    assert (spec.containers[0].working_dir, spawner.identity().pod_name) == (f"/home/{user}", f"gpu-{user}")
+    assert (spawner.secret_name, spawner.dns_name) == (f"ssl-{user}", f"gpu-{user}.default.example.org")
+    assert not spawner._pvc_exists
+    spawner.clear_state()
+    assert {name: getattr(spawner, name) for name in names} == before
+
+
 async def test_typed_numbers_reach_traits_that_are_numbers(make_spawner: Any) -> None:
     """KubeSpawner refuses to start the server, since they are texts. What is no such number is the user's message."""
     typed: dict[str, Any] = {
