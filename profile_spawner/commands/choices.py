@@ -6,10 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from profile_spawner.profiles.access import UserInfo
-from profile_spawner.profiles.options import UNLISTED, MultiOption
-from profile_spawner.profiles.user_text import EXAMPLES
-
 if TYPE_CHECKING:
     from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.options import Option
@@ -65,6 +61,10 @@ def _must_be_filled(option: Option) -> bool:
 
 def _example(option: Option) -> dict[str, Any]:
     """Return what can be sent as the value of an option that users must fill in; nothing if none is known."""
+    from profile_spawner.profiles.access import UserInfo
+    from profile_spawner.profiles.options import UNLISTED, MultiOption
+    from profile_spawner.profiles.user_text import EXAMPLES
+
     if option.example is not None:
         return {option.name: option.example}
     if isinstance(option, MultiOption):
