@@ -21,21 +21,12 @@ from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, des
 
 from .app import app
 from .arguments import Sources, UserOptions
-from .configuration import (
-    SPAWNER_SECTIONS,
-    HubConfig,
-    config_code,
-    is_values,
-    read_config,
-    refused_settings,
-    setting,
-    spawner_class_of,
-    unfilled_settings,
-)
+from .configuration import SPAWNER_SECTIONS, HubConfig, config_code, is_values, read_config, setting
 from .diffing import differences
 from .findings import Finding, finding_of
 from .loading import loaded, make_spawner
 from .output import as_yaml
+from .settings import refused_settings, spawner_class_of, unfilled_settings
 
 if TYPE_CHECKING:
     from traitlets.config import Config

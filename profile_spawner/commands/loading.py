@@ -28,16 +28,9 @@ from profile_spawner.errors import (
 )
 
 from .arguments import Sources, UserOptions
-from .configuration import (
-    SPAWNER_SECTIONS,
-    HubConfig,
-    read_config,
-    refused_settings,
-    setting,
-    spawner_class_of,
-    unfilled_settings,
-)
+from .configuration import SPAWNER_SECTIONS, HubConfig, read_config, setting
 from .output import report_problems, working
+from .settings import refused_settings, spawner_class_of, unfilled_settings
 
 if TYPE_CHECKING:
     from traitlets.config import Config

@@ -181,7 +181,10 @@ def _problems(found: LoadedProfiles) -> Iterator[Finding]:
             origin = found.places.of_slug(problem.profile or "")
         if problem.origin == CONFIGURATION and problem.field and origin is None:
             origin = found.hub_config.origin_of(problem.field)
-        yield finding_of(problem, _rule_of(problem), origin=origin)
+        finding = finding_of(problem, _rule_of(problem), origin=origin)
+        if found.per_user and finding.rule == "unknown-key":
+            finding = replace(finding, level="warning")  # it may be meant for the function that makes the list
+        yield finding
 
 
 def _unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
@@ -408,6 +411,8 @@ _FIELDS = (
     ("resources.limits.memory", "mem_limit"),
     ("resources.requests.cpu", "cpu_guarantee"),
     ("resources.limits.cpu", "cpu_limit"),
+    ("containers[0].resources.requests", "extra_resource_guarantees"),
+    ("containers[0].resources.limits", "extra_resource_limits"),
     ("metadata.labels", "extra_labels"),
     ("metadata.annotations", "extra_annotations"),
     ("spec.nodeSelector", "node_selector"),

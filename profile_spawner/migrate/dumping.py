@@ -246,7 +246,7 @@ def with_templates(value: Any) -> Any:
 def plain_model(model: Any) -> Any:
     """Return a resource as plain data without defaults; the values of Secrets become `***` or are left out."""
     if not isinstance(model, BaseModel):
-        return model
+        return with_templates(model)
     result: dict[str, Any] = {}
     # The models of the configurator have further fields, which documents do not know.
     known: Any = next((c for c in type(model).__mro__ if c.__module__ == resources.__name__), type(model))

@@ -13,7 +13,6 @@ from typing import Any
 
 from .attributes import EnvVars
 from .resources import ConfigMap, ImagePullSecret, InitContainer, Manifest, RoleBinding, SecretMount, Volume
-from .template import as_templates
 
 __all__ = ["HOOKS", "LIST_HOOKS", "Hook"]
 
@@ -38,12 +37,6 @@ class Hook:
     def part(self) -> str:
         """The method of `PodBuilder` that receives the value."""
         return self.name.removeprefix("get_")
-
-    def as_templates(self, value: Any) -> Any:
-        """Return a value of the hook in which all texts are templates, except names."""
-        if self.identity is None:
-            return as_templates(value)
-        return [item if isinstance(item, str) else as_templates(item) for item in value]
 
     def joined(self, base: Sequence[Any], own: Sequence[Any]) -> list[Any]:
         """Return the items of both lists. If two items are equal, keep the profile's own item."""

@@ -32,7 +32,7 @@ from profile_spawner.profiles.registry import Collector, collecting
 
 from .files import read_file
 
-__all__ = ["FolderLoad", "imported_names", "provide_configurator"]
+__all__ = ["FolderLoad", "imported_names", "provide_configurator", "ready_made"]
 
 _RESERVED = frozenset({"profile_spawner", "configurator", *sys.stdlib_module_names})
 """Names that never mean a module of a folder."""
@@ -260,3 +260,10 @@ def provide_configurator() -> None:
     spec.loader.exec_module(package)
     if importlib.util.find_spec("loguru") is None:
         sys.modules["loguru"] = importlib.import_module("configurator.loguru")
+
+
+def ready_made() -> Mapping[str, Any]:
+    """Return the profiles of the package `configurator`, by slug, and make it importable."""
+    provide_configurator()
+    profiles: Mapping[str, Any] = importlib.import_module("configurator.apps.registry").ready_made()
+    return profiles

@@ -110,7 +110,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     try:
         yield running
     finally:
-        await stop_demo(running)
+        assert await stop_demo(running, signal.SIGTERM) == 0
         ARTIFACTS.mkdir(exist_ok=True)
         (ARTIFACTS / "demo.txt").write_text("".join(running.printed))
 
@@ -528,20 +528,28 @@ def ports_of(demo: Demo) -> list[int]:
     return [settings["port"], settings["hub_port"], settings["proxy_api_port"], int(api or 0)]
 
 
-async def test_ctrl_c_leaves_nothing_and_the_state_folder_keeps_the_work(tmp_path: Path) -> None:
-    """Ctrl-C ends servers, hub, proxy and cluster; the next run finds the claims, the files and the profiles."""
+async def nothing_stays(demo: Demo, number: int, code: int) -> None:
+    """Stop the demo with a signal; it ends with this code, and no process, port or mount of it stays."""
+    ports = ports_of(demo)
+    processes = descendants(demo.process.pid)
+    assert len(processes) >= 3
+    assert all(listens(port) for port in ports)
+    assert await stop_demo(demo, number) == code
+    await asyncio.wait_for(asyncio.gather(*map(gone, processes)), PATIENCE)
+    assert not any(listens(port) for port in ports)
+    assert str(demo.state_dir) not in Path("/proc/self/mountinfo").read_text()
+
+
+async def test_ctrl_c_or_a_kill_leaves_nothing_and_the_state_folder_keeps_the_work(tmp_path: Path) -> None:
+    """Ctrl-C ends servers, hub, proxy and cluster; the next run finds the claims, the files and the profiles.
+
+    When that one is killed and can tidy up nothing, no process and no port stays either.
+    """
     first = await start_demo(tmp_path)
     async with Client(first, "ada") as ada:
         await ada.start("small-lab")
         await ada.contents("note.txt", "still here")
-    ports = ports_of(first)
-    processes = descendants(first.process.pid)
-    assert len(processes) >= 3
-    assert all(listens(port) for port in ports)
-    assert await stop_demo(first) == 0
-    await asyncio.wait_for(asyncio.gather(*map(gone, processes)), PATIENCE)
-    assert not any(listens(port) for port in ports)
-    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    await nothing_stays(first, signal.SIGINT, 0)
     assert not (tmp_path / "info.json").exists()
 
     (first.profiles / "labs.py").unlink()
@@ -554,20 +562,9 @@ async def test_ctrl_c_leaves_nothing_and_the_state_folder_keeps_the_work(tmp_pat
         async with Client(second, "ada") as ada:
             await ada.start("statistics")
             assert await ada.contents("note.txt") == "still here"
+        await nothing_stays(second, signal.SIGKILL, -signal.SIGKILL)
     finally:
-        assert await stop_demo(second, signal.SIGTERM) == 0
-
-
-async def test_a_killed_demo_takes_its_children_along(tmp_path: Path) -> None:
-    """Even when nothing can be tidied up, no process and no port stays."""
-    demo = await start_demo(tmp_path)
-    async with Client(demo, "ada") as ada:
-        await ada.start("small-lab")
-    ports = ports_of(demo)
-    processes = descendants(demo.process.pid)
-    await stop_demo(demo, signal.SIGKILL)
-    await asyncio.wait_for(asyncio.gather(*map(gone, processes)), PATIENCE)
-    assert not any(listens(port) for port in ports)
+        await stop_demo(second)
 
 
 async def run_to_its_end(*argv: str) -> tuple[int, str]:
