@@ -194,7 +194,7 @@ class ProfileDefinitionError(ProfileSpawnerError):
     """A profile is defined incorrectly. This is detected when the profile is registered, not at a spawn."""
 
 
-class DuplicateSlugError(ProfileDefinitionError):
+class DuplicateSlugError(ProfileDefinitionError, ValueError):
     """Two profiles have the same slug. The message names both places."""
 
 

@@ -244,11 +244,14 @@ class BaseAppProfile(ProfileAttributes):
         return []
 
     def get_env_config_maps(self) -> list[str]:
-        """Return names of ConfigMaps whose keys become environment variables: own ones or existing ones."""
+        """Return names of ConfigMaps whose keys become environment variables: own ones or existing ones.
+
+        A name may be a `Template`.
+        """
         return []
 
     def get_env_secrets(self) -> list[str]:
-        """Return names of existing Secrets whose keys become environment variables."""
+        """Return names of existing Secrets whose keys become environment variables. A name may be a `Template`."""
         return []
 
     def get_secret_mounts(self) -> list[SecretMount]:
@@ -349,6 +352,11 @@ class BaseAppProfile(ProfileAttributes):
             BuildError: when a hook fails or returns an invalid value.
         """
         return {hook.name: await self._call(hook) for hook in HOOKS.values()}
+
+    @classmethod
+    def is_of_other_format(cls) -> bool:
+        """Return whether `hook_values()` is of another format, with `build()` and all files in it."""
+        return cls.hook_values is not BaseAppProfile.hook_values
 
     def _start_up_files(self) -> dict[str, Any]:
         """Return the login files and the start-up script, by attribute, as they were when the class was accepted."""
@@ -570,8 +578,7 @@ def check_profile_class(cls: Any) -> None:
         ) from None
     _check_pairs(cls, slug)
     _check_names(cls, slug)
-    own_format = cls.hook_values is not BaseAppProfile.hook_values  # then `build()` returns something else
-    if cls.build is not BaseAppProfile.build and not own_format:
+    if cls.build is not BaseAppProfile.build and not cls.is_of_other_format():
         raise ProfileDefinitionError(
             "build() is the output contract and must not be overridden",
             profile=slug,

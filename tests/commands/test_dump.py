@@ -335,14 +335,36 @@ class Gpu(BaseCoderProfile):
 
     def __init__(self, *, node_selector=None, **kwargs):
         super().__init__(node_selector={"gpu": "true"}, **kwargs)
+        self.volumes.pop(0)
+
+    def build(self):
+        profile = super().build()
+        profile.definition.kubespawner_override.mem_limit = "9G"
+        profile.env_from_config_maps = ["of-{{ spawner.user.name }}"]
+        return profile
 
 
 profile_registry.register(Gpu)
 """,
     ).parent
-    (profile,) = run.json("dump", "--profiles-dir", folder, "--configurator-compat")["profiles"]
+    document = run("dump", "--profiles-dir", folder, "--configurator-compat")
+    (profile,) = yaml.safe_load(document)["profiles"]
     assert profile["node_selector"] == {"gpu": "true"}
     assert profile["pod_env_vars"] == {"WHO": "{{ username }}"}
+    assert profile["env_from_config_maps"] == ["of-{{ username }}"]
+    pods = [
+        run.json("pod", "gpu", "-u", "ada", *words)["spec"]
+        for words in (("--profiles-dir", folder, "--configurator-compat"), ("--documents", write("d.yaml", document)))
+    ]
+    assert pods[0]["containers"] == pods[1]["containers"]
+    result = run.result("dump", "--profiles-dir", folder, "--configurator-compat", "--format", "configurator")
+    (theirs,) = yaml.safe_load(result.stdout)["profiles"]
+    assert theirs["definition"]["kubespawner_override"]["mem_limit"] == "9G"
+    assert [m["mount_path"] for m in theirs["config_maps"]] == ["/workspace/.bash_login"]
+    assert [v["name"] for v in theirs["volumes"]] == ["workspace-volume"]
+    roles = [b["role"]["name"] for b in theirs["role_bindings"]]
+    assert roles == ["log-reader-role-gpu", "pod-manager-role-gpu", "pod-exec-role-gpu", "job-submitter-role-gpu"]
+    assert theirs["env_from_config_maps"] == ["of-{{ spawner.user.name }}"]
 
 
 # ------------------------------------------------------------------------------------------------ diff

@@ -273,6 +273,7 @@ WRONG = {
     "p = super().build(); p.definition.kubespawner_override.mem_limit = 'much'; return p": "mem_limit",
     "p = super().build(); p.env_from_secrets = ['{{ spawner.user.name | upper }}']; return p": "is more than a name",
     "p = super().build(); p.pod_env_vars = {'A': '{{ spawner.user.mail }}'}; return p": "'spawner.user.mail'",
+    "p = super().build(); p.definition.kubespawner_override.image = 'x:{{ spawner.name }}'; return p": "in the image",
     "p = super().build(); p.env_from_secrets = ['a/{{ namespace }}']; return p": "'a/default' cannot be the name",
 }
 
@@ -283,6 +284,21 @@ async def test_what_build_returns_is_checked(line: str, build: Build) -> None:
     with pytest.raises(Exception, match="profile 'p'") as refused:
         await build(plug=plug_in(f"def build(self):\n    {line}"))
     assert WRONG[line] in str(refused.value)
+
+
+FROM_PARAM = """\
+default_url = Param.ref("site/url")
+params = {"site/url": "/{{{{ spawner.user.name }}"}
+"""
+
+
+async def test_what_a_param_gives_is_not_rendered(build: Build) -> None:
+    """A user can type it."""
+    param = 'profile_registry.register_param(Param("site/url", {"type": "string"}))'
+    built = await build(plug=plug_in(FROM_PARAM, head=f"from profile_spawner import Param\n{HEAD}{param}\n"))
+    assert built.kubespawner_override["default_url"].replace("{{{{", "{{").replace("}}}}", "}}") == (
+        "/{{ spawner.user.name }}"
+    )
 
 
 async def test_a_wrong_hook_is_named(build: Build) -> None:
@@ -327,9 +343,7 @@ async def test_packages_derive_from_ready_made_profiles(folder: Path, build: Bui
         "site_profiles/_base.py",
         "import _common\nIMAGE = _common.IMAGE\n\n\nclass Shared:\n    cpu_limit = 4\n",
     )
-    built = await build(
-        "coder_of_ours", _common=plug_in('IMAGE = "example/ours:1"', head=f'{HEAD}IMAGE = "example/ours:1"\n')
-    )
+    built = await build("coder_of_ours", _common=plug_in("pass", head=f'{HEAD}IMAGE = "example/ours:1"\n'))
     assert (built.kubespawner_override["image"], built.kubespawner_override["cpu_limit"]) == ("example/ours:1", 4)
     assert {"/calrissian", "/workspace", "/workspace/.bashrc"} <= set(mounts_of(built))
     snap = await build("snap_of_ours")

@@ -27,7 +27,7 @@ PLUGIN = """
     import os
 
     here = os.path.dirname(__file__)
-    logger.info("loading")
+    logger.bind(plug_in="external").success("loading {} of {who}", "profiles", who="a plug-in")
 
 
     class ExternalProfile(BaseAppProfile):

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 from pydantic import ValidationError
 
 from profile_spawner.errors import BuildError, shorten
-from profile_spawner.params.definition import REFERENCE
-from profile_spawner.params.templates import render_value
+from profile_spawner.params.definition import REFERENCE, ParamRef
+from profile_spawner.params.templates import references_in, render_value
 from profile_spawner.profiles import base as profile
-from profile_spawner.profiles.attributes import problems_of
+from profile_spawner.profiles.attributes import ATTRIBUTES, problems_of
 from profile_spawner.profiles.author_code import author_code
 from profile_spawner.profiles.base import failure_of, line_of, origin_of
 from profile_spawner.profiles.context import ServerContext
@@ -95,8 +95,6 @@ class BaseAppProfile(profile.BaseAppProfile):
         self.role_bindings = list(role_bindings or ())
         self.image_pull_secrets = list(image_pull_secrets or ())
         self._given_volumes = list(volumes or ())
-        # There what is built is the attribute, which a constructor may have changed.
-        vars(self)["get_default_volumes"] = lambda: self.volumes
 
     @cached_property
     def volumes(self) -> list[Volume]:
@@ -192,7 +190,7 @@ class BaseAppProfile(profile.BaseAppProfile):
     def _value_of(self, name: str) -> Any:
         """Return the checked result of a hook, with the hook and its line in errors."""
         with author_code(lambda e: failure_of(type(self), e, f"{name}()")):
-            value = getattr(type(self), name)(self)
+            value = getattr(self, name)()
         return self._checked(HOOKS[name], value)
 
     def _checked_profile(self) -> Profile:
@@ -230,12 +228,16 @@ class BaseAppProfile(profile.BaseAppProfile):
         limits = {
             name: getattr(override, name) for name in ("cpu_guarantee", "cpu_limit", "mem_guarantee", "mem_limit")
         }
+        called = sorted(n for n in references_in(override.image) if FACT_NAMES.get(n, n) in ("username", "servername"))
+        if called:
+            what = f"has {called[0]} in the image: what a user or a server is called may not stand there"
+            raise self._refusal("build()", what, None, hint="Use {{ spawner.user.escaped_name }}")
         vars(self).update(
             limits,
-            image=self._rendered(override.image),
+            image=self._written("image", override.image),
             extra_resource_guarantees=override.extra_resource_guarantees,
-            default_url=_url(self._rendered(built.default_url)),
-            node_selector=self._rendered(built.node_selector),
+            default_url=_url(self._written("default_url", built.default_url)),
+            node_selector=self._written("node_selector", built.node_selector),
         )
         home = Path(self.home_dir) if self.home_dir is not None else None
         mounts = [Path(v.volume_mount.mount_path) for v in built.volumes or ()]
@@ -275,6 +277,15 @@ class BaseAppProfile(profile.BaseAppProfile):
             return "{{{{" + match.group()[2:]
 
         return Template(REFERENCE.sub(own, text))
+
+    def _written(self, name: str, value: Any) -> Any:
+        """Return the value of an attribute with references replaced, except in what a param gave: users may type it."""
+        declared, present = getattr(type(self), name), getattr(self, name)
+        if not (isinstance(declared, ParamRef) or ATTRIBUTES[name].references(declared)):
+            return self._rendered(value)
+        if isinstance(value, Mapping) and isinstance(present, Mapping):
+            return {k: v if present.get(k) == v else self._rendered(v) for k, v in value.items()}
+        return value if value == present else self._rendered(value)
 
     def _rendered(self, value: Any) -> Any:
         return render_value(as_templates(value, self._template), self._lookup, origin=origin_of(type(self)))
