@@ -400,7 +400,7 @@ class _Linter:
         lost = [name for name in lost if not meant or name in _SERIOUS]
         if lost:
             why = "".join(f"; {_SERIOUS[name]}" for name in lost if name in _SERIOUS)
-            message = f"replaces what the hub gives to all servers: {shorten(', '.join(lost), 200)} is lost{why}"
+            message = f"replaces what the hub gives to all servers, and loses {shorten(', '.join(lost), 200)}{why}"
             yield self._found("warning", "replaces-hub", message, here, hint=hint)
 
     def _pairs(self, override: Mapping[str, Any], path: Path) -> _Warnings:

@@ -115,17 +115,17 @@ HUB = {
 @pytest.mark.parametrize(
     ("override", "lost"),
     [
-        ({"volumes": [{"name": "data"}]}, "home, files is lost"),
+        ({"volumes": [{"name": "data"}]}, "loses home, files"),
         ({"volumes": [{"name": "data"}, {"name": "home"}, {"name": "files"}]}, ""),
         ({"volumes": {"data": {"name": "data"}, "files": None}}, ""),
         ({"volumes": [], "tolerations": []}, ""),
-        ({"volume_mounts": {"data": {"mountPath": "/data"}}}, "/home is lost"),
-        ({"tolerations": [{"key": "b", "operator": "Exists"}]}, "a Exists is lost"),
+        ({"volume_mounts": {"data": {"mountPath": "/data"}}}, "loses /home"),
+        ({"tolerations": [{"key": "b", "operator": "Exists"}]}, "loses a Exists"),
         ({"tolerations": [{"key": "a", "operator": "Exists"}, {"key": "b"}]}, ""),
-        ({"init_containers": []}, "block-cloud-metadata is lost; it keeps servers away from the cloud's metadata"),
+        ({"init_containers": []}, "loses block-cloud-metadata; it keeps servers away from the cloud's metadata"),
         ({"extra_labels": {"team": None}}, ""),
-        ({"extra_labels": {"hub.jupyter.org/network-access-hub": None}}, "network-access-hub is lost; without it"),
-        ({"extra_labels": {"hub.jupyter.org/network-access-hub": "false"}}, "network-access-hub is lost; without it"),
+        ({"extra_labels": {"hub.jupyter.org/network-access-hub": None}}, "network-access-hub; without it"),
+        ({"extra_labels": {"hub.jupyter.org/network-access-hub": "false"}}, "network-access-hub; without it"),
         ({"extra_labels": {"hub.jupyter.org/network-access-hub": "true", "team": "b"}}, ""),
     ],
 )
