@@ -170,13 +170,19 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
     return {k: each_text(v, written) for k, v in result.items() if v is not None}
 
 
+def _count(value: Any) -> Any:
+    """Return a number of devices as a number, as the configurator writes it, and any other quantity as a text."""
+    text = str(value)
+    return int(text) if text.isdecimal() else text
+
+
 def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
     """Return image, limits and guarantees. There limits are required, and memory is a text."""
     override: dict[str, Any] = {
         "cpu_guarantee": _whole(instance.cpu_guarantee, instance.slug, dump),
         "cpu_limit": _whole(instance.cpu_limit, instance.slug, dump),
-        "extra_resource_guarantees": {k: str(v) for k, v in instance.extra_resource_guarantees.items()},
-        "extra_resource_limits": {k: str(v) for k, v in values["extra_resource_limits"].items()},
+        "extra_resource_guarantees": {k: _count(v) for k, v in instance.extra_resource_guarantees.items()},
+        "extra_resource_limits": {k: _count(v) for k, v in values["extra_resource_limits"].items()},
         "image": instance.image,
         "mem_guarantee": instance.mem_guarantee,
         "mem_limit": instance.mem_limit,

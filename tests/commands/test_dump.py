@@ -232,6 +232,30 @@ def test_the_application_hubs_file_has_its_shape(run):
     assert profile["volumes"][0]["volume_mount"]["name"] == profile["volumes"][0]["name"]
 
 
+def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path):
+    """The same file is written, with role bindings, and counts are numbers; what differs is said."""
+    path = tmp_path / "config.yaml"
+    words = ("dump", "--format", "configurator", "--configurator-compat", "--profiles", "gpu_coder_app")
+    run(*words, "--groups", "a,b", "--storage-class-rwo", "s", "--storage-class-rwx", "n", "--output", path)
+    (profile,) = yaml.safe_load(path.read_text())["profiles"]
+    assert profile["groups"] == ["a", "b"]
+    assert profile["definition"]["kubespawner_override"]["extra_resource_limits"] == {"nvidia.com/gpu": 1}
+    assert [b["name"] for b in profile["role_bindings"]] == [
+        "log-reader-role-binding-gpu-coder-app",
+        "pod-reader-role-binding-gpu-coder-app",
+        "pod-exec-role-binding-gpu-coder-app",
+        "job-submitter-role-binding-gpu-coder-app",
+    ]
+    for option, instead in (
+        (("--list-profiles",), "profile-spawner list"),
+        (("--describe-profile", "gpu_coder_app"), "profile-spawner show gpu_coder_app"),
+        (("--output", "toml"), "expected yaml, json, or a path"),
+    ):
+        result = run.result("dump", *option)
+        said = " ".join(result.stderr.replace("│", " ").split())
+        assert (result.exit_code, instead in said) == (2, True), said
+
+
 RESTRICTED = """
 from profile_spawner import BaseAppProfile, ImagePullSecret, Manifest, Param, profile_registry
 
