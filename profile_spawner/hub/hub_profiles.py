@@ -256,7 +256,7 @@ def _with_values(traits: Traits, config: Config, sections: Sequence[str]) -> Spa
     known = traits()
     values: dict[str, Any] = {}
     for section in sections:
-        for name, value in config[section].items():
+        for name, value in config.get(section, {}).items():
             if name in known and isinstance(value, LazyConfigValue):
                 values[name] = value.get_value(known[name].default())
             elif name in known:
