@@ -14,6 +14,7 @@ from profile_spawner.kube.identity import labels_of
 from profile_spawner.kube.rbac import required_rules
 from profile_spawner.names import LABEL_LIFETIME
 from profile_spawner.policy.settings import DEFAULT_KINDS
+from tests.commands.conftest import CommandLine
 from tests.control_plane import ControlPlane
 
 from .stress import World, open_world, until
@@ -28,10 +29,41 @@ c.Spawner.consecutive_failure_limit = 0
 """
 
 
+ENTERING = {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}
+APPLICATION_HUB = """\
+profiles:
+  - id: profile_coder
+    groups: [staff]
+    definition:
+      display_name: Code
+      slug: coder
+      default: false
+      kubespawner_override: {cpu_limit: 2, mem_limit: 4G, image: "a:1"}
+    node_selector: {}
+    pod_env_vars: {OWNER: "{{ spawner.user.name }}"}
+    volumes:
+      - name: calrissian-volume
+        claim_name: calrissian-claim
+        size: 5Gi
+        storage_class: standard
+        access_modes: [ReadWriteMany]
+        volume_mount: {name: calrissian-volume, mount_path: /calrissian}
+        persist: false
+    role_bindings:
+      - name: exec-binding
+        subjects: [{name: default, kind: ServiceAccount}]
+        role: {name: exec, resources: [pods/exec], verbs: [create]}
+"""
+
+
 async def grant_everywhere(plane: ControlPlane, user: str) -> None:
     """Give a hub the rights that it needs in the namespaces that it makes."""
     rbac = "/apis/rbac.authorization.k8s.io/v1"
-    rules = [*required_rules(DEFAULT_KINDS), {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]}]
+    kinds = DEFAULT_KINDS | {"Role", "RoleBinding"}
+    rules = [
+        *required_rules(kinds, granted=[ENTERING]),
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]},
+    ]
     await plane.ok("POST", f"{rbac}/clusterroles", {"metadata": {"name": user}, "rules": rules})
     group = "rbac.authorization.k8s.io"
     binding = {
@@ -119,6 +151,16 @@ async def test_with_namespaces_of_users(own_namespaces: UserNamespaces) -> None:
     await check_absence(own_namespaces, await own_namespaces.hub(IMPATIENT + own_namespaces.config()))
 
 
+async def imported(world: World) -> str:
+    """Import a file of the ApplicationHub, and return the configuration that the command prints."""
+    source, target = world.tmp_path / "config.yml", world.tmp_path / "imported.yaml"
+    source.write_text(APPLICATION_HUB)
+    done = await CommandLine().aside("import", "configurator", source, "-o", target)
+    assert done.exit_code == 0, done.output
+    groups = "c.JupyterHub.load_groups = {'staff': {'users': []}}"
+    return "\n".join([*(line for line in done.stderr.splitlines() if line.startswith("c.")), groups, ""])
+
+
 async def test_every_user_has_a_namespace(own_namespaces: UserNamespaces) -> None:
     """Servers and all that belongs to them are in their users' namespaces, and are adopted after `kill -9`."""
     world = own_namespaces
@@ -135,7 +177,7 @@ async def test_every_user_has_a_namespace(own_namespaces: UserNamespaces) -> Non
         assert sorted(labels_of(claim)[LABEL_LIFETIME] for claim in claims) == ["owned", "persistent"]
     assert await world.objects("pods") == await world.objects("configmaps") == []
     await world.kill(hub)
-    hub = await world.hub(world.config())
+    hub = await world.hub(world.config() + await imported(world))
     for user in ("ada", "bob"):
         assert await world.idle(hub, user) is not None
         (pod,) = await world.of(user, "pods")
@@ -147,4 +189,16 @@ async def test_every_user_has_a_namespace(own_namespaces: UserNamespaces) -> Non
         return [len(await world.of(user, "persistentvolumeclaims")) for user in ("ada", "bob")] == [1, 1]
 
     await until(only_what_is_kept)
+
+    # A file of the ApplicationHub, with the lines that its import has printed.
+    assert (await hub.api("POST", "/groups/staff/users", {"users": ["ada"]})).status == 200
+    await world.start(hub, "ada", "coder")
+    (pod,) = await world.of("ada", "pods")
+    env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
+    assert (env["OWNER"], env["CALRISSIAN_POD_NAME"]) == ("ada", pod["metadata"]["name"])
+    claims = [claim["metadata"]["name"] for claim in await world.of("ada", "persistentvolumeclaims")]
+    assert "calrissian-claim" in claims
+    listed = await world.plane.ok("GET", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{world.namespace}-ada/roles")
+    assert [role["rules"] for role in listed["items"]] == [[ENTERING]]
+    await world.stop(hub, "ada")
     await world.start(hub, "ada")
