@@ -333,9 +333,10 @@ def find_entry(snapshot: Snapshot, slug: str) -> Entry:
         return entry
     if broken:
         raise broken[0]
-    raise NotAvailableError(
-        f"there is no such profile{did_you_mean(slug, snapshot.entries)}",
-        field="SLUG",
-        value=slug,
-        hint="`profile-spawner list` shows all of them",
-    )
+    similar = did_you_mean(slug, snapshot.entries)
+    # The profiles of a module that could not be loaded are not known.
+    failed = [error for error in snapshot.errors if error.profile is None]
+    message = f"there is no such profile{similar}"
+    if failed and not similar:
+        message += ", but not everything could be loaded: " + "; ".join(map(str, failed))
+    raise NotAvailableError(message, field="SLUG", value=slug, hint="`profile-spawner list` shows all of them")
