@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from profile_spawner.migrate.profile_lists import FoundList
     from profile_spawner.profiles.options import Unlisted
 
+    from .allowances import Allowances
+
 __all__ = ["configurator", "profile_list"]
 
 importing = typer.Typer(
@@ -138,7 +140,8 @@ def configurator(file: _File, output_file: _Output = None) -> None:
 
     Everything in it is taken over: groups, volumes, files, init containers, role bindings, pull secrets, environment,
     secret mounts, manifests. Its templates become references; what has no counterpart is reported on standard error.
-    The result is loaded once, and its problems are reported; then the exit code is 1.
+    Every profile is built, what the hub's configuration has to allow is printed on standard error as lines to paste,
+    and problems are reported; then the exit code is 1.
     """
     from profile_spawner.migrate.applicationhub import read_config as read
     from profile_spawner.profiles.yaml_text import parse_yaml
@@ -154,25 +157,39 @@ def configurator(file: _File, output_file: _Output = None) -> None:
         typer.secho(f"Warning: {warning}", fg=typer.colors.YELLOW, err=True)
     text = as_yaml(imported.document)
     _save(text, output_file)
-    problems = _problems_of(text, str(output_file or "the imported document"))
-    for problem in problems:
+    allowed = _allowances(text, str(output_file or "the imported document"))
+    for problem in allowed.problems:
         typer.secho(f"Error: {problem}", fg=typer.colors.RED, err=True)
     count = len(imported.document["profiles"])
-    typer.secho(f"{count} profiles imported, {len(problems)} problems", err=True)
-    raise typer.Exit(1 if problems else 0)
+    typer.secho(f"{count} profiles imported, {len(allowed.problems)} problems", err=True)
+    name = str((output_file or Path("profiles.yaml")).absolute())
+    typer.secho("In place of the ApplicationHub's hooks, the hub's configuration gets:\n", err=True)
+    documents = f'c.ProfileSpawner.profile_documents = ["{name}"]\n'
+    typer.secho(APPLICATION_HUB + documents + allowed.lines(), err=True, nl=False)
+    raise typer.Exit(1 if allowed.problems else 0)
 
 
-def _problems_of(text: str, place: str) -> Sequence[ProfileSpawnerError]:
-    """Return the problems that occur when a document is loaded."""
+APPLICATION_HUB = """\
+c.JupyterHub.spawner_class = "profile-spawner"
+c.KubeSpawner.enable_user_namespaces = True
+c.KubeSpawner.environment = {"CALRISSIAN_POD_NAME": "{pod_name}"}
+"""
+"""What an ApplicationHub sets by hooks: a namespace for each user, and a variable with the name of the pod."""
+
+
+def _allowances(text: str, place: str) -> Allowances:
+    """Return what the hub has to allow for a document; its problems have the lines of the document."""
     import tempfile
+
+    from .allowances import find_allowances
 
     with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
         path = Path(folder) / "imported.yaml"
         path.write_text(text, encoding="utf-8")
-        with loaded(Sources(documents=(path,)), trusted=True) as found:
-            for problem in found.snapshot.problems:
-                problem.origin = Origin(place, problem.origin.line if problem.origin else 0)
-            return found.snapshot.problems
+        found = find_allowances(path, APPLICATION_HUB)
+        for problem in found.problems:
+            problem.origin = Origin(place, problem.origin.line if problem.origin else 0)
+        return found
 
 
 def _save(text: str, path: Path | None) -> None:

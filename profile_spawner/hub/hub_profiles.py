@@ -92,7 +92,11 @@ class HubProfiles:
         except ProfileSpawnerError as e:
             log.error("%s", e)
         self._data_rights = {k: DataPolicy.of(self.settings.data_policy, k) for k in ("documents", "config_maps")}
+        name = "enable_user_namespaces"
+        namespaces = next((config[section][name] for section in reversed(sections) if name in config[section]), False)
         self.policy = Policy(
+            role_rights=frozenset(self.settings.user_namespace_rights),
+            user_namespaces=bool(namespaces),
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,
             service_accounts=frozenset().union(*(r.service_accounts for r in self._data_rights.values())),
@@ -252,7 +256,7 @@ def _with_values(traits: Traits, config: Config, sections: Sequence[str]) -> Spa
     known = traits()
     values: dict[str, Any] = {}
     for section in sections:
-        for name, value in config[section].items():
+        for name, value in config.get(section, {}).items():
             if name in known and isinstance(value, LazyConfigValue):
                 values[name] = value.get_value(known[name].default())
             elif name in known:

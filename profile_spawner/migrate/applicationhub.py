@@ -15,6 +15,7 @@ from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawne
 from profile_spawner.names import slugify
 from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
 from profile_spawner.params.templates import to_text
+from profile_spawner.policy.kinds import BY_KIND
 from profile_spawner.profiles.access import Access
 from profile_spawner.profiles.base import BaseAppProfile, make_profile
 from profile_spawner.profiles.class_profile import ClassProfile
@@ -170,13 +171,19 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
     return {k: each_text(v, written) for k, v in result.items() if v is not None}
 
 
+def _count(value: Any) -> Any:
+    """Return a number of devices as a number, as the configurator writes it, and any other quantity as a text."""
+    text = str(value)
+    return int(text) if text.isdecimal() else text
+
+
 def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
     """Return image, limits and guarantees. There limits are required, and memory is a text."""
     override: dict[str, Any] = {
         "cpu_guarantee": _whole(instance.cpu_guarantee, instance.slug, dump),
         "cpu_limit": _whole(instance.cpu_limit, instance.slug, dump),
-        "extra_resource_guarantees": {k: str(v) for k, v in instance.extra_resource_guarantees.items()},
-        "extra_resource_limits": {k: str(v) for k, v in values["extra_resource_limits"].items()},
+        "extra_resource_guarantees": {k: _count(v) for k, v in instance.extra_resource_guarantees.items()},
+        "extra_resource_limits": {k: _count(v) for k, v in values["extra_resource_limits"].items()},
         "image": instance.image,
         "mem_guarantee": instance.mem_guarantee,
         "mem_limit": instance.mem_limit,
@@ -431,7 +438,7 @@ def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, 
         "volumes": [_read_volume(v) for v in volumes],
         "secret_mounts": [_known("secret_mounts", m) for m in profile.get("secret_mounts") or ()],
         "role_bindings": [_read_binding(b) for b in profile.get("role_bindings") or ()],
-        "manifests": [_read_manifest(m, place) for m in profile.get("manifests") or ()],
+        "manifests": [_read_manifest(m, place, slug, dump) for m in profile.get("manifests") or ()],
         "image_pull_secrets": [_known("image_pull_secrets", s) for s in profile.get("image_pull_secrets") or ()],
         "env_from_config_maps": [str(n) for n in profile.get("env_from_config_maps") or ()],
         "env_from_secrets": [str(n) for n in profile.get("env_from_secrets") or ()],
@@ -456,12 +463,22 @@ def _read_binding(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_manifest(item: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Return a manifest; in older files, its objects are a text."""
+def _read_manifest(item: Mapping[str, Any], place: str, slug: str, dump: Dump) -> dict[str, Any]:
+    """Return a manifest without objects that no profile can create; in older files, its objects are a text."""
     content = item.get("content") or ()
     if isinstance(content, str):
         content = parse_yaml(content, f"{place}: manifest {item.get('name')}")
-    return {"persist": True, **_known("manifests", item), "content": [d for d in content if d is not None]}
+    kept = []
+    for document in content:
+        kind = document.get("kind") if isinstance(document, Mapping) else None
+        if kind in BY_KIND or (document is not None and kind is None):
+            kept.append(document)
+        elif document is not None:
+            name = (document.get("metadata") or {}).get("name")
+            dump.warnings.append(
+                f"{slug}: {kind} {name} is left out: profiles cannot create this kind. Install it beside the hub"
+            )
+    return {"persist": True, **_known("manifests", item), "content": kept}
 
 
 def _read_containers(

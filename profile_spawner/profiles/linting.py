@@ -385,7 +385,8 @@ class _Linter:
         before = _named(key, hubs)
         if isinstance(hubs, Mapping) and isinstance(value, Mapping):
             # It is merged. A null removes something, which is intended.
-            lost = [name for step, name in zip(hubs, before, strict=True) if step in value and value[step] is None]
+            named = zip(hubs, before, strict=True)
+            lost = [name for step, name in named if step in value and _is_gone(name, hubs[step], value[step])]
             hint = f"Remove {key} here, unless this is intended"
         else:
             kept = _named(key, value)
@@ -399,7 +400,7 @@ class _Linter:
         lost = [name for name in lost if not meant or name in _SERIOUS]
         if lost:
             why = "".join(f"; {_SERIOUS[name]}" for name in lost if name in _SERIOUS)
-            message = f"replaces what the hub gives to all servers: {shorten(', '.join(lost), 200)} is lost{why}"
+            message = f"replaces what the hub gives to all servers, and loses {shorten(', '.join(lost), 200)}{why}"
             yield self._found("warning", "replaces-hub", message, here, hint=hint)
 
     def _pairs(self, override: Mapping[str, Any], path: Path) -> _Warnings:
@@ -435,6 +436,11 @@ class _Linter:
     ) -> ProfileWarning:
         place = self._where(path)
         return ProfileWarning(message, rule=rule, level=level, path=path, profile=self._profile, origin=place, **more)
+
+
+def _is_gone(name: str, before: Any, after: Any) -> bool:
+    """Return whether a merged value removes something; network policies look for one value of the label only."""
+    return after is None or (name == _ACCESS_LABEL and after != before)
 
 
 def _named(key: str, value: Any) -> list[str]:

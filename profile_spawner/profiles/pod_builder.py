@@ -567,10 +567,12 @@ class PodBuilder:
 
     def _claim_name(self, volume: Volume, name: str) -> str:
         context = self._context
+        # Jobs that a user starts name the claims, so in a namespace of the user's own they keep their names. A claim
+        # that goes with its server can have the name for one of the servers only.
+        if context.user_namespaces and (volume.persist or not context.server_name):
+            return name
         if not volume.persist:
             return object_name(f"{name}-{context.user.name}", context.owned_hash(name))
-        if context.user_namespaces:
-            return name
         # All servers of the user share the claim. Its name does not contain the hub's identity, so a new hub finds it.
         return object_name(f"{name}-{context.user.name}", identity_hash("claim", context.user.name, name))
 

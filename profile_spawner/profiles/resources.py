@@ -356,7 +356,10 @@ class Manifest(_Model):
 
 
 class Verb(str, Enum):
-    """The verbs that a role may allow. `*`, `bind`, `escalate` and `impersonate` are deliberately not included."""
+    """The verbs that a role may allow. `bind`, `escalate` and `impersonate` are deliberately not included.
+
+    All verbs (`*`) need a namespace that belongs to one user, and `user_namespace_rights`.
+    """
 
     get = "get"
     list = "list"
@@ -366,6 +369,7 @@ class Verb(str, Enum):
     patch = "patch"
     delete = "delete"
     deletecollection = "deletecollection"
+    every = "*"
 
 
 class SubjectKind(str, Enum):

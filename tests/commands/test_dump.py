@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 
@@ -232,6 +233,30 @@ def test_the_application_hubs_file_has_its_shape(run):
     assert profile["volumes"][0]["volume_mount"]["name"] == profile["volumes"][0]["name"]
 
 
+def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path):
+    """The same file is written, with role bindings, and counts are numbers; what differs is said."""
+    path = tmp_path / "config.yaml"
+    words = ("dump", "--format", "configurator", "--configurator-compat", "--profiles", "gpu_coder_app")
+    run(*words, "--groups", "a,b", "--storage-class-rwo", "s", "--storage-class-rwx", "n", "--output", path)
+    (profile,) = yaml.safe_load(path.read_text())["profiles"]
+    assert profile["groups"] == ["a", "b"]
+    assert profile["definition"]["kubespawner_override"]["extra_resource_limits"] == {"nvidia.com/gpu": 1}
+    assert [b["name"] for b in profile["role_bindings"]] == [
+        "log-reader-role-binding-gpu-coder-app",
+        "pod-reader-role-binding-gpu-coder-app",
+        "pod-exec-role-binding-gpu-coder-app",
+        "job-submitter-role-binding-gpu-coder-app",
+    ]
+    for option, instead in (
+        (("--list-profiles",), "profile-spawner list"),
+        (("--describe-profile", "gpu_coder_app"), "profile-spawner show gpu_coder_app"),
+        (("--output", "toml"), "expected yaml, json, or a path"),
+    ):
+        result = run.result("dump", *option)
+        said = " ".join(result.stderr.replace("│", " ").split())
+        assert (result.exit_code, instead in said) == (2, True), said
+
+
 RESTRICTED = """
 from profile_spawner import BaseAppProfile, ImagePullSecret, Manifest, Param, profile_registry
 
@@ -444,3 +469,92 @@ def test_values_of_params_that_a_profile_does_not_set_stay_open(run, write):
     assert "params" not in profile
     assert profile["image"] == "a:{{ lab/size }}"
     assert "0 errors" in run("validate", path)
+
+
+HUB_FILE = """\
+profiles:
+  - id: profile_coder
+    groups: [staff]
+    definition:
+      display_name: Code
+      slug: coder
+      default: false
+      kubespawner_override: {cpu_limit: 2, mem_limit: 4G, image: "a:1"}
+    node_selector: {}
+    env_from_secrets: [shared, SECRET]
+    image_pull_secrets: [{name: registry}]
+    volumes:
+      - name: calrissian-volume
+        claim_name: calrissian-claim
+        size: 5Gi
+        storage_class: standard
+        access_modes: [ReadWriteMany]
+        volume_mount: {name: calrissian-volume, mount_path: /calrissian}
+        persist: false
+    role_bindings: ROLES
+    manifests:
+      - name: more
+        key: more
+        content:
+          - {apiVersion: v1, kind: Service, metadata: {name: "redis-{{ spawner.user.name }}"},
+             spec: {selector: {part: redis}, ports: [{port: 6379}]}}
+          - {apiVersion: helm.crossplane.io/v1beta1, kind: Release, metadata: {name: dask}}
+"""
+ROLE = """
+      - name: binding
+        subjects: [{name: default, kind: ServiceAccount}]
+        role: {name: role, resources: [pods/exec, jobs], verbs: ["*"], api_groups: ["", batch]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("secret", "roles", "needed"),
+    [
+        ("other", "[]", {"data_policy": {"documents": {"secrets": ["other", "shared", "registry"]}}}),
+        (
+            "'workspace-{{ spawner.user.name }}'",
+            ROLE,
+            {
+                "allowed_kinds": ["Role", "RoleBinding"],
+                "user_namespace_rights": ["*", "pods/exec"],
+                "data_policy": {"documents": {"unrestricted": True}},
+            },
+        ),
+    ],
+)
+def test_a_file_of_the_application_hub_works_with_exactly_the_printed_settings(run, write, secret, roles, needed):
+    """They are complete, each of them is needed, and what no setting allows is left out with a word."""
+    path = write("config.yml", HUB_FILE.replace("SECRET", secret).replace("ROLES", roles))
+    target = path.parent / "profiles.yaml"
+    result = run.result("import", "configurator", path, "-o", target)
+    assert result.exit_code == 0, result.output
+    assert "coder: Release dask is left out: profiles cannot create this kind" in result.stderr
+    printed = [line for line in result.stderr.splitlines() if line.startswith("c.")]
+    found = {}
+    for line in printed:
+        if line.startswith("c.ProfileSpawner.") and "profile_documents" not in line:
+            name, _, value = line.removeprefix("c.ProfileSpawner.").partition(" = ")
+            found[name] = ast.literal_eval(value)
+    assert {k: v if k != "data_policy" else _sorted_names(v) for k, v in found.items()} == {
+        k: v if k != "data_policy" else _sorted_names(v) for k, v in needed.items()
+    }
+    config = write("jupyterhub_config.py", "\n".join(printed))
+    assert run("validate", config) == "1 profile: 0 errors, 0 warnings\n"
+    spec = run.json("pod", "coder", "-f", config, "-g", "staff", "-u", "ada")["spec"]
+    assert "calrissian-claim" in [v.get("persistentVolumeClaim", {}).get("claimName") for v in spec["volumes"]]
+    assert {"name": "CALRISSIAN_POD_NAME", "value": "jupyter-ada"} in spec["containers"][0]["env"]
+    for name in found:
+        less = [line for line in printed if f".{name} " not in line]
+        assert run.result("validate", write("less.py", "\n".join(less))).exit_code == 1, name
+
+
+def _sorted_names(policy):
+    return {k: sorted(v.get("secrets", [])) or v for k, v in policy.items()}
+
+
+def test_rights_to_enter_pods_need_namespaces_of_users(run, write):
+    """Otherwise they reach the servers of all."""
+    config = write("config.py", "c.ProfileSpawner.user_namespace_rights = ['pods/exec']\n")
+    assert "user_namespace_rights: servers of several users share a namespace" in run("list", "-f", config, code=1)
+    wrong = "c.KubeSpawner.enable_user_namespaces = True\nc.ProfileSpawner.user_namespace_rights = ['roles']\n"
+    assert "can never be allowed to give this (got roles)" in run("list", "-f", write("w.py", wrong), code=1)

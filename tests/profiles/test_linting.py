@@ -115,16 +115,18 @@ HUB = {
 @pytest.mark.parametrize(
     ("override", "lost"),
     [
-        ({"volumes": [{"name": "data"}]}, "home, files is lost"),
+        ({"volumes": [{"name": "data"}]}, "loses home, files"),
         ({"volumes": [{"name": "data"}, {"name": "home"}, {"name": "files"}]}, ""),
         ({"volumes": {"data": {"name": "data"}, "files": None}}, ""),
         ({"volumes": [], "tolerations": []}, ""),
-        ({"volume_mounts": {"data": {"mountPath": "/data"}}}, "/home is lost"),
-        ({"tolerations": [{"key": "b", "operator": "Exists"}]}, "a Exists is lost"),
+        ({"volume_mounts": {"data": {"mountPath": "/data"}}}, "loses /home"),
+        ({"tolerations": [{"key": "b", "operator": "Exists"}]}, "loses a Exists"),
         ({"tolerations": [{"key": "a", "operator": "Exists"}, {"key": "b"}]}, ""),
-        ({"init_containers": []}, "block-cloud-metadata is lost; it keeps servers away from the cloud's metadata"),
+        ({"init_containers": []}, "loses block-cloud-metadata; it keeps servers away from the cloud's metadata"),
         ({"extra_labels": {"team": None}}, ""),
-        ({"extra_labels": {"hub.jupyter.org/network-access-hub": None}}, "network-access-hub is lost; without it"),
+        ({"extra_labels": {"hub.jupyter.org/network-access-hub": None}}, "network-access-hub; without it"),
+        ({"extra_labels": {"hub.jupyter.org/network-access-hub": "false"}}, "network-access-hub; without it"),
+        ({"extra_labels": {"hub.jupyter.org/network-access-hub": "true", "team": "b"}}, ""),
     ],
 )
 def test_what_removes_values_of_the_hub_is_found(override: dict[str, Any], lost: str) -> None:
@@ -207,8 +209,14 @@ async def test_references_that_stay_as_they_are_are_reported() -> None:
         display_name = "Literal"
         image = "a:1"
         kubespawner_override = {"cmd": ["run", "{{ username }}", "{{ braces }}"], "extra_labels": {"of": "{username}"}}
+        profile_options = {
+            "a": {"choices": {"b": {"kubespawner_override": {"environment": {"A": "{username}"}}}}},
+            "c": {"choices": {"d": {"kubespawner_override": {"environment": {"A": "${HOME}"}}}}},
+            "e": {"type": "text", "kubespawner_override": {"environment": {"A": "{value}"}}},
+        }
 
     entry = await make_entry(ClassProfile(Literal), "here", traits=lambda: TRAITS)
-    assert [(w.rule, w.field, w.message[:15]) for w in entry.warnings] == [
-        ("literal-reference", "kubespawner_override", "{{ username }} ")
+    assert [(w.rule, w.field) for w in entry.warnings] == [
+        ("literal-reference", "kubespawner_override"),
+        ("braces", "profile_options.c.choices.d.kubespawner_override.environment.A"),
     ]
