@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from profile_spawner.errors import BuildError
 from profile_spawner.params.definition import Param
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.context import ServerContext
 from profile_spawner.profiles.registry import profile_registry
-from profile_spawner.profiles.resources import ConfigMap, InitContainer, Manifest
+from profile_spawner.profiles.resources import ConfigMap, InitContainer, Manifest, SecretMount
 from profile_spawner.profiles.selection import Rejection
 from profile_spawner.profiles.template import Template, as_templates
 from tests.snapshots import snapshot_of
@@ -173,3 +174,33 @@ def test_models_keep_templates() -> None:
     assert isinstance(made.data["x"], Template)
     assert not isinstance(made.mount_path, Template)
     assert isinstance(ConfigMap.model_validate(made.model_dump()).data["x"], Template)  # type: ignore[index]
+
+
+class Names(BaseAppProfile):
+    """Existing objects with names of the user."""
+
+    slug, display_name, image = "names", "Names", "a:1"
+    written = "of-{{ username }}"
+
+    def get_env_secrets(self) -> list[str]:
+        """Return one."""
+        return [self.written]
+
+    def get_secret_mounts(self) -> list[SecretMount]:
+        """Return one."""
+        return [SecretMount(name=self.written, mount_path="/s")]
+
+
+async def test_names_of_objects_can_be_templates() -> None:
+    """What they become must be a name; a literal text with braces is none."""
+
+    class Templates(Names):
+        written = Template("of-{{ username }}")
+
+    override = (await Templates(ServerContext(UserInfo("ada"))).build()).kubespawner_override
+    assert override["extra_container_config"]["envFrom"] == [{"secretRef": {"name": "of-ada"}}]
+    assert [v["secret"]["secretName"] for v in override["volumes"]] == ["of-ada"]
+    with pytest.raises(BuildError, match=r"'of-Ada' cannot be the name of an object.*user_slug"):
+        await Templates(ServerContext(UserInfo("Ada"))).build()
+    with pytest.raises(BuildError, match=r"'of-{{ username }}' cannot be the name"):
+        await Names(ServerContext(UserInfo("ada"))).build()

@@ -125,7 +125,7 @@ async def test_home_is_where_something_is_mounted(build: Build) -> None:
 HOOKS = """\
 bash_login_path = os.path.join(here, "files/login")
 init_script_path = os.path.join(here, "files/init.sh")
-pod_env_vars = {"A": "b", "FROM": {"from_config_map": {"name": "site", "key": "url"}}}
+pod_env_vars = {"A": "b", "FROM": {"from_config_map": {"name": "site-{{ namespace }}", "key": "url"}}}
 
 def get_pod_env_vars(self):
     return {**super().get_pod_env_vars(), "WHO": "{{ spawner.user.name }}"}
@@ -172,7 +172,7 @@ async def test_all_hooks(folder: Path, build: Build) -> None:
     )
     built = await build(plug=plug_in(HOOKS), namespaces=True)
     override, objects = built.kubespawner_override, {(o.kind, o.name): o for o in built.objects}
-    reference = {"valueFrom": {"configMapKeyRef": {"name": "site", "key": "url"}}}
+    reference = {"valueFrom": {"configMapKeyRef": {"name": "site-ns", "key": "url"}}}
     assert env_of(built) == {"A": "b", "FROM": reference, "WHO": "ada"}
     assert override["extra_resource_limits"] == {"nvidia.com/gpu": "2"}
     assert override["image_pull_secrets"] == [{"name": "registry-ada"}]
@@ -274,6 +274,7 @@ WRONG = {
     "p = super().build(); p.env_from_secrets = ['{{ spawner.user.name | upper }}']; return p": "is more than a name",
     "p = super().build(); p.pod_env_vars = {'A': '{{ spawner.user.mail }}'}; return p": "'spawner.user.mail'",
     "p = super().build(); p.definition.kubespawner_override.image = 'x:{{ spawner.name }}'; return p": "in the image",
+    "p = super().build(); p.volumes = [volume('a', '/{{ namespace }}')]; return p": "0.volume_mount.mount_path: ",
     "p = super().build(); p.env_from_secrets = ['a/{{ namespace }}']; return p": "'a/default' cannot be the name",
 }
 

@@ -6,7 +6,7 @@ checked again when a profile is built.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -70,6 +70,7 @@ class ConfigMap(resources.ConfigMap):
     """
 
     model_config = _LENIENT
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("name", "content", "data")
     name: resources.TemplateName
     readonly: bool = True
     persist: bool = True

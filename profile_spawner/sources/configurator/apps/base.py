@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from profile_spawner.errors import BuildError, shorten
 from profile_spawner.params.definition import REFERENCE, ParamRef
@@ -34,8 +34,6 @@ from .app_helpers import (
 
 __all__ = ["BaseAppProfile", "WorkspaceProfile", "workspace_volume"]
 
-_OWN_HOOKS = ("get_init_containers", "get_kubespawner_override")
-"""What the configurator does not have."""
 _EXPRESSION = re.compile(
     r"""\{\{[^{}]*(?<![.\w$"'])(?:spawner\.|namespace\b)[^{}]*\}\}|\{%[^%]*(?<![.\w$"'])(?:spawner\.|namespace\b)[^%]*%\}"""
 )
@@ -114,7 +112,7 @@ class BaseAppProfile(profile.BaseAppProfile):
         path = self._start_up_files_of_class().get("init_script_path")
         if path is None:
             return [], []
-        mounts = [VolumeMount.model_validate(volume.volume_mount) for volume in self.volumes]
+        mounts = [VolumeMount.model_validate(v.volume_mount).model_copy(update={"name": v.name}) for v in self.volumes]
         script = get_init_script_config_map(path, self.slug, persist=False)
         return [script], [create_init_container(self.image, mounts, self.slug)]
 
@@ -180,12 +178,18 @@ class BaseAppProfile(profile.BaseAppProfile):
             "get_manifests": built.manifests or [],
             "get_extra_resource_limits": built.definition.kubespawner_override.extra_resource_limits,
         }
-        own = {name: await self._call(HOOKS[name]) for name in _OWN_HOOKS}
-        values["get_init_containers"] = [*(built.init_containers or ()), *own["get_init_containers"]]
+        own = {name: await self._call(hook) for name, hook in HOOKS.items() if name not in values}
+        own["get_init_containers"] = [*(built.init_containers or ()), *own["get_init_containers"]]
+        own["get_kubespawner_override"] = _with_existing(own["get_kubespawner_override"], existing, self._rendered)
         checked = {name: self._checked(HOOKS[name], value) for name, value in values.items()}
-        result = {name: as_templates(value, self._template) for name, value in checked.items()}
-        override = as_templates(own["get_kubespawner_override"])
-        return {**result, "get_kubespawner_override": _with_existing(override, existing, self._rendered)}
+        for name, value in (*checked.items(), ("get_init_containers", built.init_containers or ())):
+            for path, text in _literals(value):
+                what = f"{'.'.join(path)}: templates do not work here: {shorten(text)!r}"
+                raise self._refusal(f"{name}()", what, None, hint="Write the text itself")
+        result = {
+            name: as_templates(value, partial(self._template, field=f"{name}()")) for name, value in checked.items()
+        }
+        return {**result, **{name: as_templates(value) for name, value in own.items()}}
 
     def _value_of(self, name: str) -> Any:
         """Return the checked result of a hook, with the hook and its line in errors."""
@@ -256,15 +260,15 @@ class BaseAppProfile(profile.BaseAppProfile):
     def _lookup(self) -> Mapping[str, Any]:
         return ChainMap(self._facts(), self.params)  # type: ignore[arg-type]
 
-    def _template(self, text: str) -> str:
+    def _template(self, text: str, field: str = "build()") -> str:
         """Return the template of a text of the ApplicationHub. What is not a reference to a known name stays text."""
         if "{{" not in text and "{%" not in text:
             return Template(text)
         found = _EXPRESSION.search(REFERENCE.sub("", text))
         if found is not None:
             raise self._refusal(
-                "template",
-                f"{shorten(found.group())!r} is more than a name",
+                field,
+                f"the template {shorten(found.group())!r} is more than a name",
                 "a name alone, such as {{ spawner.user.name }}",
                 hint="Filters, operators and statements of Jinja do not work here; "
                 "{{ spawner.user.escaped_name }} is the name in lower case, as Kubernetes takes it",
@@ -298,6 +302,22 @@ class BaseAppProfile(profile.BaseAppProfile):
         if place in (None, origin_of(cls)):
             place = line_of(cls, "build")
         return BuildError(message, profile=cls.slug, origin=place, field=field, expected=expected, hint=hint)
+
+
+def _literals(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the templates of the ApplicationHub that stand where a text is literal, with their places."""
+    if isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _literals(item, (*path, str(number)))
+    elif isinstance(value, BaseModel):
+        for name, item in value:
+            if name not in getattr(value, "TEMPLATES", ()):
+                yield from _literals(item, (*path, name))
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _literals(item, (*path, str(name)))
+    elif isinstance(value, str) and path[1:] and _EXPRESSION.search(value):
+        yield path, value
 
 
 def _url(url: str | None) -> str | None:
