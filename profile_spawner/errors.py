@@ -6,6 +6,7 @@ the log, the spawn page, the command line and SARIF reports can each format it.
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -91,6 +92,8 @@ def described(error: BaseException) -> str:
 def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return `; did you mean 'NAME'?` with the most similar known name, for the end of a message; or an empty text.
 
+    `extraFiles` is similar to `extra_labels` as a whole, and means something else: the parts are compared as well.
+
     Args:
         word: The unknown name.
         known: The names that exist.
@@ -98,8 +101,26 @@ def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str
     """
     import difflib
 
-    near = difflib.get_close_matches(str(word), list(known), 1, cutoff)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    def alike(one: str, other: str, least: float) -> bool:
+        return difflib.SequenceMatcher(None, one, other).ratio() >= least
+
+    parts = _parts(str(word)[:_LONGEST_NAME])
+    names = {"_".join(_parts(name)): name for name in known}
+    for near in difflib.get_close_matches("_".join(parts), list(names), 3, cutoff):
+        others = near.split("_")
+        if len(others) != len(parts) or all(alike(*pair, _ALIKE) for pair in zip(parts, others, strict=True)):
+            return f"; did you mean {names[near]!r}?"
+    return ""
+
+
+_LONGEST_NAME = 64
+_ALIKE = 0.6
+"""How similar each part of a name must be to the part of the other in the same place."""
+
+
+def _parts(name: str) -> list[str]:
+    """Return the words of a name: `nodeSelector`, `node-selector` and `node_selector` have the same."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).lower().split("_")
 
 
 def raised_at(error: BaseException, is_own: Callable[[str], bool]) -> Origin | None:
@@ -173,7 +194,7 @@ class ProfileDefinitionError(ProfileSpawnerError):
     """A profile is defined incorrectly. This is detected when the profile is registered, not at a spawn."""
 
 
-class DuplicateSlugError(ProfileDefinitionError):
+class DuplicateSlugError(ProfileDefinitionError, ValueError):
     """Two profiles have the same slug. The message names both places."""
 
 
@@ -207,7 +228,8 @@ class ProfileWarning(ProfileSpawnerError):  # noqa: N818 - it is not an error
     Args:
         message: What is wrong.
         rule: A short name for this kind of finding.
-        level: How `validate` counts it: as an `error` if it certainly does not do what was written.
+        level: How `validate` counts it: as an `error` if it certainly does not do what was written; as a `note` if it
+            works as written, and only `validate` mentions it.
         path: The keys that lead to the value in the entry of a list; they become `field`.
         kwargs: As for `ProfileSpawnerError`.
     """
@@ -217,7 +239,7 @@ class ProfileWarning(ProfileSpawnerError):  # noqa: N818 - it is not an error
         message: str,
         *,
         rule: str = "",
-        level: Literal["error", "warning"] = "warning",
+        level: Literal["error", "warning", "note"] = "warning",
         path: tuple[Any, ...] = (),
         **kwargs: Any,
     ) -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "is_hashed",
     "is_label_value",
     "is_slug",
+    "json_key",
     "label_value",
     "object_name",
     "slugify",
@@ -101,6 +102,11 @@ def content_hash(content: Any) -> str:
     """Return a hash of JSON-like `content`: 20 hexadecimal digits. The order of keys does not matter."""
     data = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(data.encode()).hexdigest()[:_HASH_LENGTH]
+
+
+def json_key(key: Any) -> str:
+    """Return a key of a mapping as it is in JSON: `22`, `true`."""
+    return json.dumps(key) if key is None or isinstance(key, bool) else str(key)
 
 
 def object_name(prefix: str, digest: str) -> str:

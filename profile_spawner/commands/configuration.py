@@ -20,7 +20,7 @@ from profile_spawner.migrate.chart import ChartValues, Code, HubValues, chart_va
 from profile_spawner.sources.chart_values import is_manifest, list_in, value_at
 
 from .arguments import Sources
-from .places import Places, class_line, literal_entries, setting_line
+from .places import Places, literal_entries, setting_line
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -34,9 +34,7 @@ __all__ = [
     "config_files",
     "is_values",
     "read_config",
-    "refused_settings",
     "setting",
-    "spawner_class_of",
 ]
 
 CONFIG_NAMES = tuple(
@@ -316,78 +314,3 @@ def setting(config: Config, name: str, sections: Sequence[str] = SPAWNER_SECTION
     value = next((config[section][name] for section in reversed(sections) if name in config[section]), None)
     # `c.KubeSpawner.profile_list.append(...)`
     return value.get_value([]) if isinstance(value, LazyConfigValue) else value
-
-
-_OURS = ("profile-spawner", "profile_spawner.spawner.ProfileSpawner", "profile_spawner.ProfileSpawner")
-_KUBESPAWNERS = ("kubespawner", "kubespawner.KubeSpawner", "kubespawner.spawner.KubeSpawner")
-
-
-def spawner_class_of(found: HubConfig) -> tuple[Any, ProfileWarning | None]:
-    """Return the configured subclass of `ProfileSpawner`, and a warning when another class of one's own is configured.
-
-    The class is `None` for `ProfileSpawner` itself, for KubeSpawner, and for other classes.
-    """
-    configured: Any = found.config.JupyterHub.get("spawner_class")
-    if configured is None or configured in (*_OURS, *_KUBESPAWNERS):
-        return None, None
-    from profile_spawner.spawner import KubeSpawner, ProfileSpawner
-
-    if isinstance(configured, str) and "." in configured:
-        from traitlets.utils.importstring import import_item
-
-        with contextlib.suppress(ImportError):
-            configured = import_item(configured)
-    if configured in (ProfileSpawner, KubeSpawner):
-        return None, None
-    if isinstance(configured, type) and issubclass(configured, ProfileSpawner):
-        return configured, None
-    name = configured.__name__ if isinstance(configured, type) else str(configured)
-    return None, ProfileWarning(
-        f"the spawner is {name}: what it does besides KubeSpawner is not checked",
-        rule="not-checked",
-        field="JupyterHub.spawner_class",
-        origin=_class_origin(found, name) or found.origin_of("spawner_class"),
-        hint="Profiles that it makes itself become part of the hub when it derives from ProfileSpawner",
-    )
-
-
-def _class_origin(found: HubConfig, name: str) -> Origin | None:
-    lines = ((code, class_line(code.text, name)) for code in found.code)
-    return next((Origin(code.file, code.before + line) for code, line in lines if line), None)
-
-
-def refused_settings(found: HubConfig, sections: Sequence[str], traits: Mapping[str, Any]) -> Iterator[ProfileWarning]:
-    """Yield the settings that their traits do not take, and take them out, so that the rest counts.
-
-    Args:
-        found: The configuration.
-        sections: The sections that the spawner reads.
-        traits: The spawner's traits by name.
-    """
-    from traitlets import HasTraits, TraitError
-    from traitlets.config.loader import LazyConfigValue
-
-    from profile_spawner.migrate.placeholders import OPAQUE
-
-    bare = HasTraits()
-    for section in sections:
-        for name, value in list(found.config[section].items()):
-            if name not in traits or isinstance(value, LazyConfigValue):
-                continue
-            try:
-                traits[name].validate(bare, value)
-            except TraitError:
-                del found.config[section][name]
-                if OPAQUE in str(value):
-                    continue
-                yield ProfileWarning(
-                    f"{section} does not take this value",
-                    rule="wrong-value",
-                    level="error",
-                    field=found.name_of(section, name),
-                    value=value,
-                    expected=traits[name].info(),
-                    origin=found.origin_of(name),
-                )
-            except Exception:  # noqa: BLE001, S112 - a trait of an own class may need its spawner
-                continue

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from . import arguments as args
 from .app import app
 
 __all__ = ["demo"]
@@ -20,6 +21,7 @@ def demo(
         list[Path] | None,
         typer.Option(help="A folder with profiles; may be repeated.", exists=True, file_okay=False, metavar="DIR"),
     ] = None,
+    configurator_compat: args.Compat = False,
     config_maps: Annotated[
         bool,
         typer.Option("--config-maps", help="Offer the profiles in ConfigMaps with the label profile-spawner=profiles."),
@@ -57,6 +59,7 @@ def demo(
     settings = DemoSettings(
         port=port,
         profiles_dirs=tuple(profiles_dir or ()),
+        configurator_compat=configurator_compat,
         config_maps=config_maps,
         state_dir=state_dir,
         info_file=info_file,

@@ -113,7 +113,7 @@ def _state(path: Path, user: UserOptions, chart: Path | None) -> dict[str, dict[
             }
             objects: dict[str, Any] = {"page": offered}
             try:
-                chosen = {**next(every_choice(entry)), **user.chosen}  # with examples of what users must fill in
+                chosen = {**next(every_choice(entry), {}), **user.chosen}  # with examples of what users must fill in
                 made = preview(found, entry.slug, user_for(entry, user, chosen))
             except ProfileSpawnerError as e:
                 objects["error"] = {"message": e.message}

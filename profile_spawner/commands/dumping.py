@@ -73,7 +73,11 @@ def dump(
         bool,
         typer.Option("--incomplete", help="Write --output-file even when profiles are missing."),
     ] = False,
-    output: Annotated[Format, typer.Option("--output", help="yaml or json.")] = Format.yaml,
+    output: Annotated[
+        str, typer.Option("--output", help="yaml or json; a path is the same as --output-file.", metavar="FORMAT|FILE")
+    ] = Format.yaml.value,
+    list_profiles: Annotated[bool, typer.Option("--list-profiles", hidden=True)] = False,
+    describe_profile: Annotated[str | None, typer.Option("--describe-profile", hidden=True)] = None,
     config: args.Config = None,
     profiles_dir: args.ProfilesDir = None,
     documents: args.Documents = None,
@@ -88,9 +92,17 @@ def dump(
     Secrets) is reported on standard error. When profiles could not be loaded or written, the exit code is 1, and
     --output-file is left as it is.
     """
+    # Options of the configurator's own command.
+    if list_profiles or describe_profile is not None:
+        instead = f"show {describe_profile}" if describe_profile is not None else "list"
+        raise typer.BadParameter(f"here this is a command of its own: profile-spawner {instead}")
+    if output not in (Format.yaml.value, Format.json.value):
+        if Path(output).suffix not in (".yaml", ".yml", ".json"):
+            raise typer.BadParameter(f"--output {output!r}: expected yaml, json, or a path that ends in .yaml or .json")
+        output_file, output = output_file or Path(output), "json" if output.endswith(".json") else "yaml"
     changes = Changes(groups, storage_class_rwo, storage_class_rwx, node_selector or (), override or ())
     sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
-    text, missing = _dump(sources, form, changes, output)
+    text, missing = _dump(sources, form, changes, Format(output))
     if output_file is None:
         typer.echo(text, nl=False)
     elif missing and not incomplete:

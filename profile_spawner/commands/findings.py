@@ -22,11 +22,11 @@ _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 @dataclass(frozen=True)
 class Finding:
-    """One error or warning.
+    """One error, warning or note.
 
     Attributes:
         level: `error`: it does not work. `warning`: it works, but probably not as intended, or it cannot be checked.
-            `note`: only the cluster knows.
+            `note`: it works as written, or only the cluster knows.
         rule: A short name for this kind of finding.
         message: What is wrong, what was expected, and what to do.
         profile: The slug.

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import enum
 import itertools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
+from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, described
 
 from .app import app
 from .arguments import Sources, UserOptions
-from .configuration import read_config, setting
+from .configuration import SPAWNER_SECTIONS, HubConfig, config_code, is_values, read_config, setting
 from .diffing import differences
 from .findings import Finding, finding_of
 from .loading import loaded, make_spawner
 from .output import as_yaml
+from .settings import refused_settings, spawner_class_of, unfilled_settings
 
 if TYPE_CHECKING:
     from traitlets.config import Config
 
     from profile_spawner.migrate.profile_lists import FoundList
+    from profile_spawner.profiles.options import Unlisted
 
 __all__ = ["configurator", "profile_list"]
 
@@ -36,6 +41,7 @@ importing = typer.Typer(
 )
 app.add_typer(importing)
 
+_REFUSED = "refused: "
 MOST_COMBINATIONS = 512
 """How many combinations of choices of one profile are compared at most."""
 
@@ -68,12 +74,21 @@ def profile_list(
 ) -> None:
     """Import a plain profile_list.
 
-    FILE holds values of Zero to JupyterHub (singleuser.profileList, at any depth), a ConfigMap with such values, a
-    list of its own, or is a jupyterhub_config.py. What looks wrong is kept, and reported on standard error with its
+    FILE holds values of Zero to JupyterHub (singleuser.profileList, at any depth, hub.config, or code in
+    hub.extraConfig and hub.extraFiles), a ConfigMap with such values or with a jupyterhub_config.py, a list of its own,
+    or is a jupyterhub_config.py. What looks wrong is kept, and reported on standard error with its
     line; so is what the hub's data_policy has to allow. An entry that cannot be kept is refused, and the exit code is
     1.
     """
-    found, config = _lists(file)
+    with _lists(file) as (found, config):
+        failed = _import(found, config, target, file.name, output_file, verify=verify)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _import(
+    found: Sequence[FoundList], config: Config, target: Target, name: str, output_file: Path | None, *, verify: bool
+) -> bool:
+    """Write the lists, and report what is to be said of them; return whether something is refused or different."""
     before = []
     entries: list[dict[str, Any]] = []
     warnings: list[Finding] = []
@@ -83,12 +98,13 @@ def profile_list(
         entries += written
         warnings += [*_suspicious(one), *changes]
     restricted = list(_restricted(found, config)) if target is Target.yaml else []
-    for finding in (*warnings, *restricted):
+    told = {(f.line, f.field) for f in warnings}
+    for finding in (*warnings, *(f for f in restricted if (f.line, f.field) not in told)):
         typer.secho(str(finding), fg=typer.colors.YELLOW, err=True)
     refused = [e for one in found for e in one.refused]
     for error in refused:
         typer.secho(f"Refused: {error}", fg=typer.colors.RED, err=True)
-    text = _written(entries, target, file.name)
+    text = _written(entries, target, name)
     _save(text, output_file)
     where = ", ".join(one.where or "the list" for one in found)
     typer.secho(f"{len(entries)} profiles imported from {where}, {len(refused)} refused", err=True)
@@ -96,18 +112,24 @@ def profile_list(
         slugs = len({f.profile for f in restricted})
         message = f"{slugs} of them are loaded only when the hub's data_policy allows what is reported above"
         typer.secho(message, fg=typer.colors.YELLOW, err=True)
-    different = 0
-    if verify:
-        compared, differences, missed = _compare(before, text, target, config)
-        different = len(differences)
-        for line in differences:
-            typer.secho(f"Different: {line}", fg=typer.colors.RED, err=True)
-        for line in missed:
-            typer.secho(f"Not compared: {line}", fg=typer.colors.YELLOW, err=True)
-        if not different:
-            some = ", but not all could be compared" if missed else ""
-            typer.secho(f"{compared} pods compared with KubeSpawner's own: all are the same{some}", err=True)
-    raise typer.Exit(1 if refused or different else 0)
+    return not (verify_same(before, text, target, config) if verify else True) or bool(refused)
+
+
+def verify_same(entries: Sequence[Mapping[str, Any]], text: str, target: Target, config: Config) -> bool:
+    """Print how the pods compare with KubeSpawner's own, and return whether none is different."""
+    compared = _compare(entries, text, target, config)
+    for line in compared.different:
+        typer.secho(f"Different: {line}", fg=typer.colors.RED, err=True)
+    for line in compared.missed:
+        typer.secho(f"Not compared: {line}", fg=typer.colors.YELLOW, err=True)
+    for why, count in compared.refused.items():
+        typer.secho(f"Refused by KubeSpawner, and here: {why} ({count} of its choices)", fg="yellow", err=True)
+    if not compared.different:
+        some = ", but not all could be compared" if compared.missed else ""
+        same = f"{compared.same} pods compared with KubeSpawner's own: all are the same{some}"
+        refused = f"; {compared.refused.total()} refused by both" if compared.refused else ""
+        typer.secho((same if compared.same else "no pod could be compared") + refused, err=True)
+    return not compared.different
 
 
 @importing.command()
@@ -161,60 +183,115 @@ def _save(text: str, path: Path | None) -> None:
         typer.secho(f"wrote {path}", err=True)
 
 
-def _lists(file: Path) -> tuple[list[FoundList], Config]:
-    """Return the lists of a file, and the configuration that goes with them."""
+@contextlib.contextmanager
+def _lists(file: Path) -> Iterator[tuple[list[FoundList], Config]]:
+    """Yield the lists of a file, and the configuration that goes with them. Its functions work until the end.
+
+    Raises:
+        SourceError: If there is no list that can be imported.
+    """
     from traitlets.config import Config
 
-    from profile_spawner.migrate.dumping import functions_in
-    from profile_spawner.migrate.profile_lists import FoundList, find_lists
+    from profile_spawner.migrate.placeholders import OPAQUE
+    from profile_spawner.migrate.profile_lists import find_lists
 
+    written: list[FoundList] = []
+    missing: SourceError | None = None
     if file.suffix != ".py":
-        return find_lists(file.read_bytes(), str(file)), Config()
-    with read_config(Sources(config=(file,))) as hub_config:
-        config = hub_config.config
-    for problem in hub_config.not_run():
-        raise problem.error
-    listed = setting(config, "profile_list")
+        try:
+            written = find_lists(file.read_bytes(), str(file))
+        except SourceError as e:
+            missing = e
+        if not (is_values(file) or config_code(file)):
+            if missing is not None:
+                raise missing
+            yield written, Config()
+            return
+    with read_config(Sources(config=(file,))) as hub:
+        listed = setting(hub.config, "profile_list")
+        for section in SPAWNER_SECTIONS:
+            hub.config[section].pop("profile_list", None)
+        _report(hub)
+        if not listed and hub.problems:
+            listed = hub.literals()
+        # Of several lists, and of one that code changes, the hub has one. Placeholders stay as they are written.
+        entries = [dict(entry) for found in written for entry in found.entries]
+        same = isinstance(listed, list | tuple) and (entries == [*listed] or OPAQUE in repr(listed))
+        if written and (not hub.code or same):
+            yield written, hub.config
+        elif listed:
+            yield [_computed(hub, listed, file)], hub.config
+        else:
+            raise missing or _no_list(file)
+
+
+def _no_list(file: Path) -> SourceError:
+    return SourceError("it has no profile_list", origin=Origin(str(file)))
+
+
+def _report(hub: HubConfig) -> None:
+    """Report what does not count in the comparison because it is wrong or cannot be run here."""
+    from profile_spawner.spawner import ProfileSpawner
+
+    hub.problems += refused_settings(hub, SPAWNER_SECTIONS, ProfileSpawner.class_traits(config=True))
+    hub.problems += unfilled_settings(hub, SPAWNER_SECTIONS)
+    if (other := spawner_class_of(hub)[1]) is not None:
+        hub.problems.append(other)
+    for problem in hub.problems:
+        typer.secho(str(replace(finding_of(problem, "configuration"), level="warning")), fg="yellow", err=True)
+
+
+def _computed(hub: HubConfig, listed: Any, file: Path) -> FoundList:
+    """Return a list that the code of a configuration sets.
+
+    Raises:
+        SourceError: If it is not a list.
+    """
+    from profile_spawner.migrate.dumping import functions_in
+    from profile_spawner.migrate.placeholders import OPAQUE
+    from profile_spawner.migrate.profile_lists import FoundList
+    from profile_spawner.profiles.plain_entries import read_profile_list
+
+    origin = hub.origin_of("profile_list") or Origin(str(file))
     if callable(listed):
         raise SourceError(
             "its profile_list is a function: only a static list can be imported",
-            origin=Origin(str(file)),
+            origin=origin,
             hint="Keep it as it is: c.KubeSpawner.profile_list works with ProfileSpawner unchanged",
         )
-    if not listed:
-        raise SourceError("it has no profile_list", origin=Origin(str(file)))
     if not isinstance(listed, list | tuple | Mapping):
         raise SourceError(
-            "its profile_list is not a list",
-            origin=Origin(str(file)),
-            field="profile_list",
-            value=listed,
-            expected="a list",
+            "its profile_list is not a list", origin=origin, field="profile_list", value=listed, expected="a list"
         )
-    found = FoundList([], "c.KubeSpawner.profile_list", str(file))
-    lines = file.read_text(encoding="utf-8").splitlines()
-    kept = []
+    found = FoundList([], hub.name_of("c.KubeSpawner", "profile_list"), str(file))
+    places, lines = hub.places(), []
     for number, entry in enumerate(listed if not isinstance(listed, Mapping) else [listed[k] for k in sorted(listed)]):
-        place = next(functions_in(entry), None)
-        name = str(entry.get("display_name", "")) if isinstance(entry, Mapping) else ""
-        line = next((n for n, text in enumerate(lines, 1) if name and name in text), 0)
-        if place is not None:
-            found.refused.append(
-                SourceError(
-                    f"{place} is a function, which cannot be written down",
-                    profile=name,
-                    origin=Origin(str(file), line),
-                    field=f"profile_list[{number}]",
+        where = (
+            places.of_definition(entry, Origin(origin.source)) if isinstance(entry, Mapping) else lambda path: origin
+        )
+        field = f"profile_list[{number}]"
+        try:
+            read_profile_list([entry], where(()))
+            if OPAQUE in repr(entry):
+                message = "holds a placeholder that is not rendered yet"
+                raise SourceError(message, profile=str(entry.get("display_name", "")), origin=where(()), field=field)
+            if (function := next(functions_in(entry), None)) is not None:
+                raise SourceError(
+                    f"{function} is a function, which cannot be written down",
+                    profile=str(entry.get("display_name", "")),
+                    origin=where(()),
+                    field=field,
                     hint="Leave this profile in c.KubeSpawner.profile_list: both work side by side",
                 )
-            )
+        except ProfileSpawnerError as e:
+            e.origin = e.origin or where(())
+            e.field = (e.field or field).replace("profile_list[0]", field, 1)
+            found.refused.append(e)
         else:
-            kept.append((entry, line))
-    found.entries = [entry for entry, _ in kept]
-    found.line_of = lambda number, path: kept[number][1]
-    for section in ("ProfileSpawner", "KubeSpawner"):
-        config[section].pop("profile_list", None)
-    return [found], config
+            found.entries.append(entry)
+            lines.append(where)
+    found.line_of = lambda number, path: lines[number](path).line
+    return found
 
 
 def _converted(found: FoundList) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]], list[Finding]]:
@@ -295,44 +372,80 @@ def _written(entries: Sequence[Mapping[str, Any]], target: Target, name: str) ->
 # ------------------------------------------------------------------------------------------------ proof
 
 
-def _compare(
-    entries: Sequence[Mapping[str, Any]], text: str, target: Target, config: Config
-) -> tuple[int, list[str], list[str]]:
-    """Compare the pods that the imported profiles make with KubeSpawner's own.
+@dataclass
+class _Compared:
+    """The result of a comparison.
 
-    Returns:
-        How many were compared, what differs, and what was not compared.
+    Attributes:
+        same: How many pods are the same.
+        different: What differs.
+        missed: What was not compared.
+        refused: The combinations that KubeSpawner refuses as well: profile and reason, and how many.
     """
+
+    same: int = 0
+    different: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+def _compare(entries: Sequence[Mapping[str, Any]], text: str, target: Target, config: Config) -> _Compared:
+    """Compare the pods that the imported profiles make with KubeSpawner's own."""
     import tempfile
 
     from profile_spawner.profiles.plain_entries import read_profile_list
     from profile_spawner.spawner import KubeSpawner
 
+    result = _Compared()
     with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder:
         path = Path(folder) / ("imported.py" if target is Target.python else "imported.yaml")
         path.write_text(text, encoding="utf-8")
         sources = Sources(profiles_dirs=(Path(folder),)) if target is Target.python else Sources(documents=(path,))
-        count, differences, missed = 0, [], []
         with loaded(sources, trusted=True) as found:
-            missing = [str(p) for p in found.snapshot.errors]
+            result.different += [str(p) for p in found.snapshot.errors]
+            results: dict[Any, Any] = {}
+            hubs = _with_functions_called_once(config, results)
             ours = found.config.copy()
-            ours.merge({k: v for k, v in config.items() if k in ("KubeSpawner", "Spawner")})
-            theirs = config.copy()
+            ours.merge({k: v for k, v in hubs.items() if k in ("KubeSpawner", "Spawner")})
+            theirs = hubs.copy()
             theirs.KubeSpawner.profile_list = [dict(e) for e in entries]
             for raw in read_profile_list(list(entries), Origin("imported")):
                 if raw.definition.get("allowed_groups") == [] or raw.definition.get("allowed_users") == []:
-                    missed.append(f"{raw.slug}: no user may start it")
+                    result.missed.append(f"{raw.slug}: no user may start it")
                     continue
                 chosen, left_out = _combinations(raw.definition)
-                missed += [f"{raw.slug}: {what}" for what in left_out]
+                result.missed += [f"{raw.slug}: {what}" for what in left_out]
                 for options in chosen:
-                    count += 1
+                    results.clear()
                     user = UserOptions(chosen=options, groups=_everybody(raw.definition))
                     before = found.run(_pod(KubeSpawner, theirs, user, raw.slug))
                     after = found.run(_pod(found.spawner_class, ours, user, raw.slug))
-                    if before != after and not (before.startswith("refused") and after.startswith("refused")):
-                        differences.append(f"{raw.slug} with {options}: {_first_difference(before, after)}")
-    return count, [*missing, *differences], missed
+                    if before.startswith(_REFUSED) and after.startswith(_REFUSED):
+                        result.refused[f"{raw.slug}: {before.removeprefix(_REFUSED)}"] += 1
+                    elif before != after:
+                        result.different.append(f"{raw.slug} with {options}: {_first_difference(before, after)}")
+                    else:
+                        result.same += 1
+    return result
+
+
+def _with_functions_called_once(config: Config, results: dict[Any, Any]) -> Config:
+    """Return a configuration whose functions are called once for both pods: they may return something else each time.
+
+    Args:
+        config: The configuration.
+        results: What they have returned.
+    """
+    from profile_spawner.spawner.applying import CALLABLE_TRAITS, called_once
+
+    made = copy.deepcopy(config)
+    for settings in made.values():
+        for name in CALLABLE_TRAITS & settings.keys():
+            settings[name] = called_once(settings[name], results)
+        environment = settings.get("environment")
+        if isinstance(environment, Mapping):
+            settings["environment"] = {key: called_once(value, results) for key, value in environment.items()}
+    return made
 
 
 def _everybody(definition: Any) -> tuple[str, ...]:
@@ -359,17 +472,20 @@ def _combinations(definition: Mapping[str, Any]) -> tuple[list[dict[str, Any]], 
 
     All of them, or, where they are more than `MOST_COMBINATIONS`, every choice once and then that many.
     """
+    from profile_spawner.profiles.options import UNLISTED, parse_options
+
     each: list[list[dict[str, Any]]] = []
     left_out = []
-    for name, option in (definition.get("profile_options") or {}).items():
-        values: list[dict[str, Any]] = [{name: str(choice)} for choice in option.get("choices") or ()]
-        unlisted = option.get("unlisted_choice") or {}
-        if unlisted.get("enabled"):
-            pattern = unlisted.get("validation_regex")
-            typed = _matching(pattern)
-            values += [{f"{name}--unlisted-choice": typed}] if typed is not None else []
-            if typed is None:
-                left_out.append(f"values that users type for {name}: none of some usual ones matches {pattern!r}")
+    for option in parse_options(definition.get("profile_options"), profile=_name(definition)):
+        declared = definition["profile_options"][option.name]
+        values: list[dict[str, Any]] = [{option.name: choice} for choice in declared.get("choices") or ()]
+        typed = option.typed()
+        if typed is not None:
+            text = _matching(typed)
+            values += [{f"{option.name}{UNLISTED}": text}] if text is not None else []
+            if text is None:
+                why = f"none of some usual ones matches {typed.pattern!r}"
+                left_out.append(f"values that users type for {option.name}: {why}")
         each.append(values or [{}])
     total = math.prod(map(len, each))
     found: list[dict[str, Any]] = [{}]
@@ -383,26 +499,28 @@ def _combinations(definition: Mapping[str, Any]) -> tuple[list[dict[str, Any]], 
     return found, left_out
 
 
-def _matching(pattern: str | None) -> str | None:
-    """Return a text that KubeSpawner takes for the pattern; `None` when it takes none of some usual ones."""
-    usual = ("quay.io/jupyter/base-notebook:2026-01-01", "main", "1", "2.5", "4G", "a", "abc", "https://example.org/a")
-    return next((t for t in usual if not pattern or re.match(pattern, t)), None)
+def _matching(typed: Unlisted) -> str | None:
+    """Return a text that KubeSpawner takes for the pattern, if possible one that is valid here as well."""
+    from profile_spawner.profiles.user_text import EXAMPLES
+
+    texts = [text for text in EXAMPLES if typed.pattern is None or re.match(typed.pattern, text)]
+    return next((text for text in texts if not typed.check(text)[1]), texts[0] if texts else None)
 
 
 async def _pod(spawner_class: type, config: Config, user: UserOptions, slug: str) -> str:
     from profile_spawner.policy.kinds import plain
 
-    spawner = make_spawner(spawner_class, config, user, slug)
     try:
+        spawner = make_spawner(spawner_class, config, user, slug)
         await spawner.load_user_options()
         manifest = await spawner.get_pod_manifest()
     except Exception as e:  # noqa: BLE001 - what KubeSpawner refuses, whatever it is, must be refused here too
-        return f"refused ({type(e).__name__})"
+        return f"{_REFUSED}{described(e)}"
     return json.dumps(plain(spawner.api.api_client.sanitize_for_serialization(manifest)), sort_keys=True)
 
 
 def _first_difference(before: str, after: str) -> str:
-    if before.startswith("refused") or after.startswith("refused"):
+    if before.startswith(_REFUSED) or after.startswith(_REFUSED):
         return f"{before[:80]} before, {after[:80]} after"
     path, old, new = next(differences(json.loads(before), json.loads(after)), ("the order of keys", "", ""))
     return f"{path}: {old!r} before, {new!r} after" if path != "the order of keys" else path

@@ -230,7 +230,7 @@ async def _class_rows(found: LoadedProfiles, entry: Entry, cls: type[BaseAppProf
     selection = default_selection(entry.offer)
     params = found.snapshot.resolve(entry.profile, selection)
     profile = make_profile(cls, ServerContext.example(), params=params, selection=selection)
-    build = await profile.build()
+    build = await profile.build_server()
     rows: list[tuple[str, Any, Any]] = []
     for name in ATTRIBUTES:
         declared, value = getattr(cls, name), getattr(profile, name)

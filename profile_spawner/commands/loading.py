@@ -28,8 +28,9 @@ from profile_spawner.errors import (
 )
 
 from .arguments import Sources, UserOptions
-from .configuration import SPAWNER_SECTIONS, HubConfig, read_config, refused_settings, setting, spawner_class_of
+from .configuration import SPAWNER_SECTIONS, HubConfig, read_config, setting
 from .output import report_problems, working
+from .settings import refused_settings, spawner_class_of, unfilled_settings
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -173,6 +174,7 @@ def loaded(
         hub_config.problems += [
             *([other_class] if other_class else []),
             *refused_settings(hub_config, sections, traits),
+            *unfilled_settings(hub_config, sections),
         ]
         if trusted:
             config.ProfileSpawner.data_policy = {"unrestricted": True}
@@ -331,9 +333,10 @@ def find_entry(snapshot: Snapshot, slug: str) -> Entry:
         return entry
     if broken:
         raise broken[0]
-    raise NotAvailableError(
-        f"there is no such profile{did_you_mean(slug, snapshot.entries)}",
-        field="SLUG",
-        value=slug,
-        hint="`profile-spawner list` shows all of them",
-    )
+    similar = did_you_mean(slug, snapshot.entries)
+    # The profiles of a module that could not be loaded are not known.
+    failed = [error for error in snapshot.errors if error.profile is None]
+    message = f"there is no such profile{similar}"
+    if failed and not similar:
+        message += ", but not everything could be loaded: " + "; ".join(map(str, failed))
+    raise NotAvailableError(message, field="SLUG", value=slug, hint="`profile-spawner list` shows all of them")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from profile_spawner.names import json_key
+
 if TYPE_CHECKING:
     from profile_spawner.errors import ProfileSpawnerError
 
@@ -58,7 +60,7 @@ OutputOption = Annotated[Format, typer.Option("--output", help="How the result i
 def plain(value: Any) -> Any:
     """Return `value` as plain JSON: mappings as dictionaries, sequences as lists, everything else as text."""
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {json_key(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
         return [plain(v) for v in items]

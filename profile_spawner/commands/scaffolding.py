@@ -33,7 +33,7 @@ _MODULE = '''"""The profile {slug}."""
 
 from pathlib import Path
 
-from profile_spawner import {base}, ConfigMap, profile_registry
+from profile_spawner import {base}, ConfigMap, Template, profile_registry
 
 HERE = Path(__file__).parent
 
@@ -56,8 +56,8 @@ class {name}({base}):
     init_script_path = HERE / "config_maps" / "init.sh"
 
     def get_config_maps(self):
-        """Return files for the server."""
-        motd = (HERE / "config_maps" / "motd.txt").read_text()
+        """Return files for the server. In a `Template`, references such as `{{{{ username }}}}` are replaced."""
+        motd = Template((HERE / "config_maps" / "motd.txt").read_text())
         return [ConfigMap(name="motd", key="motd", content=motd, mount_path="/etc/motd.d/{slug}")]
 '''
 
@@ -73,7 +73,7 @@ mkdir -p "$HOME/examples"
 
 _MOTD = "Welcome to {title}, {{{{ username }}}}.\n"
 
-_TEST = '''"""What the profile {slug} promises. Run it with `pytest`."""
+_TEST = '''"""What the profile {slug} promises. Run it with `pytest {test}`."""
 
 import json
 import subprocess
@@ -91,17 +91,46 @@ def profile_spawner(*words):
     return done.stdout
 
 
+def printed(command, *words):
+    """Return what a command prints about these profiles, as data."""
+    return json.loads(profile_spawner(command, *words, "--profiles-dir", str(PROFILES), "--output", "json"))
+
+
 def test_it_is_right():
     """Nothing is wrong that can be known before a user meets it."""
     profile_spawner("validate", str(PROFILES))
 
 
+def test_it_is_loaded_from_its_folder():
+    """As a hub does with `profiles_dirs`, when the module changes too."""
+    shown = next(profile for profile in printed("list") if profile["slug"] == "{slug}")
+    assert shown["display_name"] == "{title}"
+    assert Path(shown["origin"].rpartition(":")[0]).resolve() == PROFILES / "{module}" / "__init__.py"
+
+
 def test_a_server_has_what_it_promises():
-    """The pod has the image, and the variable."""
-    pod = json.loads(profile_spawner("pod", "{slug}", "--profiles-dir", str(PROFILES), "--output", "json"))
+    """The pod has the image, the resources and the variable."""
+    pod = printed("pod", "{slug}")
     container = pod["spec"]["containers"][0]
     assert container["image"] == "{image}"
+    assert container["resources"]["limits"] == {{"cpu": 2, "memory": 4 * 2**30}}
     assert {{"name": "PROFILE", "value": "{slug}"}} in container["env"]
+
+
+def test_a_start_creates_its_files_and_its_workspace():
+    """Everything that the pod needs beside it."""
+    made = printed("manifests", "{slug}")["items"]
+    texts = [text for one in made if one["kind"] == "ConfigMap" for text in one["data"].values()]
+    assert "Welcome to {title}, user.\\n" in texts
+    claims = [one for one in made if one["kind"] == "PersistentVolumeClaim"]
+    assert [claim["spec"]["resources"]["requests"]["storage"] for claim in claims] == ["20Gi"]
+
+
+def test_an_administrator_can_override_it():
+    """Image, limits and groups, when the profile is written down for another hub."""
+    words = ["--profiles", "{slug}", "--override", "{slug}:cpu_limit=3", "--groups", "course"]
+    (profile,) = printed("dump", *words)["profiles"]
+    assert (profile["cpu_limit"], profile["allowed_groups"]) == (3, ["course"])
 '''
 
 
@@ -140,6 +169,7 @@ def new(
         "base": base,
         "image": image,
         "icon": icon,
+        "test": test,
     }
     written = {
         folder / "__init__.py": _MODULE.format(**words),

@@ -20,7 +20,7 @@ from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .building import preview
-from .choices import every_choice, user_for
+from .choices import every_choice, user_for, without_example
 from .cluster import ClusterDocuments, FromCluster, Kubeconfig, Namespace, client
 from .configuration import config_code, is_values, setting
 from .findings import Finding, Level, finding_of, print_findings
@@ -173,7 +173,7 @@ def _problems(found: LoadedProfiles) -> Iterator[Finding]:
 
     for problem in found.hub_config.problems:
         yield finding_of(problem, "configuration")
-    for problem in found.snapshot.problems:
+    for problem in (*found.snapshot.problems, *found.snapshot.notes):
         entry = found.snapshot.entries.get(problem.profile or "")
         if isinstance(problem, ProfileWarning) and entry is not None:
             origin: Origin | None = found.places.of(entry)(problem.path)
@@ -181,7 +181,10 @@ def _problems(found: LoadedProfiles) -> Iterator[Finding]:
             origin = found.places.of_slug(problem.profile or "")
         if problem.origin == CONFIGURATION and problem.field and origin is None:
             origin = found.hub_config.origin_of(problem.field)
-        yield finding_of(problem, _rule_of(problem), origin=origin)
+        finding = finding_of(problem, _rule_of(problem), origin=origin)
+        if found.per_user and finding.rule == "unknown-key":
+            finding = replace(finding, level="warning")  # it may be meant for the function that makes the list
+        yield finding
 
 
 def _unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
@@ -232,6 +235,7 @@ def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what the policy says of a line at which something is wrong anyway, and what KubeSpawner itself says."""
     found = list(findings)
     known = {(f.file, f.line, f.field) for f in found if f.level == "error" and f.rule != "policy"}
+    unfilled = {f.profile for f in found if f.rule == "braces"}
     tried = {(f.profile, f.field.rpartition(".")[2]) for f in found if f.rule == "build"}
     misplaced = {(f.file, f.line) for f in found if f.rule == "no-list"}
     return [
@@ -240,6 +244,7 @@ def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
         if OPAQUE not in f.message
         and not (f.rule == "chart-value" and (f.file, f.line) in misplaced)
         and not (f.rule == "policy" and (f.file, f.line, f.field) in known)
+        and not (f.rule == "build" and f.profile in unfilled)
         and not (f.rule == "wrong-value" and (f.profile, f.field.rpartition(".")[2]) in tried)
     ]
 
@@ -304,6 +309,15 @@ def _unreachable(found: LoadedProfiles) -> Iterator[Finding]:
                 )
 
 
+def _without_example(entry: Entry, where: Callable[..., Origin]) -> Iterator[Finding]:
+    """Yield the options for which no value is known with which the profile can be built."""
+    for option in without_example(entry):
+        path = ("profile_options", option.name)
+        at = where(path)
+        message = "no example is known of what users fill in here, so the pods of this profile are not checked"
+        yield Finding("warning", "no-example", message, entry.slug, at.source, at.line, ".".join(path))
+
+
 def _built(
     found: LoadedProfiles, entry: Entry, user: UserOptions, ask: DryRun | None, hubs: set[Finding]
 ) -> Iterator[Finding]:
@@ -320,6 +334,7 @@ def _built(
     if entry.offer.unavailable:
         return  # its errors are among the problems of loading
     seen: set[str] = set()
+    yield from _without_example(entry, where)
     for options in every_choice(entry):
         field = ", ".join(f"{k} = {v}" for k, v in options.items())
         try:
@@ -396,6 +411,8 @@ _FIELDS = (
     ("resources.limits.memory", "mem_limit"),
     ("resources.requests.cpu", "cpu_guarantee"),
     ("resources.limits.cpu", "cpu_limit"),
+    ("containers[0].resources.requests", "extra_resource_guarantees"),
+    ("containers[0].resources.limits", "extra_resource_limits"),
     ("metadata.labels", "extra_labels"),
     ("metadata.annotations", "extra_annotations"),
     ("spec.nodeSelector", "node_selector"),

@@ -176,6 +176,7 @@ class _Demo:
             KUBECONFIG=str(cluster.hub_kubeconfig),
             PROFILE_SPAWNER_DEMO=str(path),
             PROFILE_SPAWNER_DIRS=":".join(map(str, profiles_dirs)),
+            PROFILE_SPAWNER_CONFIGURATOR=str(self.settings.configurator_compat),
         )
         return Child(
             "The hub",

@@ -51,6 +51,7 @@ class DemoSettings:
     Attributes:
         port: Where the hub is reached, on 127.0.0.1; 0 takes a free port.
         profiles_dirs: Folders with profiles; empty takes the example profiles, copied to where they can be edited.
+        configurator_compat: Whether modules that were written for the EOEPCA configurator are loaded.
         config_maps: Whether ConfigMaps with the label `CONFIG_MAP_LABEL` are a source of profiles, too.
         state_dir: Keeps database, volumes and profiles between runs; `None` keeps nothing.
         info_file: Where address, users and kubeconfig are written as JSON.
@@ -64,6 +65,7 @@ class DemoSettings:
 
     port: int = 8000
     profiles_dirs: tuple[Path, ...] = ()
+    configurator_compat: bool = False
     config_maps: bool = False
     state_dir: Path | None = None
     info_file: Path | None = None

@@ -6,10 +6,10 @@ JupyterHub makes one spawner object per server. Everything that must exist once 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cachetools import LRUCache
@@ -22,6 +22,7 @@ from profile_spawner.metrics import hub_metrics
 from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy, names_of_the_chart
 from profile_spawner.profiles.author_code import author_code, call_author
 from profile_spawner.profiles.entry import Entry, Traits, make_entry
+from profile_spawner.profiles.linting import SpawnerTraits
 from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.config_maps import source_name
@@ -82,14 +83,20 @@ class HubProfiles:
         self.settings: HubTraits = settings_class(config=config)
         self.has_own_id = self.settings.trait_has_value("hub_id") or ENV_HUB_ID in os.environ
         self.log = log
-        self.service = ProfileService(self.settings, log=log, traits=traits)
-        self._traits = traits
+        self._traits = (
+            None if traits is None else functools.cache(functools.partial(_with_values, traits, config, sections))
+        )
+        self.service = ProfileService(self.settings, log=log, traits=self._traits)
         try:
             check_param_values(self.settings.param_values)
         except ProfileSpawnerError as e:
             log.error("%s", e)
         self._data_rights = {k: DataPolicy.of(self.settings.data_policy, k) for k in ("documents", "config_maps")}
+        name = "enable_user_namespaces"
+        namespaces = next((config[section][name] for section in reversed(sections) if name in config[section]), False)
         self.policy = Policy(
+            role_rights=frozenset(self.settings.user_namespace_rights),
+            user_namespaces=bool(namespaces),
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,
             service_accounts=frozenset().union(*(r.service_accounts for r in self._data_rights.values())),
@@ -195,7 +202,7 @@ class HubProfiles:
                 problems.append(ProfileSpawnerError("the slug is used twice; the first counts", profile=raw.slug))
                 continue
             try:
-                made = await call_author(partial(make_entry, raw, PROFILE_LIST, traits=self._traits), _broken)
+                made = await call_author(functools.partial(make_entry, raw, PROFILE_LIST, traits=self._traits), _broken)
             except ProfileSpawnerError as e:
                 e.profile = e.profile or raw.slug
                 problems.append(e)
@@ -242,6 +249,19 @@ class HubProfiles:
         """Return the names of an entry's source for `source_overrides`."""
         place = entry.origin.source
         return (self.service.kind_of(entry.source), entry.source, place, place.rpartition("/")[0])
+
+
+def _with_values(traits: Traits, config: Config, sections: Sequence[str]) -> SpawnerTraits:
+    """Return the spawner's traits with what the hub's configuration sets; later sections count more."""
+    known = traits()
+    values: dict[str, Any] = {}
+    for section in sections:
+        for name, value in config.get(section, {}).items():
+            if name in known and isinstance(value, LazyConfigValue):
+                values[name] = value.get_value(known[name].default())
+            elif name in known:
+                values[name] = value
+    return SpawnerTraits(known, values)
 
 
 def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[PlainEntry]:

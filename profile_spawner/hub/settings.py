@@ -25,6 +25,15 @@ class HubTraits(SourceSettings):
         Service, such as Deployment. The error for an unknown kind lists the possible kinds.
         """,
     )
+    user_namespace_rights = List(
+        Unicode(),
+        config=True,
+        help="""
+        Rights that Roles of profiles may give in addition where every user has a namespace
+        (`c.KubeSpawner.enable_user_namespaces`): `pods/exec`, `pods/attach`, `pods/portforward`, `pods/proxy`,
+        `pods/ephemeralcontainers`, and `*` for all verbs. A document needs `data_policy` besides.
+        """,
+    )
     pod_security = Enum(
         ["privileged", "baseline", "restricted"],
         default_value="baseline",

@@ -25,7 +25,7 @@ from profile_spawner.profiles.user_text import each_text
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 
-from .dumping import Dump, class_of, hook_values, plain_model, text_of
+from .dumping import Dump, class_of, hook_values, plain_model, template_profile, text_of
 
 __all__ = ["read_config", "write_config"]
 
@@ -115,12 +115,15 @@ def _is_secret(document: Mapping[str, Any]) -> bool:
 async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
     cls = class_of(entry)
     params = snapshot.resolve(entry.profile, None)
-    instance = make_profile(cls, params=params)
-    values = await hook_values(snapshot, entry)
+    profile = template_profile(snapshot, entry)
+    values = await hook_values(profile)
+    if not values["role_bindings"] and hasattr(profile, "get_workflow_role_bindings"):
+        values["role_bindings"] = profile.get_workflow_role_bindings()  # the family gives these roles there
+    instance = profile if cls.is_of_other_format() else make_profile(cls, params=params)
     values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
     _tell_lost(instance, values, entry, dump)
     dashed = cls.slug.replace("_", "-")
-    shell, init = _assets(instance, dashed)
+    shell, init = ([], None) if cls.is_of_other_format() else _assets(instance, dashed)
     volumes = [_volume(v) for v in values["volumes"]]
     if any(v.storage_class is None for v in values["volumes"]):
         dump.warnings.append(f"{cls.slug}: a volume there needs a storage class; 'standard' is written")
@@ -167,13 +170,19 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
     return {k: each_text(v, written) for k, v in result.items() if v is not None}
 
 
+def _count(value: Any) -> Any:
+    """Return a number of devices as a number, as the configurator writes it, and any other quantity as a text."""
+    text = str(value)
+    return int(text) if text.isdecimal() else text
+
+
 def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
     """Return image, limits and guarantees. There limits are required, and memory is a text."""
     override: dict[str, Any] = {
         "cpu_guarantee": _whole(instance.cpu_guarantee, instance.slug, dump),
         "cpu_limit": _whole(instance.cpu_limit, instance.slug, dump),
-        "extra_resource_guarantees": {k: str(v) for k, v in instance.extra_resource_guarantees.items()},
-        "extra_resource_limits": {k: str(v) for k, v in values["extra_resource_limits"].items()},
+        "extra_resource_guarantees": {k: _count(v) for k, v in instance.extra_resource_guarantees.items()},
+        "extra_resource_limits": {k: _count(v) for k, v in values["extra_resource_limits"].items()},
         "image": instance.image,
         "mem_guarantee": instance.mem_guarantee,
         "mem_limit": instance.mem_limit,

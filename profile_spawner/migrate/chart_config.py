@@ -265,7 +265,7 @@ def _by_name(items: Any, key: str) -> dict[str, Any]:
     """Return a mapping as it is, and a list as a mapping."""
     if isinstance(items, Mapping):
         return dict(items)
-    named = [(n, item) for n, item in enumerate(_list(items)) if isinstance(item, Mapping)]
+    named = enumerate(_mappings(items))
     return {key.format(number=n, name=item.get("name")): item for n, item in named}
 
 
@@ -292,6 +292,10 @@ def _append(c: Config, trait: str, item: Any) -> None:
         c.KubeSpawner[trait] = {**found, f"zz-{trait}": item}
     else:
         c.KubeSpawner[trait] = [*_list(found), item]
+
+
+def _mappings(found: Any) -> list[Mapping[str, Any]]:
+    return [item for item in _list(found) if isinstance(item, Mapping)]
 
 
 def _list(found: Any) -> list[Any]:
@@ -383,12 +387,37 @@ def _chart_names(values: HubValues, c: Config) -> Iterator[dict[str, Any]]:
         "url_path_join": importlib.import_module("jupyterhub.utils").url_path_join,
         "configuration_directory": CONFIG_FOLDER,
     }
-    with tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder, _importable(folder, {"z2jh": z2jh}):
+    with (
+        tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder,
+        _importable(folder, {"z2jh": z2jh}),
+        _with_variables(_hub_environment(data)),
+    ):
         for path, text in values.files.items():
             name = path.removeprefix(f"{CONFIG_FOLDER}/")
             if name != path and "/" not in name and not is_configuration(path):
                 (Path(folder) / name).write_text(text, encoding="utf-8")
         yield known
+
+
+def _hub_environment(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment variables of the hub's container whose values are known."""
+    extra = value_at(data, "hub.extraEnv")
+    pairs = list(extra.items()) if isinstance(extra, Mapping) else [(i.get("name"), i) for i in _mappings(extra)]
+    values = ((name, item.get("value") if isinstance(item, Mapping) else item) for name, item in pairs)
+    known = {str(name): str(value) for name, value in values if value is not None}
+    return {"HELM_RELEASE_NAME": RELEASE, "POD_NAMESPACE": "default", "CONFIGPROXY_AUTH_TOKEN": "0" * 64, **known}
+
+
+@contextlib.contextmanager
+def _with_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables until the end of the block; those that are set already count more."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ __all__ = [
     "functions_in",
     "hook_values",
     "plain_model",
+    "template_profile",
     "text_of",
 ]
 
@@ -157,9 +158,10 @@ def functions_in(value: Any, path: str = "") -> Iterator[str]:
 
 async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]:
     cls = class_of(entry)
-    values = await hook_values(snapshot, entry)
+    profile = template_profile(snapshot, entry)
+    values = await hook_values(profile)
     result: dict[str, Any] = {}
-    made = vars(make_profile(cls, TemplateContext.make(), params=snapshot.resolve(entry.profile, None)))
+    made = vars(profile)
     for name, attribute in ATTRIBUTES.items():
         value = getattr(cls, name)
         if name in values:
@@ -170,7 +172,8 @@ async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]
             continue
         key, how = (attribute.document.name, attribute.document.how) if attribute.document is not None else (name, "")
         if how == "text":
-            result[key] = text_of(value)
+            if not cls.is_of_other_format():  # then the files are among its ConfigMaps
+                result[key] = text_of(value)
         elif how == "same":
             result[key] = thaw(value) if isinstance(value, Mapping) else _options(options_of(cls))
         else:
@@ -246,7 +249,7 @@ def with_templates(value: Any) -> Any:
 def plain_model(model: Any) -> Any:
     """Return a resource as plain data without defaults; the values of Secrets become `***` or are left out."""
     if not isinstance(model, BaseModel):
-        return model
+        return with_templates(model)
     result: dict[str, Any] = {}
     # The models of the configurator have further fields, which documents do not know.
     known: Any = next((c for c in type(model).__mro__ if c.__module__ == resources.__name__), type(model))
@@ -285,21 +288,27 @@ def class_of(entry: Entry) -> type[BaseAppProfile]:
     return entry.profile.cls
 
 
-async def hook_values(snapshot: Snapshot, entry: Entry) -> dict[str, Any]:
-    """Return what a class's hooks give for a server whose facts are references, by the keys of documents.
+def template_profile(snapshot: Snapshot, entry: Entry) -> BaseAppProfile:
+    """Return the profile of a class for a server whose facts are references."""
+    params = snapshot.resolve(entry.profile, None)
+    selection = default_selection(entry.offer)
+    return make_profile(class_of(entry), TemplateContext.make(), params=params, selection=selection)
+
+
+async def hook_values(profile: BaseAppProfile) -> dict[str, Any]:
+    """Return what a class's hooks give for the profile of `template_profile`, by the keys of documents.
 
     Where the attribute that a hook stands for is given by a param, its value is the reference to it.
     """
-    cls = class_of(entry)
-    params = snapshot.resolve(entry.profile, None)
-    profile = make_profile(cls, TemplateContext.make(), params=params, selection=default_selection(entry.offer))
+    cls = type(profile)
+    built = await profile.hook_values() if cls.is_of_other_format() else None
     result: dict[str, Any] = {}
     for hook in HOOKS.values():
         declared = getattr(cls, hook.key, None)
         if isinstance(declared, ParamRef):
             result[hook.key] = declared
             continue
-        value = getattr(profile, hook.name)()
+        value = getattr(profile, hook.name)() if built is None else built[hook.name]
         value = await value if isinstance(value, Awaitable) else value
         if hook.key == "pod_env_vars":
             value = with_templates(value)

@@ -17,7 +17,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.errors import Origin, PolicyError
+from profile_spawner.errors import Origin, PolicyError, did_you_mean
 from profile_spawner.profiles.options import Option
 from profile_spawner.profiles.resources import KubeObject
 from profile_spawner.profiles.user_text import (
@@ -31,6 +31,7 @@ from profile_spawner.profiles.user_text import (
 
 from .rules import (
     DATA_RULES,
+    HARMLESS_OVERRIDES,
     HUB_RULES,
     OVERRIDES,
     WRITTEN_TWICE,
@@ -141,6 +142,10 @@ MAX_REPORTED = 20
 """How many refusals of one profile or param are reported. To find the line of one takes a walk through the document."""
 
 
+_ALLOWS_SETTING = '{{"override_keys": ["{0}"]}}'
+"""How the hint of the rule for settings ends. A misspelt name must not be allowed."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Something that is not allowed.
@@ -164,6 +169,8 @@ class Refusal:
             return ""
         if self.value is None and "{1}" in self.rule.hint:
             return "Only names that the data_policy of the hub lists are allowed"
+        if _ALLOWS_SETTING in self.rule.hint and (near := did_you_mean(self.path[-1], HARMLESS_OVERRIDES, 0.9)):
+            return near.replace("; did", "Did", 1)
         return self.rule.hint.format(self.path[-1], self.value, self.path[0])
 
     def problem(self, profile: str, origin: Origin | None, field: str = "") -> PolicyError:

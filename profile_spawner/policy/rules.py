@@ -504,9 +504,14 @@ def _foreign_subject(change: Difference, case: Case) -> bool:
 
 
 def _escalating(change: Difference, case: Case) -> bool:
-    del case
     names = change.after or ()
-    return isinstance(names, str) or any(n in _ESCALATING_RESOURCES or n.startswith("*") for n in names)
+    refused = _ESCALATING_RESOURCES - case.policy.role_rights
+    return isinstance(names, str) or any(n in refused or n.startswith("*") for n in names)
+
+
+def _escalating_verbs(change: Difference, case: Case) -> bool:
+    refused = _ESCALATING_VERBS - case.policy.role_rights
+    return isinstance(change.after, str) or not refused.isdisjoint(change.after or ())
 
 
 def _other_container(change: Difference, case: Case) -> bool:
@@ -726,7 +731,7 @@ _HUB = (
     Rule("object Service * spec ports * nodePort", _given, "cluster-internal services", expected="nothing"),
     Rule("object Secret * type", lambda c, k: c.after in _TOKEN_SECRETS, "no tokens",
          expected="another type: this one would be filled with a token"),
-    Rule("object Role * rules * verbs", _any_of(_ESCALATING_VERBS), "no escalation",
+    Rule("object Role * rules * verbs", _escalating_verbs, "no escalation",
          expected="named verbs without bind, escalate, impersonate"),
     Rule("object Role * rules * resources", _escalating, "no escalation",
          expected="named resources that give no new rights"),

@@ -10,12 +10,22 @@ from typing import Any, Literal
 
 from profile_spawner.errors import PolicyError
 
-__all__ = ["CHART_NAMES", "DEFAULT_KINDS", "OPT_IN_KINDS", "DataPolicy", "Level", "Policy", "names_of_the_chart"]
+__all__ = [
+    "CHART_NAMES",
+    "DEFAULT_KINDS",
+    "OPT_IN_KINDS",
+    "ROLE_RIGHTS",
+    "DataPolicy",
+    "Level",
+    "Policy",
+    "names_of_the_chart",
+]
 
 Level = Literal["privileged", "baseline", "restricted"]
 LEVELS: tuple[Level, ...] = ("privileged", "baseline", "restricted")
 
 DEFAULT_KINDS = frozenset({"ConfigMap", "Secret", "PersistentVolumeClaim", "Service"})
+ROLE_RIGHTS = frozenset({"*", "pods/attach", "pods/ephemeralcontainers", "pods/exec", "pods/portforward", "pods/proxy"})
 OPT_IN_KINDS = frozenset({"Role", "RoleBinding", "Deployment", "StatefulSet", "Job", "NetworkPolicy", "ServiceAccount"})
 
 CHART_NAMES = frozenset(
@@ -61,6 +71,9 @@ class Policy:
         host_ports: Host ports that containers may use.
         service_accounts: The service accounts that pods may use, besides `default` and those that the profile
             creates. `None` disables this check for the server's pod (but not for pods of Deployments and similar).
+        role_rights: What Roles may give that lets a server act as another pod, or on everything of a kind: some of
+            `ROLE_RIGHTS`. Only for namespaces that belong to one user.
+        user_namespaces: Whether every user has a namespace.
         protected: Names of Secrets, ConfigMaps and service accounts that no pod may use, such as the hub's own.
         static_volumes: Whether claims may name a volume or copy another claim, which may contain another user's data.
         adopt_unlabelled_claims: Whether an existing claim without labels of this project may be mounted. Such a claim
@@ -74,6 +87,8 @@ class Policy:
     pod_security: Level = "baseline"
     host_ports: frozenset[int] = frozenset()
     service_accounts: frozenset[str] | None = None
+    role_rights: frozenset[str] = frozenset()
+    user_namespaces: bool = False
     protected: frozenset[str] = frozenset({"hub"})
     static_volumes: bool = False
     adopt_unlabelled_claims: bool = True
@@ -83,6 +98,17 @@ class Policy:
         for kind in sorted(self.kinds - allowed):
             message = "profiles can never be allowed to bring this kind"
             raise PolicyError(message, field="kinds", value=kind, expected=", ".join(sorted(allowed)))
+        for right in sorted(self.role_rights - ROLE_RIGHTS):
+            message = "Roles of profiles can never be allowed to give this"
+            expected = ", ".join(sorted(ROLE_RIGHTS))
+            raise PolicyError(message, field="user_namespace_rights", value=right, expected=expected)
+        if self.role_rights and not self.user_namespaces:
+            raise PolicyError(
+                "servers of several users share a namespace, in which these rights reach all of them",
+                field="user_namespace_rights",
+                value=", ".join(sorted(self.role_rights)),
+                hint="Set c.KubeSpawner.enable_user_namespaces = True, or remove the setting",
+            )
         if self.pod_security not in LEVELS:
             message = "there is no such Pod Security level"
             raise PolicyError(message, field="pod_security", value=self.pod_security, expected=", ".join(LEVELS))

@@ -135,8 +135,6 @@ class BaseAppProfile(ProfileAttributes):
 
     FACT_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Additional names for facts that texts can use; for other formats."""
-    HOOKS_RETURN_TEMPLATES: ClassVar[bool] = False
-    """Whether references are replaced in all texts that hooks return; for other formats."""
     _file_texts: ClassVar[Mapping[Any, InlineText]] = {}
 
     def __init__(
@@ -171,7 +169,7 @@ class BaseAppProfile(ProfileAttributes):
             if isinstance(written, ParamRef):
                 value = written.resolve(self.params)
             else:
-                lookup: Mapping[str, Any] = ChainMap(dict(self.context.facts(self.slug)), self.params)  # type: ignore[arg-type]
+                lookup: Mapping[str, Any] = ChainMap(self._facts(), self.params)  # type: ignore[arg-type]
                 value = render_value(written, lookup, origin=line_of(type(self), name), field=name)
         except ParamError as e:
             e.profile = e.profile or self.slug
@@ -246,11 +244,14 @@ class BaseAppProfile(ProfileAttributes):
         return []
 
     def get_env_config_maps(self) -> list[str]:
-        """Return names of ConfigMaps whose keys become environment variables: own ones or existing ones."""
+        """Return names of ConfigMaps whose keys become environment variables: own ones or existing ones.
+
+        A name may be a `Template`.
+        """
         return []
 
     def get_env_secrets(self) -> list[str]:
-        """Return names of existing Secrets whose keys become environment variables."""
+        """Return names of existing Secrets whose keys become environment variables. A name may be a `Template`."""
         return []
 
     def get_secret_mounts(self) -> list[SecretMount]:
@@ -284,48 +285,58 @@ class BaseAppProfile(ProfileAttributes):
             BuildError: when a hook fails or returns an invalid value. It names the profile, the hook and the line.
             ConflictError: when two parts of the profile use the same name.
         """
+        return await self.build_server()
+
+    async def build_server(self) -> ProfileBuild:
+        """Return what this server needs; the result of `build()`, where that is not another format's own.
+
+        Raises:
+            BuildError: when a hook fails or returns an invalid value. It names the profile, the hook and the line.
+            ConflictError: when two parts of the profile use the same name.
+        """
+        values = await self.hook_values()
+        cls, slug = type(self), self.slug
         start = StartUp(
             image=self.image,
             home=self.home_dir,
-            # Use the files as they were when the class was accepted.
-            files={n: self._file_texts.get(path, path) for n in _FILES if (path := getattr(self, n)) is not None},
-            place=functools.partial(line_of, type(self)),
+            files=self._start_up_files(),
+            place=functools.partial(line_of, cls),
         )
         builder = PodBuilder(
-            self.slug,
+            slug,
             self.context,
             self.params,
-            origin_of(type(self)),
+            origin_of(cls),
             start,
             self._typed_params(),
             self._said(),
             self.FACT_NAMES,
         )
         for name in ATTRIBUTES:
-            for param in sorted(ATTRIBUTES[name].references(getattr(type(self), name))):
+            for param in sorted(ATTRIBUTES[name].references(getattr(cls, name))):
                 builder.from_param(name, param, getattr(self, name))
         for hook in HOOKS.values():
-            getattr(builder, hook.part)(await self._call(hook))
-        own = f"profile {self.slug!r}"
+            getattr(builder, hook.part)(values[hook.name])
+        own = f"profile {slug!r}"
         override = _literal(self._attributes_override())
         layers = [("hooks", _literal(builder.override())), ("kubespawner_override", _literal(self._further(builder)))]
         layers += [(f"option {option!r}", chosen) for option, chosen in self._chosen_overrides()]
         for name, layer in layers:
             override = merging.merge_overrides(override, layer, base_origin=own, extra_origin=f"{own} ({name})")
-        choices = (one for option in options_of(type(self)) for one in option.overrides_by_value().values())
+        choices = (one for option in options_of(cls) for one in option.overrides_by_value().values())
         builder.commands(override, choices)
         objects = builder.objects()
         for item in objects:
             if item.name in ("", ".", "..") or not _OBJECT_NAME.fullmatch(item.name):
                 raise BuildError(
                     f"{item.name!r} cannot be the name of a {item.kind}",
-                    profile=self.slug,
-                    origin=origin_of(type(self)),
+                    profile=slug,
+                    origin=origin_of(cls),
                     field=item.field,
                     expected="letters, digits and - in between",
                 )
         return ProfileBuild(
-            self.slug,
+            slug,
             override,
             objects,
             builder.steps(),
@@ -333,6 +344,28 @@ class BaseAppProfile(ProfileAttributes):
             user_variables=frozenset(builder.user_variables),
             run=tuple(builder.run),
         )
+
+    async def hook_values(self) -> Mapping[str, Any]:
+        """Return the checked value of every hook, by its name. Other formats take the values from elsewhere.
+
+        Raises:
+            BuildError: when a hook fails or returns an invalid value.
+        """
+        return {hook.name: await self._call(hook) for hook in HOOKS.values()}
+
+    @classmethod
+    def is_of_other_format(cls) -> bool:
+        """Return whether `hook_values()` is of another format, with `build()` and all files in it."""
+        return cls.hook_values is not BaseAppProfile.hook_values
+
+    def _start_up_files(self) -> dict[str, Any]:
+        """Return the login files and the start-up script, by attribute, as they were when the class was accepted."""
+        return {n: self._file_texts.get(path, path) for n in _FILES if (path := getattr(self, n)) is not None}
+
+    def _facts(self) -> dict[str, str]:
+        """Return the facts of the server, with the names that other formats have for them."""
+        facts = dict(self.context.facts(self.slug))
+        return facts | {other: facts[name] for other, name in self.FACT_NAMES.items()}
 
     def _attributes_override(self) -> dict[str, Any]:
         override: dict[str, Any] = {}
@@ -390,11 +423,14 @@ class BaseAppProfile(ProfileAttributes):
         except ParamError as e:  # what the hook has read has no usable value
             e.profile, e.origin = e.profile or self.slug, e.origin or _failing_line(e, type(self))
             raise
-        with author_code(failure):
+        return self._checked(hook, value)
+
+    def _checked(self, hook: Hook, value: Any) -> Any:
+        """Return the converted result of a hook."""
+        with author_code(lambda e: failure_of(type(self), e, f"{hook.name}()")):
             value = _writable(value)
         try:
-            checked = adapter(hook.returns).validate_python(value)
-            return hook.as_templates(checked) if self.HOOKS_RETURN_TEMPLATES else checked
+            return adapter(hook.returns).validate_python(value)
         except ValidationError as e:
             raise BuildError(
                 _first_problem(e), profile=self.slug, origin=line_of(type(self), hook.name), field=f"{hook.name}()"
@@ -542,7 +578,7 @@ def check_profile_class(cls: Any) -> None:
         ) from None
     _check_pairs(cls, slug)
     _check_names(cls, slug)
-    if cls.build is not BaseAppProfile.build:
+    if cls.build is not BaseAppProfile.build and not cls.is_of_other_format():
         raise ProfileDefinitionError(
             "build() is the output contract and must not be overridden",
             profile=slug,
@@ -645,7 +681,7 @@ def attribute_lines(definition: ast.ClassDef) -> dict[str, int]:
 def line_of(cls: type, name: str) -> Origin:
     """Return the line of attribute or hook `name` of `cls`, or the line of the class if it is not known."""
     for owner in cls.__mro__:
-        if owner in BaseAppProfile.__mro__:
+        if owner in BaseAppProfile.__mro__ or _is_provided(owner, cls):
             break  # its default: no author has written it
         if name not in vars(owner):
             continue
@@ -664,6 +700,11 @@ def line_of(cls: type, name: str) -> Origin:
     return origin_of(cls)
 
 
+def _is_provided(owner: type, cls: type) -> bool:
+    """Return whether a base class of a plug-in is one of those that this project has for plug-ins."""
+    return owner is not cls and owner.__module__.startswith("configurator.")
+
+
 def failure_of(cls: type[BaseAppProfile], error: BaseException, field: str | None = None) -> BuildError:
     """Return the error for what an author's code raised, with the line.
 
@@ -677,7 +718,8 @@ def failure_of(cls: type[BaseAppProfile], error: BaseException, field: str | Non
 
 def _failing_line(error: BaseException, cls: type) -> Origin:
     """Return the innermost line of the author's own code at which `error` was raised."""
-    own = {origin_of(c).source for c in cls.__mro__ if c not in BaseAppProfile.__mro__}
+    authors = (c for c in cls.__mro__ if c not in BaseAppProfile.__mro__ and not _is_provided(c, cls))
+    own = {origin_of(c).source for c in authors}
     return raised_at(error, own.__contains__) or origin_of(cls)
 
 

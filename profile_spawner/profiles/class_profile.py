@@ -121,7 +121,7 @@ class ClassProfile:
             ConflictError: when two parts use the same name.
         """
         result: ProfileBuild = await call_author(
-            lambda: make_profile(self.cls, context, params=params, selection=selection).build(),
+            lambda: make_profile(self.cls, context, params=params, selection=selection).build_server(),
             lambda e: failure_of(self.cls, e),
         )
         return result

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -16,13 +17,14 @@ from profile_spawner.texts import Text, marked
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
-from .linting import MAX_WARNINGS, lint_entry
+from .linting import MAX_WARNINGS, READ_EARLY, about_braces, lint_entry
 from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
 from .profile_params import chosen_values, examples_in, param_options, refuse_untrusted
 from .selection import Offer, default_selection
 from .trait_merge import as_list
+from .user_text import unfilled
 
 Traits = Callable[[], Mapping[str, Any]]
 """Returns the configurable traits of the hub's spawner by name. It is called when they are first needed."""
@@ -193,16 +195,32 @@ def _warnings(profile: Profile, traits: Traits | None, known: Collection[str]) -
         )
         for name in sorted(references_in(profile.get("kubespawner_override")).intersection(known))
     ]
-    return tuple(literal[:MAX_WARNINGS])
+    return tuple(itertools.islice(itertools.chain(literal, _braces(profile)), MAX_WARNINGS))
 
 
-_READ_EARLY = frozenset(
-    {
-        "apply_user_options", "auth_state_hook", "group_overrides", "oauth_client_allowed_scopes", "oauth_roles",
-        "options_form", "options_from_form", "pre_spawn_hook", "profile_list", "server_token_scopes",
-    }
-)  # fmt: skip
-"""Settings that JupyterHub reads before a profile is applied, so that a profile cannot set them."""
+def _braces(profile: Profile) -> Iterator[ProfileWarning]:
+    """Yield the texts of a class or document, in KubeSpawner's own language, into which nothing can be filled."""
+    overrides: list[tuple[tuple[str, ...], Any, bool]] = [((), profile.get("kubespawner_override"), False)]
+    for option in profile.options():
+        own, typed = ("profile_options", option.name), option.typed()
+        for value, override in option.overrides_by_value().items():
+            overrides.append(((*own, "choices", value) if option.listed() else own, override, value == "*"))
+        overrides += [((*own, "unlisted_choice"), typed.override, True)] if typed is not None else []
+    for path, override, filled in overrides:
+        for steps, field_ in unfilled(override, filled=filled) if isinstance(override, Mapping) else ():
+            message, hint = about_braces(field_, filled=filled)
+            place = (*path, "kubespawner_override", *steps)
+            yield ProfileWarning(
+                message,
+                rule="braces",
+                level="error",
+                path=place,
+                profile=profile.slug,
+                origin=profile.where(place[:1]),
+                hint=hint,
+            )
+
+
 _TIMEOUTS = ("start_timeout", "http_timeout")
 
 
@@ -217,9 +235,9 @@ def _check_settings(profile: Profile, build: ProfileBuild, options: Iterable[Opt
         overrides += [(f"profile_options.{option.name}", o) for o in option.overrides_by_value().values()]
     for place, override in overrides:
         key = (place.partition(".")[0],)
-        for name in sorted(_READ_EARLY & override.keys()) if profile.contributor != "hub" else ():
+        for name in sorted(READ_EARLY & override.keys()) if profile.contributor != "hub" else ():
             raise ProfileDefinitionError(
-                "has no effect in a profile: JupyterHub reads it before the profile is applied",
+                "has no effect in a profile: it is read before the profile is applied",
                 profile=profile.slug,
                 origin=profile.where(key),
                 field=f"{place}.{name}",

@@ -13,7 +13,7 @@ from typing import Any
 
 from .attributes import EnvVars
 from .resources import ConfigMap, ImagePullSecret, InitContainer, Manifest, RoleBinding, SecretMount, Volume
-from .template import as_templates
+from .template import TemplateText
 
 __all__ = ["HOOKS", "LIST_HOOKS", "Hook"]
 
@@ -39,12 +39,6 @@ class Hook:
         """The method of `PodBuilder` that receives the value."""
         return self.name.removeprefix("get_")
 
-    def as_templates(self, value: Any) -> Any:
-        """Return a value of the hook in which all texts are templates, except names."""
-        if self.identity is None:
-            return as_templates(value)
-        return [item if isinstance(item, str) else as_templates(item) for item in value]
-
     def joined(self, base: Sequence[Any], own: Sequence[Any]) -> list[Any]:
         """Return the items of both lists. If two items are equal, keep the profile's own item."""
         assert self.identity is not None
@@ -60,10 +54,10 @@ _IN_ORDER = (
     Hook("get_default_volumes", list[Volume], "volumes", _name),
     Hook("get_config_maps", list[ConfigMap], "config_maps", lambda c: c.mount_path or c.name),
     Hook("get_secret_mounts", list[SecretMount], "secret_mounts", lambda m: str(m.mount_path)),
-    Hook("get_env_config_maps", list[str], "env_from_config_maps", str),
-    Hook("get_env_secrets", list[str], "env_from_secrets", str),
+    Hook("get_env_config_maps", list[TemplateText], "env_from_config_maps", str),
+    Hook("get_env_secrets", list[TemplateText], "env_from_secrets", str),
     Hook("get_init_containers", list[InitContainer], "init_containers", _name),
-    Hook("get_image_pull_secrets", list[ImagePullSecret | str], "image_pull_secrets", _name),
+    Hook("get_image_pull_secrets", list[ImagePullSecret | TemplateText], "image_pull_secrets", _name),
     Hook("get_role_bindings", list[RoleBinding], "role_bindings", _name),
     Hook("get_manifests", list[Manifest], "manifests", _name),
     Hook("get_extra_resource_limits", dict[str, str | int | float], "extra_resource_limits"),

@@ -17,6 +17,7 @@ from typing_extensions import Self
 from typing_extensions import override as overriding  # `override` is a field of options
 
 from profile_spawner.errors import ProfileDefinitionError, shorten
+from profile_spawner.names import json_key
 from profile_spawner.texts import Text, marked
 
 from .access import EVERYBODY, Access, UserInfo
@@ -181,7 +182,7 @@ def _choices(value: Any) -> tuple[Choice, ...]:
         return value
     found = _mapping(value)
     return tuple(
-        Choice.model_validate({"name": str(key), "display_name": key, **_mapping(c)}) for key, c in found.items()
+        Choice.model_validate({"name": json_key(key), "display_name": key, **_mapping(c)}) for key, c in found.items()
     )
 
 
@@ -328,8 +329,8 @@ class _Listed(Option):
     def check_one(self, value: Any, user: UserInfo) -> Checked:
         """Return one choice that `user` may use, or an error message."""
         allowed = self.choices_for(user)
-        if self.param is not None and isinstance(value, int | float):
-            value = json.dumps(value)  # the listed values of params have types
+        if isinstance(value, int | float):
+            value = json.dumps(value)  # the listed values of params and the keys of choices may be numbers
         if isinstance(value, str) and any(c.name == value for c in allowed):
             return value, ""
         names = ", ".join(c.name for c in allowed)

@@ -11,6 +11,7 @@ from profile_spawner.params.definition import MISSING, Param, thaw
 
 from .access import UserInfo
 from .options import Choice, ChoiceOption, MultiOption, NumberOption, Option, SwitchOption, TextOption
+from .user_text import EXAMPLES
 
 __all__ = ["choice_name", "param_option", "value_of_choice"]
 
@@ -66,14 +67,6 @@ def _option(param: Param, default: Any, required: bool) -> Option:
     return TextOption(**fields, default=plain, pattern=pattern, max_length=max_length, placeholder=hint)
 
 
-_EXAMPLES = (
-    "example", "example-1", "abc", "ABC", "a1", "A1", "AB-1", "AB-123", "ab-123", "1", "123", "12345", "1G", "1Gi",
-    "/example", "example.org", "user@example.org", "https://example.org", "2026-01-31", "2026-01-31T12:00:00Z",
-    "12:00:00Z", "P1D", "192.0.2.1", "2001:db8::1", "00000000-0000-4000-8000-000000000000",
-)  # fmt: skip
-"""Texts of which one usually fits a schema."""
-
-
 def _example(param: Param, option: Option, fits: Callable[[Any], bool]) -> Any:
     """Return a choice with which the profile can be built before a user has chosen; `None` if none is found."""
     schema = param.schema
@@ -85,7 +78,7 @@ def _example(param: Param, option: Option, fits: Callable[[Any], bool]) -> Any:
         bounds = [n for n in (option.minimum, option.maximum) if n is not None]
         candidates += [*bounds, *(n + (option.step or 1) for n in bounds), 1, 2, 0, 0.5, 10, 100, 1000]
     elif isinstance(option, TextOption):
-        candidates += [*_EXAMPLES, "x" * int(schema.get("minLength") or 1)]
+        candidates += [*EXAMPLES, "x" * int(schema.get("minLength") or 1)]
     for candidate in candidates:
         value, problem = option.check(candidate, UserInfo(""))
         if not problem and not param.problems(typed := value_of_choice(param, value)) and fits(typed):

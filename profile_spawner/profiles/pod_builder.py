@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from profile_spawner.errors import BuildError, ConflictError, Origin, shorten
-from profile_spawner.names import content_hash, identity_hash, object_name
+from profile_spawner.names import DNS_SUBDOMAIN, content_hash, identity_hash, object_name
 from profile_spawner.params.definition import SecretRef
 from profile_spawner.params.evaluator import Resolved
 from profile_spawner.params.templates import Allowance, references_in, render_value
@@ -204,10 +204,10 @@ class PodBuilder:
                 value = str(value).lower()
             elif isinstance(value, int | float):
                 value = str(value)
-            if not isinstance(value, str):
-                self._env[name] = value.to_kubernetes()
-                continue
             field = f"environment variable {name}"
+            if not isinstance(value, str):
+                self._env[name] = value.to_kubernetes(self._name(value.source.name, field))
+                continue
             if inserted := self._of_users(value):
                 self.user_variables.add(name)
                 if is_run_by_programs(name):
@@ -222,7 +222,7 @@ class PodBuilder:
     def default_volumes(self, volumes: Sequence[Volume]) -> None:
         """Add claims. They are created if they do not exist."""
         for volume in volumes:
-            claim = self._claim_name(volume)
+            claim = self._claim_name(volume, self._name(volume.claim_name, f"get_default_volumes(): {volume.name}"))
             spec: dict[str, Any] = {
                 "accessModes": list(volume.access_modes),
                 "resources": {"requests": {"storage": volume.size}},
@@ -261,7 +261,7 @@ class PodBuilder:
         """Mount existing Secrets."""
         for number, secret in enumerate(mounts):
             name = f"profile-secret-{number}"
-            source: dict[str, Any] = {"secretName": secret.name}
+            source: dict[str, Any] = {"secretName": self._name(secret.name, "get_secret_mounts()")}
             if secret.optional:
                 source["optional"] = True
             self._volumes.append({"name": name, "secret": source})
@@ -273,12 +273,13 @@ class PodBuilder:
     def env_config_maps(self, names: Sequence[str]) -> None:
         """Add all keys of ConfigMaps to the environment."""
         for name in names:
-            self._env_from.append({"configMapRef": {"name": self._config_map_names.get(name, name)}})
+            known = self._config_map_names.get(name) or self._name(name, "get_env_config_maps()")
+            self._env_from.append({"configMapRef": {"name": known}})
 
     def env_secrets(self, names: Sequence[str]) -> None:
         """Add all keys of Secrets to the environment."""
         for name in names:
-            self._env_from.append({"secretRef": {"name": name}})
+            self._env_from.append({"secretRef": {"name": self._name(name, "get_env_secrets()")}})
 
     def init_containers(self, containers: Sequence[InitContainer]) -> None:
         """Add the init containers: the start-up script, then the profile's own ones."""
@@ -300,10 +301,11 @@ class PodBuilder:
     def image_pull_secrets(self, secrets: Sequence[ImagePullSecret | str]) -> None:
         """Add pull secrets to the pod (never to a service account, which others use too)."""
         for secret in secrets:
+            written = self._name(secret if isinstance(secret, str) else secret.name, "get_image_pull_secrets()")
             if isinstance(secret, str) or secret.data is None:
-                self._pull_secrets.append({"name": secret if isinstance(secret, str) else secret.name})
+                self._pull_secrets.append({"name": written})
                 continue
-            name = object_name(f"{secret.name}-{self._context.user.name}", self._context.owned_hash(secret.name))
+            name = object_name(f"{written}-{self._context.user.name}", self._context.owned_hash(written))
             body = {
                 "type": "kubernetes.io/dockerconfigjson",
                 "data": {".dockerconfigjson": secret.data.get_secret_value()},
@@ -549,16 +551,28 @@ class PodBuilder:
                 return
         self._objects.append(added)
 
-    def _claim_name(self, volume: Volume) -> str:
+    def _name(self, name: str, field: str) -> str:
+        """Return the name of an object, with the references of a template replaced."""
+        rendered = self._render_text(name, field)
+        if len(rendered) > 253 or not DNS_SUBDOMAIN.fullmatch(rendered):
+            raise BuildError(
+                f"{shorten(rendered)!r} cannot be the name of an object",
+                profile=self._slug,
+                origin=self._origin,
+                field=field,
+                expected="lower-case letters, digits, '-' and '.', at most 253 characters",
+                hint="A user's name can have other letters: use {{ user_slug }}" if rendered != name else None,
+            )
+        return rendered
+
+    def _claim_name(self, volume: Volume, name: str) -> str:
         context = self._context
         if not volume.persist:
-            return object_name(f"{volume.claim_name}-{context.user.name}", context.owned_hash(volume.claim_name))
+            return object_name(f"{name}-{context.user.name}", context.owned_hash(name))
         if context.user_namespaces:
-            return volume.claim_name
+            return name
         # All servers of the user share the claim. Its name does not contain the hub's identity, so a new hub finds it.
-        return object_name(
-            f"{volume.claim_name}-{context.user.name}", identity_hash("claim", context.user.name, volume.claim_name)
-        )
+        return object_name(f"{name}-{context.user.name}", identity_hash("claim", context.user.name, name))
 
     def _own_name(self, name: str, lifetime: Lifetime) -> str:
         if lifetime is Lifetime.persistent and self._context.user_namespaces:

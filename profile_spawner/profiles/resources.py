@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from profile_spawner.names import DNS_SUBDOMAIN, is_dns_label
+from profile_spawner.params.definition import REFERENCE
 from profile_spawner.params.quantities import quantity_value
 
 from .template import TemplateText
@@ -89,6 +90,11 @@ def _dns_name(value: str) -> str:
     return value
 
 
+def _template_name(value: str) -> str:
+    _dns_name(REFERENCE.sub("x", value))
+    return value
+
+
 def _rbac_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.:]{0,251}[A-Za-z0-9])?", value):
         raise ValueError("must be the name of a Role: letters, digits, '-', '_', '.' and ':', at most 253 characters")
@@ -128,6 +134,8 @@ def _octal(value: Any) -> Any:
 
 
 DnsName = Annotated[str, AfterValidator(_dns_name)]
+TemplateName = Annotated[TemplateText, AfterValidator(_template_name)]
+"""The name of an object; it may be a `Template`. What it becomes for a server is checked when it is built."""
 RbacName = Annotated[str, AfterValidator(_rbac_name)]
 DnsLabel = Annotated[str, AfterValidator(_dns_label)]
 ContainerPath = Annotated[str, AfterValidator(_absolute)]
@@ -182,7 +190,7 @@ class Volume(_Model):
 
     Attributes:
         name: The volume's name in the pod.
-        claim_name: The claim's name. If users share the namespace, the spawner makes it unique per user.
+        claim_name: The claim's name, or a `Template`. The spawner makes it unique per user in a shared namespace.
         size: A Kubernetes quantity such as `20Gi`.
         storage_class: The storage class; `None` means the cluster's default class.
         access_modes: Kubernetes access modes.
@@ -191,8 +199,9 @@ class Volume(_Model):
         annotations: Annotations of the claim.
     """
 
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("claim_name",)
     name: DnsLabel
-    claim_name: DnsName
+    claim_name: TemplateName
     size: quantity
     storage_class: str | None = None
     access_modes: tuple[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...] = (
@@ -234,6 +243,10 @@ class ConfigMap(_Model):
 
     @model_validator(mode="after")
     def _one_way(self) -> ConfigMap:
+        self._check_ways()
+        return self
+
+    def _check_ways(self) -> None:
         if (self.key is None) == (self.data is None):
             raise ValueError("give either 'key' and 'content' (one file) or 'data' (several files)")
         if self.key is not None and self.content is None:
@@ -245,7 +258,6 @@ class ConfigMap(_Model):
                     f"file {name!r} has {size:,} bytes; a ConfigMap holds at most {MAX_CONFIG_MAP_BYTES:,}. "
                     "Put it into the image or on a volume"
                 )
-        return self
 
     def files(self) -> dict[str, str]:
         """Return the files by name."""
@@ -260,46 +272,61 @@ class ConfigMap(_Model):
 
 
 class SecretMount(_Model):
-    """An existing Secret, mounted as a directory, or as one file with `sub_path`."""
+    """An existing Secret, mounted as a directory, or as one file with `sub_path`. The name may be a `Template`."""
 
-    name: DnsName
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("name",)
+    name: TemplateName
     mount_path: ContainerPath
     sub_path: SubPath | None = None
     optional: bool = False
 
 
 class ConfigMapKeyRef(_Model):
-    """One value of a ConfigMap."""
+    """One value of a ConfigMap. The name may be a `Template`."""
 
-    name: DnsName
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("name",)
+    name: TemplateName
     key: FileKey
 
 
 class SecretKeyRef(_Model):
-    """One value of a Secret. The hub does not read the value."""
+    """One value of a Secret. The hub does not read the value. The name may be a `Template`."""
 
-    name: DnsName
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("name",)
+    name: TemplateName
     key: FileKey
 
 
 class ConfigMapEnvVarReference(_Model):
     """An environment variable whose value comes from a ConfigMap (`configMapKeyRef`)."""
 
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("from_config_map",)
     from_config_map: ConfigMapKeyRef
 
-    def to_kubernetes(self) -> dict[str, Any]:
-        """Return the `valueFrom` of the variable."""
-        return {"valueFrom": {"configMapKeyRef": self.from_config_map.model_dump()}}
+    def to_kubernetes(self, name: str) -> dict[str, Any]:
+        """Return the `valueFrom` of the variable, for an object of this name."""
+        return {"valueFrom": {"configMapKeyRef": {"name": name, "key": self.from_config_map.key}}}
+
+    @property
+    def source(self) -> ConfigMapKeyRef:
+        """The object and its key."""
+        return self.from_config_map
 
 
 class SecretEnvVarReference(_Model):
     """An environment variable whose value comes from a Secret (`secretKeyRef`)."""
 
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("from_secret",)
     from_secret: SecretKeyRef
 
-    def to_kubernetes(self) -> dict[str, Any]:
-        """Return the `valueFrom` of the variable."""
-        return {"valueFrom": {"secretKeyRef": self.from_secret.model_dump()}}
+    def to_kubernetes(self, name: str) -> dict[str, Any]:
+        """Return the `valueFrom` of the variable, for an object of this name."""
+        return {"valueFrom": {"secretKeyRef": {"name": name, "key": self.from_secret.key}}}
+
+    @property
+    def source(self) -> SecretKeyRef:
+        """The object and its key."""
+        return self.from_secret
 
 
 EnvValue = TemplateText | ConfigMapEnvVarReference | SecretEnvVarReference
@@ -329,7 +356,10 @@ class Manifest(_Model):
 
 
 class Verb(str, Enum):
-    """The verbs that a role may allow. `*`, `bind`, `escalate` and `impersonate` are deliberately not included."""
+    """The verbs that a role may allow. `bind`, `escalate` and `impersonate` are deliberately not included.
+
+    All verbs (`*`) need a namespace that belongs to one user, and `user_namespace_rights`.
+    """
 
     get = "get"
     list = "list"
@@ -339,6 +369,7 @@ class Verb(str, Enum):
     patch = "patch"
     delete = "delete"
     deletecollection = "deletecollection"
+    every = "*"
 
 
 class SubjectKind(str, Enum):
@@ -374,9 +405,13 @@ class RoleBinding(_Model):
 
 
 class ImagePullSecret(_Model):
-    """A pull secret for the pod: an existing one, or a new one from `data` (a base64 `.dockerconfigjson`)."""
+    """A pull secret for the pod: an existing one, or a new one from `data` (a base64 `.dockerconfigjson`).
 
-    name: DnsName
+    The name may be a `Template`.
+    """
+
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("name",)
+    name: TemplateName
     data: SecretStr | None = None
 
 

@@ -22,7 +22,7 @@ from .access import UserInfo
 from .base import ProfileBuild
 from .context import ServerContext
 from .entry import Entry, effective_values, example_facts, unusable
-from .linting import lint_defaults
+from .linting import lint_defaults, lint_fields
 from .param_options import value_of_choice
 from .patterns import one_request
 from .profile import Profile
@@ -97,6 +97,7 @@ class Snapshot:
     Attributes:
         reported: `problems` as they were given.
         problems: These, and the warnings about the entries.
+        notes: What works as written in the entries, and only `validate` mentions.
     """
 
     def __init__(
@@ -112,7 +113,9 @@ class Snapshot:
         self.resolver = resolver
         self.reported = tuple(problems)
         served = self.entries.values()
-        warnings = (*(warning for entry in served for warning in entry.warnings), *lint_defaults(served))
+        found = [warning for entry in served for warning in entry.warnings]
+        self.notes = tuple(warning for warning in found if warning.level == "note")
+        warnings = (*(w for w in found if w.level != "note"), *lint_defaults(served), *lint_fields(served))
         self.problems = tuple({str(p): p for p in (*problems, *warnings)}.values())
         aliases: dict[str, str] = {}
         for entry in self.entries.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
@@ -31,19 +31,20 @@ TemplateText = Annotated[str, WrapValidator(_keep)]
 """The type of a text that may be a `Template`; pydantic would return it as a plain text."""
 
 
-def as_templates(value: Any) -> Any:
+def as_templates(value: Any, convert: Callable[[str], str] = Template) -> Any:
     """Return a copy in which every text that can be a template is one.
 
     Args:
         value: A text, a mapping, a list or tuple of texts, or an object that hooks return. Keys are not changed.
+        convert: Returns the template of a text.
     """
     if isinstance(value, str):
-        return Template(value)
+        return convert(value)
     if isinstance(value, Mapping):
-        return {k: as_templates(v) for k, v in value.items()}
+        return {k: as_templates(v, convert) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [as_templates(v) for v in value]
+        return [as_templates(v, convert) for v in value]
     if isinstance(value, BaseModel):
         fields = [name for name in getattr(value, "TEMPLATES", ()) if getattr(value, name) is not None]
-        return value.model_copy(update={name: as_templates(getattr(value, name)) for name in fields})
+        return value.model_copy(update={name: as_templates(getattr(value, name), convert) for name in fields})
     return value

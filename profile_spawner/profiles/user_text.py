@@ -6,14 +6,17 @@ replaces `$(NAME)`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import string
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from profile_spawner.names import is_label_value
+from profile_spawner.params.quantities import quantity_value
 from profile_spawner.texts import Text, marked
 
 from .patterns import matches
@@ -21,8 +24,10 @@ from .template import Template
 
 __all__ = [
     "DOLLAR_TRAITS",
+    "EXAMPLES",
     "EXPANDED_TRAITS",
     "FORMATTED_TRAITS",
+    "IDENTITY_TRAITS",
     "KUBESPAWNER_USER",
     "MAX_TEXT",
     "TYPED_EXPANDED_TRAITS",
@@ -44,11 +49,21 @@ __all__ = [
     "odd_field",
     "text_problem",
     "texts_in_commands",
+    "unfilled",
     "user_variables",
 ]
 
 MAX_TEXT = 256
 """The longest text a user may type unless the option says otherwise, in characters."""
+
+EXAMPLES = (
+    "example", "example-1", "abc", "ABC", "a1", "A1", "AB-1", "AB-123", "ab-123", "1", "123", "12345", "1G", "1Gi",
+    "2.5", "example.org", "a:1", "a/b:1", "example/image:1", "example.org/image:1", "ghcr.io/example/image:1",
+    "docker.io/example/image:1", "quay.io/jupyter/base-notebook:2026-01-31", f"example.org/image@sha256:{'0' * 64}",
+    "/example", "user@example.org", "https://example.org", "https://example.org/a.git", "2026-01-31",
+    "2026-01-31T12:00:00Z", "12:00:00Z", "P1D", "192.0.2.1", "2001:db8::1", "00000000-0000-4000-8000-000000000000",
+)  # fmt: skip
+"""Texts of which one usually fits a schema, or a pattern of what users type."""
 
 EXPANDED_TRAITS = frozenset(
     {
@@ -68,9 +83,15 @@ EXPANDED_TRAITS = frozenset(
 FORMATTED_TRAITS = frozenset({"default_url", "notebook_dir"})
 """The traits whose texts JupyterHub formats (`Spawner.format_string`)."""
 
+IDENTITY_TRAITS = frozenset(
+    {"dns_name_template", "pod_name_template", "pvc_name_template", "secret_name_template", "working_dir"}
+)
+"""The traits that KubeSpawner expands when a spawner is made. Those of a profile are expanded when it is applied."""
+
 TYPED_EXPANDED_TRAITS = (
     EXPANDED_TRAITS
     | FORMATTED_TRAITS
+    | IDENTITY_TRAITS
     | {
         "storage_extra_annotations",
         "storage_extra_labels",
@@ -96,6 +117,21 @@ DOLLAR_TRAITS = frozenset(
     }
 )
 """The traits in which Kubernetes replaces `$(NAME)`, or that become environment variables."""
+
+_KUBESPAWNERS_NAMES = frozenset(
+    {
+        "escaped_servername", "escaped_user_server", "escaped_username", "hubnamespace", "namespace", "pod_name",
+        "pvc_name", "safe_servername", "safe_user_server", "safe_username", "servername", "unescaped_servername",
+        "unescaped_username", "user_server", "userid", "username",
+    }
+)  # fmt: skip
+"""What KubeSpawner fills in (`KubeSpawner._expand_user_properties`)."""
+_NAMES_FOR = {
+    **dict.fromkeys(TYPED_EXPANDED_TRAITS, _KUBESPAWNERS_NAMES),
+    **dict.fromkeys(FORMATTED_TRAITS, frozenset({"base_url", "username"})),
+    "dns_name_template": frozenset({"name", "namespace"}),
+}
+"""The names that are filled into the texts of a trait."""
 
 _PATH_TRAITS = (
     "default_url", "extra_container_config", "extra_containers", "init_containers", "notebook_dir", "volume_mounts",
@@ -181,7 +217,9 @@ def check_typed(label: str, value: Any, limit: int, pattern: str | None, message
 
 
 def text_problem(name: str, override: Mapping[str, Any], value: Any) -> str:
-    """Return what is wrong with a value that becomes a label or a part of a path; empty when it fits."""
+    """Return what is wrong with a value that becomes a number, a label or a part of a path; empty when it fits."""
+    if number := _wanted_number(override, value):
+        return Text("“%(name)s” must be %(number)s.", name=name, number=Text(number))
     for text in (filled for trait in _PATH_TRAITS for filled in _texts_in(_fill(override.get(trait), str(value)))):
         if ".." in text.split("/") and ".." in str(value):
             message = marked("“%(name)s” becomes a part of a path: it may not contain “..”.")
@@ -200,6 +238,72 @@ def text_problem(name: str, override: Mapping[str, Any], value: Any) -> str:
                 )
                 return Text(message, name=name)
     return ""
+
+
+def _wanted_number(override: Mapping[str, Any], value: Any) -> str:
+    """Return what kind of number a value must be, if it becomes one and is not; otherwise an empty text."""
+    for trait, template in override.items():
+        number = _CHECKED_NUMBERS.get(trait)
+        for one in template.values() if isinstance(template, Mapping) else (template,):
+            if number is None or not isinstance(one, str) or "{value}" not in one:
+                continue
+            try:
+                number.read(_fill(one, value))
+            except (TypeError, ValueError, OverflowError):
+                return number.expected
+    return ""
+
+
+@dataclass(frozen=True)
+class _Number:
+    """How a trait's number is written as a text, and what is said if a text is none."""
+
+    read: Callable[[Any], Any]
+    expected: str
+
+
+def _cores(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a number of cores")
+    return number
+
+
+def _whole(value: Any) -> int:
+    number = int(value)
+    if number < 0 or (isinstance(value, float) and number != value):
+        raise ValueError("must be a whole number")
+    return number
+
+
+def _memory(value: Any) -> Any:
+    """Return a number of bytes as KubeSpawner takes it: a number, or a text with a unit."""
+    text = str(value).strip()
+    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?[KMGT]", text):
+        return text
+    return _whole(value)
+
+
+_NUMBERS = {
+    **dict.fromkeys(("cpu_guarantee", "cpu_limit"), _Number(_cores, marked("a number such as 0.5 or 2"))),
+    **dict.fromkeys(("mem_guarantee", "mem_limit"), _Number(_memory, marked("a size such as 512M or 4G"))),
+    **dict.fromkeys(
+        (
+            "delete_grace_period", "fs_gid", "gid", "http_timeout", "k8s_api_request_retry_timeout",
+            "k8s_api_request_timeout", "port", "start_timeout", "uid",
+        ),
+        _Number(_whole, marked("a whole number")),
+    ),
+}  # fmt: skip
+"""The settings of KubeSpawner that are numbers: a chosen or typed text is read as one in them."""
+_CHECKED_NUMBERS = {
+    **_NUMBERS,
+    **dict.fromkeys(
+        ("extra_resource_guarantees", "extra_resource_limits", "storage_capacity"),
+        _Number(quantity_value, marked("a quantity such as 2, 500m or 4Gi")),
+    ),
+}
+"""These, and the settings that are texts, or hold texts, of which Kubernetes reads quantities."""
 
 
 def _texts_in(value: Any) -> Iterator[str]:
@@ -338,6 +442,29 @@ def odd_field(trait: str, text: str, *, chosen: bool) -> str:
     return ""
 
 
+def unfilled(override: Mapping[str, Any], *, filled: bool) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield the texts with braces into which nothing can be filled, so that no server can start, and what stands there.
+
+    Args:
+        override: A `kubespawner_override`.
+        filled: Whether it belongs to an option whose `{value}` is replaced in it.
+    """
+    for trait, value in override.items():
+        names = _NAMES_FOR.get(trait)
+        if names is None:
+            continue
+        for path, text in (((), value), *nodes(value)):
+            if not isinstance(text, str) or ("{" not in text and "}" not in text):
+                continue
+            text = "".join(_pieces(text, "")) if filled else text
+            try:
+                fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+            except ValueError:  # a lone brace
+                yield (trait, *path), ""
+            else:
+                yield from (((trait, *path), f"{{{name}}}") for name in fields if name not in names)
+
+
 def escape_braces(value: Any) -> Any:
     """Return `value` with the braces in all its texts doubled, so that KubeSpawner's expansion leaves them alone."""
     return each_text(value, lambda text: text.replace("{", "{{").replace("}", "}}"))
@@ -403,7 +530,11 @@ def fill_value(override: Mapping[str, Any], value: Any, *, typed: bool) -> dict[
                 inserted = escape_braces(inserted)
         elif trait in _TEXT_TRAITS and isinstance(value, int | float) and not isinstance(value, bool):
             inserted = f"{value:.15g}"
-        result[trait] = _fill(template, inserted)
+        filled = _fill(template, inserted)
+        if trait in _NUMBERS and filled != template:
+            with contextlib.suppress(TypeError, ValueError, OverflowError):  # KubeSpawner says what is wrong
+                filled = _NUMBERS[trait].read(filled)
+        result[trait] = filled
     return result
 
 
@@ -430,5 +561,7 @@ def _pieces(template: str, value: Any) -> Iterator[str]:
         if name == "value":
             converted = {"r": repr, "a": ascii}.get(conversion or "", str)(value) if conversion else value
             yield format(converted, spec or "")
-        elif name is not None:
+        elif name is not None and name.isidentifier():
             yield "{" + name + "}"
+        elif name is not None:  # text of another language: JSON, `awk '{print $1}'`
+            yield "{" + name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"

@@ -9,8 +9,10 @@ from traitlets import HasTraits, List, Unicode
 
 from profile_spawner.apps import BUILTIN
 from profile_spawner.errors import Origin, SourceError, did_you_mean
+from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.registry import Collector
 
+from .importing import ready_made
 from .source_items import Load, LoadedItem, LoadSession, Source, SourceItem
 
 __all__ = ["BuiltinProfiles"]
@@ -20,7 +22,12 @@ class BuiltinSettings(HasTraits):
     """The setting of this source."""
 
     builtin_profiles = List(
-        Unicode(), config=True, help='The slugs of built-in profiles to offer; none by default. `["all"]` offers all.'
+        Unicode(),
+        config=True,
+        help="""
+        The slugs of built-in profiles to offer; none by default. `["all"]` offers all. With `configurator_compat`, the
+        slugs of the EOEPCA configurator (`coder_app`, `qgis_remote_desktop`, ...) are its profiles.
+        """,
     )
 
 
@@ -31,14 +38,19 @@ class BuiltinProfiles(Source):
     settings = BuiltinSettings
     trial = False  # code of this package
 
-    def __init__(self, slugs: Sequence[str]) -> None:
-        self._slugs = tuple(BUILTIN) if "all" in slugs else tuple(dict.fromkeys(slugs))
+    def __init__(self, slugs: Sequence[str], *, configurator: bool = False) -> None:
+        self._configurator = configurator
+        theirs = ready_made() if configurator else {}
+        self._profiles: Mapping[str, type[BaseAppProfile]] = {**theirs, **BUILTIN, **theirs}
+        self._slugs = tuple(self._profiles) if "all" in slugs else tuple(dict.fromkeys(slugs))
 
     @classmethod
     def configured(cls, settings: Any, settle: float) -> Iterable[Source]:
         """Return one source, if profiles are selected."""
         del settle
-        return [cls(settings.builtin_profiles)] if settings.builtin_profiles else []
+        if not settings.builtin_profiles:
+            return []
+        return [cls(settings.builtin_profiles, configurator=settings.configurator_compat)]
 
     def scan(self, known: Mapping[str, SourceItem], *, full: bool) -> Sequence[SourceItem]:
         """Return one item for each slug."""
@@ -47,12 +59,15 @@ class BuiltinProfiles(Source):
 
     def _item(self, slug: str) -> SourceItem:
         problem = None
-        if slug not in BUILTIN:
+        if slug not in self._profiles:
             problem = SourceError(
-                f"there is no built-in profile {slug!r}{did_you_mean(slug, BUILTIN)}",
+                f"there is no built-in profile {slug!r}{did_you_mean(slug, self._profiles)}",
                 origin=Origin("configuration"),
                 field="builtin_profiles",
-                expected=", ".join(BUILTIN),
+                expected=", ".join(self._profiles),
+                hint=None
+                if self._configurator
+                else "Profiles of the EOEPCA configurator need c.ProfileSpawner.configurator_compat = True",
             )
         return SourceItem(f"{self.kind}:{slug}", self.kind, self.name, slug, "1", slug, problem)
 
@@ -62,7 +77,7 @@ class BuiltinProfiles(Source):
 
         def load(item: SourceItem) -> LoadedItem:
             collector = Collector(self.name)
-            collector.add(BUILTIN[item.payload])
+            collector.add(self._profiles[item.payload])
             return LoadedItem(item, collector)
 
         return load

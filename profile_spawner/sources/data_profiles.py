@@ -36,6 +36,7 @@ from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
 from profile_spawner.profiles.profile import Contributor
 from profile_spawner.profiles.registry import Collector
 from profile_spawner.profiles.resources import InlineText
+from profile_spawner.profiles.template import as_templates
 from profile_spawner.profiles.yaml_text import YamlMap, line_at, parse_yaml
 
 from .chart_values import MissingList, find_values, in_chart_order, is_manifest, list_in, missing_list, team_rules
@@ -550,9 +551,9 @@ class _Reading:
                 origin = Origin(self._place, line_at(item, ("files", number)))
                 _, message = next(problems_of(e))
                 raise ProfileDefinitionError(message, origin=origin, field=f"files[{number}]") from None
-        parts = {hook.key: hook.as_templates(getattr(spec, hook.key)) for hook in LIST_HOOKS}
+        parts = {hook.key: as_templates(getattr(spec, hook.key)) for hook in LIST_HOOKS}
         parts["config_maps"] = (*parts["config_maps"], *files)
-        parts["volumes"] = [v.volume() for v in spec.volumes]
+        parts["volumes"] = as_templates([v.volume() for v in spec.volumes])
         return {hook.key: tuple(hook.joined(base.get(hook.key, ()), parts[hook.key])) for hook in LIST_HOOKS}
 
     def _read_asset(self, path: str, origin: Origin) -> str:

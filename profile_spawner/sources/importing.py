@@ -20,7 +20,7 @@ import sys
 import types
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ from profile_spawner.profiles.registry import Collector, collecting
 
 from .files import read_file
 
-__all__ = ["FolderLoad", "imported_names", "provide_configurator"]
+__all__ = ["FolderLoad", "imported_names", "provide_configurator", "ready_made"]
 
 _RESERVED = frozenset({"profile_spawner", "configurator", *sys.stdlib_module_names})
 """Names that never mean a module of a folder."""
@@ -170,9 +170,9 @@ class FolderLoad:
         name = module.partition(".")[0]
         if name in _RESERVED or name == single:
             return None
-        # Modules whose names begin with an underscore are not loaded by themselves.
-        private = name.startswith("_") and any((self.folder / n).exists() for n in (name, f"{name}.py"))
-        return self._names.get(name, self.package if private else None)
+        if name not in self._names and (self.folder / name).is_dir() and importlib.util.find_spec(name) is None:
+            return self.package  # a folder without `__init__.py`: its modules belong to those that import them
+        return self._names.get(name)
 
 
 def _like(old: ast.AST, new: _Node) -> _Node:
@@ -241,7 +241,8 @@ class _ProfileLoader(importlib.machinery.SourceFileLoader):
         name = self.name.split(".")[1]
         if name in self._load.refused:
             raise ImportError(f"{name}, in the same folder, is broken: {self._load.refused[name]}", name=name)
-        with collecting(self._load.collectors.get(name) or Collector()):
+        collector = self._load.collectors.get(name)
+        with nullcontext() if collector is None else collecting(collector):
             super().exec_module(module)
 
 
@@ -259,3 +260,10 @@ def provide_configurator() -> None:
     spec.loader.exec_module(package)
     if importlib.util.find_spec("loguru") is None:
         sys.modules["loguru"] = importlib.import_module("configurator.loguru")
+
+
+def ready_made() -> Mapping[str, Any]:
+    """Return the profiles of the package `configurator`, by slug, and make it importable."""
+    provide_configurator()
+    profiles: Mapping[str, Any] = importlib.import_module("configurator.apps.registry").ready_made()
+    return profiles

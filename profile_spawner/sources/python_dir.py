@@ -89,7 +89,8 @@ class PythonDirectory(Source):
         others: list[str] = []
         for name in names:
             path, module = f"{self.name}/{name}", name.removesuffix(".py")
-            if module.startswith("_") or "." in module or not (name != module or os.path.exists(f"{path}/__init__.py")):  # noqa: PTH110
+            is_module = name != module or os.path.exists(f"{path}/__init__.py")  # noqa: PTH110 - quick
+            if module.startswith("__") or "." in module or not is_module:
                 others.append(path)
             else:
                 found.setdefault(module, path)  # as in Python, a package comes before a module of the same name

@@ -690,7 +690,9 @@ class Reconciler:
 
     def _warnings_of(self, key: str) -> list[ProfileWarning]:
         entries = self._states[key].entries.items()
-        return [w for slug, entry in entries if self._owners.get(slug) == key for w in entry.warnings]
+        return [
+            w for slug, entry in entries if self._owners.get(slug) == key for w in entry.warnings if w.level != "note"
+        ]
 
     def profile_counts(self) -> Mapping[str, int]:
         """Return how many profiles are served: `current`, and `stale` ones of earlier versions of their source."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, model_validator
 
@@ -17,9 +17,9 @@ from profile_spawner.profiles.resources import (
     ConfigMap,
     ContainerPath,
     DnsLabel,
-    DnsName,
     FileMode,
     SubPath,
+    TemplateName,
     Volume,
     VolumeMount,
     quantity,
@@ -89,7 +89,10 @@ class VolumeSpec(_Spec):
     name: DnsLabel
     size: quantity = Field(description="Such as 20Gi")
     mount_path: ContainerPath
-    claim_name: DnsName | None = Field(default=None, description="The volume's name by default; made unique per user")
+    TEMPLATES: ClassVar[tuple[str, ...]] = ("claim_name",)
+    claim_name: TemplateName | None = Field(
+        default=None, description="The volume's name by default; made unique per user"
+    )
     sub_path: SubPath | None = None
     read_only: bool = False
     storage_class: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -106,9 +107,13 @@ def override_problems(overrides: Mapping[str, Sequence[str]]) -> list[SourceErro
 
 
 def configured_sources(settings: SourceSettings, settle: float) -> list[Source]:
-    """Return the sources for these settings, in their order of precedence.
+    """Return the sources for these settings, in their order of precedence. One that is named twice counts once.
 
     Raises:
         PolicyError: If `data_policy` has a field that does not exist.
     """
-    return [source for kind in KINDS for source in kind.configured(settings, settle)]
+    found: dict[tuple[str, str], Source] = {}
+    for kind in KINDS:
+        for source in kind.configured(settings, settle):
+            found.setdefault((source.kind, os.path.realpath(source.name)), source)
+    return list(found.values())

@@ -21,12 +21,12 @@ from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
 from profile_spawner.profiles.trait_merge import merge_trait
 
-__all__ = ["TraitSnapshot", "apply_build", "evaluated_once"]
+__all__ = ["CALLABLE_TRAITS", "TraitSnapshot", "apply_build", "called_once", "evaluated_once", "expand_names"]
 
 _ABSENT = object()
-_CALLABLE_TRAITS = (
-    "container_security_context", "fs_gid", "gid", "pod_security_context", "supplemental_gids", "uid",
-)  # fmt: skip
+CALLABLE_TRAITS = frozenset(
+    {"container_security_context", "fs_gid", "gid", "pod_security_context", "supplemental_gids", "uid"}
+)
 """The traits whose functions KubeSpawner calls when it makes a pod, besides the variables in `environment`."""
 _HUB = "the hub's configuration"
 
@@ -146,6 +146,23 @@ def _rebased(before: Any, applied: Any, now: Any) -> Any:
     return now
 
 
+def called_once(function: Any, results: dict[Any, Any]) -> Any:
+    """Return a function that calls `function` at most once, or anything else as it is.
+
+    Args:
+        function: A value of a trait.
+        results: What functions have returned.
+    """
+
+    def call(*args: Any) -> Any:
+        if function not in results:
+            result = function(*args)
+            results[function] = asyncio.ensure_future(result) if inspect.isawaitable(result) else result
+        return results[function]
+
+    return call if callable(function) else function
+
+
 @contextmanager
 def evaluated_once(spawner: Any) -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Call each function that is the value of a trait, or of an environment variable, at most once in this block.
@@ -161,25 +178,16 @@ def evaluated_once(spawner: Any) -> Iterator[Callable[[], AbstractContextManager
     """
     results: dict[Any, Any] = {}
 
-    def once(function: Any) -> Any:
-        def call(*args: Any) -> Any:
-            if function not in results:
-                result = function(*args)
-                results[function] = asyncio.ensure_future(result) if inspect.isawaitable(result) else result
-            return results[function]
-
-        return call if callable(function) else function
-
     @contextmanager
     def replaced() -> Iterator[None]:
-        before = {name: getattr(spawner, name) for name in _CALLABLE_TRAITS}
+        before = {name: getattr(spawner, name) for name in CALLABLE_TRAITS}
         environment = spawner.environment
         try:
             for name, value in before.items():
                 if callable(value):
-                    setattr(spawner, name, once(value))
+                    setattr(spawner, name, called_once(value, results))
             if any(map(callable, environment.values())):
-                spawner.environment = {key: once(value) for key, value in environment.items()}
+                spawner.environment = {key: called_once(value, results) for key, value in environment.items()}
             yield
         finally:
             for name, value in before.items():
@@ -188,6 +196,28 @@ def evaluated_once(spawner: Any) -> Iterator[Callable[[], AbstractContextManager
 
     with replaced():
         yield replaced
+
+
+def expand_names(spawner: Any, before: TraitSnapshot) -> None:
+    """Apply the name templates and the working directory of a profile, which KubeSpawner reads only at the beginning.
+
+    Args:
+        spawner: Whose traits; the profile has been applied to them.
+        before: Knows which of them the profile has set.
+    """
+    changed = before.changed()
+    made: dict[str, Any] = {}
+    for name in ("pod_name", "secret_name", "pvc_name"):
+        if f"{name}_template" in changed and name not in changed:
+            made[name] = spawner.expanded(changed[f"{name}_template"])
+    if "pod_name" in made or "dns_name_template" in changed:
+        pod_name = made.get("pod_name", spawner.pod_name)
+        made["dns_name"] = spawner.dns_name_template.format(namespace=spawner.namespace, name=pod_name)
+    if changed.get("working_dir"):
+        made["working_dir"] = spawner.expanded(changed["working_dir"])
+    for name, value in made.items():
+        before.save(name)
+        setattr(spawner, name, value)
 
 
 def apply_build(spawner: Any, before: TraitSnapshot, entry: Entry, build: ProfileBuild) -> None:

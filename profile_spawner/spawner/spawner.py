@@ -57,7 +57,7 @@ from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import escape_dollars
 from profile_spawner.texts import Text, joined, said
 
-from .applying import TraitSnapshot, apply_build, evaluated_once
+from .applying import TraitSnapshot, apply_build, evaluated_once, expand_names
 from .choosing import choose, form_options, is_outdated, link_options
 from .env_order import in_order
 from .form import SpawnForm, expect_rejected, search_profiles
@@ -301,6 +301,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         chosen.build, chosen.params = await chosen.snapshot.build_and_record(chosen.selection, context, **layers)
         self._warn_of_params(chosen.params)
         apply_build(self, self.trait_snapshot, chosen.entry, chosen.build)
+        expand_names(self, self.trait_snapshot)
         self._look_for_claim()
         self.trait_snapshot.mark_applied()
 

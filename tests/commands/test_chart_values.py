@@ -247,6 +247,22 @@ def test_a_placeholder_is_one_finding_and_the_rest_is_checked(findings, setting,
     assert {rule for _, _, rule, _ in found} == {"placeholder", "unknown-trait"}
 
 
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ("extraEnv: {A: x, B: 'in {JUPYTERHUB_USER}'}", "extraEnv.B"),
+        ("extraAnnotations: {a: '{\"b\": 1}'}", "extraAnnotations.a"),
+        ("initContainers: [{name: a, image: 'a:1', command: [awk, '{print $1}']}]", "initContainers.0.command.1"),
+        ("podNameTemplate: 'jupyter-{user}'", "podNameTemplate"),
+    ],
+)
+def test_braces_into_which_nothing_can_be_filled_are_one_finding(findings, setting, field):
+    """At the setting of the hub, and not at each profile; with them, no server starts."""
+    two = f"[{ONE}, {ONE.replace('One', 'Two')}]"
+    found = findings(f"singleuser:\n  {setting}\n  profileList: {two}\n")
+    assert found == [(2, "error", "braces", f"singleuser.{field}")]
+
+
 def test_placeholders_in_a_profile_are_no_mistakes(findings):
     """Numbers and images too; directives of templates are reported by line. Programs have braces of their own."""
     text = (
@@ -279,12 +295,14 @@ def test_placeholders_in_a_profile_are_no_mistakes(findings):
         "get_config('singleuser.extraEnv')['A'] = 'b'; assert c.KubeSpawner.environment == {'A': 'b'}",
         "os, re, sys, glob, client.V1Container, url_path_join('/a', 'b')",
         "import helper; helper.NAME",
+        "assert (os.environ['COURSE'], os.environ['TEAM'], os.environ['POD_NAMESPACE']) == ('1', 'a', 'default')",
     ],
 )
 def test_code_finds_what_the_charts_hub_gives_it(findings, code):
     """Real values for settings, the helper module and other files in the configuration's folder."""
     text = (
-        "hub:\n  extraFiles:\n    helper:\n      mountPath: /usr/local/etc/jupyterhub/helper.py\n"
+        "hub:\n  extraEnv: {COURSE: 1, TEAM: {value: a}, TOKEN: {valueFrom: {}}}\n"
+        "  extraFiles:\n    helper:\n      mountPath: /usr/local/etc/jupyterhub/helper.py\n"
         f"      stringData: NAME = 1\n  extraConfig:\n    a: |\n      {code}\nsingleuser: {{profileList: [{ONE}]}}\n"
     )
     assert findings(text) == []
@@ -357,11 +375,13 @@ def test_a_function_gets_the_users_auth_state(findings, write):
         "    return [p for p in original if 'x' in groups]\n"
         "c.KubeSpawner.profile_list = filtered\n"
     )
-    text = f"singleuser: {{profileList: [{ONE}]}}\nhub:\n  extraConfig:\n    a: |\n"
+    entry = ONE.replace("{display_name", "{allowed: [x], display_name", 1)
+    text = f"singleuser: {{profileList: [{entry}]}}\nhub:\n  extraConfig:\n    a: |\n"
     text += "".join(f"      {line}\n" for line in code.splitlines())
-    assert [(line, rule) for line, _, rule, _ in findings(text)] == [(6, "not-checked")]
+    levels = [(line, level, rule) for line, level, rule, _ in findings(text)]
+    assert levels == [(1, "warning", "unknown-key"), (6, "warning", "not-checked")]
     state = write("state.json", json.dumps({"oauth_user": {"groups": ["x"]}}))
-    assert findings(text, "--auth-state", state) == []
+    assert [rule for *_, rule, _ in findings(text, "--auth-state", state)] == ["unknown-key"]
 
 
 def test_python_in_the_manifest_of_a_config_map_is_the_hubs_configuration(findings):

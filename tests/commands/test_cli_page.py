@@ -93,7 +93,7 @@ def test_every_rule_of_validate_is_in_its_table():
     """Whoever reads a finding can look its rule up."""
     texts = [
         (ROOT / "profile_spawner" / name).read_text()
-        for name in ("profiles/linting.py", "commands/validating.py", "commands/configuration.py", "migrate/chart.py")
+        for name in ("profiles/linting.py", "commands/validating.py", "commands/settings.py", "migrate/chart.py")
     ]
     rules = {r for t in texts for r in re.findall(r'_?[fF]o?u?i?nd(?:ing)?\(\s*"(?:error|warning)",\s*"([a-z-]+)"', t)}
     rules |= {r for t in texts for r in re.findall(r'(?:if hint else "warning", |rule=)"([a-z-]+)"', t)}

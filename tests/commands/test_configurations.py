@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from profile_spawner.commands.choices import every_choice
+from profile_spawner.commands.choices import every_choice, without_example
 from profile_spawner.errors import Origin
 from profile_spawner.profiles.entry import make_entry
 from profile_spawner.profiles.plain_entries import read_profile_list
@@ -456,6 +456,25 @@ async def test_every_choice_occurs_once_with_what_it_depends_on():
         {"kind": "gpu", "count": 4},
         {"extra": True},
     ]
+
+
+async def test_what_users_must_fill_in_has_an_example():
+    """A list without choices, and a required text or number; where no usual text fits, nothing can be tried."""
+    typed = {"enabled": True, "validation_regex": "^.+:.+$"}
+    options = {
+        "image": {"unlisted_choice": typed},
+        "size": {"type": "number", "min": 3, "required": True},
+        "name": {"type": "text", "required": True, "pattern": "[a-z]+"},
+    }
+    (raw,) = read_profile_list([{"display_name": "A", "profile_options": options}], Origin("test"))
+    (first, *_) = every_choice(await make_entry(raw, "test"))
+    assert set(first) == {"image--unlisted-choice", "size", "name"}
+    assert ":" in first["image--unlisted-choice"]
+    options["image"]["unlisted_choice"] = {**typed, "validation_regex": "^only-this-[0-9]{9}$"}
+    (raw,) = read_profile_list([{"display_name": "A", "profile_options": options}], Origin("test"))
+    entry = await make_entry(raw, "test")
+    assert list(every_choice(entry)) == []
+    assert [option.name for option in without_example(entry)] == ["image"]
 
 
 @real_only

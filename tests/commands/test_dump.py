@@ -232,6 +232,30 @@ def test_the_application_hubs_file_has_its_shape(run):
     assert profile["volumes"][0]["volume_mount"]["name"] == profile["volumes"][0]["name"]
 
 
+def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path):
+    """The same file is written, with role bindings, and counts are numbers; what differs is said."""
+    path = tmp_path / "config.yaml"
+    words = ("dump", "--format", "configurator", "--configurator-compat", "--profiles", "gpu_coder_app")
+    run(*words, "--groups", "a,b", "--storage-class-rwo", "s", "--storage-class-rwx", "n", "--output", path)
+    (profile,) = yaml.safe_load(path.read_text())["profiles"]
+    assert profile["groups"] == ["a", "b"]
+    assert profile["definition"]["kubespawner_override"]["extra_resource_limits"] == {"nvidia.com/gpu": 1}
+    assert [b["name"] for b in profile["role_bindings"]] == [
+        "log-reader-role-binding-gpu-coder-app",
+        "pod-reader-role-binding-gpu-coder-app",
+        "pod-exec-role-binding-gpu-coder-app",
+        "job-submitter-role-binding-gpu-coder-app",
+    ]
+    for option, instead in (
+        (("--list-profiles",), "profile-spawner list"),
+        (("--describe-profile", "gpu_coder_app"), "profile-spawner show gpu_coder_app"),
+        (("--output", "toml"), "expected yaml, json, or a path"),
+    ):
+        result = run.result("dump", *option)
+        said = " ".join(result.stderr.replace("│", " ").split())
+        assert (result.exit_code, instead in said) == (2, True), said
+
+
 RESTRICTED = """
 from profile_spawner import BaseAppProfile, ImagePullSecret, Manifest, Param, profile_registry
 
@@ -335,14 +359,36 @@ class Gpu(BaseCoderProfile):
 
     def __init__(self, *, node_selector=None, **kwargs):
         super().__init__(node_selector={"gpu": "true"}, **kwargs)
+        self.volumes.pop(0)
+
+    def build(self):
+        profile = super().build()
+        profile.definition.kubespawner_override.mem_limit = "9G"
+        profile.env_from_config_maps = ["of-{{ spawner.user.name }}"]
+        return profile
 
 
 profile_registry.register(Gpu)
 """,
     ).parent
-    (profile,) = run.json("dump", "--profiles-dir", folder, "--configurator-compat")["profiles"]
+    document = run("dump", "--profiles-dir", folder, "--configurator-compat")
+    (profile,) = yaml.safe_load(document)["profiles"]
     assert profile["node_selector"] == {"gpu": "true"}
     assert profile["pod_env_vars"] == {"WHO": "{{ username }}"}
+    assert profile["env_from_config_maps"] == ["of-{{ username }}"]
+    pods = [
+        run.json("pod", "gpu", "-u", "ada", *words)["spec"]
+        for words in (("--profiles-dir", folder, "--configurator-compat"), ("--documents", write("d.yaml", document)))
+    ]
+    assert pods[0]["containers"] == pods[1]["containers"]
+    result = run.result("dump", "--profiles-dir", folder, "--configurator-compat", "--format", "configurator")
+    (theirs,) = yaml.safe_load(result.stdout)["profiles"]
+    assert theirs["definition"]["kubespawner_override"]["mem_limit"] == "9G"
+    assert [m["mount_path"] for m in theirs["config_maps"]] == ["/workspace/.bash_login"]
+    assert [v["name"] for v in theirs["volumes"]] == ["workspace-volume"]
+    roles = [b["role"]["name"] for b in theirs["role_bindings"]]
+    assert roles == ["log-reader-role-gpu", "pod-manager-role-gpu", "pod-exec-role-gpu", "job-submitter-role-gpu"]
+    assert theirs["env_from_config_maps"] == ["of-{{ spawner.user.name }}"]
 
 
 # ------------------------------------------------------------------------------------------------ diff

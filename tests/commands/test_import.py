@@ -635,3 +635,58 @@ def test_a_wrong_file_of_the_application_hub_is_refused(run, write, change, mess
     target = path.parent / "out.yaml"
     assert message in run("import", "configurator", path, "-o", target, code=1)
     assert not target.exists()
+
+
+LISTED = "c.KubeSpawner.profile_list = [{'display_name': 'A', 'kubespawner_override': {'image': 'a:1'}}]"
+CODE = {
+    "extra-config": {"hub": {"extraConfig": {"profile_list": LISTED}}},
+    "failing": {"hub": {"extraConfig": {"a": f"import a_module_of_the_hub\n{LISTED}"}}},
+    "extra-files": {
+        "hub": {
+            "extraFiles": {
+                "a": {"mountPath": "/usr/local/etc/jupyterhub/jupyterhub_config.d/a.py", "stringData": LISTED}
+            }
+        }
+    },
+    "config-map": {"kind": "ConfigMap", "apiVersion": "v1", "data": {"jupyterhub_config.py": LISTED}},
+    "also-static": {"hub": {"extraConfig": {"a": LISTED}}, "singleuser": {"profileList": [{"display_name": "B"}]}},
+}
+
+
+@pytest.mark.parametrize("form", CODE)
+def test_a_list_that_code_sets_is_imported(run, write, form):
+    """The chart's own code, files of the hub and ConfigMaps; of several lists the one that the hub has."""
+    path = write("values.yaml", as_yaml(CODE[form]))
+    result = run.result("import", "profile-list", path, "--verify")
+    assert result.exit_code == 0, result.stderr
+    assert [entry["display_name"] for entry in yaml.safe_load(result.stdout)["profile_list"]] == ["A"]
+    assert "1 pods compared with KubeSpawner's own: all are the same" in result.stderr
+    assert ("a_module_of_the_hub" in result.stderr) is (form == "failing")
+
+
+def test_what_kubespawner_refuses_is_not_the_same(run, write):
+    """It is counted on its own, with the reason; the other choices are compared."""
+    choices = {"a": {"kubespawner_override": {"mem_limit": "3Gi"}}, "b": {"kubespawner_override": {"mem_limit": "3G"}}}
+    entry = {"display_name": "A", "kubespawner_override": {"image": "a:1"}}
+    listed = [{**entry, "profile_options": {"o": {"display_name": "O", "choices": choices}}}]
+    path = write("values.yaml", as_yaml({"singleuser": {"profileList": listed}}))
+    result = run.result("import", "profile-list", path, "--verify")
+    assert result.exit_code == 0
+    assert "1 pods compared with KubeSpawner's own: all are the same; 2 refused by both" in result.stderr
+    assert "Refused by KubeSpawner, and here: a: TraitError: 3Gi is not a valid memory" in result.stderr
+
+
+def test_functions_of_the_hub_are_called_once_for_both_pods(run, write):
+    """Otherwise a pod would differ from itself. Keys of choices that are numbers work as they do in KubeSpawner."""
+    path = write(
+        "jupyterhub_config.py",
+        "import itertools\n"
+        "numbers = itertools.count(1000)\n"
+        "c.KubeSpawner.uid = lambda spawner: next(numbers)\n"
+        "c.KubeSpawner.environment = {'N': lambda spawner: str(next(numbers))}\n"
+        "c.KubeSpawner.profile_list = [{'display_name': 'A', 'profile_options': {'o': {'display_name': 'O',\n"
+        "    'choices': {22: {'kubespawner_override': {'image': 'a:1'}}, True: {'kubespawner_override': {}}}}}}]\n",
+    )
+    for target in ("yaml", "python"):
+        result = run.result("import", "profile-list", path, "--verify", "--as", target)
+        assert "3 pods compared with KubeSpawner's own: all are the same" in result.stderr

@@ -256,3 +256,13 @@ def test_help_says_what_a_command_does(command):
     """With examples of its options; without loading a hub."""
     done = subprocess.run([PROGRAM, command, "--help"], capture_output=True, text=True, check=True)
     assert "Usage: profile-spawner " + command in done.stdout
+
+
+def test_a_command_says_why_a_module_failed_that_may_have_the_profile(run, write):
+    """Its slug cannot be known; another profile's cannot be confused with it."""
+    write("profiles/broken.py", "import no_such_module\n")
+    path = write("profiles/right.yaml", "{slug: right, display_name: R, image: 'a:1'}").parent
+    for command in ("show", "pod", "manifests"):
+        said = run(command, "wanted", "--profiles-dir", path, code=1)
+        assert "there is no such profile, but not everything could be loaded: " in said
+        assert "broken.py:1: ModuleNotFoundError: No module named 'no_such_module'" in said

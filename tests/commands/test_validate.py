@@ -220,3 +220,30 @@ def test_a_configuration_of_the_wrong_shape_is_a_finding_in_every_report(run, wr
     assert (finding["line"], finding["field"]) == (2, "singleuser.profileList")
     report = json.loads(run("validate", values, "--output", "sarif", code=1))
     assert [r["level"] for r in report["runs"][0]["results"]] == ["error"]
+
+
+def test_what_kubespawner_cannot_fill_in_is_found_once(run, write):
+    """At its line and with the remedy, and not again as a failure of KubeSpawner for every choice."""
+    path = write(
+        "values.yaml",
+        "singleuser:\n"
+        "  profileList:\n"
+        "    - display_name: A\n"
+        "      kubespawner_override:\n"
+        "        image: quay.io/jupyter/base-notebook:1\n"
+        "        environment:\n"
+        "          SETTINGS: '{\"a\": 1}'\n"
+        "        volumes:\n"
+        "          - {name: data, emptyDir: {}}\n"
+        "      profile_options:\n"
+        "        image:\n"
+        "          display_name: Image\n"
+        "          unlisted_choice:\n"
+        "            {enabled: true, validation_regex: '^.+:.+$', kubespawner_override: {image: '{value}'}}\n",
+    )
+    findings = run.json("validate", path, code=1)
+    assert {(f["rule"], f["line"]) for f in findings} == {("braces", 7), ("replaces-hub", 8)}
+    assert "Double the braces" in next(f["message"] for f in findings if f["rule"] == "braces")
+    text = path.read_text().replace('{"a": 1}', "{username}").replace("1\n", "latest\n")
+    path.write_text(text.replace("- {name: data", "data: {name: data"))
+    assert [f["rule"] for f in run.json("validate", path, "--strict")] == ["mutable-tag"]

@@ -120,7 +120,7 @@ def verdicts(hub: str) -> Mapping[str, list[ProfileSpawnerError]]:
 def refusals(case: Case, found: LoadedProfiles) -> list[ProfileSpawnerError]:
     """Return why the profiles of a case are not loaded or not started; nothing when they are."""
     file = f"{case.slug}.yaml"
-    problems = [p for p in found.snapshot.problems if p.origin is not None and Path(p.origin.source).name == file]
+    problems = [p for p in found.snapshot.errors if p.origin is not None and Path(p.origin.source).name == file]
     if problems:
         return problems
     user = UserOptions("ada", groups=case.groups, chosen=case.choose)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from kubernetes_asyncio.client import V1Container
 from traitlets import Int
 
 from profile_spawner.errors import Origin
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.entry import Entry, make_entry
-from profile_spawner.profiles.linting import MAX_WARNINGS, lint_defaults, lint_entry
-from profile_spawner.profiles.options import access_from
+from profile_spawner.profiles.linting import MAX_WARNINGS, SpawnerTraits, lint_defaults, lint_entry, lint_fields
+from profile_spawner.profiles.options import access_from, parse_options
 from profile_spawner.profiles.plain_entries import PlainEntry
 from profile_spawner.profiles.selection import Offer
+from profile_spawner.profiles.user_text import unfilled
 from profile_spawner.spawner import ProfileSpawner
 
 TRAITS = ProfileSpawner.class_traits(config=True)
@@ -47,6 +49,19 @@ def choice(**more: Any) -> dict[str, Any]:
         ({"kubespawner_override": {"image": None}}, "wrong-value", "image"),
         (choice(kubespawner_override={"cpu_limit": "1 core"}), "wrong-value", "c.kubespawner_override.cpu_limit"),
         ({"kubespawner_override": {"extra_resource_limits": {"gpu": "one"}}}, "quantity", "extra_resource_limits.gpu"),
+        ({"kubespawner_override": {"slug_scheme": "safe"}}, "read-early", "slug_scheme"),
+        ({"kubespawner_override": {"image": "a:{username}"}}, "image", "override.image"),
+        ({"kubespawner_override": {"cpu_limit": "{value}"}}, "wrong-value", "cpu_limit"),
+        (choice(kubespawner_override={"image": "https://a.example.org/b:1"}), "image", "c.kubespawner_override.image"),
+        ({"kubespawner_override": {"init_containers": [{"image": "A:1"}]}}, "image", "init_containers.0.image"),
+        ({"kubespawner_override": {"image": "a"}}, "mutable-tag", "override.image"),
+        ({"description": "For <b>all</b>"}, "html", "description"),
+        (choice(description="5&nbsp;GB"), "html", "choices.c.description"),
+        ({"kubespawner_override": {"environment": {"A": '{"a": 1}'}}}, "braces", "environment.A"),
+        ({"kubespawner_override": {"extra_labels": {"of": "{usernme}"}}}, "braces", "extra_labels.of"),
+        ({"kubespawner_override": {"volumes": {"x": {"name": "{0}"}}}}, "braces", "volumes.x.name"),
+        ({"kubespawner_override": {"lifecycle_hooks": {}, "default_url": "/{user_server}"}}, "braces", "default_url"),
+        (choice(kubespawner_override={"service_account": "${sa}"}), "braces", "c.kubespawner_override.service_account"),
     ],
 )  # fmt: skip
 def test_what_is_not_meant_is_found(entry: Any, rule: str, field: str) -> None:
@@ -59,7 +74,7 @@ def test_what_is_not_meant_is_found(entry: Any, rule: str, field: str) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        {"mem_limit": "4G", "mem_guarantee": None, "cpu_limit": 0.5, "cpu_guarantee": 0.1, "image": "a:{username}"},
+        {"mem_limit": "4G", "mem_guarantee": None, "cpu_limit": 0.5, "cpu_guarantee": 0.1, "image": "a:1"},
         {"volumes": {"home": None}, "environment": {"A": None}, "node_selector": {"a": "b"}, "tolerations": []},
         {"volumes": [{"name": "a"}], "uid": 0, "privileged": False, "image": lambda spawner: "a:1"},
         {"extra_resource_limits": {"nvidia.com/gpu": "1", "gone": None}, "cmd": "jupyterhub-singleuser"},
@@ -68,6 +83,76 @@ def test_what_is_not_meant_is_found(entry: Any, rule: str, field: str) -> None:
 def test_what_kubespawner_takes_causes_no_warning(override: dict[str, Any]) -> None:
     """Functions, mappings that are merged, and values that are filled in at the start included."""
     assert found({"display_name": "A", "default": True, "kubespawner_override": override}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "filled", "wrong"),
+    [
+        ("{username}-{{a}}", False, []),
+        ("awk '{{print $1}}' {unescaped_username!r:>9}", False, []),
+        ("awk '{print $1}'", False, ["{print $1}"]),
+        ("a}", False, [""]),
+        ("{value}-{username}", False, ["{value}"]),
+        ("{value}-{username}-{{{{a}}}}", True, []),
+        ("{value}-{{a}}", True, ["{a}"]),
+    ],
+)
+def test_braces_into_which_nothing_is_filled_are_found(text: str, filled: bool, wrong: list[str]) -> None:
+    """Where KubeSpawner fills in names, and nowhere else; in the override of typed values `{value}` goes first."""
+    override = {"environment": {"A": text}, "args": [text], "image": "a:1"}
+    assert [field for _, field in unfilled(override, filled=filled)] == wrong
+
+
+HUB = {
+    "volumes": {"volume-{user_server}": {"name": "home"}, "files": {"name": "files"}},
+    "volume_mounts": [{"mountPath": "/home"}],
+    "init_containers": [V1Container(name="block-cloud-metadata")],
+    "tolerations": [{"key": "a", "operator": "Exists"}],
+    "extra_labels": {"hub.jupyter.org/network-access-hub": "true", "team": "a"},
+}
+
+
+@pytest.mark.parametrize(
+    ("override", "lost"),
+    [
+        ({"volumes": [{"name": "data"}]}, "loses home, files"),
+        ({"volumes": [{"name": "data"}, {"name": "home"}, {"name": "files"}]}, ""),
+        ({"volumes": {"data": {"name": "data"}, "files": None}}, ""),
+        ({"volumes": [], "tolerations": []}, ""),
+        ({"volume_mounts": {"data": {"mountPath": "/data"}}}, "loses /home"),
+        ({"tolerations": [{"key": "b", "operator": "Exists"}]}, "loses a Exists"),
+        ({"tolerations": [{"key": "a", "operator": "Exists"}, {"key": "b"}]}, ""),
+        ({"init_containers": []}, "loses block-cloud-metadata; it keeps servers away from the cloud's metadata"),
+        ({"extra_labels": {"team": None}}, ""),
+        ({"extra_labels": {"hub.jupyter.org/network-access-hub": None}}, "network-access-hub; without it"),
+        ({"extra_labels": {"hub.jupyter.org/network-access-hub": "false"}}, "network-access-hub; without it"),
+        ({"extra_labels": {"hub.jupyter.org/network-access-hub": "true", "team": "b"}}, ""),
+    ],
+)
+def test_what_removes_values_of_the_hub_is_found(override: dict[str, Any], lost: str) -> None:
+    """A list replaces the hub's, and so does a mapping a list. What is removed on purpose is no mistake."""
+    entry = {"display_name": "A", "kubespawner_override": override}
+    warnings = lint_entry(entry, SpawnerTraits(TRAITS, HUB), lambda path: Origin("here"))
+    assert [w.rule for w in warnings] == ["replaces-hub"] * bool(lost)
+    assert all(lost in w.message for w in warnings)
+
+
+def test_hints_name_what_is_meant() -> None:
+    """A name of the chart that is no setting has no similar name, and a GPU is not a CPU."""
+    hints = {"extraFiles": "", "nodeSelector": "'node_selector'", "gpu_limit": "'extra_resource_limits'"}
+    for key, hint in hints.items():
+        (warning,) = lint_entry({"kubespawner_override": {key: 1}}, TRAITS, lambda path: Origin("here"))
+        assert warning.message.partition("did you mean ")[2].rstrip("?") == hint
+
+
+def test_two_options_with_the_same_field_in_the_form_are_found() -> None:
+    """Browsers without JavaScript send the fields of all profiles."""
+    options = {"a": "b--c", "a--b": "c", "x": "y"}
+    entries = [
+        Entry(Offer(slug, slug, options=parse_options({name: {"type": "text"}}, profile=slug)))
+        for slug, name in options.items()
+    ]
+    assert [(w.profile, w.field) for w in lint_fields(entries)] == [("a--b", "profile_options.c")]
 
 
 def test_traits_of_a_spawner_of_ones_own_are_known() -> None:
@@ -124,8 +209,14 @@ async def test_references_that_stay_as_they_are_are_reported() -> None:
         display_name = "Literal"
         image = "a:1"
         kubespawner_override = {"cmd": ["run", "{{ username }}", "{{ braces }}"], "extra_labels": {"of": "{username}"}}
+        profile_options = {
+            "a": {"choices": {"b": {"kubespawner_override": {"environment": {"A": "{username}"}}}}},
+            "c": {"choices": {"d": {"kubespawner_override": {"environment": {"A": "${HOME}"}}}}},
+            "e": {"type": "text", "kubespawner_override": {"environment": {"A": "{value}"}}},
+        }
 
     entry = await make_entry(ClassProfile(Literal), "here", traits=lambda: TRAITS)
-    assert [(w.rule, w.field, w.message[:15]) for w in entry.warnings] == [
-        ("literal-reference", "kubespawner_override", "{{ username }} ")
+    assert [(w.rule, w.field) for w in entry.warnings] == [
+        ("literal-reference", "kubespawner_override"),
+        ("braces", "profile_options.c.choices.d.kubespawner_override.environment.A"),
     ]

@@ -150,8 +150,8 @@ def test_environment_references() -> None:
     """References to ConfigMaps and Secrets become `valueFrom`; the value itself never passes the hub."""
     secret = r.SecretEnvVarReference(from_secret=r.SecretKeyRef(name="a", key="b"))
     config = r.ConfigMapEnvVarReference(from_config_map=r.ConfigMapKeyRef(name="a", key="b"))
-    assert secret.to_kubernetes() == {"valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
-    assert config.to_kubernetes() == {"valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}
+    assert secret.to_kubernetes("a") == {"valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
+    assert config.to_kubernetes("a") == {"valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}
 
 
 def test_mounts_as_kubernetes_writes_them() -> None:

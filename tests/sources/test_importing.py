@@ -27,6 +27,10 @@ IMPORTS = [
     "from pkg.inner.deep import NAME as found",
     "from pkg.deep_relative import NAME as found",
     "from _private import NAME as found",
+    "import _private; found = _private.NAME",
+    "from _shared._base import NAME as found",
+    "from folder.deep import NAME as found",
+    "import folder.deep; found = folder.deep.NAME",
     "try:\n    from helper import NAME as found\nexcept ImportError:\n    raise",
 ]
 
@@ -36,6 +40,9 @@ def siblings(folder: Path) -> Path:
     """Return a folder with modules to import."""
     put(folder, "helper.py", "NAME = 'sibling'\n")
     put(folder, "_private.py", "NAME = 'sibling'\n")
+    put(folder, "_shared/__init__.py", "from ._base import NAME\n")
+    put(folder, "_shared/_base.py", "import _private\nNAME = _private.NAME\n")
+    put(folder, "folder/deep.py", "import helper\nNAME = helper.NAME\n")
     put(folder, "pkg/__init__.py", "from pkg.sub import NAME\nimport helper\n")
     put(folder, "pkg/sub.py", "import helper\nfrom .. import helper as again\nNAME = helper.NAME\n")
     put(folder, "pkg/deep_relative.py", "from ..helper import NAME\n")
@@ -66,6 +73,29 @@ async def test_siblings_are_reloaded_together(siblings: Path, make_service: Call
     assert report.successful
     assert report.loaded == 3
     assert service.snapshot.entries["a"].effective["image"] == "x/changed:1"
+
+
+async def test_every_module_counts(siblings: Path, make_service: Callable[..., ProfileService]) -> None:
+    """Also one whose name begins with an underscore, and one of a folder that is not a package, when it is imported."""
+    put(siblings, "_common.py", "import abc\n" + module("common"))
+    put(siblings, "_shared/_base.py", "NAME = 'sibling'\n" + module("base"))
+    put(siblings, "folder/deep.py", module("deep"))
+    put(siblings, "a.py", "import _common, _shared, folder.deep\n" + module("a"))
+    snapshot = await (service := make_service()).ready()
+    assert not service.problems
+    assert sorted(snapshot.entries) == ["a", "base", "common", "deep"]
+
+
+async def test_a_folder_that_is_given_twice(folder: Path, make_service: Callable[..., ProfileService]) -> None:
+    """It is loaded once, however its path is written; so is a file of documents."""
+    put(folder, "a.py", module("a"))
+    document = put(folder, "b.yaml", "profiles: [{slug: b, display_name: B, image: 'b:1'}]\n")
+    (folder.parent / "link").symlink_to(folder)
+    same = (folder, folder, folder / ".", folder.parent / "link", f"{folder}/", folder / ".." / folder.name)
+    service = make_service(profiles_dirs=same, profile_documents=(document, folder.parent / "link" / "b.yaml"))
+    snapshot = await service.ready()
+    assert not service.problems
+    assert list(snapshot.entries) == ["a", "b"]
 
 
 async def test_a_module_named_like_an_installed_one(folder: Path, make_service: Callable[..., ProfileService]) -> None:

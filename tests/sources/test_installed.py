@@ -27,7 +27,7 @@ PLUGIN = """
     import os
 
     here = os.path.dirname(__file__)
-    logger.info("loading")
+    logger.bind(plug_in="external").success("loading {} of {who}", "profiles", who="a plug-in")
 
 
     class ExternalProfile(BaseAppProfile):
@@ -177,8 +177,8 @@ async def test_families_of_the_configurator(folder: Path, make_service: Callable
     assert list(sizes.values()) == ["30Gi", "20Gi"]
     assert override["tracking_app"]["environment"]["TRACKING"] == "http://ada@example.org.ns"
     assert next(o.name for (kind, _), o in objects.items() if kind == "Service") == "tracking-ada@example.org"
-    (personal,) = [o for o in objects.values() if "bashrc" in o.body.get("data", {})]
-    assert personal.body["data"] == {"bashrc": "echo ada@example.org\n"}
+    (personal,) = [o for o in objects.values() if "1-bash-rc" in o.body.get("data", {})]
+    assert personal.body["data"] == {"1-bash-rc": "echo ada@example.org\n"}
     assert personal.lifetime is Lifetime.owned
     (role,) = [o for (kind, _), o in objects.items() if kind == "Role"]
     assert role.body["rules"] == [{"apiGroups": [""], "resources": ["jobs"], "verbs": ["get"]}]

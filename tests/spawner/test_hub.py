@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.sources.test_configurator import SEED
 
 pytestmark = [pytest.mark.hub, pytest.mark.hub5]
 
@@ -53,9 +56,12 @@ async def test_a_profile_class_reaches_the_pod(start_local_hub: Any, tmp_path: P
     profiles = tmp_path / "profiles"
     profiles.mkdir()
     (profiles / "lab.py").write_text(LAB)
+    for number, text in enumerate(SEED):
+        (profiles / f"_of_the_configurator_{number}.py").write_text(textwrap.dedent(text))
     hub = await start_local_hub(
         f"""
         c.ProfileSpawner.profiles_dirs = [{str(profiles)!r}]
+        c.ProfileSpawner.configurator_compat = True
         c.ProfileSpawner.shared_grace_period = 1
         c.ProfileSpawner.sweep_interval = 1
         """
@@ -88,6 +94,17 @@ async def test_a_profile_class_reaches_the_pod(start_local_hub: Any, tmp_path: P
     assert "nvidia.com/gpu" not in container["resources"].get("limits", {})
     assert not pod["spec"].get("volumes")
     assert "PROFILE" not in {e["name"] for e in container["env"]}
+
+    await hub.user("grace")  # the examples of the configurator's guide are profiles as well
+    assert (await hub.api("POST", "/users/grace/server", {"profile": "my_profile"})).status in (201, 202)
+    assert (await hub.until_ready("grace"))["ready"]
+    (container,) = [p["spec"]["containers"][0] for p in await objects(hub, "pods") if "grace" in p["metadata"]["name"]]
+    assert (container["image"], container["workingDir"]) == ("ghcr.io/example/my-profile:latest", "/workspace")
+    assert {m["mountPath"] for m in container["volumeMounts"]} == {
+        "/calrissian",
+        "/workspace",
+        "/workspace/.bash_login",
+    }
 
 
 async def test_mistakes_cost_nothing(start_local_hub: Any, tmp_path: Path) -> None:

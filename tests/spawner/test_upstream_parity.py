@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kubespawner import KubeSpawner
+from tornado import web
 from traitlets.config.loader import LazyConfigValue
 
 from profile_spawner.spawner import ProfileSpawner
@@ -200,6 +201,70 @@ async def test_without_profiles_it_is_a_plain_kubespawner(make_spawner: Any) -> 
     expected = await manifest(make_spawner, KubeSpawner, [], {})
     assert await manifest(make_spawner, ProfileSpawner, [], {}) == expected
     assert await make_spawner(ProfileSpawner).get_options_form() == ""
+
+
+async def test_names_of_a_profile_are_those_of_its_servers(make_spawner: Any) -> None:
+    """KubeSpawner reads the templates before it knows the profile. Afterwards the hub's own names are there again."""
+    override = {
+        "pod_name_template": "gpu-{username}",
+        "pvc_name_template": "data-{username}",
+        "secret_name_template": "ssl-{username}",
+        "dns_name_template": "{name}.{namespace}.example.org",
+        "working_dir": "/home/{username}",
+        "volumes": [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}],
+    }
+    listed = [{"display_name": "A", "kubespawner_override": override}]
+    spawner = make_spawner(ProfileSpawner, profile_list=listed, pod_name_template="hub-{username}")
+    user, names = spawner.expanded("{username}"), ("pod_name", "pvc_name", "secret_name", "dns_name", "working_dir")
+    before = {name: getattr(spawner, name) for name in names}
+    spawner._pvc_exists = True
+    await spawner.load_user_options()
+    spec = (await spawner.get_pod_manifest()).spec
+    assert spec.volumes[0].persistent_volume_claim["claimName"] == f"data-{user}"
+    assert (spec.containers[0].working_dir, spawner.identity().pod_name) == (f"/home/{user}", f"gpu-{user}")
+    assert (spawner.secret_name, spawner.dns_name) == (f"ssl-{user}", f"gpu-{user}.default.example.org")
+    assert not spawner._pvc_exists
+    spawner.clear_state()
+    assert {name: getattr(spawner, name) for name in names} == before
+
+
+async def test_typed_numbers_reach_traits_that_are_numbers(make_spawner: Any) -> None:
+    """KubeSpawner refuses to start the server, since they are texts. What is no such number is the user's message."""
+    typed: dict[str, Any] = {
+        "cpu_limit": ("1.5", 1.5, "two"),
+        "mem_limit": ("2G", 2 * 2**30, "2Gi"),
+        "mem_guarantee": ("1024", 1024, "-1"),
+        "uid": ("1234", 1234, "root"),
+        "start_timeout": (" 90 ", 90, "1.5"),
+        "extra_resource_limits": ("2", {"nvidia.com/gpu": "2"}, "some"),
+    }
+    overrides = dict.fromkeys(typed, "{value}") | {"extra_resource_limits": {"nvidia.com/gpu": "{value}"}}
+    option = {"display_name": "Typed", "unlisted_choice": {"enabled": True}}
+    options = {
+        name: {**option, "unlisted_choice": {"enabled": True, "kubespawner_override": {name: override}}}
+        for name, override in overrides.items()
+    }
+    listed = [{"display_name": "A", "profile_options": options}]
+    request = {f"{name}--unlisted-choice": text for name, (text, _, _) in typed.items()}
+    spawner = make_spawner(ProfileSpawner, request, profile_list=listed)
+    await spawner.load_user_options()
+    assert {name: getattr(spawner, name) for name in typed} == {name: value for name, (_, value, _) in typed.items()}
+    for name, (_, _, wrong) in typed.items():
+        spawner = make_spawner(ProfileSpawner, {**request, f"{name}--unlisted-choice": wrong}, profile_list=listed)
+        with pytest.raises(web.HTTPError) as refused:
+            await spawner.load_user_options()
+        assert refused.value.status_code == 400, name
+        assert "must be a" in refused.value.log_message
+
+
+async def test_text_of_other_languages_beside_a_typed_value_stays(make_spawner: Any) -> None:
+    """KubeSpawner fails on JSON, and leaves other braces."""
+    texts = ["awk '{print $1}'", "${HOME}", '{"a": 1}', "{x!r}", "{{a}}", "{value}"]
+    unlisted = {"enabled": True, "kubespawner_override": {"args": texts}}
+    listed = [{"display_name": "A", "profile_options": {"o": {"unlisted_choice": unlisted}}}]
+    spawner = make_spawner(ProfileSpawner, {"o--unlisted-choice": "typed"}, profile_list=listed)
+    await spawner.load_user_options()
+    assert spawner.args == ["awk '{print $1}'", "${HOME}", '{"a": 1}', "{x}", "{a}", "typed"]
 
 
 names = st.text("abcdefg", min_size=1, max_size=3)

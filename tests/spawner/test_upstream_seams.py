@@ -14,7 +14,7 @@ from jupyterhub.handlers import base
 from jupyterhub.spawner import Spawner
 from kubespawner import KubeSpawner
 
-from profile_spawner.profiles.user_text import EXPANDED_TRAITS, FORMATTED_TRAITS, TYPED_EXPANDED_TRAITS
+from profile_spawner.profiles.user_text import EXPANDED_TRAITS, FORMATTED_TRAITS, IDENTITY_TRAITS, TYPED_EXPANDED_TRAITS
 from profile_spawner.spawner import ProfileSpawner, seams
 from profile_spawner.spawner.seams import UpstreamSpawner
 
@@ -112,13 +112,14 @@ def test_signatures_are_upstreams() -> None:
 def test_where_braces_are_expanded() -> None:
     """User text is escaped in exactly the traits whose texts KubeSpawner expands and JupyterHub formats.
 
-    Names and the working directory are expanded when the spawner is made, before any profile.
+    Names and the working directory are expanded when the spawner is made, and again when a profile sets them.
     """
     calls = r"_expand_(?:all|env|user_properties)\(\s*(?:self\._sorted_dict_values\(\s*)?self\.(\w+)"
     expanded = set(re.findall(calls, inspect.getsource(KubeSpawner)))
     early = {name for name in expanded if name.endswith("_template")} | {"working_dir"}
+    assert (early - {"user_namespace_template"}) | {"dns_name_template"} == IDENTITY_TRAITS
     formatted = set(re.findall(r"format_string\(\s*self\.(\w+)", inspect.getsource(Spawner)))
-    assert (expanded - early) | formatted == TYPED_EXPANDED_TRAITS
+    assert (expanded - early) | formatted | IDENTITY_TRAITS == TYPED_EXPANDED_TRAITS
     assert formatted == FORMATTED_TRAITS
     manifest = inspect.getsource(KubeSpawner.get_pod_manifest) + inspect.getsource(KubeSpawner.get_env)
     assert set(re.findall(calls, manifest)) - early == EXPANDED_TRAITS

@@ -1,5 +1,7 @@
 """The registry, where plug-ins look for it."""
 
-from profile_spawner.profiles.registry import profile_registry
+from .registry import ProfileRegistry
 
 __all__ = ["profile_registry"]
+
+profile_registry = ProfileRegistry()

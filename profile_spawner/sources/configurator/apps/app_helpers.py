@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from profile_spawner.apps.assets import load_manifests as _load_manifests
+from profile_spawner.profiles.resources import InlineText
 
 from ..models import (
     ConfigMap,
@@ -22,6 +23,8 @@ __all__ = [
     "get_bashrc_config_map",
     "get_config_map",
     "get_init_script_config_map",
+    "literal",
+    "literalize_multiline",
     "load_manifests",
 ]
 
@@ -42,7 +45,7 @@ def get_config_map(
     persist: bool = True,
     default_mode: str = "0660",
 ) -> ConfigMap:
-    """Return a file as a ConfigMap.
+    """Return the file at `path` as a ConfigMap. An `InlineText` is the text itself.
 
     Raises:
         OSError: when it cannot be read.
@@ -50,7 +53,7 @@ def get_config_map(
     return ConfigMap(
         name=_dashed(f"{name}-{slug}"),
         key=key,
-        content=Path(path).read_text(encoding="utf-8"),
+        content=path if isinstance(path, InlineText) else Path(path).read_text(encoding="utf-8"),
         mount_path=mount_path,
         readonly=readonly,
         persist=persist,
@@ -80,8 +83,8 @@ def create_init_container(image: str, volume_mounts: Sequence[VolumeMount], slug
     return InitContainer(
         name="init-file-on-volume",
         image=image,
-        command=("sh", "-c", f"sh {_INIT_SCRIPT}"),
-        volume_mounts=(*volume_mounts, script),
+        command=["sh", "-c", f"sh {_INIT_SCRIPT}"],
+        volume_mounts=[*volume_mounts, script],
     )
 
 
@@ -94,4 +97,14 @@ def load_manifests(*, name: str, key: str, file_path: str | Path, slug: str = ""
     del ignored
     full = f"{name}-{_dashed(slug)}" if slug else name
     loaded = _load_manifests(file_path, name=full)
-    return Manifest(name=full, key=key, content=loaded.content, persist=loaded.persist)
+    return Manifest(name=full, key=key, content=list(loaded.content), persist=loaded.persist)
+
+
+def literal(text: str) -> str:
+    """Return the text."""
+    return text
+
+
+def literalize_multiline(value: Any) -> Any:
+    """Return the value."""
+    return value

@@ -16,4 +16,4 @@ class BaseJupyterLabProfile(WorkspaceProfile):
     image: Any = "ghcr.io/eoepca/iat-jupyterlab:latest-dev"
     base_path = str(Path(__file__).parent)
     manifests_path = str(Path(__file__).parent / "manifests")
-    bash_login_path: Any = str(Path(__file__).parent.parent / "bash-login")
+    bash_login_path: Any = str(Path(__file__).parent / "config_maps" / "common" / "bash-login")

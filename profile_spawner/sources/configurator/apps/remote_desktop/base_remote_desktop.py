@@ -11,13 +11,16 @@ __all__ = ["BaseRemoteDesktopProfile"]
 
 
 class BaseRemoteDesktopProfile(WorkspaceProfile):
-    """A desktop in the browser with a workspace. The start-up files are each profile's own."""
+    """A desktop in the browser with a workspace."""
 
     image: Any = "ghcr.io/eoepca/iga-remote-desktop:1.2.0"
     default_url: Any = "/desktop"
     storage_class_rwx: Any = "standard"
     base_path = str(Path(__file__).parent)
     manifests_path = str(Path(__file__).parent / "manifests")
+    bash_login_path: Any = str(Path(__file__).parent / "config_maps" / "common" / "bash-login")
+    bashrc_path: Any = str(Path(__file__).parent / "config_maps" / "common" / "bash-rc")
+    init_script_path: Any = str(Path(__file__).parent / "config_maps" / "common" / "init.sh")
     pod_env_vars: Any = {
         **WorkspaceProfile.pod_env_vars,
         "CONDA_ENVS_PATH": "/workspace/.envs",
