@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
-from profile_spawner.names import slugify
+from profile_spawner.names import is_slug, slugify
 from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
 from profile_spawner.params.templates import to_text
 from profile_spawner.policy.kinds import BY_KIND
@@ -25,6 +25,7 @@ from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import each_text
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
+from profile_spawner.sources.configurator.kube_names import mended_name, mended_slug
 
 from .dumping import Dump, class_of, hook_values, plain_model, template_profile, text_of
 
@@ -399,7 +400,8 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
     if not override.get("image"):
         raise ProfileDefinitionError("has no image", profile=slug, origin=origin, field="kubespawner_override.image")
     _tell_unknown(profile, definition, override, slug, dump)
-    result: dict[str, Any] = {"slug": slug, "display_name": name}
+    result: dict[str, Any] = {**_mend_slug(slug, dump), "display_name": name}
+    slug = result["slug"]
     result["description"] = str(definition.get("description") or "")
     if definition.get("default"):
         result["default"] = True
@@ -427,7 +429,7 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
 
 def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, dump: Dump) -> None:
     slug = result["slug"]
-    volumes = list(profile.get("volumes") or ())
+    volumes = _mend_names(list(profile.get("volumes") or ()), slug, dump)
     items = list(profile.get("config_maps") or ())
     existing = [item for item in items if item.get("content") is None]
     maps = [_read_config_map(item) for item in items if item.get("content") is not None]
@@ -446,6 +448,28 @@ def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, 
     result.update({key: value for key, value in read.items() if value})
     if any("data" in s for s in read["image_pull_secrets"]):
         dump.warnings.append(f"{slug}: a pull secret's value stands in the file; name an existing Secret instead")
+
+
+def _mend_slug(slug: str, dump: Dump) -> dict[str, Any]:
+    """Return a slug that is valid here, with the one of the file as an alias; what is changed is told."""
+    if is_slug(slug):
+        return {"slug": slug}
+    mended = mended_slug(slug)
+    dump.warnings.append(f"{slug}: the slug becomes {mended!r}; saved choices find it by the old one")
+    return {"slug": mended, "aliases": [slug]}
+
+
+def _mend_names(volumes: Sequence[Mapping[str, Any]], slug: str, dump: Dump) -> list[dict[str, Any]]:
+    """Return volumes with names that Kubernetes takes; what is changed is told."""
+    made = []
+    for volume in volumes:
+        names = {key: str(volume[key]) for key in ("name", "claim_name")}
+        mended = {key: mended_name(name) for key, name in names.items()}
+        dump.warnings += [
+            f"{slug}: the name {names[k]!r} becomes {mended[k]!r}" for k in names if names[k] != mended[k]
+        ]
+        made.append({**volume, **mended})
+    return made
 
 
 def _known(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -563,7 +587,7 @@ def _read_volume(volume: Mapping[str, Any]) -> dict[str, Any]:
 def _mount(mount: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mount; the runtime reads camel case too."""
     path = mount.get("mount_path", mount.get("mountPath"))
-    result = {"name": mount["name"], "mount_path": path}
+    result = {"name": mended_name(str(mount["name"])), "mount_path": path}
     sub_path = mount.get("sub_path", mount.get("subPath"))
     if sub_path:
         result["sub_path"] = sub_path

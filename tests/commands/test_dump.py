@@ -558,3 +558,45 @@ def test_rights_to_enter_pods_need_namespaces_of_users(run, write):
     assert "user_namespace_rights: servers of several users share a namespace" in run("list", "-f", config, code=1)
     wrong = "c.KubeSpawner.enable_user_namespaces = True\nc.ProfileSpawner.user_namespace_rights = ['roles']\n"
     assert "can never be allowed to give this (got roles)" in run("list", "-f", write("w.py", wrong), code=1)
+
+
+PLUG_IN = """\
+from configurator.apps import profile_registry
+from configurator.apps.base import BaseAppProfile
+from configurator.models import Volume, VolumeMount
+
+
+class Coder(BaseAppProfile):
+    slug = "Coder_2 App"
+    display_name = description = "Code"
+    image = "a:1"
+
+    def get_default_volumes(self):
+        mount = VolumeMount(name="Calrissian_Volume", mount_path="/calrissian")
+        return [Volume(name="Calrissian_Volume", claim_name="Calrissian_Claim", size="5Gi", storage_class="standard",
+                       access_modes=["ReadWriteMany"], volume_mount=mount, persist=False)]
+
+
+profile_registry.register(Coder)
+"""
+
+
+def test_slugs_and_names_are_mended_alike_for_plug_ins_and_imports(run, write):
+    """Saved choices still find the profile, and the volumes have names that Kubernetes takes."""
+    write("plug-ins/coder.py", PLUG_IN)
+    text = HUB_FILE.replace("[shared, SECRET]", "[]").replace("ROLES", "[]").replace("[{name: registry}]", "[]")
+    text = text.replace("slug: coder", "slug: Coder_2 App")
+    for name in ("calrissian-volume", "calrissian-claim"):
+        text = text.replace(f"name: {name}", f"name: {name.title().replace('-', '_')}")
+    path = write("config.yml", text)
+    target = path.parent / "profiles.yaml"
+    told = run.result("import", "configurator", path, "-o", target).stderr
+    assert "Coder_2 App: the slug becomes 'coder_2-app'" in told
+    assert "the name 'Calrissian_Claim' becomes 'calrissian-claim'" in told
+    plug_ins = ("--configurator-compat", "--profiles-dir", path.parent / "plug-ins")
+    for source in (("--documents", target), plug_ins):
+        spec = run.json("pod", "Coder_2 App", *source, "-g", "staff", "-u", "ada")["spec"]
+        (volume,) = (v for v in spec["volumes"] if "persistentVolumeClaim" in v)
+        assert volume["name"] == "calrissian-volume"
+        assert volume["persistentVolumeClaim"]["claimName"].startswith("calrissian-claim-ada-")
+        assert run.json("list", *source)[0]["slug"] == "coder_2-app"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
 from profile_spawner.profiles import resources
 from profile_spawner.profiles.resources import SubjectKind, Verb
+
+from .kube_names import mended_name
 
 __all__ = [
     "Config",
@@ -43,7 +45,17 @@ def _empty_for_none(value: Any) -> Any:
     return [] if value is None else value
 
 
-class VolumeMount(resources.VolumeMount):
+def _mended(value: Any) -> Any:
+    return mended_name(value) if isinstance(value, str) else value
+
+
+class _Named(BaseModel):
+    """A model whose names are mended when Kubernetes would refuse them."""
+
+    _mend = field_validator("name", "claim_name", mode="before", check_fields=False)(_mended)
+
+
+class VolumeMount(_Named, resources.VolumeMount):
     """Where a volume appears."""
 
     model_config = _LENIENT
@@ -55,7 +67,7 @@ class InitContainerVolumeMount(resources.InitContainerVolumeMount, VolumeMount):
     model_config = _LENIENT
 
 
-class Volume(resources.Volume):
+class Volume(_Named, resources.Volume):
     """A claim; the families of the configurator pass a `mount_path` that nobody reads."""
 
     model_config = _LENIENT

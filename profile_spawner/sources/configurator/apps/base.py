@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ValidationError
 
 from profile_spawner.errors import BuildError, shorten
+from profile_spawner.names import is_slug
 from profile_spawner.params.definition import REFERENCE, ParamRef
 from profile_spawner.params.templates import references_in, render_value
 from profile_spawner.profiles import base as profile
@@ -24,6 +25,7 @@ from profile_spawner.profiles.selection import Selection
 from profile_spawner.profiles.template import Template, as_templates
 
 from ..fact_names import FACT_NAMES
+from ..kube_names import mended_slug
 from ..models import ConfigMap, InitContainer, KubespawnerOverride, Profile, ProfileDefinition, Volume, VolumeMount
 from .app_helpers import (
     create_init_container,
@@ -60,8 +62,14 @@ class BaseAppProfile(profile.BaseAppProfile):
     FACT_NAMES: ClassVar[Mapping[str, str]] = FACT_NAMES
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take a `default_url` such as `lab`, as the ApplicationHub does."""
+        """Take a `default_url` such as `lab`, as the ApplicationHub does, and a slug that is not valid here.
+
+        Saved choices have the slug as it was; it is an alias.
+        """
         super().__init_subclass__(**kwargs)
+        slug = vars(cls).get("slug")
+        if isinstance(slug, str) and not is_slug(slug) and (mended := mended_slug(slug)):
+            cls.slug, cls.aliases = mended, (slug, *vars(cls).get("aliases", ()))
         url = vars(cls).get("default_url")
         if isinstance(url, str):
             cls.default_url = _url(url)
