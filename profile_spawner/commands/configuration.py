@@ -169,11 +169,21 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
         values = HubValues(layers, defaults) if layers else None
         result = HubConfig(Config(), tuple(paths), values, tuple(code))
         if values is not None:
-            from profile_spawner.migrate.chart_config import config_of
+            from profile_spawner.migrate.chart_config import config_of, lost_values_of
 
             result.config, failed = config_of(values, stack, code)
             result.code = (*code, *values.snippets)
             result.problems += [*values.problems, *failed, *_unread_files(values)]
+            result.problems += [
+                ProfileWarning(
+                    f"replaces what the chart sets, and loses {lost}",
+                    rule="replaces-hub",
+                    field=result.name_of("KubeSpawner", trait),
+                    origin=result.origin_of(trait),
+                    hint="Repeat it there, or use the chart's own value for what is added",
+                )
+                for trait, lost in lost_values_of(values, result.config)
+            ]
         else:
             for one in code:
                 _run(one, result, stack)

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import ProfileWarning
+from profile_spawner.profiles.linting import lost_values
 from profile_spawner.sources.chart_values import value_at
 
 from .chart import CONFIG_FOLDER, RELEASE, Code, HubValues, is_configuration
@@ -22,7 +23,7 @@ from .chart import CONFIG_FOLDER, RELEASE, Code, HubValues, is_configuration
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-__all__ = ["TRAITS", "CodeNotRun", "config_of", "path_of"]
+__all__ = ["TRAITS", "CodeNotRun", "config_of", "lost_values_of", "path_of"]
 
 TRAITS = {
     "pod_name_template": "singleuser.podNameTemplate",
@@ -122,29 +123,10 @@ def config_of(
 
     c = Config()
     data = values.data
-    _set_hub(c, data)
-    common_labels = _set_labels(c, data)
-    for trait, path in TRAITS.items():
-        value = value_at(data, path)
-        if value is not None:
-            c.KubeSpawner[trait] = value
-    _set_image(c, data)
-    tolerations = _set_scheduling(c, data)
-    volumes, volume_mounts = _set_storage(c, data)
-    for trait, path in (("cmd", "singleuser.cmd"), ("default_url", "singleuser.defaultUrl")):
-        value = value_at(data, path)
-        if value is not None:
-            c.Spawner[trait] = value
-    _block_metadata(c, data)
+    names = _set_values(c, data)
     for section, settings in (value_at(data, "hub.config") or {}).items():
         if isinstance(settings, Mapping):
             c[section].update(settings)
-    names = {
-        "volumes": volumes,
-        "volume_mounts": volume_mounts,
-        "tolerations": tolerations,
-        "common_labels": common_labels,
-    }
     snippets = values.snippets
     files = [s for s in snippets if s.name.startswith("hub.extraFiles.")]
     found = {**stack.enter_context(_chart_names(values, c)), **names}
@@ -155,6 +137,42 @@ def config_of(
         except (Exception, SystemExit) as e:  # noqa: BLE001 - code for a hub may want anything of a cluster
             failed.append(CodeNotRun(code, e))
     return c, failed
+
+
+def lost_values_of(values: HubValues, config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the settings in which a configuration has lost something that protects or keeps, and what.
+
+    The chart sets them from its values; `hub.config` and code may replace them.
+    """
+    from traitlets.config import Config
+
+    chart = Config()
+    _set_values(chart, values.data)
+    for trait in ("init_containers", "volumes", "tolerations", "extra_labels"):
+        now = next((config[s][trait] for s in ("ProfileSpawner", "KubeSpawner") if trait in config[s]), None)
+        if isinstance(now, list | Mapping):
+            lost, why = lost_values(trait, chart.KubeSpawner.get(trait), now)
+            if lost:
+                yield trait, f"{', '.join(lost)}{why}"
+
+
+def _set_values(c: Config, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Set what the chart's values say before anything else; return the variables that code finds afterwards."""
+    _set_hub(c, data)
+    common_labels = _set_labels(c, data)
+    for trait, path in TRAITS.items():
+        value = value_at(data, path)
+        if value is not None:
+            c.KubeSpawner[trait] = value
+    _set_image(c, data)
+    tolerations = _set_scheduling(c, data)
+    volumes, mounts = _set_storage(c, data)
+    for trait, path in (("cmd", "singleuser.cmd"), ("default_url", "singleuser.defaultUrl")):
+        value = value_at(data, path)
+        if value is not None:
+            c.Spawner[trait] = value
+    _block_metadata(c, data)
+    return {"volumes": volumes, "volume_mounts": mounts, "tolerations": tolerations, "common_labels": common_labels}
 
 
 def _set_hub(c: Config, data: Mapping[str, Any]) -> None:

@@ -30,7 +30,16 @@ from .user_text import nodes, unfilled
 if TYPE_CHECKING:
     from .entry import Entry
 
-__all__ = ["MAX_WARNINGS", "READ_EARLY", "SpawnerTraits", "about_braces", "lint_defaults", "lint_entry", "lint_fields"]
+__all__ = [
+    "MAX_WARNINGS",
+    "READ_EARLY",
+    "SpawnerTraits",
+    "about_braces",
+    "lint_defaults",
+    "lint_entry",
+    "lint_fields",
+    "lost_values",
+]
 
 MAX_WARNINGS = 20
 """How many warnings one entry can have: it may come from a document that is wrong as a whole."""
@@ -441,6 +450,13 @@ class _Linter:
 def _is_gone(name: str, before: Any, after: Any) -> bool:
     """Return whether a merged value removes something; network policies look for one value of the label only."""
     return after is None or (name == _ACCESS_LABEL and after != before)
+
+
+def lost_values(key: str, before: Any, after: Any) -> tuple[list[str], str]:
+    """Return the names of what is in one value of a setting and not in another, and why that matters, if it does."""
+    kept = _named(key, after)
+    lost = [name for name in _named(key, before) if name not in kept]
+    return lost, "".join(f"; {_SERIOUS[name]}" for name in lost if name in _SERIOUS)
 
 
 def _named(key: str, value: Any) -> list[str]:

@@ -209,6 +209,22 @@ def test_settings_below_hub_config_are_found_with_their_lines(findings, section)
     ]
 
 
+@pytest.mark.parametrize(
+    ("setting", "lost"),
+    [
+        ("init_containers: [{name: a, image: 'a:1'}]", "block-cloud-metadata; it keeps servers away"),
+        ("extra_labels: {a: b}", "hub.jupyter.org/network-access-hub; without it"),
+        ("tolerations: [{key: a, operator: Exists}]", "hub.jupyter.org/dedicated"),
+        ("volumes: {x: {name: x, emptyDir: {}}}", "volume-{user_server}"),
+    ],
+)
+def test_a_setting_that_loses_what_the_chart_sets_is_a_warning(run, write, setting, lost):
+    """Below `hub.config` a setting replaces what the chart makes of its values."""
+    text = f"hub:\n  config:\n    KubeSpawner:\n      {setting}\nsingleuser: {{profileList: [{ONE}]}}\n"
+    found = [f for f in run.json("validate", write("values.yaml", text)) if f["rule"] == "replaces-hub"]
+    assert [(f["line"], f["level"], lost in f["message"]) for f in found] == [(4, "warning", True)], found
+
+
 def test_what_is_wrong_with_the_hubs_own_pod_is_found_once(findings):
     """With key and value, at the setting, and not at each profile."""
     two = f"[{ONE}, {ONE.replace('One', 'Two')}]"
