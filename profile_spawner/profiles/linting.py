@@ -314,7 +314,10 @@ class _Linter:
             elif key not in self._traits:
                 mistaken = f"; did you mean {_MISTAKEN[key]!r}?" if key in _MISTAKEN else ""
                 hint = mistaken or _similar(str(key), self._names, 0.7)
-                yield self._found("error", "unknown-trait", f"is not a setting of KubeSpawner{hint}", here)
+                # KubeSpawner keeps the value, and a hook of the hub may read it; but a mapping fails.
+                lost = bool(hint) or isinstance(value, Mapping)
+                message = f"is not a setting of KubeSpawner{hint or ': only a hook could read it'}"
+                yield self._found("error" if lost else "warning", "unknown-trait", message, here)
             else:
                 yield from self._value(key, value, here, filled=filled)
         yield from self._pairs(override, path)
