@@ -661,7 +661,7 @@ async def test_without_sources_nothing_is_offered(quiet: ProfileService) -> None
 
 HANGS = {
     "loop": "x = 1",
-    "sleep": "time.sleep(1000)",
+    "sleep": "time.sleep(20)",
     "deaf": "\n    try: x = 1\n    except BaseException: pass",
 }
 
@@ -669,13 +669,16 @@ HANGS = {
 @pytest.mark.parametrize("kind", HANGS)
 async def test_a_module_that_loops_only_in_the_hub(kind: str, folder: Path, tmp_path: Path) -> None:  # noqa: F811
     """The trial does not see it. It is reported with its line, its last good profiles stay, and other changes go on."""
+    running = tmp_path / "running"  # without it the module ends: its thread would take part in all tests that follow
+    running.touch()
     put(folder, "good.py", module("good"))
     put(folder, "odd.py", module("odd"))
     settings = SourceSettings(profiles_dirs=[str(folder)], watch_profiles=False)
     service = ProfileService(settings, log=logging.getLogger("tests.profiles"), settle=0, patience=1.5)
     try:
         await service.ready()
-        loops = f"import threading, time\nwhile threading.current_thread().name == 'profile-reload': {HANGS[kind]}\n"
+        hanging = f"threading.current_thread().name == 'profile-reload' and os.path.exists({str(running)!r})"
+        loops = f"import os, threading, time\nwhile {hanging}: {HANGS[kind]}\n"
         (folder / "odd.py").write_text(loops + module("odd", "changed:1"))
         put(folder, "other.py", module("other"))
         report = await service.reload()
@@ -695,4 +698,5 @@ async def test_a_module_that_loops_only_in_the_hub(kind: str, folder: Path, tmp_
         assert report.successful
         assert service.snapshot.entries["odd"].effective["image"] == "mended:1"
     finally:
+        running.unlink()
         await service.stop()
