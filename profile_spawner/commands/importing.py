@@ -140,8 +140,8 @@ def configurator(file: _File, output_file: _Output = None) -> None:
 
     Everything in it is taken over: groups, volumes, files, init containers, role bindings, pull secrets, environment,
     secret mounts, manifests. Its templates become references; what has no counterpart is reported on standard error.
-    Every profile is built, what the hub's configuration has to allow is printed on standard error as lines to paste,
-    and problems are reported; then the exit code is 1.
+    Every profile is built, and what the hub's configuration has to allow is printed as lines to paste: on standard
+    output, or on standard error where the document is there. When there are problems, the exit code is 1.
     """
     from profile_spawner.migrate.applicationhub import read_config as read
     from profile_spawner.profiles.yaml_text import parse_yaml
@@ -165,16 +165,17 @@ def configurator(file: _File, output_file: _Output = None) -> None:
     name = str((output_file or Path("profiles.yaml")).absolute())
     typer.secho("In place of the ApplicationHub's hooks, the hub's configuration gets:\n", err=True)
     documents = f'c.ProfileSpawner.profile_documents = ["{name}"]\n'
-    typer.secho(APPLICATION_HUB + documents + allowed.lines(), err=True, nl=False)
+    typer.echo(APPLICATION_HUB + documents + allowed.lines(), err=output_file is None, nl=False)
     raise typer.Exit(1 if allowed.problems else 0)
 
 
 APPLICATION_HUB = """\
 c.JupyterHub.spawner_class = "profile-spawner"
 c.KubeSpawner.enable_user_namespaces = True
-c.KubeSpawner.environment = {"CALRISSIAN_POD_NAME": "{pod_name}"}
+c.KubeSpawner.user_namespace_template = "jupyter-{username}"
+c.KubeSpawner.environment.update({"CALRISSIAN_POD_NAME": "{pod_name}"})
 """
-"""What an ApplicationHub sets by hooks: a namespace for each user, and a variable with the name of the pod."""
+"""What an ApplicationHub does by hooks: a namespace for each user, in which claims are, and a variable for workflows."""
 
 
 def _allowances(text: str, place: str) -> Allowances:

@@ -114,13 +114,22 @@ def _is_secret(document: Mapping[str, Any]) -> bool:
     return document.get("kind") == "Secret"
 
 
+def _inherits_roles(cls: type[BaseAppProfile]) -> bool:
+    """Return whether a class is of a family with roles, and says nothing about them itself."""
+    own = [c for c in cls.__mro__ if c.__module__.partition(".")[0] not in ("profile_spawner", "configurator")]
+    return hasattr(cls, "get_workflow_role_bindings") and not any("get_role_bindings" in vars(c) for c in own)
+
+
 async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
     cls = class_of(entry)
     params = snapshot.resolve(entry.profile, None)
     profile = template_profile(snapshot, entry)
     values = await hook_values(profile)
-    if not values["role_bindings"] and hasattr(profile, "get_workflow_role_bindings"):
-        values["role_bindings"] = profile.get_workflow_role_bindings()  # the family gives these roles there
+    if not values["role_bindings"] and _inherits_roles(cls):
+        # The family gives these roles there, and here only on request.
+        values["role_bindings"] = getattr(profile, "get_workflow_role_bindings")()  # noqa: B009 - of a family only
+        names = ", ".join(b.name for b in values["role_bindings"])
+        dump.warnings.append(f"{cls.slug}: roles that the configurator's family gives there are written, too: {names}")
     instance = profile if cls.is_of_other_format() else make_profile(cls, params=params)
     values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
     _tell_lost(instance, values, entry, dump)

@@ -233,6 +233,22 @@ def test_the_application_hubs_file_has_its_shape(run):
     assert profile["volumes"][0]["volume_mount"]["name"] == profile["volumes"][0]["name"]
 
 
+def test_a_profile_that_refuses_its_familys_roles_is_written_without_them(run, write):
+    """Those that are written although a profile does not ask for them here are told."""
+    classes = "".join(
+        f"class {name}(BaseCoderProfile):\n    slug = display_name = description = '{name.lower()}'\n    {body}\n"
+        for name, body in (("Usual", "pass"), ("Without", "def get_role_bindings(self): return []"))
+    )
+    registered = "profile_registry.register(Usual)\nprofile_registry.register(Without)\n"
+    imports = "from configurator.apps import profile_registry\nfrom configurator.apps.coder import BaseCoderProfile\n"
+    folder = write("plug-ins/coders.py", imports + classes + registered).parent
+    result = run.result("dump", "--format", "configurator", "--configurator-compat", "--profiles-dir", folder)
+    profiles = {p["id"]: p["role_bindings"] for p in yaml.safe_load(result.stdout)["profiles"]}
+    assert (len(profiles["profile_usual"]), profiles["profile_without"]) == (4, [])
+    assert "usual: roles that the configurator's family gives there are written, too: log-reader" in result.stderr
+    assert "without: roles" not in result.stderr
+
+
 def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path):
     """The same file is written, with role bindings, and counts are numbers; what differs is said."""
     path = tmp_path / "config.yaml"
@@ -529,7 +545,8 @@ def test_a_file_of_the_application_hub_works_with_exactly_the_printed_settings(r
     result = run.result("import", "configurator", path, "-o", target)
     assert result.exit_code == 0, result.output
     assert "coder: Release dask is left out: profiles cannot create this kind" in result.stderr
-    printed = [line for line in result.stderr.splitlines() if line.startswith("c.")]
+    printed = result.stdout.splitlines()
+    assert all(line.startswith("c.") for line in printed)
     found = {}
     for line in printed:
         if line.startswith("c.ProfileSpawner.") and "profile_documents" not in line:
