@@ -175,7 +175,7 @@ c.KubeSpawner.enable_user_namespaces = True
 c.KubeSpawner.user_namespace_template = "jupyter-{username}"
 c.KubeSpawner.environment.update({"CALRISSIAN_POD_NAME": "{pod_name}"})
 """
-"""What an ApplicationHub does by hooks: a namespace for each user, in which claims are, and a variable for workflows."""
+"""What an ApplicationHub does by hooks: a namespace for each user, with the claims, and a variable for workflows."""
 
 
 def _allowances(text: str, place: str) -> Allowances:
