@@ -19,6 +19,7 @@ import typer
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, described
 
+from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .configuration import SPAWNER_SECTIONS, HubConfig, config_code, is_values, read_config, setting
@@ -73,6 +74,7 @@ def profile_list(
         typer.Option("--verify", help="Show that every pod is the same as before, for all choices, with KubeSpawner."),
     ] = False,
     output_file: _Output = None,
+    chart: args.Chart = None,
 ) -> None:
     """Import a plain profile_list.
 
@@ -82,7 +84,7 @@ def profile_list(
     line; so is what the hub's data_policy has to allow. An entry that cannot be kept is refused, and the exit code is
     1.
     """
-    with _lists(file) as (found, config):
+    with _lists(file, chart) as (found, config):
         failed = _import(found, config, target, file.name, output_file, verify=verify)
     raise typer.Exit(1 if failed else 0)
 
@@ -202,7 +204,7 @@ def _save(text: str, path: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _lists(file: Path) -> Iterator[tuple[list[FoundList], Config]]:
+def _lists(file: Path, chart: Path | None) -> Iterator[tuple[list[FoundList], Config]]:
     """Yield the lists of a file, and the configuration that goes with them. Its functions work until the end.
 
     Raises:
@@ -225,7 +227,7 @@ def _lists(file: Path) -> Iterator[tuple[list[FoundList], Config]]:
                 raise missing
             yield written, Config()
             return
-    with read_config(Sources(config=(file,))) as hub:
+    with read_config(Sources(config=(file,), chart=chart)) as hub:
         listed = setting(hub.config, "profile_list")
         for section in SPAWNER_SECTIONS:
             hub.config[section].pop("profile_list", None)

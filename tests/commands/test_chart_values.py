@@ -134,6 +134,8 @@ def test_another_version_of_the_chart_can_be_named(run, write, tmp_path, folder,
     assert container["securityContext"]["runAsUser"] == 5000
     assert container["resources"]["requests"]["memory"] == 2 * 2**30
     assert pod["metadata"]["labels"]["chart"] == "jupyterhub-9.9.9"
+    imported = run.result("import", "profile-list", path, "--verify", "--chart", chart)
+    assert "1 pods compared with KubeSpawner's own: all are the same" in imported.stderr, imported.stderr
 
 
 def test_what_is_no_chart_is_refused(run, write, tmp_path):
