@@ -279,6 +279,11 @@ def _checked(
         elif isinstance(below, Mapping) and value is not None and here not in _TEXT_TOO:
             if value != OPAQUE:
                 found.append(_refused("must be a mapping", here, at, value=value, expected="key: value"))
+        elif (isinstance(below, list) or here in _LISTED) and not isinstance(value, list | Mapping | None):
+            if value != OPAQUE:
+                found.append(_refused("must be a list", here, at, value=value, expected="a list"))
+        elif path == ("hub", "config") and not isinstance(value, Mapping | None):
+            found.append(_refused("must be a mapping", here, at, value=value, expected="setting: value"))
         elif key not in defaults and (strict or did_you_mean(key, similar)):
             found.append(_refused(f"the chart has no such key{did_you_mean(key, similar)}", here, at))
         else:
@@ -290,6 +295,8 @@ def _checked(
     return result
 
 
+_LISTED = (("singleuser", "storage", "extraVolumes"), ("singleuser", "storage", "extraVolumeMounts"))
+"""Lists or mappings without a default."""
 _TEXT_TOO = (("hub", "extraConfig"), ("singleuser", "extraEnv"))
 """Mappings that may be something else in some versions of the chart."""
 

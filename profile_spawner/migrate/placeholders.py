@@ -17,11 +17,14 @@ __all__ = ["OPAQUE", "filled_in", "with_quotes"]
 OPAQUE = "not-rendered"
 """What stands for a placeholder: valid as a name, a label, an image and a path."""
 
-_PLACEHOLDER = re.compile(r"\$\{[^{}\n]*\}|%\{[^{}\n]*\}|(?<!\$)\{\{-?[ ]*[A-Za-z.$_][^{}\n:\"]*\}\}")
+_PLACEHOLDER = re.compile(
+    r"\$\{[^{}\n]*\}|%\{[^{}\n]*\}|\$\{\{ [^{}\n]*\}\}|(?<!\$)\{\{-?[ ]*[A-Za-z.$_][^{}\n:\"]*\}\}"
+)
 _WHOLE_LINE = re.compile(
     r"^[ \t]*(?:\{%.*%\}|\{\{-?[ ]*(?:if|else|end|range|with|define|include)\b.*\}\}|%\{.*\})[ \t]*$", re.MULTILINE
 )
 _BARE = re.compile(r"^([ ]*(?:- +)?(?:[\w.\-/]+: +|(?<=- )))(\{\{.*?\}\}[^#\n]*?)(\s*(?: #.*)?)$", re.MULTILINE)
+_IN_FLOW = re.compile(r"(?:(?<=[\[,:] )|(?<=[\[,]))\$\{[^{}\n]*\}(?= *[\],}])")
 _OTHER_LANGUAGES = (
     ("hub", "extraConfig"),
     ("hub", "extraFiles"),
@@ -69,6 +72,7 @@ def _without(value: Any, path: Path, found: list[tuple[Path, str]]) -> Any:
 def with_quotes(text: str) -> str:
     """Return a text that is no YAML because of its placeholders, so that it is: with them in quotes, or as comments."""
     text = _WHOLE_LINE.sub(lambda match: f"# {match[0]}", text)
+    text = _IN_FLOW.sub(lambda match: f"'{match[0]}'", text)
     return _BARE.sub(lambda match: match[1] + "'" + match[2].replace("'", "''") + "'" + match[3], text)
 
 

@@ -175,6 +175,8 @@ def test_a_claim_has_the_charts_capacity(findings, capacity):
         ('extraLabels: "team=a"', "singleuser.extraLabels"),
         ('nodeSelector: "pool=a"', "singleuser.nodeSelector"),
         ("storage: 10Gi", "singleuser.storage"),
+        ("extraTolerations: dedicated", "singleuser.extraTolerations"),
+        ("storage: {extraVolumes: data}", "singleuser.storage.extraVolumes"),
         ("startTimeout: soon", "singleuser.startTimeout"),
         ("extraEnv: [{name: A, value: b}]", "singleuser.extraEnv"),
     ],
@@ -254,6 +256,8 @@ def test_keys_that_stand_twice_are_reported_and_the_last_one_counts(findings, ru
         ("serviceAccountName: {{ .Values.account }}", "serviceAccountName"),
         ("serviceAccountName: '%{ if x }a%{ endif }'", "serviceAccountName"),
         ("cpu: {limit: '${cpus}'}", "cpu.limit"),
+        ("serviceAccountName: ${{ vars.account }}", "serviceAccountName"),
+        ("storage: {dynamic: {storageAccessModes: [${mode}]}}", "storage.dynamic.storageAccessModes.0"),
         ("image: {name: 'r.example/${name}', tag: '${tag}'}", "image.name"),
     ],
 )
