@@ -12,7 +12,7 @@ from typing import Any
 
 from profile_spawner.profiles.yaml_text import YamlList, YamlMap
 
-__all__ = ["OPAQUE", "filled_in", "with_quotes"]
+__all__ = ["OPAQUE", "filled_in", "lines_of_directives", "with_quotes"]
 
 OPAQUE = "not-rendered"
 """What stands for a placeholder: valid as a name, a label, an image and a path."""
