@@ -279,7 +279,11 @@ def _checked(
         elif isinstance(below, Mapping) and value is not None and here not in _TEXT_TOO:
             if value != OPAQUE:
                 found.append(_refused("must be a mapping", here, at, value=value, expected="key: value"))
-        elif (isinstance(below, list) or here in _LISTED) and not isinstance(value, list | Mapping | None):
+        elif (
+            (isinstance(below, list) or here in _LISTED)
+            and key != "profileList"  # `profile_list` says more about it
+            and not isinstance(value, list | Mapping | None)
+        ):
             if value != OPAQUE:
                 found.append(_refused("must be a list", here, at, value=value, expected="a list"))
         elif path == ("hub", "config") and not isinstance(value, Mapping | None):
