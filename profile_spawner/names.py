@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import string
 from typing import Any
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "is_slug",
     "json_key",
     "label_value",
+    "names_user",
     "object_name",
     "slugify",
 ]
@@ -66,8 +68,25 @@ DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-
 ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
+_USER_NAMES = frozenset(
+    {
+        "escaped_user_server", "escaped_username", "safe_user_server", "safe_username", "unescaped_username",
+        "user_server", "userid", "username",
+    }
+)  # fmt: skip
+"""What KubeSpawner fills in that is different for each user (`KubeSpawner._expand_user_properties`)."""
+
 _HASH_LENGTH = 20  # hexadecimal digits: 80 bits
 _HASHED = re.compile(rf"(?:.*-)?[0-9a-f]{{{_HASH_LENGTH}}}")
+
+
+def names_user(template: str) -> bool:
+    """Return whether a template of KubeSpawner gives each user a name of their own, as `{username}` does."""
+    try:
+        found = {str(name) for _, name, _, _ in string.Formatter().parse(template) if name}
+    except ValueError:
+        return False  # KubeSpawner cannot expand it either
+    return not _USER_NAMES.isdisjoint(found)
 
 
 def is_slug(text: str) -> bool:

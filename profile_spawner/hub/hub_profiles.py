@@ -19,6 +19,7 @@ from traitlets.config.loader import DeferredConfig, LazyConfigValue
 from profile_spawner.errors import DuplicateSlugError, Origin, ProfileDefinitionError, ProfileSpawnerError, described
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.metrics import hub_metrics
+from profile_spawner.names import names_user
 from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy, names_of_the_chart
 from profile_spawner.profiles.author_code import author_code, call_author
 from profile_spawner.profiles.entry import Entry, Traits, make_entry
@@ -92,11 +93,11 @@ class HubProfiles:
         except ProfileSpawnerError as e:
             log.error("%s", e)
         self._data_rights = {k: DataPolicy.of(self.settings.data_policy, k) for k in ("documents", "config_maps")}
-        name = "enable_user_namespaces"
-        namespaces = next((config[section][name] for section in reversed(sections) if name in config[section]), False)
+        enabled = _configured(config, sections, "enable_user_namespaces", False)
+        template = _configured(config, sections, "user_namespace_template", "{hubnamespace}-{username}")
         self.policy = Policy(
             role_rights=frozenset(self.settings.user_namespace_rights),
-            user_namespaces=bool(namespaces),
+            user_namespaces=bool(enabled) and names_user(str(template)),
             kinds=DEFAULT_KINDS | frozenset(self.settings.allowed_kinds),
             pod_security=self.settings.pod_security,
             service_accounts=frozenset().union(*(r.service_accounts for r in self._data_rights.values())),
@@ -249,6 +250,11 @@ class HubProfiles:
         """Return the names of an entry's source for `source_overrides`."""
         place = entry.origin.source
         return (self.service.kind_of(entry.source), entry.source, place, place.rpartition("/")[0])
+
+
+def _configured(config: Config, sections: Sequence[str], name: str, otherwise: Any) -> Any:
+    """Return a configured value of a spawner's setting; later sections count more."""
+    return next((config[section][name] for section in reversed(sections) if name in config[section]), otherwise)
 
 
 def _with_values(traits: Traits, config: Config, sections: Sequence[str]) -> SpawnerTraits:

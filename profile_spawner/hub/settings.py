@@ -29,7 +29,7 @@ class HubTraits(SourceSettings):
         Unicode(),
         config=True,
         help="""
-        Rights that Roles of profiles may give in addition where every user has a namespace
+        Rights that Roles of profiles may give in addition where every user has a namespace of their own
         (`c.KubeSpawner.enable_user_namespaces`): `pods/exec`, `pods/attach`, `pods/portforward`, `pods/proxy`,
         `pods/ephemeralcontainers`, and `*` for all verbs. A document needs `data_policy` besides.
         """,

@@ -409,7 +409,7 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
     if not override.get("image"):
         raise ProfileDefinitionError("has no image", profile=slug, origin=origin, field="kubespawner_override.image")
     _tell_unknown(profile, definition, override, slug, dump)
-    result: dict[str, Any] = {**_mend_slug(slug, dump), "display_name": name}
+    result: dict[str, Any] = {**_mend_slug(slug, origin, dump), "display_name": name}
     slug = result["slug"]
     result["description"] = str(definition.get("description") or "")
     if definition.get("default"):
@@ -459,11 +459,14 @@ def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, 
         dump.warnings.append(f"{slug}: a pull secret's value stands in the file; name an existing Secret instead")
 
 
-def _mend_slug(slug: str, dump: Dump) -> dict[str, Any]:
+def _mend_slug(slug: str, origin: Origin, dump: Dump) -> dict[str, Any]:
     """Return a slug that is valid here, with the one of the file as an alias; what is changed is told."""
     if is_slug(slug):
         return {"slug": slug}
     mended = mended_slug(slug)
+    if not mended:
+        expected = "a slug with letters of a-z or digits"
+        raise ProfileDefinitionError("no slug can be made of it", origin=origin, value=slug, expected=expected)
     dump.warnings.append(f"{slug}: the slug becomes {mended!r}; saved choices find it by the old one")
     return {"slug": mended, "aliases": [slug]}
 

@@ -73,7 +73,7 @@ class Policy:
             creates. `None` disables this check for the server's pod (but not for pods of Deployments and similar).
         role_rights: What Roles may give that lets a server act as another pod, or on everything of a kind: some of
             `ROLE_RIGHTS`. Only for namespaces that belong to one user.
-        user_namespaces: Whether every user has a namespace.
+        user_namespaces: Whether every user has a namespace of their own.
         protected: Names of Secrets, ConfigMaps and service accounts that no pod may use, such as the hub's own.
         static_volumes: Whether claims may name a volume or copy another claim, which may contain another user's data.
         adopt_unlabelled_claims: Whether an existing claim without labels of this project may be mounted. Such a claim
@@ -107,7 +107,8 @@ class Policy:
                 "servers of several users share a namespace, in which these rights reach all of them",
                 field="user_namespace_rights",
                 value=", ".join(sorted(self.role_rights)),
-                hint="Set c.KubeSpawner.enable_user_namespaces = True, or remove the setting",
+                hint="Set c.KubeSpawner.enable_user_namespaces = True and put {username} into "
+                "user_namespace_template, or remove the setting",
             )
         if self.pod_security not in LEVELS:
             message = "there is no such Pod Security level"

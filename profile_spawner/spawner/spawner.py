@@ -37,6 +37,7 @@ from profile_spawner.hub.settings import HubTraits
 from profile_spawner.kube.cluster import Cluster
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.metrics import SpawnResult, hub_metrics
+from profile_spawner.names import names_user
 from profile_spawner.page.translations import gettext_for
 from profile_spawner.policy.judge import (
     dotted,
@@ -258,7 +259,7 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
             hub=self.hub_id,
             pod_name=self.pod_name,
             spawn_id=spawn_id,
-            user_namespaces=self.enable_user_namespaces,
+            user_namespaces=self.enable_user_namespaces and names_user(self.user_namespace_template),
         )
 
     async def load_user_options(self) -> None:

@@ -573,6 +573,11 @@ def test_rights_to_enter_pods_need_namespaces_of_users(run, write):
     """Otherwise they reach the servers of all."""
     config = write("config.py", "c.ProfileSpawner.user_namespace_rights = ['pods/exec']\n")
     assert "user_namespace_rights: servers of several users share a namespace" in run("list", "-f", config, code=1)
+    own = "c.KubeSpawner.enable_user_namespaces = True\n"
+    for template, refused in (("shared", True), ("{hubnamespace}", True), ("lab-{username}", False)):
+        text = f"{own}c.KubeSpawner.user_namespace_template = '{template}'\n{config.read_text()}"
+        said = run("list", "-f", write("template.py", text), code=int(refused))
+        assert ("servers of several users share a namespace" in said) is refused, template
     wrong = "c.KubeSpawner.enable_user_namespaces = True\nc.ProfileSpawner.user_namespace_rights = ['roles']\n"
     assert "can never be allowed to give this (got roles)" in run("list", "-f", write("w.py", wrong), code=1)
 
@@ -617,3 +622,23 @@ def test_slugs_and_names_are_mended_alike_for_plug_ins_and_imports(run, write):
         assert volume["name"] == "calrissian-volume"
         assert volume["persistentVolumeClaim"]["claimName"].startswith("calrissian-claim-ada-")
         assert run.json("list", *source)[0]["slug"] == "coder_2-app"
+
+
+def test_a_document_gives_rights_to_enter_pods_only_where_its_policy_allows_it(run, write):
+    """The hub's `user_namespace_rights` alone are for modules and documents of administrators."""
+    path = write("config.yml", HUB_FILE.replace("[shared, SECRET]", "[]").replace("ROLES", ROLE))
+    target = path.parent / "profiles.yaml"
+    printed = run.result("import", "configurator", path, "-o", target).stdout
+    assert run("validate", write("all.py", printed)) == "1 profile: 0 errors, 0 warnings\n"
+    policy = {"documents": {"kinds": ["ConfigMap", "Service", "Role", "RoleBinding"], "secrets": ["registry"]}}
+    less = "".join(f"{line}\n" for line in printed.splitlines() if "data_policy" not in line)
+    said = run("validate", write("less.py", f"{less}c.ProfileSpawner.data_policy = {policy}\n"), code=1)
+    assert "a document may give only rights to read" in said
+    assert "role_bindings[0].role.resources" in said
+
+
+def test_a_slug_of_which_none_can_be_made_is_refused(run, write):
+    """With its line; an empty slug would be nobody's."""
+    text = HUB_FILE.replace("[shared, SECRET]", "[]").replace("ROLES", "[]").replace("slug: coder", "slug: 日本")
+    path = write("config.yml", text)
+    assert f"{path}:2: no slug can be made of it (got 日本)" in run("import", "configurator", path, code=1)
