@@ -215,10 +215,12 @@ class Changes:
         """Return the snapshot with the changes.
 
         Raises:
-            ProfileDefinitionError: for an unknown slug or field, and for a value that does not fit, naming the field.
+            NotAvailableError: for an unknown slug, naming what could not be loaded.
+            ProfileDefinitionError: for a profile that is not dumped, an unknown field, and a value that does not fit.
         """
         for slug in {**self._selectors, **self._fields}:
             if slug not in slugs:
+                find_entry(snapshot, slug)  # says why the slug is unknown
                 raise ProfileDefinitionError(
                     "there is no such profile in this dump", profile=slug, expected=f"one of {', '.join(slugs)}"
                 )
@@ -247,7 +249,7 @@ class Changes:
             attributes[known] = _typed(profile, name, text)
         if profile.slug in self._selectors:
             before = attributes.get("node_selector", {})
-            if not before and isinstance(profile, ClassProfile):
+            if "node_selector" not in attributes and isinstance(profile, ClassProfile):
                 before = declared(template_profile(snapshot, entry), "node_selector")
             if isinstance(before, ParamRef):
                 raise ProfileDefinitionError(

@@ -271,6 +271,7 @@ def test_a_command_says_why_a_module_failed_that_may_have_the_profile(run, write
         (("pod", "genome"), similar),
         (("explain", "--profile", "genome"), similar),
         (("dump", "--profiles", "genome"), similar),
+        (("dump", "--override", "genome:image=a:2"), similar),
     ):
         said = run(*words, "--profiles-dir", path, code=1)
         assert f"there is no such profile{answer} not everything could be loaded: " in said
