@@ -490,13 +490,16 @@ def test_values_of_params_that_a_profile_does_not_set_stay_open(run, write):
     """Neither a default nor the example of a field that users must fill in becomes a value of the profile."""
     text = (
         "params:\n  team/code: {schema: {type: string, examples: [AB-1]}, user_settable: true}\n"
-        "  lab/size: {default: 1}\n"
-        "profiles:\n- {slug: lab, display_name: Lab, image: 'a:{{ lab/size }}', env: {CODE: '{{ team/code }}'}}\n"
+        "  lab/size: {default: 1}\n  lab/nodes: {default: {pool: a}}\n"
+        "profiles:\n- {slug: lab, display_name: Lab, image: 'a:{{ lab/size }}', env: {CODE: '{{ team/code }}'},\n"
+        "   node_selector: {$param: lab/nodes}}\n"
     )
     path = write("lab.yaml", text)
     (profile,) = yaml.safe_load(run("dump", "--documents", path))["profiles"]
     assert "params" not in profile
     assert profile["image"] == "a:{{ lab/size }}"
+    said = run("dump", "--documents", path, "--node-selector", "lab:pool=b", code=1)
+    assert "node_selector: is given by the param 'lab/nodes', and labels cannot be added to it" in said
     assert "0 errors" in run("validate", path)
 
 
