@@ -10,16 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
+from profile_spawner.errors import (
+    NotAvailableError,
+    Origin,
+    ProfileDefinitionError,
+    ProfileSpawnerError,
+    SourceError,
+    did_you_mean,
+)
 from profile_spawner.profiles.yaml_text import parse_yaml
 
 from . import arguments as args
 from .app import app
 from .arguments import Sources, words
-from .loading import find_entry, loaded
+from .loading import LoadedProfiles, find_entry, loaded
 from .output import Format, as_yaml, plain, report_problems
 
 if TYPE_CHECKING:
+    from profile_spawner.profiles.entry import Entry
     from profile_spawner.profiles.profile import Profile
     from profile_spawner.profiles.snapshot import Snapshot
 
@@ -140,9 +148,14 @@ def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> tup
         snapshot = found.snapshot
         slugs = list(snapshot.entries)
         if wanted is not None and wanted != ("all",):
-            slugs = [find_entry(snapshot, slug).slug for slug in wanted]
+            slugs = list(dict.fromkeys(_entry(found, slug).slug for slug in wanted))
         snapshot = found.run(changes.apply(snapshot, slugs))
         if form is Form.configurator:
+            if wanted is None:
+                typer.echo(
+                    "Note: all profiles are written; without --profiles, the configurator writes coder_app alone",
+                    err=True,
+                )
             written = found.run(write_config(snapshot, slugs, [_DEFAULT_GROUP]))
         else:
             written = found.run(dump_snapshot(snapshot, slugs))
@@ -153,6 +166,15 @@ def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> tup
 
         return json.dumps(plain(written.document), indent=2, ensure_ascii=False) + "\n", missing
     return as_yaml(written.document), missing
+
+
+def _entry(found: LoadedProfiles, slug: str) -> Entry:
+    try:
+        return find_entry(found.snapshot, slug)
+    except NotAvailableError as e:
+        if found.snapshot.find(slug) is None and not found.config.ProfileSpawner.get("configurator_compat"):
+            e.hint = f"{e.hint}; profiles of the EOEPCA configurator need --configurator-compat"
+        raise
 
 
 class Changes:
@@ -193,10 +215,12 @@ class Changes:
         """Return the snapshot with the changes.
 
         Raises:
-            ProfileDefinitionError: for an unknown slug or field, and for a value that does not fit, naming the field.
+            NotAvailableError: for an unknown slug, naming what could not be loaded.
+            ProfileDefinitionError: for a profile that is not dumped, an unknown field, and a value that does not fit.
         """
         for slug in {**self._selectors, **self._fields}:
             if slug not in slugs:
+                find_entry(snapshot, slug)  # says why the slug is unknown
                 raise ProfileDefinitionError(
                     "there is no such profile in this dump", profile=slug, expected=f"one of {', '.join(slugs)}"
                 )
@@ -208,18 +232,33 @@ class Changes:
         entries = []
         for slug, entry in snapshot.entries.items():
             if slug in slugs:
-                changed = entry.profile.changed(self._attributes(entry.profile))
+                changed = entry.profile.changed(self._attributes(snapshot, entry))
                 entry = await make_entry(changed, entry.source, snapshot.resolver)
             entries.append(entry)
         return Snapshot(entries, generation=snapshot.generation, resolver=snapshot.resolver, problems=snapshot.reported)
 
-    def _attributes(self, profile: Profile) -> dict[str, Any]:
+    def _attributes(self, snapshot: Snapshot, entry: Entry) -> dict[str, Any]:
+        from profile_spawner.migrate.dumping import declared, template_profile
+        from profile_spawner.params.definition import ParamRef
+        from profile_spawner.profiles.class_profile import ClassProfile
+
+        profile = entry.profile
         attributes = dict(self._all)
         for name, text in self._fields.get(profile.slug, {}).items():
             known = "allowed_groups" if name == "groups" else name
             attributes[known] = _typed(profile, name, text)
         if profile.slug in self._selectors:
-            attributes["node_selector"] = {**(profile.get("node_selector") or {}), **self._selectors[profile.slug]}
+            before = attributes.get("node_selector", {})
+            if "node_selector" not in attributes and isinstance(profile, ClassProfile):
+                before = declared(template_profile(snapshot, entry), "node_selector")
+            if isinstance(before, ParamRef):
+                raise ProfileDefinitionError(
+                    f"is given by the param {before.name!r}, and labels cannot be added to it",
+                    profile=profile.slug,
+                    field="node_selector",
+                    hint="Set the param, or replace it with --override SLUG:node_selector={KEY: VALUE}",
+                )
+            attributes["node_selector"] = {**before, **self._selectors[profile.slug]}
         return attributes
 
 

@@ -325,7 +325,8 @@ def find_entry(snapshot: Snapshot, slug: str) -> Entry:
     """Return a profile by its slug or alias.
 
     Raises:
-        NotAvailableError: naming the most similar slug, or why the profile cannot be used.
+        NotAvailableError: naming the most similar slug, and what could not be loaded.
+        ProfileSpawnerError: saying why the profile cannot be used.
     """
     entry = snapshot.find(slug)
     broken = snapshot.reasons(slug)
@@ -334,9 +335,10 @@ def find_entry(snapshot: Snapshot, slug: str) -> Entry:
     if broken:
         raise broken[0]
     similar = did_you_mean(slug, snapshot.entries)
-    # The profiles of a module that could not be loaded are not known.
-    failed = [error for error in snapshot.errors if error.profile is None]
+    # Which profiles a module would have registered that could not be loaded is not known. One wrong profile is enough.
+    failed = [error for error in snapshot.errors if error.profile is None or snapshot.find(error.profile) is None]
     message = f"there is no such profile{similar}"
-    if failed and not similar:
-        message += ", but not everything could be loaded: " + "; ".join(map(str, failed))
+    if failed:
+        message += " But" if similar else ", but"
+        message += " not everything could be loaded: " + "; ".join(map(str, failed))
     raise NotAvailableError(message, field="SLUG", value=slug, hint="`profile-spawner list` shows all of them")

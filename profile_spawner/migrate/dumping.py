@@ -39,6 +39,7 @@ __all__ = [
     "Dump",
     "TemplateContext",
     "class_of",
+    "declared",
     "dump_snapshot",
     "functions_in",
     "hook_values",
@@ -161,13 +162,12 @@ async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]
     profile = template_profile(snapshot, entry)
     values = await hook_values(profile)
     result: dict[str, Any] = {}
-    made = vars(profile)
     for name, attribute in ATTRIBUTES.items():
         value = getattr(cls, name)
         if name in values:
             value = _without_functions(values.pop(name), f"{entry.slug}: {name}", dump)
-        elif name != "params" and not attribute.references(value):
-            value = made.get(name, value)  # a constructor of the author's own may have set it
+        elif name != "params":
+            value = declared(profile, name)
         if value == attribute.default and name != "description":
             continue
         key, how = (attribute.document.name, attribute.document.how) if attribute.document is not None else (name, "")
@@ -183,6 +183,12 @@ async def _class(snapshot: Snapshot, entry: Entry, dump: Dump) -> dict[str, Any]
             result[key] = [plain_model(VolumeSpec.of(i) if isinstance(i, Volume) else i) for i in items]
     _tell(cls, values, dump)
     return _in_our_names(result, cls.FACT_NAMES) if cls.FACT_NAMES else result
+
+
+def declared(profile: BaseAppProfile, name: str) -> Any:
+    """Return an attribute as the author wrote it, with its references, or as a constructor of the author's set it."""
+    value = getattr(type(profile), name)
+    return value if ATTRIBUTES[name].references(value) else vars(profile).get(name, value)
 
 
 def _without_functions(values: Any, where: str, dump: Dump) -> Any:

@@ -134,8 +134,21 @@ class ClassProfile:
         """
         if not attributes:
             return self
+        base = self.cls
+
+        def construct(profile: BaseAppProfile, *args: Any, **kwargs: Any) -> None:
+            base.__init__(profile, *args, **kwargs)
+            # What an author's constructor sets must not hide the change.
+            fresh = object.__new__(type(profile))
+            BaseAppProfile.__init__(fresh, profile.context, params=profile.params, selection=profile.selection)
+            for name in attributes:
+                vars(profile).pop(name, None)
+                if name in vars(fresh):
+                    vars(profile)[name] = vars(fresh)[name]
+
         where = Origin(str(self.origin))
-        space = {**attributes, "__module__": self.cls.__module__, "__profile_origin__": where}
+        own = {"__init__": construct, "__module__": base.__module__, "__profile_origin__": where}
+        space = {**attributes, **own}
         made = ClassProfile(type(self.cls.__name__, (self.cls,), space))
         made.check()
         return made

@@ -263,6 +263,11 @@ def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path
         "pod-exec-role-binding-gpu-coder-app",
         "job-submitter-role-binding-gpu-coder-app",
     ]
+    run("dump", "--profiles", "coder_app,coder_app", "--output", path)
+    assert len(yaml.safe_load(path.read_text())["profiles"]) == 1
+    said = run("dump", "--profiles", "qgis_remote_desktop", code=1)
+    assert "no such profile" in said
+    assert "profiles of the EOEPCA configurator need --configurator-compat" in said
     for option, instead in (
         (("--list-profiles",), "profile-spawner list"),
         (("--describe-profile", "gpu_coder_app"), "profile-spawner show gpu_coder_app"),
@@ -377,6 +382,7 @@ class Gpu(BaseCoderProfile):
     def __init__(self, *, node_selector=None, **kwargs):
         super().__init__(node_selector={"gpu": "true"}, **kwargs)
         self.volumes.pop(0)
+        self.cpu_limit = 7
 
     def build(self):
         profile = super().build()
@@ -390,7 +396,7 @@ profile_registry.register(Gpu)
     ).parent
     document = run("dump", "--profiles-dir", folder, "--configurator-compat")
     (profile,) = yaml.safe_load(document)["profiles"]
-    assert profile["node_selector"] == {"gpu": "true"}
+    assert (profile["node_selector"], profile["cpu_limit"]) == ({"gpu": "true"}, 7)
     assert profile["pod_env_vars"] == {"WHO": "{{ username }}"}
     assert profile["env_from_config_maps"] == ["of-{{ username }}"]
     pods = [
@@ -398,8 +404,15 @@ profile_registry.register(Gpu)
         for words in (("--profiles-dir", folder, "--configurator-compat"), ("--documents", write("d.yaml", document)))
     ]
     assert pods[0]["containers"] == pods[1]["containers"]
-    result = run.result("dump", "--profiles-dir", folder, "--configurator-compat", "--format", "configurator")
+    changes = ("--node-selector", "gpu:pool=yes", "--override", "gpu:cpu_limit=3")  # they count, and labels are added
+    words = ("dump", "--profiles-dir", folder, "--configurator-compat", *changes)
+    (profile,) = run.json(*words)["profiles"]
+    assert (profile["node_selector"], profile["cpu_limit"]) == ({"gpu": "true", "pool": "yes"}, 3)
+    result = run.result(*words, "--format", "configurator")
+    assert "without --profiles, the configurator writes coder_app alone" in result.stderr
     (theirs,) = yaml.safe_load(result.stdout)["profiles"]
+    assert theirs["node_selector"] == {"gpu": "true", "pool": "yes"}
+    assert theirs["definition"]["kubespawner_override"]["cpu_limit"] == 3
     assert theirs["definition"]["kubespawner_override"]["mem_limit"] == "9G"
     assert [m["mount_path"] for m in theirs["config_maps"]] == ["/workspace/.bash_login"]
     assert [v["name"] for v in theirs["volumes"]] == ["workspace-volume"]
@@ -477,13 +490,16 @@ def test_values_of_params_that_a_profile_does_not_set_stay_open(run, write):
     """Neither a default nor the example of a field that users must fill in becomes a value of the profile."""
     text = (
         "params:\n  team/code: {schema: {type: string, examples: [AB-1]}, user_settable: true}\n"
-        "  lab/size: {default: 1}\n"
-        "profiles:\n- {slug: lab, display_name: Lab, image: 'a:{{ lab/size }}', env: {CODE: '{{ team/code }}'}}\n"
+        "  lab/size: {default: 1}\n  lab/nodes: {default: {pool: a}}\n"
+        "profiles:\n- {slug: lab, display_name: Lab, image: 'a:{{ lab/size }}', env: {CODE: '{{ team/code }}'},\n"
+        "   node_selector: {$param: lab/nodes}}\n"
     )
     path = write("lab.yaml", text)
     (profile,) = yaml.safe_load(run("dump", "--documents", path))["profiles"]
     assert "params" not in profile
     assert profile["image"] == "a:{{ lab/size }}"
+    said = run("dump", "--documents", path, "--node-selector", "lab:pool=b", code=1)
+    assert "node_selector: is given by the param 'lab/nodes', and labels cannot be added to it" in said
     assert "0 errors" in run("validate", path)
 
 

@@ -259,10 +259,21 @@ def test_help_says_what_a_command_does(command):
 
 
 def test_a_command_says_why_a_module_failed_that_may_have_the_profile(run, write):
-    """Its slug cannot be known; another profile's cannot be confused with it."""
-    write("profiles/broken.py", "import no_such_module\n")
-    path = write("profiles/right.yaml", "{slug: right, display_name: R, image: 'a:1'}").parent
-    for command in ("show", "pod", "manifests"):
-        said = run(command, "wanted", "--profiles-dir", path, code=1)
-        assert "there is no such profile, but not everything could be loaded: " in said
+    """Its slug cannot be known. A similar slug, or the name of another wrong profile in the module, hides nothing."""
+    head = "from profile_spawner import BaseAppProfile, profile_registry\n"
+    cls = "@profile_registry.register\nclass {0}(BaseAppProfile):\n    slug = display_name = description = '{0}'\n"
+    write("profiles/right.py", head + cls.format("genomes") + "    image = 'a:1'\n")
+    write("profiles/wrong.py", head + cls.format("genome") + "    image = 'a:1'\n" + cls.format("wrong"))
+    path = write("profiles/broken.py", "import no_such_module\n").parent
+    similar = "; did you mean 'genomes'? But"
+    for words, answer in (
+        (("show", "wanted"), ", but"),
+        (("pod", "genome"), similar),
+        (("explain", "--profile", "genome"), similar),
+        (("dump", "--profiles", "genome"), similar),
+        (("dump", "--override", "genome:image=a:2"), similar),
+    ):
+        said = run(*words, "--profiles-dir", path, code=1)
+        assert f"there is no such profile{answer} not everything could be loaded: " in said
         assert "broken.py:1: ModuleNotFoundError: No module named 'no_such_module'" in said
+        assert "profile 'wrong': image: is required" in said

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import sys
+import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from yarl import URL
 
 from profile_spawner.demo.cluster.cluster import LocalCluster
 from tests.documentation import readme_profile
+from tests.sources.test_configurator import SEED
 
 pytestmark = [pytest.mark.hub, pytest.mark.xdist_group("demo")]
 
@@ -595,21 +597,30 @@ async def test_a_state_folder_has_one_demo(demo: Demo) -> None:
 
 
 async def test_a_real_cluster_is_used_by_its_kubeconfig(tmp_path: Path) -> None:
-    """With --kubeconfig the servers run in that cluster, in the namespace of its context."""
+    """With --kubeconfig the servers run in that cluster, in the namespace of its context.
+
+    With --configurator-compat the profiles are the examples of the configurator's guide, from a folder.
+    """
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for number, text in enumerate(SEED):
+        (theirs / f"example_{number}.py").write_text(textwrap.dedent(text))
+    options = ("--configurator-compat", "--profiles-dir", str(theirs))
     async with LocalCluster(tmp_path / "cluster", runtime="stub") as foreign:
         path = foreign.write_kubeconfig(tmp_path / "kubeconfig", namespace="default")
-        demo = await start_demo(tmp_path, "--kubeconfig", str(path))
+        demo = await start_demo(tmp_path, "--kubeconfig", str(path), *options)
         try:
             assert demo.info["kubeconfig"] == str(path)
             assert demo.info["namespace"] == "default"
             async with Client(demo, "ada") as ada:
-                await ada.start("data-science")
+                await asyncio.wait_for(_until_offered(ada, "external_profile"), PATIENCE)
+                await ada.start("my_profile")
             foreign_pods = Cluster(demo)
             try:
-                environment = await _environment_of_the_pod(foreign_pods, "data-science")
+                environment = await _environment_of_the_pod(foreign_pods, "my_profile")
             finally:
                 await foreign_pods.session.close()
-            assert environment["GREETING"] == "hello"
+            assert environment["HOME"] == "/workspace"
         finally:
             await stop_demo(demo)
         assert not (tmp_path / "state" / "cluster").exists()
