@@ -20,6 +20,7 @@ from profile_spawner.migrate.chart import ChartValues, Code, HubValues, chart_va
 from profile_spawner.sources.chart_values import is_manifest, list_in, value_at
 
 from .arguments import Sources
+from .output import without_prints
 from .places import Places, literal_entries, setting_line
 
 if TYPE_CHECKING:
@@ -77,11 +78,14 @@ class HubConfig:
 
     def origin_of(self, trait: str, *path: Any) -> Origin | None:
         """Return where a setting is written, or a value at a path in it; of several places the one that counts."""
-        for code in reversed(self.code):
-            line = setting_line(code.text, trait)
-            if line:
-                return Origin(code.file, code.before + line)
         value = self._value_of(trait)
+        for key in (*(step for step in path[:1] if isinstance(step, str)), None):
+            for code in reversed(self.code):
+                line = setting_line(code.text, trait, key)
+                if line:
+                    return Origin(code.file, code.before + line)
+            if key is not None and self.values is not None and value and self.values.has(f"{value}.{key}"):
+                break
         return self.values.at(*value.split("."), *path) if self.values is not None and value else None
 
     def name_of(self, section: str, trait: str) -> str:
@@ -156,7 +160,8 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
     paths = config_files(sources)
     if not paths and not sources.named:
         sources = replace(sources, profiles=("all",))
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as reading:
+        reading.enter_context(without_prints())
         layers, code = [], []
         defaults = sources.chart_defaults()
         for path in paths:
@@ -188,6 +193,7 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
             for one in code:
                 _run(one, result, stack)
         _add_sources(result.config, sources)
+        reading.close()
         yield result
 
 

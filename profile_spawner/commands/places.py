@@ -180,9 +180,19 @@ def class_line(text: str, name: str) -> int:
     return next((node.lineno for node in nodes if isinstance(node, ast.ClassDef) and node.name == name), 0)
 
 
-def setting_line(text: str, name: str) -> int:
-    """Return the last line of a text that sets this setting, in Python (`c.Class.name = …`) or YAML; 0 without one."""
-    pattern = re.compile(rf"^[^#]*(?:\.{re.escape(name)}\b\s*=(?!=)|^\s*{re.escape(name)}\s*:)")
+def setting_line(text: str, name: str, key: str | None = None) -> int:
+    """Return the last line of a text that sets this setting, in Python or YAML; 0 without one.
+
+    In Python it is set by `c.Class.name = …`, `c.Class.name["key"] = …` or a method such as `c.Class.name.update(…)`.
+
+    Args:
+        text: The text.
+        name: The setting.
+        key: A key in it. Lines that set only other keys do not count.
+    """
+    own, named = re.escape(name), rf".*\b{re.escape(key)}\b" if key is not None else ""
+    parts = rf"\bc\.\w+\.{own}(?:\[|\.\w+\(){named}"
+    pattern = re.compile(rf"^[^#]*(?:\.{own}\b\s*=(?!=)|{parts}|^\s*{own}\s*:)")
     return max((n for n, line in enumerate(text.splitlines(), 1) if pattern.search(line)), default=0)
 
 
