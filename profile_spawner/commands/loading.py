@@ -214,7 +214,7 @@ def loaded(
         try:
             with working("Loading the profiles"), _blamed_on(hub_config):
                 listed = found.run(asked(listed)) if callable(listed) else listed
-                if tolerant and not listed and hub_config.problems:
+                if tolerant and listed is None:
                     listed = hub_config.listed() or None
                 listed = hub_config.without_opaque(listed, traits)
                 if tolerant and listed:

@@ -7,12 +7,13 @@ bindings, pull secrets and init containers.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
-from profile_spawner.names import is_slug, slugify
+from profile_spawner.names import slugify
 from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
 from profile_spawner.params.templates import to_text
 from profile_spawner.policy.kinds import BY_KIND
@@ -25,7 +26,7 @@ from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import each_text
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
-from profile_spawner.sources.configurator.kube_names import mended_name, mended_slug
+from profile_spawner.sources.configurator.kube_names import NameMender, volume_name
 
 from .dumping import Dump, class_of, hook_values, plain_model, template_profile, text_of
 
@@ -387,15 +388,16 @@ def read_config(config: Any, place: str) -> Dump:
     for key in config:
         if key != "profiles":
             dump.warnings.append(f"{key!r} is not known and left out")
-    profiles = [_read_profile(p, n, place, dump) for n, p in enumerate(config["profiles"])]
-    slugs = [p["slug"] for p in profiles]
-    for slug in sorted({s for s in slugs if slugs.count(s) > 1}):
+    slugs = NameMender()
+    profiles = [_read_profile(p, n, place, slugs, dump) for n, p in enumerate(config["profiles"])]
+    used = [p["slug"] for p in profiles]
+    for slug in sorted({s for s in used if used.count(s) > 1}):
         raise ProfileDefinitionError("the slug is used twice", profile=slug, origin=Origin(place))
     dump.document = {"profiles": profiles}
     return dump
 
 
-def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str, Any]:
+def _read_profile(profile: Any, number: int, place: str, slugs: NameMender, dump: Dump) -> dict[str, Any]:
     line = getattr(profile, "line", 0)
     origin = Origin(place, line)
     if not isinstance(profile, Mapping) or not isinstance(profile.get("definition"), Mapping):
@@ -409,7 +411,7 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
     if not override.get("image"):
         raise ProfileDefinitionError("has no image", profile=slug, origin=origin, field="kubespawner_override.image")
     _tell_unknown(profile, definition, override, slug, dump)
-    result: dict[str, Any] = {**_mend_slug(slug, origin, dump), "display_name": name}
+    result: dict[str, Any] = {**_read_slug(slug, origin, slugs, dump), "display_name": name}
     slug = result["slug"]
     result["description"] = str(definition.get("description") or "")
     if definition.get("default"):
@@ -431,27 +433,49 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
         result["pod_env_vars"] = {
             k: v if isinstance(v, Mapping) else _scalar(v) for k, v in profile["pod_env_vars"].items()
         }
-    _read_parts(profile, result, place, dump)
+    names = NameMender()
+    with _located(slug, origin):
+        _read_parts(profile, result, place, names, dump)
+    dump.warnings += [f"{slug}: {note}" for note in names.notes]
     ours: dict[str, Any] = _ours(result, slug, dump)
     return ours
 
 
-def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, dump: Dump) -> None:
+def _read_slug(written: str, origin: Origin, slugs: NameMender, dump: Dump) -> dict[str, Any]:
+    """Return a slug that is valid here, with the one of the file as an alias."""
+    before = len(slugs.notes)
+    with _located(written, origin):
+        slug = slugs.slug(written)
+    dump.warnings += [f"{written}: {note}" for note in slugs.notes[before:]]
+    return {"slug": slug} if slug == written else {"slug": slug, "aliases": [written]}
+
+
+@contextlib.contextmanager
+def _located(slug: str, origin: Origin) -> Iterator[None]:
+    """Turn the error of a name that cannot be mended into one of the profile."""
+    try:
+        yield
+    except ValueError as e:
+        raise ProfileDefinitionError(str(e), profile=slug, origin=origin) from None
+
+
+def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, names: NameMender, dump: Dump) -> None:
     slug = result["slug"]
-    volumes = _mend_names(list(profile.get("volumes") or ()), slug, dump)
     items = list(profile.get("config_maps") or ())
     existing = [item for item in items if item.get("content") is None]
-    maps = [_read_config_map(item) for item in items if item.get("content") is not None]
+    volumes = [_read_volume(v, names) for v in profile.get("volumes") or ()]
+    maps = [_read_config_map(item, names) for item in items if item.get("content") is not None]
+    _follow(result.get("pod_env_vars", {}), names)
     read: dict[str, Any] = {
         "kubespawner_override": _existing(existing, slug, dump),
-        "init_containers": list(_read_containers(profile.get("init_containers") or (), volumes, maps, result)),
+        "init_containers": list(_read_containers(profile.get("init_containers") or (), volumes, maps, result, names)),
         "config_maps": maps,
-        "volumes": [_read_volume(v) for v in volumes],
+        "volumes": volumes,
         "secret_mounts": [_known("secret_mounts", m) for m in profile.get("secret_mounts") or ()],
-        "role_bindings": [_read_binding(b) for b in profile.get("role_bindings") or ()],
+        "role_bindings": [_read_binding(b, names) for b in profile.get("role_bindings") or ()],
         "manifests": [_read_manifest(m, place, slug, dump) for m in profile.get("manifests") or ()],
-        "image_pull_secrets": [_known("image_pull_secrets", s) for s in profile.get("image_pull_secrets") or ()],
-        "env_from_config_maps": [str(n) for n in profile.get("env_from_config_maps") or ()],
+        "image_pull_secrets": [_read_pull_secret(s, names) for s in profile.get("image_pull_secrets") or ()],
+        "env_from_config_maps": [names.known_config_map(str(n)) for n in profile.get("env_from_config_maps") or ()],
         "env_from_secrets": [str(n) for n in profile.get("env_from_secrets") or ()],
     }
     result.update({key: value for key, value in read.items() if value})
@@ -459,29 +483,13 @@ def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, 
         dump.warnings.append(f"{slug}: a pull secret's value stands in the file; name an existing Secret instead")
 
 
-def _mend_slug(slug: str, origin: Origin, dump: Dump) -> dict[str, Any]:
-    """Return a slug that is valid here, with the one of the file as an alias; what is changed is told."""
-    if is_slug(slug):
-        return {"slug": slug}
-    mended = mended_slug(slug)
-    if not mended:
-        expected = "a slug with letters of a-z or digits"
-        raise ProfileDefinitionError("no slug can be made of it", origin=origin, value=slug, expected=expected)
-    dump.warnings.append(f"{slug}: the slug becomes {mended!r}; saved choices find it by the old one")
-    return {"slug": mended, "aliases": [slug]}
-
-
-def _mend_names(volumes: Sequence[Mapping[str, Any]], slug: str, dump: Dump) -> list[dict[str, Any]]:
-    """Return volumes with names that Kubernetes takes; what is changed is told."""
-    made = []
-    for volume in volumes:
-        names = {key: str(volume[key]) for key in ("name", "claim_name")}
-        mended = {key: mended_name(name) for key, name in names.items()}
-        dump.warnings += [
-            f"{slug}: the name {names[k]!r} becomes {mended[k]!r}" for k in names if names[k] != mended[k]
-        ]
-        made.append({**volume, **mended})
-    return made
+def _follow(variables: dict[str, Any], names: NameMender) -> None:
+    """Let variables that come from the profile's own ConfigMaps follow their names."""
+    for name, value in variables.items():
+        reference = value.get("from_config_map") if isinstance(value, Mapping) else None
+        if isinstance(reference, Mapping):
+            found = names.known_config_map(str(reference["name"]))
+            variables[name] = {"from_config_map": {**reference, "name": found}}
 
 
 def _known(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -489,14 +497,20 @@ def _known(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in item.items() if k in known and v is not None}
 
 
-def _read_binding(item: Mapping[str, Any]) -> dict[str, Any]:
-    subjects = [_known("subjects", s) for s in item["subjects"]]
+def _read_binding(item: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
+    role = _known("role", item["role"])
     return {
         "persist": True,
         **_known("role_bindings", item),
-        "subjects": subjects,
-        "role": _known("role", item["role"]),
+        "name": names.role("role binding", str(item["name"])),
+        "subjects": [_known("subjects", s) for s in item["subjects"]],
+        "role": {**role, "name": names.role("role", str(role["name"]))},
     }
+
+
+def _read_pull_secret(item: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
+    result = _known("image_pull_secrets", item)
+    return {**result, "name": names.name("pull secret", str(item["name"]))} if "data" in result else result
 
 
 def _read_manifest(item: Mapping[str, Any], place: str, slug: str, dump: Dump) -> dict[str, Any]:
@@ -522,6 +536,7 @@ def _read_containers(
     volumes: Sequence[Mapping[str, Any]],
     maps: list[dict[str, Any]],
     result: dict[str, Any],
+    names: NameMender,
 ) -> Iterator[dict[str, Any]]:
     """Yield the init containers; the one that the configurator makes of an init script becomes the script alone.
 
@@ -529,14 +544,18 @@ def _read_containers(
     container.
     """
     read = [
-        {**_known("init_containers", i), "volume_mounts": [_mount(m) for m in i.get("volume_mounts") or ()]}
+        {
+            **_known("init_containers", i),
+            "name": names.label("init container", str(i["name"])),
+            "volume_mounts": [_mount(m, names) for m in i.get("volume_mounts") or ()],
+        }
         for i in items
     ]
     for container in read:
         using = [m for m in maps if m.get("mount_path") == _INIT_MOUNT and _uses(container, m["name"])]
         if len(using) == 1 and sum(_uses(other, using[0]["name"]) for other in read) == 1:
             (script,) = using
-            mounts = [_mount(v["volume_mount"]) for v in volumes]
+            mounts = [{k: v[k] for k in ("name", "mount_path", "sub_path") if k in v} for v in volumes]
             mounts.append({"name": script["name"], "mount_path": _INIT_MOUNT, "sub_path": script["key"]})
             made = {"name": _INIT_NAME, "image": result["image"], "volume_mounts": _sorted(mounts)}
             command = container["command"]
@@ -565,8 +584,10 @@ def _existing(items: Sequence[Mapping[str, Any]], slug: str, dump: Dump) -> dict
             dump.warnings.append(f"{slug}: ConfigMap {name} is left out: it has neither content nor mount_path")
             continue
         source = {"name": name, **({} if mode is None else {"defaultMode": int(_mode(mode), 8)})}
-        volumes.append({"name": name, "configMap": source})
-        mounts.append({"name": name, "mountPath": item["mount_path"], "subPath": item["key"], "readOnly": True})
+        volumes.append({"name": volume_name(name), "configMap": source})
+        mounts.append(
+            {"name": volume_name(name), "mountPath": item["mount_path"], "subPath": item["key"], "readOnly": True}
+        )
     return {"volumes": volumes, "volume_mounts": mounts} if volumes else {}
 
 
@@ -575,8 +596,9 @@ def _mode(mode: Any) -> str:
     return f"{mode:04o}" if isinstance(mode, int) else str(mode)
 
 
-def _read_config_map(item: Mapping[str, Any]) -> dict[str, Any]:
-    result = {"name": item["name"], "key": item["key"], "content": str(item["content"])}
+def _read_config_map(item: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
+    name = names.config_map(str(item["name"]), item.get("mount_path"))
+    result = {"name": name, "key": item["key"], "content": str(item["content"])}
     if item.get("mount_path"):
         result["mount_path"] = item["mount_path"]
     if item.get("default_mode") is not None:
@@ -584,9 +606,13 @@ def _read_config_map(item: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read_volume(volume: Mapping[str, Any]) -> dict[str, Any]:
-    mount = _mount(volume["volume_mount"])
-    result = {"name": volume["name"], "claim_name": volume["claim_name"], "size": str(volume["size"])}
+def _read_volume(volume: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
+    mount = _mount(volume["volume_mount"], names)
+    result: dict[str, Any] = {
+        "name": names.label("volume", str(volume["name"])),
+        "claim_name": names.name("claim", str(volume["claim_name"])),
+        "size": str(volume["size"]),
+    }
     result["mount_path"] = mount["mount_path"]
     for key in ("sub_path", "storage_class", "access_modes", "annotations"):
         value = mount.get(key) or volume.get(key)
@@ -596,10 +622,10 @@ def _read_volume(volume: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _mount(mount: Mapping[str, Any]) -> dict[str, Any]:
+def _mount(mount: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
     """Return a mount; the runtime reads camel case too."""
     path = mount.get("mount_path", mount.get("mountPath"))
-    result = {"name": mended_name(str(mount["name"])), "mount_path": path}
+    result = {"name": names.label("volume", str(mount["name"])), "mount_path": path}
     sub_path = mount.get("sub_path", mount.get("subPath"))
     if sub_path:
         result["sub_path"] = sub_path

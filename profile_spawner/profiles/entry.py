@@ -163,8 +163,18 @@ async def make_entry(
     _check_settings(profile, build, options)
     effective = effective_values(build, examples_in(profile, params))
     uses = frozenset(params.looked_up)
-    warnings = (*entry.warnings, *(_about_image(profile, build) if traits is not None else ()))
-    entry = replace(entry, digest=content_hash(asked), effective=effective, kinds=kinds, uses=uses, warnings=warnings)
+    notes = [
+        ProfileWarning(note, rule="mended", level="note", profile=profile.slug, origin=profile.origin)
+        for note in build.notes
+    ]
+    entry = replace(
+        entry,
+        digest=content_hash(asked),
+        effective=effective,
+        kinds=kinds,
+        uses=uses,
+        warnings=(*entry.warnings, *notes, *(_about_image(profile, build) if traits is not None else ())),
+    )
     if judge is not None:
         judge(entry, build)
     return entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from .yaml_text import line_at
 __all__ = [
     "CONFIGURATION",
     "PlainEntry",
+    "each_entry",
+    "read_entry",
     "read_profile_list",
     "replaced",
     "slugify_like_kubespawner",
@@ -172,40 +174,51 @@ class PlainEntry:
         return replace(self, definition={**self.definition, **attributes})
 
 
+def each_entry(profile_list: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a list, or of a mapping that is sorted by key as in KubeSpawner, and what to call them."""
+    if isinstance(profile_list, Mapping):
+        yield from ((f"profile_list.{key}", profile_list[key]) for key in sorted(profile_list))
+    else:
+        yield from ((f"profile_list[{number}]", entry) for number, entry in enumerate(profile_list))
+
+
 def read_profile_list(profile_list: Any, origin: Origin, *, contributor: Contributor = "hub") -> list[PlainEntry]:
     """Read a `profile_list` as KubeSpawner does: a list, or a mapping that is sorted by key.
 
     Raises:
         ProfileDefinitionError: names the entry and the error.
     """
-    if isinstance(profile_list, Mapping):
-        profile_list = [profile_list[key] for key in sorted(profile_list)]
-    if not isinstance(profile_list, list | tuple):
+    if not isinstance(profile_list, Mapping | list | tuple):
         raise ProfileDefinitionError(
             "a profile_list must be a list of mappings", origin=origin, value=kind_of(profile_list)
         )
-    result = []
-    for number, definition in enumerate(profile_list):
-        where = f"profile_list[{number}]"
-        if not isinstance(definition, Mapping):
-            raise ProfileDefinitionError(
-                "an entry must be a mapping", origin=origin, field=where, value=kind_of(definition)
-            )
-        name = definition.get("display_name")
-        if not isinstance(name, str) or not name:
-            raise ProfileDefinitionError("display_name is missing", origin=origin, field=where)
-        slug = definition.get("slug")
-        if slug is None:
-            slug = slugify_like_kubespawner(name)
-        if not isinstance(slug, str) or not slug:
-            if definition.get("slug") is not None:
-                raise ProfileDefinitionError("must be a text", origin=origin, field="slug", value=slug)
-            raise ProfileDefinitionError(
-                "no slug can be made of the display name", origin=origin, field=where, value=name, hint="Add a slug"
-            )
-        parse_options(definition.get("profile_options"), profile=slug)
-        result.append(PlainEntry(slug, definition, origin, contributor))
-    return result
+    return [read_entry(entry, origin, where, contributor=contributor) for where, entry in each_entry(profile_list)]
+
+
+def read_entry(definition: Any, origin: Origin, where: str, *, contributor: Contributor = "hub") -> PlainEntry:
+    """Read one entry; `where` is what it is called in an error.
+
+    Raises:
+        ProfileDefinitionError: names the entry and the error.
+    """
+    if not isinstance(definition, Mapping):
+        raise ProfileDefinitionError(
+            "an entry must be a mapping", origin=origin, field=where, value=kind_of(definition)
+        )
+    name = definition.get("display_name")
+    if not isinstance(name, str) or not name:
+        raise ProfileDefinitionError("display_name is missing", origin=origin, field=where)
+    slug = definition.get("slug")
+    if slug is None:
+        slug = slugify_like_kubespawner(name)
+    if not isinstance(slug, str) or not slug:
+        if definition.get("slug") is not None:
+            raise ProfileDefinitionError("must be a text", origin=origin, field="slug", value=slug)
+        raise ProfileDefinitionError(
+            "no slug can be made of the display name", origin=origin, field=where, value=name, hint="Add a slug"
+        )
+    parse_options(definition.get("profile_options"), profile=slug)
+    return PlainEntry(slug, definition, origin, contributor)
 
 
 def sound_parts(definition: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[ProfileWarning]]:

@@ -436,6 +436,97 @@ def test_a_list_that_is_a_function_is_asked_for_the_user(run, write):
     assert "Staff" in run("show", "staff", "-f", path, "-g", "staff")
 
 
+IN_CODE = """\
+import os
+SIZES = {"small": {"display_name": "Small", "kubespawner_override": {"mem_limit": "1G"}}}
+def configure(c):
+    image = os.environ["NONE"]
+    c.KubeSpawner.profile_list = [
+        {"display_name": "A", "profile_options": {"s": {"display_name": "S", "choices": SIZES}},
+         "kubespawner_override": {"image": image, "cpu_limit": image, "mem_limt": "1G"}},
+        dict(display_name="B", kubespawner_override=dict(
+            imag="b:1")),
+    ]
+"""
+
+
+def test_entries_in_code_that_makes_no_list_here_are_checked(run, write):
+    """What is computed in them is not known and no mistake; choices are no profiles. It is said, once."""
+    path = write("jupyterhub_config.py", IN_CODE)
+    findings = run.json("validate", path, code=1)
+    assert [(f["line"], f["rule"], f["profile"]) for f in findings] == [
+        (6, "not-checked", ""),
+        (7, "unknown-trait", "a"),
+        (9, "unknown-trait", "b"),
+    ]
+    form = (
+        "class Form(KubeSpawner):\n    def _options_form_default(self):\n        listed = [LIST]\n        return ''\n"
+    )
+    form = form.replace("LIST", "{'display_name': 'A', 'kubespawner_override': {'imag': 'a:1'}}")
+    path = write("form.py", f"from kubespawner import KubeSpawner\n{form}c.JupyterHub.spawner_class = Form\n")
+    assert [(f["line"], f["rule"]) for f in run.json("validate", path, code=1)] == [
+        (2, "not-checked"),
+        (4, "unknown-trait"),
+    ]
+
+
+TWICE = """\
+singleuser:
+  profileList:
+    - {display_name: A, kubespawner_override: {imagg: "a:1"}}
+hub:
+  extraConfig:
+    a: |
+      def unused():
+          return [{"display_name": "A", "kubespawner_override": {"image": "a:1"}}]
+      c.KubeSpawner.profile_list = [{"display_name": "A",
+          "kubespawner_override": {"imag": "a:1"}}]
+    b: |
+      c.KubeSpawner.mem_limit = "much"
+  config:
+    KubeSpawner: {mem_limit: 1G}
+"""
+
+
+def test_findings_have_the_lines_of_what_counts_where_something_is_set_twice(run, write):
+    """A list, and another setting, that later code replaces; of files the later one."""
+    path = write("values.yaml", TWICE)
+    found = [(f["line"], f["field"]) for f in run.json("validate", path, code=1)]
+    assert found == [(10, "kubespawner_override.imag"), (12, "KubeSpawner.mem_limit")]
+    first = write("first.yaml", "singleuser: {profileList: [{display_name: A, kubespawner_override: {cpu: 1}}]}\n")
+    second = write("second.yaml", "\nsingleuser: {profileList: [{display_name: A, kubespawner_override: {imag: 1}}]}\n")
+    (finding,) = run.json("validate", first, second, code=1)
+    assert (finding["file"], finding["line"]) == (str(second), 2)
+
+
+@pytest.mark.parametrize("form", ["hub.config", "singleuser", "python"])
+def test_a_list_in_the_form_of_a_mapping_has_its_lines(run, write, form):
+    """Each wrong entry, also where a list of `hub.config` beside it is none."""
+    entries = (
+        '{\n"b": {"display_name": "B", "kubespawner_override": {"cpu_limt": 2}},\n"a": {"slug": "a"},\n"c": "text"}'
+    )
+    if form == "singleuser":
+        broken = "hub: {config: {KubeSpawner: {profile_list: none}}, profiles: \n"
+        text = (
+            broken.replace(", profiles: ", "}")
+            + "singleuser: {profileList: "
+            + entries.replace(',\n"c": "text"', "")
+            + "}\n"
+        )
+    else:
+        text = f"hub: {{config: {{KubeSpawner: {{profile_list: {entries}}}}}}}\n"
+    path = write("config.py" if form == "python" else "values.yaml", text)
+    if form == "python":
+        path.write_text(f"c.KubeSpawner.profile_list = {entries}\n")
+    found = [(f["line"], f["field"]) for f in run.json("validate", path, code=1)]
+    kept = [(2, "kubespawner_override.cpu_limt"), (3, "profile_list.a"), (4, "profile_list.c")]
+    assert found == (
+        [(1, "hub.config.KubeSpawner.profile_list"), (3, "kubespawner_override.cpu_limt"), (4, "profile_list[0]")]
+        if form == "singleuser"
+        else kept
+    )
+
+
 async def test_every_choice_occurs_once_with_what_it_depends_on():
     """Bounds of numbers, both sides of a switch, and options that appear only with another one."""
     options = {

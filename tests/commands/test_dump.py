@@ -601,7 +601,7 @@ def test_rights_to_enter_pods_need_namespaces_of_users(run, write):
 PLUG_IN = """\
 from configurator.apps import profile_registry
 from configurator.apps.base import BaseAppProfile
-from configurator.models import Volume, VolumeMount
+from configurator.models import *
 
 
 class Coder(BaseAppProfile):
@@ -614,30 +614,153 @@ class Coder(BaseAppProfile):
         return [Volume(name="Calrissian_Volume", claim_name="Calrissian_Claim", size="5Gi", storage_class="standard",
                        access_modes=["ReadWriteMany"], volume_mount=mount, persist=False)]
 
+    def get_config_maps(self):
+        return [ConfigMap(name="My_Settings", key="x", content="x: 1", mount_path="/etc/x", readonly=True),
+                ConfigMap(name="Site_Env", key="URL", content="http://s", readonly=True)]
+
+    def get_env_config_maps(self):
+        return ["Site_Env"]
+
+    def get_image_pull_secrets(self):
+        return [ImagePullSecret(name="Own_Registry", data="e30=")]
+
+    def build(self):
+        profile = super().build()
+        assert profile.volumes[0].name == "Calrissian_Volume"
+        mounts = [VolumeMount(name="Calrissian_Volume", mount_path="/c"),
+                  InitContainerVolumeMount(name="My_Settings", mount_path="/x", sub_path="x")]
+        profile.init_containers = [InitContainer(name="Copy_It", image="b:1", command=["cp"], volume_mounts=mounts)]
+        return profile
+
 
 profile_registry.register(Coder)
 """
+ODD_NAMES = """\
+    pod_env_vars: {URL_OF_SITE: {from_config_map: {name: Site_Env, key: URL}}}
+    env_from_config_maps: [Site_Env]
+    image_pull_secrets: [{name: Own_Registry, data: e30=}]
+    config_maps:
+      - {name: My_Settings, key: x, content: "x: 1", mount_path: /etc/x, readonly: true}
+      - {name: Site_Env, key: URL, content: "http://s", readonly: true}
+    init_containers:
+      - name: Copy_It
+        image: b:1
+        command: [cp]
+        volume_mounts:
+          - {name: Calrissian_Volume, mount_path: /c}
+          - {name: My_Settings, mount_path: /x, sub_path: x}
+"""
+
+
+def _plain_file():
+    """Return a file of the ApplicationHub without the parts that need settings."""
+    text = HUB_FILE.replace("    env_from_secrets: [shared, SECRET]\n    image_pull_secrets: [{name: registry}]\n", "")
+    return text.replace("ROLES", "[]")
 
 
 def test_slugs_and_names_are_mended_alike_for_plug_ins_and_imports(run, write):
-    """Saved choices still find the profile, and the volumes have names that Kubernetes takes."""
+    """Saved choices still find the profile, all names are those that Kubernetes takes, and references follow them."""
     write("plug-ins/coder.py", PLUG_IN)
-    text = HUB_FILE.replace("[shared, SECRET]", "[]").replace("ROLES", "[]").replace("[{name: registry}]", "[]")
-    text = text.replace("slug: coder", "slug: Coder_2 App")
+    text = (
+        _plain_file()
+        .replace("slug: coder", "slug: Coder_2 App")
+        .replace("    volumes:\n", f"{ODD_NAMES}    volumes:\n")
+    )
     for name in ("calrissian-volume", "calrissian-claim"):
         text = text.replace(f"name: {name}", f"name: {name.title().replace('-', '_')}")
     path = write("config.yml", text)
     target = path.parent / "profiles.yaml"
     told = run.result("import", "configurator", path, "-o", target).stderr
-    assert "Coder_2 App: the slug becomes 'coder_2-app'" in told
-    assert "the name 'Calrissian_Claim' becomes 'calrissian-claim'" in told
+    assert "no such" not in told
     plug_ins = ("--configurator-compat", "--profiles-dir", path.parent / "plug-ins")
-    for source in (("--documents", target), plug_ins):
+    noted = run("validate", *plug_ins)
+    for note in (
+        "the slug 'Coder_2 App' becomes 'coder_2-app'; saved choices find it by the old one",
+        "the name 'Calrissian_Volume' becomes 'calrissian-volume'",
+        "the name 'Calrissian_Claim' becomes 'calrissian-claim'",
+        "the name 'My_Settings' becomes 'my-settings'",
+        "the name 'Site_Env' becomes 'site-env'",
+        "the name 'Own_Registry' becomes 'own-registry'",
+        "the name 'Copy_It' becomes 'copy-it'",
+    ):
+        assert note in told, told
+        assert f"note: profile 'coder_2-app': {note}" in noted, noted
+    policy = write("policy.py", "c.ProfileSpawner.data_policy = {'unrestricted': True}\n")
+    for source in (("--documents", target, "-f", policy), plug_ins):
         spec = run.json("pod", "Coder_2 App", *source, "-g", "staff", "-u", "ada")["spec"]
         (volume,) = (v for v in spec["volumes"] if "persistentVolumeClaim" in v)
         assert volume["name"] == "calrissian-volume"
         assert volume["persistentVolumeClaim"]["claimName"].startswith("calrissian-claim-ada-")
         assert run.json("list", *source)[0]["slug"] == "coder_2-app"
+        (init,), (container,) = spec["initContainers"], spec["containers"]
+        assert init["name"] == "copy-it"
+        assert {m["name"] for m in init["volumeMounts"]} <= {v["name"] for v in spec["volumes"]}
+        (env_from,) = container["envFrom"]
+        assert env_from["configMapRef"]["name"].startswith("site-env-")
+        references = [v["valueFrom"] for v in container["env"] if v["name"] == "URL_OF_SITE"]
+        assert [r["configMapKeyRef"]["name"] for r in references] == [env_from["configMapRef"]["name"]] * len(
+            references
+        )
+        assert spec["imagePullSecrets"][0]["name"].startswith("own-registry-ada-")
+
+
+def test_dots_in_names_of_claims_are_kept(run, write):
+    """Kubernetes takes them, and the user's data are in the claim of this name."""
+    path = write("config.yml", _plain_file().replace("claim_name: calrissian-claim", "claim_name: data.v2"))
+    assert (
+        yaml.safe_load(run.result("import", "configurator", path).stdout)["profiles"][0]["volumes"][0]["claim_name"]
+        == "data.v2"
+    )
+
+
+SECOND = """\
+  - groups: [staff]
+    definition: {display_name: Two, slug: A-B, kubespawner_override: {cpu_limit: 1, mem_limit: 1G, image: "a:1"}}
+"""
+TWO = """\
+from configurator.apps import profile_registry
+from configurator.apps.base import BaseAppProfile
+from configurator.models import *
+
+
+class One(BaseAppProfile):
+    slug = "a_b"
+    display_name = description = "x"
+    image = "a:1"
+
+    def get_config_maps(self):
+        return [ConfigMap(name=name, key="k", content=name, mount_path=f"/etc/{name}", readonly=True) for name in NAMES]
+
+
+profile_registry.register(One)
+"""
+
+
+def test_two_names_that_are_mended_alike_are_one_error_that_names_both(run, write):
+    """For slugs and names, in imported files and in plug-ins: none of the two silently wins."""
+    both = "'My_Map' and 'my-map' both become 'my-map': rename one of the two (volume)"
+    maps = "".join(f"{{name: {n}, key: k, content: x, mount_path: /etc/{n}}}, " for n in ("My_Map", "my-map"))
+    names = _plain_file().replace("    volumes:\n", f"    config_maps: [{maps}]\n    volumes:\n")
+    slugs = _plain_file().replace("slug: coder", "slug: A B") + SECOND
+    for name, text, message in (
+        ("names", names, f"profile 'coder': {both}"),
+        ("slugs", slugs, "profile 'A-B': 'A B' and 'A-B' both become 'a-b': rename one of the two (slug)"),
+        ("same", slugs.replace("A B", "A-B"), "the slug is used twice"),
+    ):
+        path = write(f"{name}/config.yml", text)
+        said = run("import", "configurator", path, code=1)
+        assert message in said, said
+        assert said.startswith(f"Error: {path}:"), said
+    folder = write("names/two.py", f"NAMES = ['My_Map', 'my-map']\n{TWO}").parent
+    said = run("validate", "--configurator-compat", "--profiles-dir", folder, code=1)
+    assert f"profile 'a_b': build(): config_maps.1: {both}" in said, said
+    for slugs in (("A B", "A-B"), ("a-b", "A B")):
+        folder = write(f"{slugs[0]}/none.py", "").parent
+        for number, slug in enumerate(slugs):
+            write(f"{folder.name}/p{number}.py", f"NAMES = []\n{TWO}".replace('"a_b"', f'"{slug}"'))
+        said = run("validate", "--configurator-compat", "--profiles-dir", folder, code=1)
+        assert "the slug is used twice: first at" in said, said
+        assert all(f"where it is '{slug}'" in said for slug in slugs if slug != "a-b"), said
 
 
 def test_a_document_gives_rights_to_enter_pods_only_where_its_policy_allows_it(run, write):
@@ -655,6 +778,7 @@ def test_a_document_gives_rights_to_enter_pods_only_where_its_policy_allows_it(r
 
 def test_a_slug_of_which_none_can_be_made_is_refused(run, write):
     """With its line; an empty slug would be nobody's."""
-    text = HUB_FILE.replace("[shared, SECRET]", "[]").replace("ROLES", "[]").replace("slug: coder", "slug: 日本")
-    path = write("config.yml", text)
-    assert f"{path}:2: no slug can be made of it (got 日本)" in run("import", "configurator", path, code=1)
+    path = write("config.yml", _plain_file().replace("slug: coder", "slug: 日本"))
+    assert f"{path}:2: profile '日本': no slug can be made of '日本': it needs a-z or 0-9" in run(
+        "import", "configurator", path, code=1
+    )
