@@ -127,6 +127,7 @@ _WORDS = {
     "a dict": "a mapping",
     "a callable": "a function",
     "any of": "one of",
+    "or None": "or nothing",
     "an instance or subclass of": "a class that is",
     "the str": "the text",
     "the int": "the number",

@@ -101,8 +101,8 @@ def refused_settings(found: HubConfig, sections: Sequence[str], traits: Mapping[
             if name not in traits or isinstance(value, LazyConfigValue):
                 continue
             if name == "profile_list" and isinstance(value, list | tuple):
-                others = ((n, item) for n, item in enumerate(value) if not isinstance(item, Mapping))
-                yield from (_no_profile(found, section, number, item) for number, item in others)
+                others = (one for one in _keyed(value) if not isinstance(one[2], Mapping))
+                yield from (_no_profile(found, *one) for one in others)
                 continue  # `sound_entries` leaves them out
             try:
                 traits[name].validate(bare, value)
@@ -123,14 +123,22 @@ def refused_settings(found: HubConfig, sections: Sequence[str], traits: Mapping[
                 continue
 
 
-def _no_profile(found: HubConfig, section: str, number: int, item: Any) -> ProfileWarning:
+def _keyed(listed: Any) -> Iterator[tuple[Any, str, Any]]:
+    """Yield the keys of the entries of a list or mapping, what to call them, and the entries."""
+    from profile_spawner.profiles.plain_entries import each_entry
+
+    keys = sorted(listed) if isinstance(listed, Mapping) else range(len(listed))
+    yield from ((key, *entry) for key, entry in zip(keys, each_entry(listed), strict=True))
+
+
+def _no_profile(found: HubConfig, key: Any, called: str, item: Any) -> ProfileWarning:
     return ProfileWarning(
-        "a profile must be a mapping",
+        "an entry must be a mapping",
         rule="wrong-type",
         level="error",
-        field=f"{found.name_of(section, 'profile_list')}.{number}",
+        field=called,
         value=given(item),
-        origin=found.origin_of("profile_list", number),
+        origin=found.origin_of("profile_list", key),
     )
 
 
@@ -211,12 +219,11 @@ _MENDED = ("braces", "unquoted-text", "wrong-type", "wrong-value")
 """Rules for what keeps a server from starting, so that nothing else of it could be checked."""
 
 
-def sound_entries(found: HubConfig, sections: Sequence[str], listed: Any, traits: Mapping[str, Any], tell: Tell) -> Any:
+def sound_entries(found: HubConfig, listed: Any, traits: Mapping[str, Any], tell: Tell) -> Any:
     """Return a `profile_list` without what is wrong in its entries, so that the rest of them can be checked.
 
     Args:
         found: The configuration.
-        sections: The sections that the spawner reads.
         listed: The list. It is not changed.
         traits: The spawner's traits by name.
         tell: Called with what is wrong, and with the functions that fail.
@@ -224,17 +231,16 @@ def sound_entries(found: HubConfig, sections: Sequence[str], listed: Any, traits
     from profile_spawner.profiles.linting import lint_entry
     from profile_spawner.profiles.plain_entries import CONFIGURATION, sound_parts
 
-    if isinstance(listed, Mapping) and all(isinstance(key, str) for key in listed):
-        listed = [listed[key] for key in sorted(listed)]
-    if not isinstance(listed, list | tuple):
-        return listed
+    try:
+        entries = list(_keyed(listed if isinstance(listed, list | tuple | Mapping) else None))
+    except TypeError:
+        return listed  # not a list, or keys that cannot be sorted: loading reports it
     places, result = found.places(), []
-    for number, definition in enumerate(listed):
+    for key, called, definition in entries:
         if not isinstance(definition, Mapping):
-            section = next((name for name in sections if "profile_list" in found.config[name]), "KubeSpawner")
-            tell(_no_profile(found, section, number, definition))
+            tell(_no_profile(found, key, called, definition))
             continue
-        at = found.origin_of("profile_list", number) or CONFIGURATION
+        at = found.origin_of("profile_list", key) or CONFIGURATION
         named = isinstance(definition.get("display_name"), str)
         where = places.of_definition(definition, Origin(at.source) if named else at)
         sound, problems = sound_parts(definition)
@@ -258,13 +264,14 @@ def _mended(definition: Any, wrong: Sequence[ProfileWarning]) -> Any:
     """Return an entry without what the linter has found."""
     from profile_spawner.profiles.plain_entries import replaced
 
-    for path, rules in {w.path: w.rule for w in wrong}.items():
+    # What stands in a value before the value.
+    for path, rule in sorted({w.path: w.rule for w in wrong}.items(), key=lambda found: -len(found[0])):
         value: Any = definition
         for step in path:
             value = value[step]
-        if rules == "unquoted-text":
+        if rule == "unquoted-text":
             definition = replaced(definition, path, str(value))
-        elif rules == "braces":
+        elif rule == "braces":
             definition = replaced(definition, path, re.sub("[{}]", "", value))
         else:
             definition = replaced(definition, path)

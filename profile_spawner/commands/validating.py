@@ -237,9 +237,21 @@ def _refused(sources: Sources, found: LoadedProfiles) -> Iterator[Finding]:
         yield from _lint_document(path, traits)
 
 
+_OVER_LIMIT = "is more than the limit"
+
+
 def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what the policy says of a line at which something is wrong anyway, and what KubeSpawner itself says."""
     found = list(findings)
+    # A limit of a few bytes is below every guarantee: what is wrong is the limit.
+    over = {(f.file, f.line, f.profile) for f in found if _OVER_LIMIT in f.message}
+    too_small = {f for f in found if f.rule == "memory-in-bytes" and (f.file, f.line, f.profile) in over}
+    places = {(f.file, f.line, f.profile) for f in too_small}
+    found = [
+        replace(f, level="error") if f in too_small else f
+        for f in found
+        if not (_OVER_LIMIT in f.message and (f.file, f.line, f.profile) in places)
+    ]
     known = {(f.file, f.line, f.field) for f in found if f.level == "error" and f.rule != "policy"}
     refused = {f.profile for f in found if f.rule in ("braces", "unquoted-text") and f.level == "error"}
     tried = {(f.profile, f.field.rpartition(".")[2]) for f in found if f.rule == "build"}

@@ -486,7 +486,7 @@ singleuser:
         (7, "unquoted-text", "kubespawner_override.environment.N"),
         (8, "kubernetes", "Pod jupyter-user"),
         (9, "wrong-type", "profile_options.i.choices.a"),
-        (10, "wrong-type", "singleuser.profileList.1"),
+        (10, "wrong-type", "profile_list[1]"),
         (11, "wrong-type", "display_name"),
         (11, "wrong-value", "kubespawner_override.cpu_limit"),
     ]

@@ -519,9 +519,9 @@ def test_a_list_in_the_form_of_a_mapping_has_its_lines(run, write, form):
     if form == "python":
         path.write_text(f"c.KubeSpawner.profile_list = {entries}\n")
     found = [(f["line"], f["field"]) for f in run.json("validate", path, code=1)]
-    kept = [(2, "kubespawner_override.cpu_limt"), (3, "profile_list.a"), (4, "profile_list.c")]
+    kept = [(2, "kubespawner_override.cpu_limt"), (3, "display_name"), (4, "profile_list.c")]
     assert found == (
-        [(1, "hub.config.KubeSpawner.profile_list"), (3, "kubespawner_override.cpu_limt"), (4, "profile_list[0]")]
+        [(1, "hub.config.KubeSpawner.profile_list"), (3, "kubespawner_override.cpu_limt"), (4, "display_name")]
         if form == "singleuser"
         else kept
     )
