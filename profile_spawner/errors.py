@@ -110,7 +110,7 @@ _KINDS: tuple[tuple[Any, str], ...] = (
 def given(value: object) -> object:
     """Return a value of the wrong type for a message: texts in quotes, and what may hold secrets as its kind."""
     if isinstance(value, str):
-        return f"the text {shorten(value)!r}"
+        return f"the text '{shorten(value)}'"
     return value if isinstance(value, int | float) else kind_of(value)
 
 
