@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
@@ -18,15 +18,18 @@ from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
 from profile_spawner.params.templates import to_text
 from profile_spawner.policy.kinds import BY_KIND
 from profile_spawner.profiles.access import Access
+from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.base import BaseAppProfile, make_profile
 from profile_spawner.profiles.class_profile import ClassProfile
+from profile_spawner.profiles.context import FACTS
 from profile_spawner.profiles.entry import Entry
-from profile_spawner.profiles.resources import ConfigMap, Manifest, Volume
+from profile_spawner.profiles.resources import ConfigMap, Manifest, Verb, Volume
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import each_text
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
 from profile_spawner.sources.configurator.kube_names import NameMender, volume_name
+from profile_spawner.sources.importing import ready_made
 
 from .dumping import Dump, class_of, hook_values, plain_model, template_profile, text_of
 
@@ -35,6 +38,7 @@ __all__ = ["read_config", "write_config"]
 _HOME = "/workspace"
 _INIT_MOUNT = "/opt/init/.init.sh"
 _INIT_NAME = "init-file-on-volume"
+_VERBS = [verb for verb in Verb if verb is not Verb.every]
 _INIT_COMMANDS = (["sh", "-c", f"sh {_INIT_MOUNT}"], ["sh", _INIT_MOUNT])
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -74,37 +78,70 @@ def _unrestricted(access: Access) -> str:
     return "allowed_users names its users" if access.users is not None and access.groups is None else ""
 
 
-_LOST = (
-    "tolerations",
-    "service_account",
-    "extra_labels",
-    "extra_annotations",
-    "aliases",
-    "replaced_by",
-    "deprecated",
-    "allowed_users",
-)
-"""Attributes without a counterpart. How a profile looks on the page is left out without a word."""
+_HELD = frozenset(
+    {
+        "slug", "display_name", "description", "default", "image", "cpu_guarantee", "cpu_limit", "mem_guarantee",
+        "mem_limit", "extra_resource_limits", "extra_resource_guarantees", "default_url", "home_dir", "bash_login_path",
+        "bashrc_path", "init_script_path", "pod_env_vars", "node_selector", "workspace_volume_size",
+        "storage_class_rwo", "storage_class_rwx", "allowed_groups",
+    }
+)  # fmt: skip
+"""The attributes that have a counterpart, or are in volumes and files."""
+_TOLD_APART = frozenset({"kubespawner_override", "profile_options"})
+"""Attributes whose parts are reported."""
 
 
 def _tell_lost(instance: BaseAppProfile, values: Mapping[str, Any], entry: Entry, dump: Dump) -> None:
     """Add warnings about what the file cannot express."""
-    lost = [name for name in _LOST if getattr(instance, name)]
+    lost = [n for n in ATTRIBUTES if n not in _HELD | _TOLD_APART and getattr(instance, n) != ATTRIBUTES[n].default]
+    if instance.home_dir is not None and not instance.is_of_other_format():
+        lost.append("home_dir as the working directory (HOME is written)")
     lost += [f"kubespawner_override.{key}" for key in values["kubespawner_override"]]
-    lost += [f"several files in ConfigMap {m.name}" for m in values["config_maps"] if _several(m)]
+    lost += [f"several files in ConfigMap {m.name}" for m in values["config_maps"] if len(m.files()) != 1]
     lost += [f"env of init container {c.name}" for c in values["init_containers"] if c.env]
     lost += [f"read_only of volume {v.name}" for v in values["volumes"] if v.volume_mount.read_only]
     lost += [f"optional of secret mount {m.name}" for m in values["secret_mounts"] if m.optional]
     lost += [f"{k} from a Secret" for k, v in values["pod_env_vars"].items() if _of_secret(v)]
     lost += [f"the value of pull secret {s.name}" for s in values["image_pull_secrets"] if getattr(s, "data", None)]
     lost += [f"Secret {d['metadata']['name']}" for m in values["manifests"] for d in m.content if _is_secret(d)]
+    roles = [b.role for b in values["role_bindings"] if Verb.every in b.role.verbs]
+    lost += [f"'*' in role {r.name} ({', '.join(v.value for v in _VERBS)} are written)" for r in roles]
     if entry.offer.options:
         lost.append("options (their defaults are written)")
     dump.warnings += [f"{instance.slug}: the ApplicationHub's file cannot say: {what}" for what in lost]
+    for param, names in _params_of(type(instance)).items():
+        dump.warnings.append(f"{instance.slug}: {', '.join(names)}: the present value of the param {param} is written")
+    dump.warnings += [f"{instance.slug}: {what}" for what in _not_as_there(type(instance))]
 
 
-def _several(config_map: ConfigMap) -> bool:
-    return len(config_map.files()) != 1
+def _params_of(cls: type[BaseAppProfile]) -> dict[str, list[str]]:
+    """Return the params from which a profile takes attributes, each with these."""
+    found: dict[str, list[str]] = {}
+    for name, attribute in ATTRIBUTES.items():
+        for param in sorted(attribute.references(getattr(cls, name)) - {*FACTS, *FACT_NAMES}):
+            found.setdefault(param, []).append(name)
+    return found
+
+
+def _not_as_there(cls: type[BaseAppProfile]) -> Iterator[str]:
+    """Yield how a profile of the configurator's own, or one that derives from it, is different here."""
+    if not any(c.__module__.partition(".")[0] == "configurator" for c in cls.__mro__):
+        if cls.slug in ready_made() and _takes(cls, "slug"):
+            yield "this is a profile of this project; the configurator's own one needs --configurator-compat"
+        return
+    if _takes(cls, "get_manifests"):
+        yield from (
+            f"{what} of the configurator's own profile is not written" for what in getattr(cls, "NOT_INCLUDED", ())
+        )
+    names = ("bash_login_path", "bashrc_path", "init_script_path")
+    if files := [n for n in names if _takes(cls, n) and getattr(cls, n) is not None]:
+        yield f"the start-up files are not those of the configurator, which are longer: {', '.join(files)}"
+
+
+def _takes(cls: type[BaseAppProfile], name: str) -> bool:
+    """Return whether a class has an attribute or a hook as this project has made it, and says nothing about it."""
+    owner = next((c for c in cls.__mro__ if name in vars(c)), None)
+    return owner is not None and owner.__module__.partition(".")[0] in ("profile_spawner", "configurator")
 
 
 def _of_secret(value: Any) -> bool:
@@ -115,30 +152,27 @@ def _is_secret(document: Mapping[str, Any]) -> bool:
     return document.get("kind") == "Secret"
 
 
-def _inherits_roles(cls: type[BaseAppProfile]) -> bool:
-    """Return whether a class is of a family with roles, and says nothing about them itself."""
-    own = [c for c in cls.__mro__ if c.__module__.partition(".")[0] not in ("profile_spawner", "configurator")]
-    return hasattr(cls, "get_workflow_role_bindings") and not any("get_role_bindings" in vars(c) for c in own)
-
-
 async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
     cls = class_of(entry)
     params = snapshot.resolve(entry.profile, None)
     profile = template_profile(snapshot, entry)
     values = await hook_values(profile)
-    if not values["role_bindings"] and _inherits_roles(cls):
+    if not values["role_bindings"] and hasattr(cls, "get_workflow_role_bindings") and _takes(cls, "get_role_bindings"):
         # The family gives these roles there, and here only on request.
         values["role_bindings"] = getattr(profile, "get_workflow_role_bindings")()  # noqa: B009 - of a family only
         names = ", ".join(b.name for b in values["role_bindings"])
         dump.warnings.append(f"{cls.slug}: roles that the configurator's family gives there are written, too: {names}")
     instance = profile if cls.is_of_other_format() else make_profile(cls, params=params)
     values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
+    existing, values["kubespawner_override"] = _existing_config_maps(values["kubespawner_override"])
+    used = {mount.name for container in values["init_containers"] for mount in container.volume_mounts}
+    values["config_maps"] = [one for c in values["config_maps"] for one in ([c] if c.name in used else _files_of(c))]
     _tell_lost(instance, values, entry, dump)
     dashed = cls.slug.replace("_", "-")
     shell, init = ([], None) if cls.is_of_other_format() else _assets(instance, dashed)
     volumes = [_volume(v) for v in values["volumes"]]
-    if any(v.storage_class is None for v in values["volumes"]):
-        dump.warnings.append(f"{cls.slug}: a volume there needs a storage class; 'standard' is written")
+    for volume in (v.name for v in values["volumes"] if v.storage_class is None):
+        dump.warnings.append(f"{cls.slug}: storage_class of volume {volume} is required there; standard is written")
     containers = [_known("init_containers", plain_model(c)) for c in values["init_containers"]]
     if init:
         mounts = [v["volume_mount"] for v in volumes]
@@ -149,7 +183,7 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
         container.setdefault("image", instance.image)
     home = {"HOME": instance.home_dir} if instance.home_dir is not None else {}
     env = {k: v for k, v in {**home, **values["pod_env_vars"]}.items() if v is not None and not _of_secret(v)}
-    maps = [_config_map(c) for c in values["config_maps"] if not _several(c)]
+    maps = [*existing, *(_config_map(c) for c in values["config_maps"] if len(c.files()) == 1)]
     result: dict[str, Any] = {
         "config_maps": [*shell, *([init] if init else []), *maps],
         "default_url": instance.default_url,
@@ -178,7 +212,7 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
         "secret_mounts": [_known("secret_mounts", plain_model(m)) for m in values["secret_mounts"]],
         "volumes": volumes,
     }
-    written = _Theirs(params, cls.slug, dump)
+    written = _Theirs(params, cls.slug, _params_of(cls), dump)
     return {k: each_text(v, written) for k, v in result.items() if v is not None}
 
 
@@ -191,8 +225,8 @@ def _count(value: Any) -> Any:
 def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
     """Return image, limits and guarantees. There limits are required, and memory is a text."""
     override: dict[str, Any] = {
-        "cpu_guarantee": _whole(instance.cpu_guarantee, instance.slug, dump),
-        "cpu_limit": _whole(instance.cpu_limit, instance.slug, dump),
+        "cpu_guarantee": _whole(instance, "cpu_guarantee", dump),
+        "cpu_limit": _whole(instance, "cpu_limit", dump),
         "extra_resource_guarantees": {k: _count(v) for k, v in instance.extra_resource_guarantees.items()},
         "extra_resource_limits": {k: _count(v) for k, v in values["extra_resource_limits"].items()},
         "image": instance.image,
@@ -235,14 +269,16 @@ def _file(name: str, key: str, content: str, mount_path: str) -> dict[str, Any]:
     return {"content": content, "key": key, "name": name, **more}
 
 
-def _whole(value: Any, slug: str, dump: Dump) -> int | None:
+def _whole(instance: BaseAppProfile, name: str, dump: Dump) -> int | None:
+    value = getattr(instance, name)
     if value is None:
         return None
     cores = float(value)
-    if cores != int(cores):
-        dump.warnings.append(f"{slug}: the ApplicationHub has whole cores only; {value} becomes {max(1, round(cores))}")
-        return max(1, round(cores))
-    return int(cores)
+    if cores == int(cores):
+        return int(cores)
+    whole = max(1, round(cores))
+    dump.warnings.append(f"{instance.slug}: {name} is a whole number there; {whole} is written instead of {value}")
+    return whole
 
 
 def _volume(volume: Volume) -> dict[str, Any]:
@@ -262,6 +298,54 @@ def _volume(volume: Volume) -> dict[str, Any]:
     return result
 
 
+def _files_of(config_map: ConfigMap) -> list[ConfigMap]:
+    """Return a ConfigMap that is mounted as a folder as one for each file, as the ApplicationHub mounts them."""
+    if config_map.data is None or config_map.mount_path is None or len(config_map.data) == 1:
+        return [config_map]
+    folder = config_map.mount_path.rstrip("/")
+    return [
+        config_map.model_copy(
+            update={
+                "name": f"{config_map.name}-{number}",
+                "key": key,
+                "content": content,
+                "data": None,
+                "mount_path": f"{folder}/{key}",
+            }
+        )
+        for number, (key, content) in enumerate(config_map.data.items())
+    ]
+
+
+def _existing_config_maps(override: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the ConfigMaps that exist already, of each of which one file is mounted, and the rest of the override."""
+    volumes, mounts = (override.get(name, ()) for name in ("volumes", "volume_mounts"))
+    if not (isinstance(volumes, list | tuple) and isinstance(mounts, list | tuple)):
+        return [], dict(override)
+    maps = []
+    for volume in volumes:
+        source = volume.get("configMap", {})
+        using = [m for m in mounts if m["name"] == volume["name"]]
+        if set(volume) == {"name", "configMap"} and set(source) <= {"name", "defaultMode"} and len(using) == 1:
+            (mount,) = using
+            if mount.get("subPath") and set(mount) <= {"name", "mountPath", "subPath", "readOnly"}:
+                maps.append((volume, mount))
+    left = {**override, "volumes": [v for v in volumes if all(v is not volume for volume, _ in maps)]}
+    left["volume_mounts"] = [m for m in mounts if all(m is not mount for _, mount in maps)]
+    found = [
+        {
+            "default_mode": f"{volume['configMap'].get('defaultMode', 0o644):04o}",
+            "key": mount["subPath"],
+            "mount_path": mount["mountPath"],
+            "name": volume["configMap"]["name"],
+            "persist": True,
+            "readonly": True,
+        }
+        for volume, mount in maps
+    ]
+    return found, {key: value for key, value in left.items() if value != []}
+
+
 def _config_map(config_map: ConfigMap) -> dict[str, Any]:
     ((key, content),) = config_map.files().items()
     result: dict[str, Any] = {"content": content, "key": key, "name": config_map.name}
@@ -279,6 +363,8 @@ def _binding(binding: Any) -> dict[str, Any]:
     result: dict[str, Any] = plain_model(binding)
     result["persist"] = binding.persist
     result["role"]["api_groups"] = list(binding.role.api_groups)
+    if Verb.every in binding.role.verbs:  # the ApplicationHub refuses a whole file with it
+        result["role"]["verbs"] = [verb.value for verb in _VERBS]
     for subject, model in zip(result["subjects"], binding.subjects, strict=True):
         subject["kind"] = model.kind.value
     return result
@@ -304,9 +390,10 @@ _LITERAL = "{{ '{{' }}"
 class _Theirs:
     """Converts the texts of one profile for the ApplicationHub: facts become templates, params become their values."""
 
-    def __init__(self, params: Mapping[str, Any], slug: str, dump: Dump) -> None:
+    def __init__(self, params: Mapping[str, Any], slug: str, told: Collection[str], dump: Dump) -> None:
         self._params = params
         self._slug = slug
+        self._told = told  # of these params it is reported that their values are written
         self._dump = dump
 
     def __call__(self, text: str) -> str:
@@ -321,12 +408,12 @@ class _Theirs:
         if name == "profile":
             return self._slug
         value = self._params.get(name)
-        if value is not None and not isinstance(value, SecretRef):
-            return to_text(value)
-        message = f"{self._slug}: {{{{ {name} }}}} has no counterpart there and is empty"
-        if message not in self._dump.warnings:
+        known = value is not None and not isinstance(value, SecretRef)
+        instead = "its present value is written" if known else "it is empty"
+        message = f"{self._slug}: {{{{ {name} }}}} has no counterpart there: {instead}"
+        if message not in self._dump.warnings and not (known and name in self._told):
             self._dump.warnings.append(message)
-        return ""
+        return to_text(value) if known else ""
 
 
 # ------------------------------------------------------------------------------------------------ reading

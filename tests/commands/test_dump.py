@@ -251,7 +251,7 @@ def test_a_profile_that_refuses_its_familys_roles_is_written_without_them(run, w
 
 def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path):
     """The same file is written, with role bindings, and counts are numbers; what differs is said."""
-    path = tmp_path / "config.yaml"
+    path = tmp_path / "config.of-the-hub"
     words = ("dump", "--format", "configurator", "--configurator-compat", "--profiles", "gpu_coder_app")
     run(*words, "--groups", "a,b", "--storage-class-rwo", "s", "--storage-class-rwx", "n", "--output", path)
     (profile,) = yaml.safe_load(path.read_text())["profiles"]
@@ -263,6 +263,7 @@ def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path
         "pod-exec-role-binding-gpu-coder-app",
         "job-submitter-role-binding-gpu-coder-app",
     ]
+    assert "no folder for it" in run(*words, "--output", tmp_path / "missing" / "config.yaml", code=1)
     run("dump", "--profiles", "coder_app,coder_app", "--output", path)
     assert len(yaml.safe_load(path.read_text())["profiles"]) == 1
     said = run("dump", "--profiles", "qgis_remote_desktop", code=1)
@@ -271,7 +272,7 @@ def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path
     for option, instead in (
         (("--list-profiles",), "profile-spawner list"),
         (("--describe-profile", "gpu_coder_app"), "profile-spawner show gpu_coder_app"),
-        (("--output", "toml"), "expected yaml, json, or a path"),
+        (("--output", str(tmp_path)), "expected yaml, json, or the path of a file"),
     ):
         result = run.result("dump", *option)
         said = " ".join(result.stderr.replace("│", " ").split())
@@ -279,9 +280,11 @@ def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path
 
 
 RESTRICTED = """
-from profile_spawner import BaseAppProfile, ImagePullSecret, Manifest, Param, profile_registry
+from profile_spawner import (
+    BaseAppProfile, ConfigMap, ImagePullSecret, Manifest, Param, Role, RoleBinding, Subject, profile_registry,
+)
 
-profile_registry.register_param(Param("a/b", schema={"type": "string"}, default="fixed"))
+profile_registry.register_param(Param("a/b", schema={"enum": ["fixed", "x"]}, default="fixed", user_settable=True))
 
 
 class One(BaseAppProfile):
@@ -308,9 +311,23 @@ class Full(One):
     service_account = "robot"
     tolerations = [{"key": "gpu", "operator": "Exists"}]
     extra_labels = {"a": "b"}
-    kubespawner_override = {"uid": 1000}
+    kubespawner_override = {
+        "uid": 1000,
+        "volumes": [{"name": "there", "configMap": {"name": "there"}}],
+        "volume_mounts": [{"name": "there", "mountPath": "/etc/there", "subPath": "key"}],
+    }
+    icon, category, tags, order, documentation = "rocket", "Labs", ("new",), 2, "More"
+    aliases, meta, params, user_settable = ("old",), {"title": "F"}, {"a/b": "fixed"}, ("a/b",)
     pod_env_vars = {"KEY": {"from_secret": {"name": "s", "key": "k"}}, "WHO": "{{ username }}",
                     "AT": "{{ server_slug }}", "PARAM": "{{ a/b }}", "FORMAT": "{{.Names}} {{{{ x }}"}
+
+    def get_config_maps(self):
+        return [ConfigMap(name="two", data={"a": "1", "b": "2"}, mount_path="/etc/two"),
+                ConfigMap(name="env", data={"A": "1", "B": "2"})]
+
+    def get_role_bindings(self):
+        role = Role(name="all", resources=["pods"], verbs=["*"])
+        return [RoleBinding(name="all", subjects=[Subject(name="robot")], role=role)]
 
     def get_image_pull_secrets(self):
         return [ImagePullSecret(name="pull", data="canary")]
@@ -345,15 +362,27 @@ def test_what_the_application_hubs_file_cannot_say_is_told(run, write):
     result = run.result("dump", "--profiles-dir", folder, "--format", "configurator")
     for what in (
         *("service_account", "tolerations", "extra_labels", "kubespawner_override.uid", "KEY from a Secret"),
-        *("the value of pull secret pull", "Secret s"),
+        *("the value of pull secret pull", "Secret s", "several files in ConfigMap env", "meta", "params", "icon"),
+        *("user_settable", "category", "tags", "order", "documentation", "aliases"),
+        "home_dir as the working directory (HOME is written)",
+        "options (their defaults are written)",
+        "'*' in role all (get, list, watch, create, update, patch, delete, deletecollection are written)",
     ):
         assert f"full: the ApplicationHub's file cannot say: {what}\n" in result.stderr
-    assert "full: {{ server_slug }} has no counterpart there and is empty" in result.stderr
+    assert "full: {{ server_slug }} has no counterpart there: it is empty" in result.stderr
+    assert "full: {{ a/b }} has no counterpart there: its present value is written" in result.stderr
+    assert "kubespawner_override.volume" not in result.stderr
     assert "full: cpu_limit is required there; 1 is written" in result.stderr
     assert "canary" not in result.output
     (full,) = [p for p in yaml.safe_load(result.stdout)["profiles"] if p["definition"]["slug"] == "full"]
     assert full["definition"]["kubespawner_override"]["mem_limit"] == "1G"
     assert [d["kind"] for m in full["manifests"] for d in m["content"]] == ["ServiceAccount"]
+    assert [(c["name"], c.get("content"), c.get("mount_path")) for c in full["config_maps"]] == [
+        ("there", None, "/etc/there"),
+        ("two-0", "1", "/etc/two/a"),
+        ("two-1", "2", "/etc/two/b"),
+    ]
+    assert "*" not in full["role_bindings"][0]["role"]["verbs"]
     assert full["pod_env_vars"] == {
         "HOME": "/work",
         "WHO": "{{ spawner.user.name }}",
@@ -364,6 +393,30 @@ def test_what_the_application_hubs_file_cannot_say_is_told(run, write):
     back = write("config.yml", result.stdout)
     imported = yaml.safe_load(run.result("import", "configurator", back).stdout)["profiles"][-1]
     assert imported["pod_env_vars"]["FORMAT"] == "{{{{.Names}} {{{{ x }}"
+
+
+def test_what_the_configurators_own_profile_has_and_this_one_not_is_told(run, write):
+    """Also for a profile that derives from it; rights of it are written, and so is which profile is meant."""
+    plug_in = (
+        "from configurator.apps import profile_registry\n"
+        "from configurator.apps.coder import DaskGatewayCoderProfile\n\n\n"
+        "class Ours(DaskGatewayCoderProfile):\n    slug = 'ours'\n    init_script_path = None\n"
+        "profile_registry.register(Ours)\n"
+    )
+    folder = write("plug-ins/ours.py", plug_in).parent
+    words = ("dump", "--format", "configurator", "--profiles-dir", folder, "--configurator-compat", "--profiles")
+    result = run.result(*words, "ours,coder_dask_gateway_app")
+    ours, theirs = yaml.safe_load(result.stdout)["profiles"]
+    assert [len(profile["role_bindings"]) for profile in (ours, theirs)] == [6, 6]
+    for slug in ("ours", "coder_dask_gateway_app"):
+        assert f"{slug}: Release dask-gw-jupyter-{{{{ spawner.user.name }}}} (the gateway" in result.stderr
+        assert f"{slug}: ConfigMap dask-gateway-config-ws of the configurator's own" in result.stderr
+    assert "ours: the start-up files are not those of the configurator" in result.stderr
+    assert "which are longer: bash_login_path, bashrc_path\n" in result.stderr
+    assert "the configurator's own one needs" not in result.stderr
+    result = run.result("dump", "--format", "configurator", "--profiles", "coder_app", "--output", "json")
+    assert "coder_app: this is a profile of this project; the configurator's own one needs" in result.stderr
+    assert "Note: profiles for all users get the group developers; --groups names others" in result.stderr
 
 
 def test_a_dump_of_a_plug_in_knows_what_its_constructor_set(run, write):

@@ -60,6 +60,8 @@ class BaseAppProfile(profile.BaseAppProfile):
     workspace_volume_size: Any = "20Gi"
     calrissian_volume_size: Any = "50Gi"
     FACT_NAMES: ClassVar[Mapping[str, str]] = FACT_NAMES
+    NOT_INCLUDED: ClassVar[Sequence[str]] = ()
+    """The objects of the configurator's own profile that this one does not have."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take a `default_url` such as `lab`, as the ApplicationHub does, and a slug that is not valid here.
