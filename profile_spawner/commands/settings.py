@@ -192,7 +192,7 @@ def suspicious_settings(
     """
     from traitlets.config.loader import LazyConfigValue
 
-    from profile_spawner.profiles.linting import lint_settings, variable_problem
+    from profile_spawner.profiles.linting import lint_settings, no_text
 
     for section in sections:
         settings = found.config[section]
@@ -206,7 +206,7 @@ def suspicious_settings(
             warning.field = ".".join(map(str, (found.name_of(section, trait), *rest)))
             yield warning
         variables = known.get("environment", {})
-        variables.update({name: str(value) for name, value in variables.items() if variable_problem(value)})
+        variables.update({name: str(value) for name, value in variables.items() if no_text(value)})
 
 
 def _place_of(found: HubConfig, path: tuple[Any, ...]) -> Origin:
@@ -296,7 +296,8 @@ def _with_guards(definition: Any, where: Callable[[tuple[Any, ...]], Origin], te
         def instead(spawner: Any, *_: Any, below: tuple[Any, ...] = below) -> Any:
             return getattr(spawner, below[0], None) if len(below) == 1 else None
 
-        definition = replaced(definition, path, _guarded(value, failed, instead))
+        guarded = _guarded(_for_variable(value) if below[0] == "environment" else value, failed, instead)
+        definition = replaced(definition, path, guarded)
     return definition
 
 
@@ -327,7 +328,7 @@ def guard_functions(found: HubConfig, sections: Sequence[str], traits: Mapping[s
                 variables = _items_of(value)
                 for key, one in list(variables.items()):
                     if _is_function(one):
-                        variables[key] = _guarded(one, functools.partial(failed, (name, key)), lambda *_: None)
+                        variables[key] = _guarded(_for_variable(one), functools.partial(failed, (name, key)), _nothing)
 
 
 def _is_function(value: Any) -> bool:
@@ -340,6 +341,28 @@ def _items_of(value: Any) -> dict[str, Any]:
 
     found = value.to_dict().get("update") if isinstance(value, LazyConfigValue) else value
     return found if isinstance(found, dict) else {}
+
+
+class _WrongResultError(Exception):
+    """A function returns what its setting does not take."""
+
+
+def _for_variable(function: Any) -> Any:
+    """Return a function for an environment variable that raises an error for what is no text."""
+    from profile_spawner.profiles.linting import no_text
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        result = function(*args)
+        if what := no_text(result):
+            raise _WrongResultError(what)
+        return result
+
+    return call
+
+
+def _nothing(*_: Any) -> None:
+    """Return no value: the variable is then empty."""
 
 
 def _same_pod(spawner: Any, pod: Any) -> Any:
@@ -391,9 +414,12 @@ def _about_failure(
     function: Any, error: BaseException, field: str, origin: Origin, profile: str = ""
 ) -> ProfileWarning:
     name = getattr(function, "__name__", type(function).__name__)
+    named = "the function" if name == "<lambda>" else f"the function {name}"
+    if isinstance(error, _WrongResultError):
+        message = f"{named} returns {error}, but a variable must be a text, so no server can start"
+        return ProfileWarning(message, rule="unquoted-text", level="error", profile=profile, field=field, origin=origin)
     return ProfileWarning(
-        f"the function {'' if name == '<lambda>' else name + ' '}fails here, so this setting is left out: "
-        f"{described(error)}",
+        f"{named} fails here, so this setting is left out: {described(error)}",
         rule="not-checked",
         profile=profile,
         field=field,

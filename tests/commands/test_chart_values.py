@@ -443,7 +443,7 @@ hub:
         (5, "error", "kubernetes", "singleuser.storage.capacity"),
         (9, "error", "kubernetes", "KubeSpawner.extra_pod_config"),
         (10, "error", "kubernetes", "KubeSpawner.image_pull_policy"),
-        (11, "error", "kubernetes", "singleuser.extraEnv"),
+        (11, "error", "unquoted-text", "singleuser.extraEnv.F"),
     ]
     right = run("validate", write("right.yaml", "singleuser: {memory: {limit: 2G}}\n"))
     assert right == "0 profiles, and the hub's default server: 0 errors, 0 warnings\n"
