@@ -66,9 +66,9 @@ def own_form(found: HubConfig, sections: Sequence[str]) -> Iterator[ProfileWarni
     """Yield a warning when a function makes the spawn page, which may set profiles, and there is no `profile_list`."""
     for section in sections:
         settings = found.config[section]
-        if callable(settings.get("options_form")) and not any("profile_list" in found.config[s] for s in sections):
+        if callable(settings.get("options_form")) and not any(found.config[s].get("profile_list") for s in sections):
             yield ProfileWarning(
-                "is a function that makes the spawn page: profiles that it sets are not checked",
+                "is a function that makes the spawn page: of its profiles, only those that are written in it are checked",
                 rule="not-checked",
                 field=found.name_of(section, "options_form"),
                 origin=_place_of(found, ("options_form",)),

@@ -409,7 +409,7 @@ def _default_server(found: LoadedProfiles, user: UserOptions, ask: DryRun | None
         yield finding_of(e, _rule_of(e), origin=file)
         return
     for problem in _problems_in(made, ask, of_hub=hub.values is not None):
-        traits = (problem.trait, _LIMITS.get(problem.trait, ""))
+        traits = (problem.trait, {**_LIMITS, "volume_mounts": "volumes"}.get(problem.trait, ""))
         found_at = ((trait, hub.origin_of(trait, *problem.path)) for trait in traits if trait)
         trait, at = next(((trait, at) for trait, at in found_at if at is not None), ("", file))
         name = hub.name_of("KubeSpawner", trait) if trait else problem.what
