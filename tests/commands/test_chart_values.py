@@ -293,6 +293,28 @@ def test_the_schema_of_another_chart_counts(run, write, tmp_path):
     assert "the chart (9.9.9) has no such key" in found[1]["message"]
 
 
+def test_what_several_profiles_have_from_an_anchor_is_one_finding(run, write):
+    """At its line, with their number."""
+    text = f"shared: &wrong {{image: '{IMAGE}', cpu_limt: 2}}\nsingleuser:\n  profileList:\n"
+    text += "".join(f"  - {{display_name: {name}, kubespawner_override: *wrong}}\n" for name in ("One", "Two", "Three"))
+    found = [f for f in run.json("validate", write("values.yaml", text), code=1) if f["rule"] == "unknown-trait"]
+    assert [(f["line"], f["profile"]) for f in found] == [(1, "one")]
+    assert found[0]["message"].endswith("(2 other profiles have it from the same line)")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("singleuser:\n\tuid: 1\n", ":2: error: this is not YAML: a tab stands before the text"),
+        ("singleuser:\n  uid: 1\n  \tcmd: a\n", ":3: error: this is not YAML: a tab stands before the text"),
+        ("singleuser:\n  cmd: @a\n", ":2: error: this is not YAML: a value cannot begin with @; put it into quotes"),
+    ],
+)
+def test_what_is_no_yaml_is_named(run, write, text, message):
+    """A tab looks like spaces."""
+    assert message in run("validate", write("values.yaml", text), code=1)
+
+
 @pytest.mark.parametrize("section", ["KubeSpawner", "ProfileSpawner"])
 def test_settings_below_hub_config_are_found_with_their_lines(findings, section):
     """The list there, and other settings; a section in lower case is none for the chart."""
