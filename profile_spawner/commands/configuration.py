@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError
-from profile_spawner.migrate.chart import ChartValues, Code, HubValues, chart_values
+from profile_spawner.migrate.chart import ChartValues, Code, HubValues, Reading, chart_values
 from profile_spawner.sources.chart_values import LISTS, is_manifest, value_at
 
 from .arguments import Sources
@@ -34,6 +34,7 @@ __all__ = [
     "config_code",
     "config_files",
     "is_values",
+    "is_yaml",
     "read_config",
     "setting",
 ]
@@ -202,7 +203,7 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
         layers, code = [], []
         defaults = sources.chart_defaults()
         for path in paths:
-            if _is_python(path):
+            if not is_yaml(path):
                 code.append(Code("", path.read_text(encoding="utf-8", errors="replace"), str(path)))
                 continue
             found = config_code(path)
@@ -263,7 +264,7 @@ def _run(code: Code, result: HubConfig, stack: contextlib.ExitStack) -> None:
         stack.callback(sys.path.remove, folder)
     loader = PyFileConfigLoader(path.name, path=str(path.parent))
     try:
-        if _is_python(path):
+        if not is_yaml(path):
             loader.load_config()
         else:  # it stands in a ConfigMap
             exec(code.compiled(), {"c": loader.config, "get_config": lambda: loader.config})  # noqa: S102 - as the hub does
@@ -299,7 +300,10 @@ def config_files(sources: Sources) -> list[Path]:
 
 
 def is_values(path: Path) -> bool:
-    """Return whether a file holds values of a chart for the hub itself, and not for a hub that watches a ConfigMap."""
+    """Return whether a file holds values of a chart for the hub itself, or names files that do.
+
+    Those of a ConfigMap may be for a hub that watches it, and do not count.
+    """
     try:
         return bool(chart_values(path, manifests=False))
     except SourceError:
@@ -308,15 +312,13 @@ def is_values(path: Path) -> bool:
 
 def config_code(path: Path) -> list[Code]:
     """Return the Python configuration of a hub in a file: all of it, or what stands in a ConfigMap or Secret."""
-    from profile_spawner.profiles.yaml_text import parse_yaml
-
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".py":
         return [Code("", text, str(path))] if _IS_CONFIG.search(text) else []
     if ".py" not in text:
         return []
     with contextlib.suppress(SourceError):
-        return list(_code_in(parse_yaml(text, str(path)), str(path)))
+        return list(_code_in(Reading().read(text, str(path)), str(path)))
     return []
 
 
@@ -332,8 +334,15 @@ def _code_in(documents: Sequence[Any], file: str) -> Iterator[Code]:
                     yield Code(key, text, file, found.lines[key])
 
 
-def _is_python(path: Path) -> bool:
-    return path.suffix not in (".yaml", ".yml", ".json")
+def is_yaml(path: Path) -> bool:
+    """Return whether a file is YAML by its name, or a template of YAML."""
+    return _YAML.search(path.name) is not None
+
+
+_YAML = re.compile(
+    r"(?:\.(?:ya?ml|json)(?:\.(?:j2|jinja2?|go|gotmpl|tmpl|tpl|tftpl|template|mustache|erb|in|dist|example|sample))?"
+    r"|\.(?:j2|gotmpl|tpl|tftpl))$"
+)
 
 
 def _values(path: Path, keys: set[str], *, anyway: bool) -> list[ChartValues]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 
 import pytest
@@ -592,38 +593,63 @@ ROLE = """
 """
 
 
+PRIVILEGED = """\
+          - {apiVersion: apps/v1, kind: Deployment, metadata: {name: "docker-{{ spawner.user.name }}"},
+             spec: {selector: {matchLabels: {part: docker}}, template: {metadata: {labels: {part: docker}},
+             spec: {containers: [{name: docker, image: "docker:dind", securityContext: {privileged: true}}],
+             volumes: [{name: cgroup, hostPath: {path: /sys/fs/cgroup}}]}}}}
+"""
+
+
 @pytest.mark.parametrize(
-    ("secret", "roles", "needed"),
+    ("secret", "roles", "more", "needed"),
     [
-        ("other", "[]", {"data_policy": {"documents": {"secrets": ["other", "shared", "registry"]}}}),
+        ("other", "[]", "", {"data_policy": {"documents": {"secrets": ["other", "registry", "shared"]}}}),
         (
             "'workspace-{{ spawner.user.name }}'",
             ROLE,
+            "",
             {
                 "allowed_kinds": ["Role", "RoleBinding"],
                 "user_namespace_rights": ["*", "pods/exec"],
                 "data_policy": {"documents": {"unrestricted": True}},
             },
         ),
+        (
+            "other",
+            "[]",
+            PRIVILEGED,
+            {
+                "allowed_kinds": ["Deployment"],
+                "pod_security": "privileged",
+                "data_policy": {
+                    "documents": {
+                        "kinds": ["ConfigMap", "Deployment", "PersistentVolumeClaim", "Service"],
+                        "privileged": True,
+                        "host_paths": ["/sys/fs/cgroup"],
+                        "secrets": ["other", "registry", "shared"],
+                    }
+                },
+            },
+        ),
     ],
 )
-def test_a_file_of_the_application_hub_works_with_exactly_the_printed_settings(run, write, secret, roles, needed):
+def test_a_file_of_the_application_hub_works_with_exactly_the_printed_settings(run, write, secret, roles, more, needed):
     """They are complete, each of them is needed, and what no setting allows is left out with a word."""
-    path = write("config.yml", HUB_FILE.replace("SECRET", secret).replace("ROLES", roles))
+    path = write("config.yml", HUB_FILE.replace("SECRET", secret).replace("ROLES", roles) + more)
     target = path.parent / "profiles.yaml"
     result = run.result("import", "configurator", path, "-o", target)
     assert result.exit_code == 0, result.output
     assert "coder: Release dask is left out: profiles cannot create this kind" in result.stderr
-    printed = result.stdout.splitlines()
-    assert all(line.startswith("c.") for line in printed)
+    printed = [f"c.{setting}".rstrip() for setting in re.split(r"^c\.", result.stdout, flags=re.MULTILINE)[1:]]
     found = {}
     for line in printed:
         if line.startswith("c.ProfileSpawner.") and "profile_documents" not in line:
             name, _, value = line.removeprefix("c.ProfileSpawner.").partition(" = ")
             found[name] = ast.literal_eval(value)
-    assert {k: v if k != "data_policy" else _sorted_names(v) for k, v in found.items()} == {
-        k: v if k != "data_policy" else _sorted_names(v) for k, v in needed.items()
-    }
+    for names in found.get("data_policy", {}).values():
+        names.update({k: sorted(v) for k, v in names.items() if isinstance(v, list)})
+    assert found == needed
     config = write("jupyterhub_config.py", "\n".join(printed))
     assert run("validate", config) == "1 profile: 0 errors, 0 warnings\n"
     spec = run.json("pod", "coder", "-f", config, "-g", "staff", "-u", "ada")["spec"]
@@ -634,8 +660,15 @@ def test_a_file_of_the_application_hub_works_with_exactly_the_printed_settings(r
         assert run.result("validate", write("less.py", "\n".join(less))).exit_code == 1, name
 
 
-def _sorted_names(policy):
-    return {k: sorted(v.get("secrets", [])) or v for k, v in policy.items()}
+def test_a_hub_whose_own_servers_are_privileged_needs_one_more_line(run, write):
+    """As that of the ApplicationHub: the import cannot see it, and the refusal says which line."""
+    path = write("config.yml", _plain_file())
+    printed = run.result("import", "configurator", path, "-o", path.parent / "profiles.yaml").stdout
+    config = write("config.py", f"{printed}c.KubeSpawner.privileged = True\n")
+    words = ("pod", "coder", "-f", config, "-g", "staff", "-u", "ada")
+    assert 'To allow it: c.ProfileSpawner.pod_security = "privileged"' in run(*words, code=1)
+    write("config.py", f"{config.read_text()}c.ProfileSpawner.pod_security = 'privileged'\n")
+    assert run.json(*words)["spec"]["containers"][0]["securityContext"]["privileged"] is True
 
 
 def test_rights_to_enter_pods_need_namespaces_of_users(run, write):
