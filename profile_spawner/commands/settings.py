@@ -68,7 +68,7 @@ def own_form(found: HubConfig, sections: Sequence[str]) -> Iterator[ProfileWarni
         settings = found.config[section]
         if callable(settings.get("options_form")) and not any(found.config[s].get("profile_list") for s in sections):
             yield ProfileWarning(
-                "is a function that makes the spawn page: of its profiles, only those that are written in it are checked",
+                "is a function that makes the spawn page: of its profiles, only those that stand in it are checked",
                 rule="not-checked",
                 field=found.name_of(section, "options_form"),
                 origin=_place_of(found, ("options_form",)),
