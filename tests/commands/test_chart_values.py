@@ -611,14 +611,14 @@ def test_a_wrong_setting_of_the_hub_is_one_finding_for_all_profiles(findings):
     """A variable that is a number, a memory in bytes, a claim's size, and what is written as a text or a number."""
     text = (
         "singleuser:\n  extraEnv: {N: 3}\n  memory: {guarantee: 512}\n  storage: {capacity: 10}\n"
-        f"  startTimeout: '600'\n  extraLabels: {{a: 1}}\n  profileList: [{ONE}, {ONE.replace('One', 'Two')}]\n"
+        f"  startTimeout: '600'\n  nodeSelector: {{a: 1}}\n  profileList: [{ONE}, {ONE.replace('One', 'Two')}]\n"
     )
     assert findings(text) == [
         (2, "error", "unquoted-text", "singleuser.extraEnv.N"),
         (3, "warning", "memory-in-bytes", "singleuser.memory.guarantee"),
-        (4, "error", "wrong-value", "singleuser.storage.capacity"),
-        (5, "error", "wrong-value", "singleuser.startTimeout"),
-        (6, "error", "kubernetes", "singleuser.extraLabels"),
+        (4, "error", "chart-value", "singleuser.storage.capacity"),
+        (5, "error", "chart-value", "singleuser.startTimeout"),
+        (6, "error", "kubernetes", "singleuser.nodeSelector"),
     ]
 
 
