@@ -20,7 +20,8 @@ from profile_spawner.migrate.chart import ChartValues, Code, HubValues, chart_va
 from profile_spawner.sources.chart_values import LISTS, is_manifest, value_at
 
 from .arguments import Sources
-from .places import Places, in_yaml, literal_entries, mentions, setting_line
+from .output import without_prints
+from .places import Places, in_yaml, literal_entries, mentions, part_line, setting_line
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -81,24 +82,27 @@ class HubConfig:
             if isinstance(entry, Mapping)
         ]
         setter = self.setters.get("profile_list")
-        others = (code for code in reversed(self.code) if code is not setter)
+        others = (code for code in reversed(self.code) if code != setter)
         code = [one for code in (*((setter,) if setter else ()), *others) for one in literal_entries(code)]
         return Places([*code, *values] if setter is not None else [*values, *code])
 
     def origin_of(self, trait: str, *path: Any) -> Origin | None:
         """Return where a setting is written, or a value at a path in it; of several places the one that counts."""
         setter, value = self.setters.get(trait), self._value_of(trait)
-        if setter is None and self.values is not None and value:
-            listed = value_at(self.values.given, value)
-            if trait == "profile_list" and path and isinstance(listed, Mapping):
-                keys = dict(enumerate(sorted(listed)))  # the hub gets a list, in the order of the keys
-                path = (keys.get(path[0], path[0]), *path[1:])
-            return self.values.at(*value.split("."), *path)
-        for code in (setter,) if setter is not None else reversed(self.code):
-            line = setting_line(code.text, trait, *path)
-            if line or setter is not None:
+        key = next((step for step in path[:1] if isinstance(step, str)), None)
+        for code in reversed(self.code):
+            line = part_line(code.text, trait, key) if key is not None or not value else 0
+            if not line and (code == setter or (setter is None and not value)):
+                line = setting_line(code.text, trait, *path)
+            if line or code == setter:
                 return Origin(code.file, code.before + (line or 1))
-        return None
+        if self.values is None or not value:
+            return None
+        listed = value_at(self.values.given, value)
+        if trait == "profile_list" and path and isinstance(listed, Mapping):
+            keys = dict(enumerate(sorted(listed)))  # the hub gets a list, in the order of the keys
+            path = (keys.get(path[0], path[0]), *path[1:])
+        return self.values.at(*value.split("."), *path)
 
     def name_of(self, section: str, trait: str) -> str:
         """Return what a setting is called where it is written."""
@@ -111,8 +115,10 @@ class HubConfig:
 
         sections = (*reversed(SPAWNER_SECTIONS), "JupyterHub")
         paths = (*(f"hub.config.{section}.{trait}" for section in sections), path_of(trait))
-        wrong = {p.field for p in self.problems if isinstance(p, ProfileWarning) and p.rule == "wrong-value"}
-        return next((p for p in paths if p and p not in wrong and self.values is not None and self.values.has(p)), "")
+        if trait == "profile_list":  # one that is no list is left out, and the next one counts
+            wrong = {p.field for p in self.problems if isinstance(p, ProfileWarning) and p.rule == "wrong-value"}
+            paths = tuple(path for path in paths if path not in wrong)
+        return next((path for path in paths if path and self.values is not None and self.values.has(path)), "")
 
     def not_run(self) -> list[CodeNotRun]:
         """Return the code that could not be run."""
@@ -193,7 +199,8 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
     paths = config_files(sources)
     if not paths and not sources.named:
         sources = replace(sources, profiles=("all",))
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as reading:
+        reading.enter_context(without_prints())
         layers, code = [], []
         defaults = sources.chart_defaults()
         for path in paths:
@@ -225,6 +232,7 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
             for one in code:
                 _run(one, result, stack)
         _add_sources(result.config, sources)
+        reading.close()
         yield result
 
 

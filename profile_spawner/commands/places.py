@@ -24,6 +24,7 @@ __all__ = [
     "literal_entries",
     "literal_keys",
     "mentions",
+    "part_line",
     "setting_line",
 ]
 
@@ -168,7 +169,7 @@ def _set_to(node: ast.AST, name: str) -> ast.expr | None:
     if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
         return None
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return node.value if any(isinstance(t, ast.Attribute) and t.attr == name for t in targets) else None
+    return node.value if any(_is_named(target, name) for target in targets) else None
 
 
 def _line_of(node: ast.expr, path: Path_) -> int:
@@ -191,6 +192,42 @@ def setting_line(text: str, name: str, *path: Any) -> int:
         return 0
     statement, value = max(found, key=lambda one: one[1].lineno)
     return _line_of(value, path) if path else getattr(statement, "lineno", 0)
+
+
+_CHANGES = ("append", "extend", "insert", "setdefault", "update")
+
+
+def part_line(text: str, name: str, key: str | None = None) -> int:
+    """Return the last line of Python code that changes a setting in its place; 0 without one.
+
+    That is `c.Class.name["key"] = …`, or a method such as `c.Class.name.update(…)`.
+
+    Args:
+        text: The code.
+        name: The setting.
+        key: A key in it. Lines that change only other keys do not count.
+    """
+    found = [part for node in ast.walk(_parsed(text)) for part in _parts(node, name)]
+    return max((line for changed, line in found if key is None or changed == key), default=0)
+
+
+def _parts(node: ast.AST, name: str) -> Iterator[tuple[Any, int]]:
+    """Yield the keys in a setting that an expression changes, and its line without one."""
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and _is_named(node.value, name):
+        yield getattr(node.slice, "value", None), node.lineno
+    elif (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _CHANGES
+        and _is_named(node.func.value, name)
+    ):
+        yield getattr(node.args[0], "value", None) if node.args else None, node.lineno
+        yield from ((word.arg, word.value.lineno) for word in node.keywords)
+        yield from ((key, line) for item in node.args for key, line, _ in _pairs(item))
+
+
+def _is_named(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == name
 
 
 def literal_keys(text: str, setting: str) -> dict[Path_, int]:

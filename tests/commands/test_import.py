@@ -122,7 +122,7 @@ def test_wrong_entries_are_refused_and_suspicious_ones_told_with_their_lines(run
     kept = yaml.safe_load(result.stdout)["profile_list"]
     assert [e["display_name"] for e in kept] == ["Good", "Suspicious"]
     assert kept[1] == yaml.safe_load(WRONG)["singleuser"]["profileList"][4]
-    for line, word in ((5, "display_name"), (7, "must be a dictionary"), (8, "choices")):
+    for line, word in ((5, "display_name"), (7, "must be a mapping"), (8, "choices")):
         assert any(f"{path}:{line}" in row and word in row for row in result.stderr.splitlines()), (line, result.stderr)
     assert f"{path}:14: warning: profile 'suspicious': kubespawner_override.mem_limit" in result.stderr
     assert f"{path}:15: warning: profile 'suspicious': image: has no effect here" in result.stderr
@@ -514,7 +514,7 @@ profiles:
       display_name: By hand
       slug: by_hand
       default: false
-      kubespawner_override: {cpu_limit: 4, mem_limit: 8G, image: "example/lab@sha256:0"}
+      kubespawner_override: {cpu_limit: 4, mem_limit: 8G, image: "example/lab:1"}
     default_url: lab
     node_selector: {}
     pod_env_vars: {A: 10}
