@@ -110,7 +110,7 @@ _KINDS: tuple[tuple[Any, str], ...] = (
 def given(value: object) -> object:
     """Return a value of the wrong type for a message: texts in quotes, and what may hold secrets as its kind."""
     if isinstance(value, str):
-        return f"the text {shorten(value)!r}"
+        return f"the text '{shorten(value)}'"
     return value if isinstance(value, int | float) else kind_of(value)
 
 
@@ -127,6 +127,7 @@ _WORDS = {
     "a dict": "a mapping",
     "a callable": "a function",
     "any of": "one of",
+    "or None": "or nothing",
     "an instance or subclass of": "a class that is",
     "the str": "the text",
     "the int": "the number",

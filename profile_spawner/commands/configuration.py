@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError
-from profile_spawner.migrate.chart import ChartValues, Code, HubValues, chart_values
+from profile_spawner.migrate.chart import ChartValues, Code, HubValues, Reading, chart_values
 from profile_spawner.sources.chart_values import LISTS, is_manifest, value_at
 
 from .arguments import Sources
 from .output import without_prints
-from .places import Places, in_yaml, literal_entries, mentions, part_line, setting_line
+from .places import Places, in_yaml, literal_entries, mentions, setting_line
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -34,6 +34,7 @@ __all__ = [
     "config_code",
     "config_files",
     "is_values",
+    "is_yaml",
     "read_config",
     "setting",
 ]
@@ -89,20 +90,20 @@ class HubConfig:
     def origin_of(self, trait: str, *path: Any) -> Origin | None:
         """Return where a setting is written, or a value at a path in it; of several places the one that counts."""
         setter, value = self.setters.get(trait), self._value_of(trait)
-        key = next((step for step in path[:1] if isinstance(step, str)), None)
-        for code in reversed(self.code):
-            line = part_line(code.text, trait, key) if key is not None or not value else 0
-            if not line and (code == setter or (setter is None and not value)):
-                line = setting_line(code.text, trait, *path)
-            if line or code == setter:
+        if setter is None and self.values is not None and value:
+            listed = value_at(self.values.given, value)
+            if trait == "profile_list" and path and isinstance(listed, Mapping):
+                keys = dict(enumerate(sorted(listed)))  # the hub gets a list, in the order of the keys
+                path = (keys.get(path[0], path[0]), *path[1:])
+            added = bool(path) and isinstance(listed, Mapping) and path[0] not in listed
+            lines = ((code, setting_line(code.text, trait, *path)) for code in reversed(self.code) if added)
+            code, line = next(((code, line) for code, line in lines if line), (None, 0))
+            return Origin(code.file, code.before + line) if code else self.values.at(*value.split("."), *path)
+        for code in (setter,) if setter is not None else reversed(self.code):
+            line = setting_line(code.text, trait, *path)
+            if line or setter is not None:
                 return Origin(code.file, code.before + (line or 1))
-        if self.values is None or not value:
-            return None
-        listed = value_at(self.values.given, value)
-        if trait == "profile_list" and path and isinstance(listed, Mapping):
-            keys = dict(enumerate(sorted(listed)))  # the hub gets a list, in the order of the keys
-            path = (keys.get(path[0], path[0]), *path[1:])
-        return self.values.at(*value.split("."), *path)
+        return None
 
     def name_of(self, section: str, trait: str) -> str:
         """Return what a setting is called where it is written."""
@@ -115,10 +116,8 @@ class HubConfig:
 
         sections = (*reversed(SPAWNER_SECTIONS), "JupyterHub")
         paths = (*(f"hub.config.{section}.{trait}" for section in sections), path_of(trait))
-        if trait == "profile_list":  # one that is no list is left out, and the next one counts
-            wrong = {p.field for p in self.problems if isinstance(p, ProfileWarning) and p.rule == "wrong-value"}
-            paths = tuple(path for path in paths if path not in wrong)
-        return next((path for path in paths if path and self.values is not None and self.values.has(path)), "")
+        wrong = {p.field for p in self.problems if isinstance(p, ProfileWarning) and p.rule == "wrong-value"}
+        return next((p for p in paths if p and p not in wrong and self.values is not None and self.values.has(p)), "")
 
     def not_run(self) -> list[CodeNotRun]:
         """Return the code that could not be run."""
@@ -204,8 +203,8 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
         layers, code = [], []
         defaults = sources.chart_defaults()
         for path in paths:
-            if _is_python(path):
-                code.append(Code("", path.read_text(encoding="utf-8", errors="replace"), str(path)))
+            if not is_yaml(path):
+                code.append(Code("", path.read_text(encoding="utf-8", errors="replace"), str(path.absolute())))
                 continue
             found = config_code(path)
             layers += _values(path, set(defaults.values), anyway=bool(found))
@@ -265,7 +264,7 @@ def _run(code: Code, result: HubConfig, stack: contextlib.ExitStack) -> None:
         stack.callback(sys.path.remove, folder)
     loader = PyFileConfigLoader(path.name, path=str(path.parent))
     try:
-        if _is_python(path):
+        if not is_yaml(path):
             loader.load_config()
         else:  # it stands in a ConfigMap
             exec(code.compiled(), {"c": loader.config, "get_config": lambda: loader.config})  # noqa: S102 - as the hub does
@@ -301,7 +300,10 @@ def config_files(sources: Sources) -> list[Path]:
 
 
 def is_values(path: Path) -> bool:
-    """Return whether a file holds values of a chart for the hub itself, and not for a hub that watches a ConfigMap."""
+    """Return whether a file holds values of a chart for the hub itself, or names files that do.
+
+    Those of a ConfigMap may be for a hub that watches it, and do not count.
+    """
     try:
         return bool(chart_values(path, manifests=False))
     except SourceError:
@@ -310,15 +312,13 @@ def is_values(path: Path) -> bool:
 
 def config_code(path: Path) -> list[Code]:
     """Return the Python configuration of a hub in a file: all of it, or what stands in a ConfigMap or Secret."""
-    from profile_spawner.profiles.yaml_text import parse_yaml
-
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".py":
         return [Code("", text, str(path))] if _IS_CONFIG.search(text) else []
     if ".py" not in text:
         return []
     with contextlib.suppress(SourceError):
-        return list(_code_in(parse_yaml(text, str(path)), str(path)))
+        return list(_code_in(Reading().read(text, str(path)), str(path)))
     return []
 
 
@@ -334,8 +334,15 @@ def _code_in(documents: Sequence[Any], file: str) -> Iterator[Code]:
                     yield Code(key, text, file, found.lines[key])
 
 
-def _is_python(path: Path) -> bool:
-    return path.suffix not in (".yaml", ".yml", ".json")
+def is_yaml(path: Path) -> bool:
+    """Return whether a file is YAML by its name, or a template of YAML."""
+    return _YAML.search(path.name) is not None
+
+
+_YAML = re.compile(
+    r"(?:\.(?:ya?ml|json)(?:\.(?:j2|jinja2?|go|gotmpl|tmpl|tpl|tftpl|template|mustache|erb|in|dist|example|sample))?"
+    r"|\.(?:j2|gotmpl|tpl|tftpl))$"
+)
 
 
 def _values(path: Path, keys: set[str], *, anyway: bool) -> list[ChartValues]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -89,7 +89,7 @@ def print_findings(findings: Sequence[Finding], output: str, checked: int, *, de
         checked: The number of checked profiles.
         default: Whether the server that users get without profiles was checked.
     """
-    ordered = sorted(set(findings), key=lambda f: f.sort_key)
+    ordered = sorted(_joined(findings), key=lambda f: f.sort_key)
     if output == "json":
         typer.echo(json.dumps([asdict(f) for f in ordered], indent=2, ensure_ascii=False))
     elif output == "sarif":
@@ -101,6 +101,17 @@ def print_findings(findings: Sequence[Finding], output: str, checked: int, *, de
         counted = [_count(number, level) for level, number in numbers.items() if number or level != "note"]
         server = ", and the hub's default server" if default else ""
         typer.echo(f"{_count(checked, 'profile')}{server}: {', '.join(counted)}")
+
+
+def _joined(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield one finding for the same of several profiles at one line, which have it from an anchor of YAML."""
+    same: dict[Finding, list[str]] = {}
+    for finding in sorted(set(findings), key=lambda f: f.sort_key):
+        same.setdefault(replace(finding, profile="") if finding.line else finding, []).append(finding.profile)
+    for finding, (first, *others) in same.items():
+        has = "1 other profile has" if len(others) == 1 else f"{len(others)} other profiles have"
+        also = f" ({has} it from the same line)" if others else ""
+        yield replace(finding, profile=first, message=f"{finding.message}{also}")
 
 
 _COLOURS: dict[Level, str] = {"error": typer.colors.RED, "warning": typer.colors.YELLOW, "note": typer.colors.BLUE}

@@ -114,7 +114,7 @@ def _import(
         typer.secho(str(finding), fg=typer.colors.YELLOW, err=True)
     refused = [e for one in found for e in one.refused]
     for error in refused:
-        typer.secho(f"Refused: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"Refused: {place(error)}", fg=typer.colors.RED, err=True)
     text = _written(entries, target, name)
     _save(text, output_file)
     where = ", ".join(one.where or "the list" for one in found)

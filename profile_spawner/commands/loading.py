@@ -218,7 +218,7 @@ def loaded(
                     listed = hub_config.listed() or None
                 listed = hub_config.without_opaque(listed, traits)
                 if tolerant and listed:
-                    listed = sound_entries(hub_config, sections, listed, traits, told)
+                    listed = sound_entries(hub_config, listed, traits, told)
                     config[sections[-1]].profile_list = listed
                 snapshot = found.run(hub.catalogue(listed, shared=False))
             if snapshot is not None:

@@ -24,7 +24,6 @@ __all__ = [
     "literal_entries",
     "literal_keys",
     "mentions",
-    "part_line",
     "setting_line",
 ]
 
@@ -169,7 +168,7 @@ def _set_to(node: ast.AST, name: str) -> ast.expr | None:
     if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
         return None
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return node.value if any(_is_named(target, name) for target in targets) else None
+    return node.value if any(isinstance(t, ast.Attribute) and t.attr == name for t in targets) else None
 
 
 def _line_of(node: ast.expr, path: Path_) -> int:
@@ -185,49 +184,33 @@ def _line_of(node: ast.expr, path: Path_) -> int:
     return line
 
 
+def _added_to(node: ast.AST, name: str) -> ast.expr | None:
+    """Return what a statement adds to a setting: `c.Class.name[key] = …` or `c.Class.name.update(…)`; else `None`."""
+
+    def is_setting(node: ast.expr) -> bool:
+        return isinstance(node, ast.Attribute) and node.attr == name and ast.unparse(node.value).startswith("c.")
+
+    if isinstance(node, ast.Assign):
+        parts = [t for t in node.targets if isinstance(t, ast.Subscript) and is_setting(t.value)]
+        added = ast.Dict(keys=[t.slice for t in parts], values=[node.value for _ in parts])
+        return ast.copy_location(added, node) if parts else None
+    method = node.func if isinstance(node, ast.Call) and node.args else None
+    is_change = isinstance(method, ast.Attribute) and is_setting(method.value)
+    return node.args[0] if isinstance(node, ast.Call) and is_change else None
+
+
 def setting_line(text: str, name: str, *path: Any) -> int:
     """Return the last line of Python code that sets this setting, or of what stands at a path in it; 0 without one."""
-    found = [(node, value) for node in ast.walk(_parsed(text)) if (value := _set_to(node, name)) is not None]
+    found = [
+        (node, value)
+        for node in ast.walk(_parsed(text))
+        if (value := _set_to(node, name) or _added_to(node, name)) is not None
+    ]
     if not found:
         return 0
-    statement, value = max(found, key=lambda one: one[1].lineno)
+    exact = [(node, value) for node, value in found if path and path[0] in _keys(value)]
+    statement, value = max(exact or found, key=lambda one: one[1].lineno)
     return _line_of(value, path) if path else getattr(statement, "lineno", 0)
-
-
-_CHANGES = ("append", "extend", "insert", "setdefault", "update")
-
-
-def part_line(text: str, name: str, key: str | None = None) -> int:
-    """Return the last line of Python code that changes a setting in its place; 0 without one.
-
-    That is `c.Class.name["key"] = …`, or a method such as `c.Class.name.update(…)`.
-
-    Args:
-        text: The code.
-        name: The setting.
-        key: A key in it. Lines that change only other keys do not count.
-    """
-    found = [part for node in ast.walk(_parsed(text)) for part in _parts(node, name)]
-    return max((line for changed, line in found if key is None or changed == key), default=0)
-
-
-def _parts(node: ast.AST, name: str) -> Iterator[tuple[Any, int]]:
-    """Yield the keys in a setting that an expression changes, and its line without one."""
-    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and _is_named(node.value, name):
-        yield getattr(node.slice, "value", None), node.lineno
-    elif (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in _CHANGES
-        and _is_named(node.func.value, name)
-    ):
-        yield getattr(node.args[0], "value", None) if node.args else None, node.lineno
-        yield from ((word.arg, word.value.lineno) for word in node.keywords)
-        yield from ((key, line) for item in node.args for key, line, _ in _pairs(item))
-
-
-def _is_named(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == name
 
 
 def literal_keys(text: str, setting: str) -> dict[Path_, int]:

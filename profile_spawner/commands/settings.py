@@ -101,8 +101,8 @@ def refused_settings(found: HubConfig, sections: Sequence[str], traits: Mapping[
             if name not in traits or isinstance(value, LazyConfigValue):
                 continue
             if name == "profile_list" and isinstance(value, list | tuple):
-                others = ((n, item) for n, item in enumerate(value) if not isinstance(item, Mapping))
-                yield from (_no_profile(found, section, number, item) for number, item in others)
+                others = (one for one in _keyed(value) if not isinstance(one[2], Mapping))
+                yield from (_no_profile(found, *one) for one in others)
                 continue  # `sound_entries` leaves them out
             try:
                 traits[name].validate(bare, value)
@@ -123,14 +123,22 @@ def refused_settings(found: HubConfig, sections: Sequence[str], traits: Mapping[
                 continue
 
 
-def _no_profile(found: HubConfig, section: str, number: Any, item: Any) -> ProfileWarning:
+def _keyed(listed: Any) -> Iterator[tuple[Any, str, Any]]:
+    """Yield the keys of the entries of a list or mapping, what to call them, and the entries."""
+    from profile_spawner.profiles.plain_entries import each_entry
+
+    keys = sorted(listed) if isinstance(listed, Mapping) else range(len(listed))
+    yield from ((key, *entry) for key, entry in zip(keys, each_entry(listed), strict=True))
+
+
+def _no_profile(found: HubConfig, key: Any, called: str, item: Any) -> ProfileWarning:
     return ProfileWarning(
-        "a profile must be a mapping",
+        "an entry must be a mapping",
         rule="wrong-type",
         level="error",
-        field=f"{found.name_of(section, 'profile_list')}.{number}",
+        field=called,
         value=given(item),
-        origin=found.origin_of("profile_list", number),
+        origin=found.origin_of("profile_list", key),
     )
 
 
@@ -184,7 +192,7 @@ def suspicious_settings(
     """
     from traitlets.config.loader import LazyConfigValue
 
-    from profile_spawner.profiles.linting import lint_settings, variable_problem
+    from profile_spawner.profiles.linting import lint_settings, no_text
 
     for section in sections:
         settings = found.config[section]
@@ -198,7 +206,7 @@ def suspicious_settings(
             warning.field = ".".join(map(str, (found.name_of(section, trait), *rest)))
             yield warning
         variables = known.get("environment", {})
-        variables.update({name: str(value) for name, value in variables.items() if variable_problem(value)})
+        variables.update({name: str(value) for name, value in variables.items() if no_text(value)})
 
 
 def _place_of(found: HubConfig, path: tuple[Any, ...]) -> Origin:
@@ -211,12 +219,11 @@ _MENDED = ("braces", "unquoted-text", "wrong-type", "wrong-value")
 """Rules for what keeps a server from starting, so that nothing else of it could be checked."""
 
 
-def sound_entries(found: HubConfig, sections: Sequence[str], listed: Any, traits: Mapping[str, Any], tell: Tell) -> Any:
+def sound_entries(found: HubConfig, listed: Any, traits: Mapping[str, Any], tell: Tell) -> Any:
     """Return a `profile_list` without what is wrong in its entries, so that the rest of them can be checked.
 
     Args:
         found: The configuration.
-        sections: The sections that the spawner reads.
         listed: The list. It is not changed.
         traits: The spawner's traits by name.
         tell: Called with what is wrong, and with the functions that fail.
@@ -224,19 +231,16 @@ def sound_entries(found: HubConfig, sections: Sequence[str], listed: Any, traits
     from profile_spawner.profiles.linting import lint_entry
     from profile_spawner.profiles.plain_entries import CONFIGURATION, sound_parts
 
-    keys: Sequence[Any] = range(len(listed)) if isinstance(listed, list | tuple) else ()
-    if isinstance(listed, Mapping) and all(isinstance(key, str) for key in listed):
-        keys = sorted(listed)
-    elif not isinstance(listed, list | tuple):
-        return listed
+    try:
+        entries = list(_keyed(listed if isinstance(listed, list | tuple | Mapping) else None))
+    except TypeError:
+        return listed  # not a list, or keys that cannot be sorted: loading reports it
     places, result = found.places(), []
-    for number in keys:
-        definition = listed[number]
+    for key, called, definition in entries:
         if not isinstance(definition, Mapping):
-            section = next((name for name in sections if "profile_list" in found.config[name]), "KubeSpawner")
-            tell(_no_profile(found, section, number, definition))
+            tell(_no_profile(found, key, called, definition))
             continue
-        at = found.origin_of("profile_list", number) or CONFIGURATION
+        at = found.origin_of("profile_list", key) or CONFIGURATION
         named = isinstance(definition.get("display_name"), str)
         where = places.of_definition(definition, Origin(at.source) if named else at)
         sound, problems = sound_parts(definition)
@@ -260,13 +264,14 @@ def _mended(definition: Any, wrong: Sequence[ProfileWarning]) -> Any:
     """Return an entry without what the linter has found."""
     from profile_spawner.profiles.plain_entries import replaced
 
-    for path, rules in {w.path: w.rule for w in wrong}.items():
+    # What stands in a value before the value.
+    for path, rule in sorted({w.path: w.rule for w in wrong}.items(), key=lambda found: -len(found[0])):
         value: Any = definition
         for step in path:
             value = value[step]
-        if rules == "unquoted-text":
+        if rule == "unquoted-text":
             definition = replaced(definition, path, str(value))
-        elif rules == "braces":
+        elif rule == "braces":
             definition = replaced(definition, path, re.sub("[{}]", "", value))
         else:
             definition = replaced(definition, path)
@@ -291,7 +296,8 @@ def _with_guards(definition: Any, where: Callable[[tuple[Any, ...]], Origin], te
         def instead(spawner: Any, *_: Any, below: tuple[Any, ...] = below) -> Any:
             return getattr(spawner, below[0], None) if len(below) == 1 else None
 
-        definition = replaced(definition, path, _guarded(value, failed, instead))
+        guarded = _guarded(_for_variable(value) if below[0] == "environment" else value, failed, instead)
+        definition = replaced(definition, path, guarded)
     return definition
 
 
@@ -322,7 +328,7 @@ def guard_functions(found: HubConfig, sections: Sequence[str], traits: Mapping[s
                 variables = _items_of(value)
                 for key, one in list(variables.items()):
                     if _is_function(one):
-                        variables[key] = _guarded(one, functools.partial(failed, (name, key)), lambda *_: None)
+                        variables[key] = _guarded(_for_variable(one), functools.partial(failed, (name, key)), _nothing)
 
 
 def _is_function(value: Any) -> bool:
@@ -335,6 +341,28 @@ def _items_of(value: Any) -> dict[str, Any]:
 
     found = value.to_dict().get("update") if isinstance(value, LazyConfigValue) else value
     return found if isinstance(found, dict) else {}
+
+
+class _WrongResultError(Exception):
+    """A function returns what its setting does not take."""
+
+
+def _for_variable(function: Any) -> Any:
+    """Return a function for an environment variable that raises an error for what is no text."""
+    from profile_spawner.profiles.linting import no_text
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        result = function(*args)
+        if what := no_text(result):
+            raise _WrongResultError(what)
+        return result
+
+    return call
+
+
+def _nothing(*_: Any) -> None:
+    """Return no value: the variable is then empty."""
 
 
 def _same_pod(spawner: Any, pod: Any) -> Any:
@@ -386,9 +414,12 @@ def _about_failure(
     function: Any, error: BaseException, field: str, origin: Origin, profile: str = ""
 ) -> ProfileWarning:
     name = getattr(function, "__name__", type(function).__name__)
+    named = "the function" if name == "<lambda>" else f"the function {name}"
+    if isinstance(error, _WrongResultError):
+        message = f"{named} returns {error}, but a variable must be a text, so no server can start"
+        return ProfileWarning(message, rule="unquoted-text", level="error", profile=profile, field=field, origin=origin)
     return ProfileWarning(
-        f"the function {'' if name == '<lambda>' else name + ' '}fails here, so this setting is left out: "
-        f"{described(error)}",
+        f"{named} fails here, so this setting is left out: {described(error)}",
         rule="not-checked",
         profile=profile,
         field=field,

@@ -22,7 +22,7 @@ from .arguments import Sources, UserOptions
 from .building import preview
 from .choices import every_choice, user_for, without_example
 from .cluster import ClusterDocuments, FromCluster, Kubeconfig, Namespace, client
-from .configuration import config_code, is_values
+from .configuration import config_code, is_values, is_yaml
 from .findings import Finding, Level, finding_of, print_findings
 from .loading import LoadedProfiles, loaded
 from .output import progress, tell_per_user
@@ -100,7 +100,7 @@ def with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
     config, folders, documents = list(sources.config), list(sources.profiles_dirs), list(sources.documents)
     for path in paths:
         modules = [p for p in (path.glob("*.py") if path.is_dir() else [path]) if p.suffix == ".py"]
-        written = [p for p in (sorted(path.iterdir()) if path.is_dir() else [path]) if p.name.endswith(_YAML)]
+        written = [p for p in (sorted(path.iterdir()) if path.is_dir() else [path]) if is_yaml(p)]
         values = [p for p in written if is_values(p) or config_code(p)]
         config += values
         documents += [path] if written and not values else [p for p in written if p not in values]
@@ -116,9 +116,6 @@ def with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
     return replace(
         sources, config=tuple(config), profiles_dirs=tuple(dict.fromkeys(folders)), documents=tuple(documents)
     )
-
-
-_YAML = (".yaml", ".yml", ".json")
 
 
 def _validate(
@@ -233,9 +230,21 @@ def _refused(sources: Sources, found: LoadedProfiles) -> Iterator[Finding]:
         yield from _lint_document(path, traits)
 
 
+_OVER_LIMIT = "is more than the limit"
+
+
 def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what the policy says of a line at which something is wrong anyway, and what KubeSpawner itself says."""
     found = list(findings)
+    # A limit of a few bytes is below every guarantee: what is wrong is the limit.
+    over = {(f.file, f.line, f.profile) for f in found if _OVER_LIMIT in f.message}
+    too_small = {f for f in found if f.rule == "memory-in-bytes" and (f.file, f.line, f.profile) in over}
+    places = {(f.file, f.line, f.profile) for f in too_small}
+    found = [
+        replace(f, level="error") if f in too_small else f
+        for f in found
+        if not (_OVER_LIMIT in f.message and (f.file, f.line, f.profile) in places)
+    ]
     known = {(f.file, f.line, f.field) for f in found if f.level == "error" and f.rule != "policy"}
     refused = {f.profile for f in found if f.rule in ("braces", "unquoted-text") and f.level == "error"}
     tried = {(f.profile, f.field.rpartition(".")[2]) for f in found if f.rule == "build"}

@@ -19,6 +19,7 @@ from profile_spawner.profiles.linting import lost_values
 from profile_spawner.sources.chart_values import value_at
 
 from .chart import CONFIG_FOLDER, RELEASE, Code, HubValues, is_configuration
+from .placeholders import OPAQUE
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -415,6 +416,7 @@ def _chart_names(values: HubValues, c: Config) -> Iterator[dict[str, Any]]:
         "client": importlib.import_module("kubernetes_asyncio.client"),
         "url_path_join": importlib.import_module("jupyterhub.utils").url_path_join,
         "configuration_directory": CONFIG_FOLDER,
+        OPAQUE: OPAQUE,  # a placeholder in code
     }
     with (
         tempfile.TemporaryDirectory(prefix="profile-spawner-") as folder,

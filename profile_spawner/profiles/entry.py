@@ -163,8 +163,18 @@ async def make_entry(
     _check_settings(profile, build, options)
     effective = effective_values(build, examples_in(profile, params))
     uses = frozenset(params.looked_up)
-    warnings = (*entry.warnings, *(_about_image(profile, build) if traits is not None else ()))
-    entry = replace(entry, digest=content_hash(asked), effective=effective, kinds=kinds, uses=uses, warnings=warnings)
+    notes = [
+        ProfileWarning(note, rule="mended", level="note", profile=profile.slug, origin=profile.origin)
+        for note in build.notes
+    ]
+    entry = replace(
+        entry,
+        digest=content_hash(asked),
+        effective=effective,
+        kinds=kinds,
+        uses=uses,
+        warnings=(*entry.warnings, *notes, *(_about_image(profile, build) if traits is not None else ())),
+    )
     if judge is not None:
         judge(entry, build)
     return entry
@@ -197,11 +207,15 @@ def _warnings(profile: Profile, traits: Traits | None, known: Collection[str]) -
         )
         for name in sorted(references_in(profile.get("kubespawner_override")).intersection(known))
     ]
-    found = itertools.chain(literal, _braces(profile), _suspicious(profile, traits()))
+    overrides = list(_overrides(profile))
+    found = itertools.chain(literal, _braces(profile, overrides), _suspicious(profile, overrides, traits()))
     return tuple(itertools.islice(found, MAX_WARNINGS))
 
 
-def _overrides(profile: Profile) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any], bool]]:
+_Override = tuple[tuple[str, ...], Mapping[str, Any], bool]
+
+
+def _overrides(profile: Profile) -> Iterator[_Override]:
     """Yield the overrides of a class or document: their paths, and whether `{value}` is replaced in them."""
     overrides: list[tuple[tuple[str, ...], Any, bool]] = [((), profile.get("kubespawner_override"), False)]
     for option in profile.options():
@@ -217,11 +231,13 @@ def _overrides(profile: Profile) -> Iterator[tuple[tuple[str, ...], Mapping[str,
 _PLAIN_ATTRIBUTES = ("image", "mem_guarantee", "mem_limit")
 
 
-def _suspicious(profile: Profile, traits: Mapping[str, Any]) -> Iterator[ProfileWarning]:
+def _suspicious(
+    profile: Profile, overrides: Iterable[_Override], traits: Mapping[str, Any]
+) -> Iterator[ProfileWarning]:
     """Yield what is probably not intended in the settings of a class or document."""
     own = {name: profile.get(name) for name in _PLAIN_ATTRIBUTES}
     known = {name: value for name, value in own.items() if not references_in(value)}
-    for path, settings, filled in (((), known, False), *_overrides(profile)):
+    for path, settings, filled in (((), known, False), *overrides):
         found = lint_settings(
             settings, traits, lambda place: profile.where(place[:1]), profile=profile.slug, path=path, filled=filled
         )
@@ -239,9 +255,9 @@ def _about_image(profile: Profile, build: ProfileBuild) -> tuple[ProfileWarning,
     return (found,) if problem else ()
 
 
-def _braces(profile: Profile) -> Iterator[ProfileWarning]:
+def _braces(profile: Profile, overrides: Iterable[_Override]) -> Iterator[ProfileWarning]:
     """Yield the texts of a class or document, in KubeSpawner's own language, into which nothing can be filled."""
-    for path, override, filled in _overrides(profile):
+    for path, override, filled in overrides:
         for steps, field_ in unfilled(override, filled=filled):
             message, hint = about_braces(field_, filled=filled)
             place = (*path, *steps)

@@ -41,7 +41,7 @@ __all__ = [
     "lint_fields",
     "lint_settings",
     "lost_values",
-    "variable_problem",
+    "no_text",
 ]
 
 MAX_WARNINGS = 20
@@ -427,8 +427,9 @@ class _Linter:
             yield self._found("warning", "memory-in-bytes", message, here)
         if key == "environment" and isinstance(value, Mapping):
             for name, item in value.items():
-                if problem := variable_problem(item):
-                    yield self._found("error", "unquoted-text", problem, (*here, name))
+                if what := no_text(item):
+                    message = f"is {what}, but a variable must be a text, so no server can start: put it into quotes"
+                    yield self._found("error", "unquoted-text", message, (*here, name))
         yield from self._images(key, value, here, filled=filled)
 
     def _images(self, key: str, value: Any, here: Path, *, filled: bool) -> _Warnings:
@@ -507,8 +508,8 @@ class _Linter:
         return ProfileWarning(message, rule=rule, level=level, path=path, profile=self._profile, origin=place, **more)
 
 
-def variable_problem(value: Any) -> str:
-    """Return why no server can start with this value of an environment variable; empty if one can.
+def no_text(value: Any) -> str:
+    """Return what the value of an environment variable is, if no server can start with it; empty if one can.
 
     KubeSpawner fails on it, or Kubernetes refuses the pod (where it counts as false in Python).
     """
@@ -516,12 +517,9 @@ def variable_problem(value: Any) -> str:
         value = value.get("value")
     if value is None or isinstance(value, str) or callable(value):
         return ""
-    what = kind_of(value)
     if isinstance(value, bool):
-        what = f"the truth value {str(value).lower()}"
-    elif isinstance(value, int | float):
-        what = f"the number {value}"
-    return f"is {what}, but a variable must be a text, so no server can start: put it into quotes"
+        return f"the truth value {str(value).lower()}"
+    return f"the number {value}" if isinstance(value, int | float) else kind_of(value)
 
 
 def _is_gone(name: str, before: Any, after: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from pathlib import Path
 
@@ -103,6 +102,67 @@ def test_values_are_the_same_to_every_reader(run, write, form):
     assert "plain" in result.stdout
     assert f"{path}:{line + 5}: profile 'other-image': kubespawner_override.cpu_limt" in result.stderr
     assert f"{path}:{line + 5}: warning" in run.result("import", "profile-list", path).stderr
+
+
+@pytest.mark.parametrize("suffix", ["yaml.j2", "yml.tpl", "yaml.gotmpl", "json.tftpl", "gotmpl", "j2"])
+def test_templates_of_values_are_values(run, write, suffix):
+    """Whatever renders them."""
+    path = write(f"values.{suffix}", DEEP.replace('"7"', "{{ tag }}"))
+    rules = [f["rule"] for f in run.json("validate", path.parent, code=1)]
+    assert (rules.count("placeholder"), rules.count("unknown-trait")) == (1, 1)
+    assert [row["slug"] for row in run.json("list", "-f", path)] == ["plain", "other-image"]
+
+
+APPLICATION = "apiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: hub}\nspec:\n  source:\n"
+RELEASE = "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nspec:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (f"{APPLICATION}    helm: {{valueFiles: [base.yaml, $values/hub.yaml]}}\n", "base.yaml, $values/hub.yaml"),
+        (f"{APPLICATION}    helm:\n      valuesObject:\n      {{{{ toYaml .x }}}}\n", "{{ toYaml .x }}"),
+        (f"{RELEASE}  valuesFrom: [{{kind: ConfigMap, name: hub-values}}]\n", "ConfigMap hub-values"),
+        ("releases:\n- {name: hub, chart: jupyterhub/jupyterhub, values: [hub.yaml]}\n", "hub.yaml"),
+        ("helmCharts:\n- {name: jupyterhub, valuesFile: hub.yaml}\n", "hub.yaml"),
+        ("- hosts: all\n  tasks:\n  - kubernetes.core.helm: {values_files: [hub.yaml]}\n", "hub.yaml"),
+        ("apiVersion: v2\nname: hub\nversion: 1.0.0\n", ""),
+        ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n", ""),
+    ],
+)
+def test_a_manifest_without_values_says_where_they_are(run, write, text, named):
+    """One warning, and not that its keys are no keys of a document."""
+    (finding,) = run.json("validate", write("app.yaml", text))
+    assert (finding["level"], finding["rule"], finding["line"]) == ("warning", "not-checked", 1)
+    assert finding["message"].endswith(f"They come from {named}" if named else "so nothing is checked")
+
+
+def test_the_parameters_of_an_application_are_values(run, write):
+    """As those of `helm --set`: typed, with indices, and before the values in the same manifest."""
+    parameters = (
+        ("singleuser.memory.limit", "3G"), ("singleuser.uid", "7"), ("singleuser.profileList[0].display_name", "One"),
+        (r"singleuser.nodeSelector.example\.org/pool", "users"), ("singleuser.image.tag", "2"),
+    )  # fmt: skip
+    text = f"{APPLICATION}    helm:\n      valuesObject: {{singleuser: {{uid: 5}}}}\n      parameters:\n"
+    text += "".join(
+        f"      - {{name: '{name}', value: '{value}'{', forceString: true' if name.endswith('tag') else ''}}}\n"
+        for name, value in parameters
+    )
+    pod = run.json("pod", "one", "-f", write("app.yaml", text), "--user", "ada")
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"]["limits"]["memory"] == 3 * 2**30
+    assert container["securityContext"]["runAsUser"] == 7
+    assert container["image"].endswith(":2")
+    assert pod["spec"]["nodeSelector"] == {"example.org/pool": "users"}
+    wrong = write("wrong.yaml", text.replace("memory.limit", "memory.limitt"))
+    (finding,) = run.json("validate", wrong, code=1)
+    assert (finding["line"], finding["field"]) == (9, "singleuser.memory.limitt")
+
+
+def test_a_section_of_an_umbrella_chart_named_hub_hides_no_values(run, write):
+    """The values are below the name of the chart."""
+    path = write("values.yaml", f"hub: {{domain: example.org}}\n{DEEP}")
+    assert [row["slug"] for row in run.json("list", "-f", path)] == ["plain", "other-image"]
 
 
 def test_values_without_a_list_are_no_document(run, write):
@@ -411,6 +471,17 @@ def test_a_configuration_that_cannot_be_read_is_a_finding_with_its_line(run, wri
     assert "Traceback" not in done.stderr
 
 
+def test_a_file_that_is_named_relative_to_the_working_directory_has_its_lines(run, write, monkeypatch):
+    """Of code that cannot be run, and of entries."""
+    path = write(
+        "jupyterhub_config.py", "c.KubeSpawner.profile_list = [{'display_name': 'A', 'x': 1}]\nimport no_such\n"
+    )
+    monkeypatch.chdir(path.parent)
+    said = run("validate", path.name)
+    assert "jupyterhub_config.py:2: warning: cannot be run here" in said
+    assert said.startswith("jupyterhub_config.py:1: ")
+
+
 PER_USER = """\
 async def profiles(spawner):
     auth_state = await spawner.user.get_auth_state()
@@ -519,10 +590,7 @@ def test_a_list_in_the_form_of_a_mapping_has_its_lines(run, write, form):
     path = write("config.py" if form == "python" else "values.yaml", text)
     if form == "python":
         path.write_text(f"c.KubeSpawner.profile_list = {entries}\n")
-    found = [
-        (f["line"], re.sub(".*KubeSpawner.profile_list[.]", "profile_list.", f["field"]))
-        for f in run.json("validate", path, code=1)
-    ]
+    found = [(f["line"], f["field"]) for f in run.json("validate", path, code=1)]
     kept = [(2, "kubespawner_override.cpu_limt"), (3, "display_name"), (4, "profile_list.c")]
     assert found == (
         [(1, "hub.config.KubeSpawner.profile_list"), (3, "kubespawner_override.cpu_limt"), (4, "display_name")]
