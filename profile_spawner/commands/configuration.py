@@ -83,7 +83,7 @@ class HubConfig:
             if isinstance(entry, Mapping)
         ]
         setter = self.setters.get("profile_list")
-        others = (code for code in reversed(self.code) if code is not setter)
+        others = (code for code in reversed(self.code) if code != setter)
         code = [one for code in (*((setter,) if setter else ()), *others) for one in literal_entries(code)]
         return Places([*code, *values] if setter is not None else [*values, *code])
 
@@ -204,7 +204,7 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
         defaults = sources.chart_defaults()
         for path in paths:
             if not is_yaml(path):
-                code.append(Code("", path.read_text(encoding="utf-8", errors="replace"), str(path)))
+                code.append(Code("", path.read_text(encoding="utf-8", errors="replace"), str(path.absolute())))
                 continue
             found = config_code(path)
             layers += _values(path, set(defaults.values), anyway=bool(found))

@@ -28,7 +28,7 @@ from .findings import Finding, finding_of
 from .loading import loaded, make_spawner
 from .output import as_yaml, place
 from .places import list_as_written, mentions
-from .settings import refused_settings, spawner_class_of, unfilled_settings
+from .settings import guard_functions, refused_settings, spawner_class_of, unfilled_settings
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -108,13 +108,13 @@ def _import(
         before += kept
         entries += written
         warnings += [*_suspicious(one), *changes]
+    restricted = list(_restricted(found, hub.config)) if target is Target.yaml else []
     told = {(f.line, f.field) for f in warnings}
-    restricted = [f for f in _restricted(found, hub.config) if (f.line, f.field) not in told and target is Target.yaml]
-    for finding in (*warnings, *restricted):
+    for finding in (*warnings, *(f for f in restricted if (f.line, f.field) not in told)):
         typer.secho(str(finding), fg=typer.colors.YELLOW, err=True)
     refused = [e for one in found for e in one.refused]
     for error in refused:
-        typer.secho(f"Refused: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"Refused: {place(error)}", fg=typer.colors.RED, err=True)
     text = _written(entries, target, name)
     _save(text, output_file)
     where = ", ".join(one.where or "the list" for one in found)
@@ -123,18 +123,26 @@ def _import(
         slugs = len({f.profile for f in restricted})
         message = f"{slugs} of them are loaded only when the hub's data_policy allows what is reported above"
         typer.secho(message, fg=typer.colors.YELLOW, err=True)
-    missed = ["the profiles that are refused above"] if refused else []
-    if any(not (isinstance(p, ProfileWarning) and p.rule in _COMPARED) for p in hub.problems):
-        missed.append("what is reported above as wrong or not checked in the hub's configuration")
-    return not (verify_same(before, text, target, hub.config, missed) if verify else True) or bool(refused)
+    return not (verify_same(before, text, target, hub, refused) if verify else True) or bool(refused)
 
 
 def verify_same(
-    entries: Sequence[Mapping[str, Any]], text: str, target: Target, config: Config, missed: Sequence[str]
+    entries: Sequence[Mapping[str, Any]], text: str, target: Target, hub: HubConfig, refused: Sequence[Exception]
 ) -> bool:
-    """Print how the pods compare with KubeSpawner's own, and what is `missed`; return whether none is different."""
-    compared = _compare(entries, text, target, config)
-    compared.missed += missed
+    """Print how the pods compare with KubeSpawner's own, and return whether none is different.
+
+    Args:
+        entries: The entries that are imported.
+        text: What they have become.
+        target: Its form.
+        hub: The configuration.
+        refused: The entries that are not imported.
+    """
+    compared = _compare(entries, text, target, hub.config)
+    if refused:
+        compared.missed.append("the profiles that are refused above")
+    if any(not (isinstance(p, ProfileWarning) and p.rule in _COMPARED) for p in hub.problems):
+        compared.missed.append("what is reported above as wrong or not checked in the hub's configuration")
     for line in compared.different:
         typer.secho(f"Different: {line}", fg=typer.colors.RED, err=True)
     for line in compared.missed:
@@ -144,8 +152,8 @@ def verify_same(
     if not compared.different:
         some = ", but not all could be compared" if compared.missed else ""
         same = f"{compared.same} pods compared with KubeSpawner's own: all are the same{some}"
-        refused = f"; {compared.refused.total()} refused by both" if compared.refused else ""
-        typer.secho((same if compared.same else "no pod could be compared") + refused, err=True)
+        both = f"; {compared.refused.total()} refused by both" if compared.refused else ""
+        typer.secho((same if compared.same else "no pod could be compared") + both, err=True)
     return not compared.different
 
 
@@ -290,12 +298,22 @@ def _report(hub: HubConfig) -> None:
     """Report what does not count in the comparison because it is wrong or cannot be run here."""
     from profile_spawner.spawner import ProfileSpawner
 
-    hub.problems += refused_settings(hub, SPAWNER_SECTIONS, ProfileSpawner.class_traits(config=True))
+    traits = ProfileSpawner.class_traits(config=True)
+    hub.problems += refused_settings(hub, SPAWNER_SECTIONS, traits)
     hub.problems += unfilled_settings(hub, SPAWNER_SECTIONS)
     if (other := spawner_class_of(hub)[1]) is not None:
         hub.problems.append(other)
-    for problem in hub.problems:
+
+    def tell(problem: ProfileSpawnerError) -> None:
         typer.secho(str(replace(finding_of(problem, "configuration"), level="warning")), fg="yellow", err=True)
+
+    def tell_later(problem: ProfileSpawnerError) -> None:
+        hub.problems.append(problem)
+        tell(problem)
+
+    for problem in hub.problems:
+        tell(problem)
+    guard_functions(hub, SPAWNER_SECTIONS, traits, tell_later)
 
 
 def _computed(

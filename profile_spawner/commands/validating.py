@@ -178,10 +178,6 @@ def _problems(found: LoadedProfiles) -> Iterator[Finding]:
             origin: Origin | None = found.places.of(entry)(problem.path)
         else:
             origin = found.places.of_slug(problem.profile or "", *(problem.field or "").split("."))
-            numbered = re.fullmatch(r"profile_list(?:\[(\d+)\]|\.(.+))", problem.field or "")
-            if numbered is not None:
-                key = int(numbered[1]) if numbered[1] else numbered[2]
-                origin = found.hub_config.origin_of("profile_list", key)
         if problem.origin == CONFIGURATION and problem.field and origin is None:
             origin = found.hub_config.origin_of(problem.field)
         finding = finding_of(problem, _rule_of(problem), origin=origin)

@@ -233,8 +233,7 @@ def sound_parts(definition: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[
         definition = replaced(definition, ("display_name",), str(definition.get("slug") or "unnamed"))
     for _ in range(_MOST_PARTS):
         try:
-            (entry,) = read_profile_list([definition], CONFIGURATION)
-            entry.check_shapes()
+            read_entry(definition, CONFIGURATION, "").check_shapes()
         except ProfileDefinitionError as e:
             path = _path_of(definition, e.field or "")
             if not path:

@@ -471,6 +471,17 @@ def test_a_configuration_that_cannot_be_read_is_a_finding_with_its_line(run, wri
     assert "Traceback" not in done.stderr
 
 
+def test_a_file_that_is_named_relative_to_the_working_directory_has_its_lines(run, write, monkeypatch):
+    """Of code that cannot be run, and of entries."""
+    path = write(
+        "jupyterhub_config.py", "c.KubeSpawner.profile_list = [{'display_name': 'A', 'x': 1}]\nimport no_such\n"
+    )
+    monkeypatch.chdir(path.parent)
+    said = run("validate", path.name)
+    assert "jupyterhub_config.py:2: warning: cannot be run here" in said
+    assert said.startswith("jupyterhub_config.py:1: ")
+
+
 PER_USER = """\
 async def profiles(spawner):
     auth_state = await spawner.user.get_auth_state()

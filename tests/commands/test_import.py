@@ -749,6 +749,19 @@ def test_what_kubespawner_refuses_is_not_the_same(run, write):
     assert "Refused by KubeSpawner, and here: a: TraitError: 3Gi is not a valid memory" in result.stderr
 
 
+def test_a_function_that_needs_the_hubs_machine_is_left_out_of_both_pods(run, write):
+    """It is neither the profile's fault nor KubeSpawner's. The setting is named."""
+    path = write(
+        "jupyterhub_config.py",
+        "import pwd\nc.KubeSpawner.uid = lambda spawner: pwd.getpwnam('nobody of this name').pw_uid\n"
+        "c.KubeSpawner.profile_list = [{'display_name': 'A', 'kubespawner_override': {'image': 'a:1'}}]\n",
+    )
+    result = run.result("import", "profile-list", path, "--verify")
+    assert result.exit_code == 0
+    assert f"{path}:2: warning: KubeSpawner.uid: the function fails here, so this setting is left out" in result.stderr
+    assert "1 pods compared with KubeSpawner's own: all are the same, but not all could be compared" in result.stderr
+
+
 def test_functions_of_the_hub_are_called_once_for_both_pods(run, write):
     """Otherwise a pod would differ from itself. Keys of choices that are numbers work as they do in KubeSpawner."""
     path = write(
