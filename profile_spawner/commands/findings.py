@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -80,9 +80,16 @@ def finding_of(error: ProfileSpawnerError, rule: str, *, origin: Origin | None =
     )
 
 
-def print_findings(findings: Sequence[Finding], output: str, checked: int) -> None:
-    """Print them; `checked` is the number of checked profiles."""
-    ordered = sorted(set(findings), key=lambda f: f.sort_key)
+def print_findings(findings: Sequence[Finding], output: str, checked: int, *, default: bool = False) -> None:
+    """Print them.
+
+    Args:
+        findings: Errors, warnings and notes, in any order.
+        output: `text`, `json` or `sarif`.
+        checked: The number of checked profiles.
+        default: Whether the server that users get without profiles was checked.
+    """
+    ordered = sorted(_joined(findings), key=lambda f: f.sort_key)
     if output == "json":
         typer.echo(json.dumps([asdict(f) for f in ordered], indent=2, ensure_ascii=False))
     elif output == "sarif":
@@ -92,7 +99,19 @@ def print_findings(findings: Sequence[Finding], output: str, checked: int) -> No
             typer.secho(str(finding), fg=_COLOURS[finding.level])
         numbers = {level: sum(f.level == level for f in ordered) for level in _COLOURS}
         counted = [_count(number, level) for level, number in numbers.items() if number or level != "note"]
-        typer.echo(f"{_count(checked, 'profile')}: {', '.join(counted)}")
+        server = ", and the hub's default server" if default else ""
+        typer.echo(f"{_count(checked, 'profile')}{server}: {', '.join(counted)}")
+
+
+def _joined(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield one finding for the same of several profiles at one line, which have it from an anchor of YAML."""
+    same: dict[Finding, list[str]] = {}
+    for finding in sorted(set(findings), key=lambda f: f.sort_key):
+        same.setdefault(replace(finding, profile="") if finding.line else finding, []).append(finding.profile)
+    for finding, (first, *others) in same.items():
+        has = "1 other profile has" if len(others) == 1 else f"{len(others)} other profiles have"
+        also = f" ({has} it from the same line)" if others else ""
+        yield replace(finding, profile=first, message=f"{finding.message}{also}")
 
 
 _COLOURS: dict[Level, str] = {"error": typer.colors.RED, "warning": typer.colors.YELLOW, "note": typer.colors.BLUE}

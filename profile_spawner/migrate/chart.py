@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
@@ -16,14 +18,16 @@ from profile_spawner.errors import (
     ProfileWarning,
     SourceError,
     did_you_mean,
+    shorten,
 )
 from profile_spawner.profiles.yaml_text import YamlMap, line_at, parse_yaml
 from profile_spawner.sources.chart_values import find_values, in_chart_order, is_manifest, sorted_by_helm, value_at
 
-from .chart_defaults import ChartDefaults, known_defaults
-from .placeholders import OPAQUE, filled_in, lines_of_directives, with_quotes
+from .chart_defaults import MOVED, SIZE, ChartDefaults, Shape, known_defaults
+from .placeholders import OPAQUE, Placeholder, begins_block, filled_in, made_readable, shown
+from .releases import parameters_of, refers_to
 
-__all__ = ["ChartValues", "Code", "HubValues", "chart_values"]
+__all__ = ["ChartValues", "Code", "HubValues", "Reading", "chart_values"]
 
 CONFIG_FOLDER = "/usr/local/etc/jupyterhub"
 """Where the chart's hub looks for its configuration, and for files that it reads besides, in `jupyterhub_config.d`."""
@@ -62,21 +66,34 @@ class ChartValues:
         data: The mapping that has `singleuser` or `hub` in it.
         file: The file.
         problems: What is to be said about how they are written.
+        lines: The lines of the file.
     """
 
     data: Mapping[str, Any]
     file: str
     problems: Sequence[ProfileSpawnerError] = ()
+    lines: Sequence[str] = ()
 
     def at(self, *path: Any) -> Origin:
         """Return where something in it was written."""
         return Origin(self.file, line_at(self.data, path))
+
+    def before(self, *path: Any) -> int:
+        """Return how many lines of the file stand before a text; one of several lines begins below its key."""
+        return _before(self.lines, line_at(self.data, path))
+
+
+def _before(lines: Sequence[str], line: int) -> int:
+    written = lines[line - 1] if 0 < line <= len(lines) else "|"
+    return line if begins_block(written) else line - 1
 
 
 def chart_values(
     path: Path, *, manifests: bool = True, also: Callable[[Mapping[str, Any]], bool] = lambda document: False
 ) -> list[ChartValues]:
     """Return the values of charts that a file holds; none, when it is something else.
+
+    A manifest that only refers to other files with values has values that are empty, and a warning.
 
     Args:
         path: The file.
@@ -91,51 +108,88 @@ def chart_values(
         raw = path.read_bytes()
     except OSError as e:
         raise SourceError(f"the file cannot be read: {e.strerror}", origin=Origin(source)) from None
-    problems: list[ProfileSpawnerError] = []
-    documents = _documents(raw, source, problems)
+    lines = raw.decode("utf-8", "replace").split("\n")
+    reading = Reading()
+    documents = reading.read(raw, source)
     found = []
     for document in documents or [YamlMap(0)]:
         others = [document] if isinstance(document, Mapping) and also(document) else ()
-        for data in others or (find_values(document, source) if manifests or not is_manifest(document) else ()):
+        for data in others or _values_in(document, source, reading, manifests=manifests):
             filled, placeholders = filled_in(data)
-            found.append(ChartValues(filled, source, [*problems, *_not_rendered(data, source, placeholders)]))
-            problems = []
+            wrong = [*reading.problems, *_not_rendered(data, source, lines, placeholders)]
+            reading.problems.clear()
+            found.append(ChartValues(filled, source, wrong, lines))
+    if not found and (named := [names for d in documents if (names := refers_to(d)) is not None]):
+        line = next(getattr(d, "line", 0) for d in documents if refers_to(d) is not None)
+        sources = ", ".join(dict.fromkeys(name for names in named for name in names))
+        missing = ProfileWarning(
+            "there are no values here, so nothing is checked",
+            rule="not-checked",
+            origin=Origin(source, line),
+            hint=f"They come from {sources}" if sources else None,
+        )
+        found.append(ChartValues(YamlMap(0), source, [*reading.problems, missing]))
     return found
 
 
-def _documents(raw: bytes, source: str, problems: list[ProfileSpawnerError]) -> list[Any]:
-    def twice(error: SourceError) -> None:
-        message = f"{error.message}. The last one counts"
-        problems.append(ProfileWarning(message, rule="duplicate-key", origin=error.origin))
-
-    try:
-        return parse_yaml(raw, source, duplicate=twice)
-    except SourceError:
-        text = raw.decode("utf-8", "replace")
-        quoted = with_quotes(text)
-        if quoted == text:
-            raise
-    problems.clear()
-    documents = parse_yaml(quoted, source, duplicate=twice)
-    for line in lines_of_directives(text):
-        message = "this is a directive of a template that is not rendered yet: everything under it is checked"
-        problems.append(ProfileWarning(message, rule="placeholder", origin=Origin(source, line)))
-    return documents
+def _values_in(document: Any, source: str, reading: Reading, *, manifests: bool) -> Iterator[Mapping[str, Any]]:
+    if manifests or not is_manifest(document):
+        yield from find_values(document, source, reading.read)
+        for values in parameters_of(document):
+            yield from find_values(values, source)
 
 
-def _not_rendered(data: Any, source: str, found: Sequence[tuple[tuple[Any, ...], str]]) -> list[ProfileSpawnerError]:
-    hint = "If it is meant as it stands here, and KubeSpawner reads it, double the braces"
-    message = "is a placeholder that is not rendered yet; the rest is checked as if it had a value"
-    return [
-        ProfileWarning(
-            f"{text!r} {message}",
+class Reading:
+    """Reads YAML, also of a template that is not rendered yet.
+
+    Attributes:
+        problems: What is to be said about how it is written.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[ProfileSpawnerError] = []
+
+    def read(self, raw: str | bytes, source: str) -> list[Any]:
+        """Return the documents in a text, in which placeholders may be hidden.
+
+        Raises:
+            SourceError: If it is not YAML.
+        """
+        problems: list[ProfileSpawnerError] = []
+
+        def twice(error: SourceError) -> None:
+            message = f"{shown(error.message)}. The last one counts"
+            problems.append(ProfileWarning(message, rule="duplicate-key", origin=error.origin))
+
+        try:
+            documents = parse_yaml(raw, source, duplicate=twice)
+        except SourceError:
+            text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+            readable, directives = made_readable(text)
+            if readable == text:
+                raise
+            problems.clear()
+            documents = parse_yaml(readable, source, duplicate=twice)
+            for directive in directives if any(isinstance(d, Mapping | list) for d in documents) else ():
+                message = f"{shorten(directive.text)} is a directive of a template: the lines under it are checked"
+                problems.append(ProfileWarning(message, rule="placeholder", origin=Origin(source, directive.line)))
+        self.problems += problems
+        return documents
+
+
+def _not_rendered(
+    data: Any, source: str, lines: Sequence[str], found: Sequence[Placeholder]
+) -> Iterator[ProfileSpawnerError]:
+    for one in found:
+        line = line_at(data, one.path)
+        if one.row is not None:
+            line = _before(lines, line) + one.row + 1
+        yield ProfileWarning(
+            f"{shorten(one.text)} is not rendered yet{', so this code is not checked' if one.opaque else ''}",
             rule="placeholder",
-            path=path,
-            origin=Origin(source, line_at(data, path)),
-            hint=hint,
+            path=one.path,
+            origin=Origin(source, line),
         )
-        for path, text in found
-    ]
 
 
 @dataclass(frozen=True)
@@ -161,7 +215,7 @@ class HubValues:
         for layer in self.layers:
             merged = _merged(merged, layer.data)
         problems: list[ProfileSpawnerError] = []
-        return _checked(merged, self.defaults.values, (), self.at, problems), problems
+        return _checked(merged, self.defaults.shape, (), self.at, self.defaults.described, problems), problems
 
     @functools.cached_property
     def data(self) -> Mapping[str, Any]:
@@ -210,9 +264,9 @@ class HubValues:
         found += [(("hub", "extraConfig", *([key] if key else [])), text) for key, text in pairs]
         result = []
         for path, text in found:
-            if isinstance(text, str):
-                origin = self.at(*path)
-                result.append(Code(".".join(path), text, origin.source, origin.line))
+            layer = self._layer_of(*path)
+            if isinstance(text, str) and text != OPAQUE and layer is not None:
+                result.append(Code(".".join(path), text, layer.file, layer.before(*path)))
         return result
 
     @property
@@ -238,8 +292,11 @@ class HubValues:
 
     def at(self, *path: Any) -> Origin:
         """Return where a value was written: in the last file that has it, or in the one that has most of its path."""
-        best = max(reversed(self.layers), key=lambda layer: _depth(layer.data, path), default=None)
+        best = self._layer_of(*path)
         return best.at(*path) if best is not None else Origin("the chart's defaults")
+
+    def _layer_of(self, *path: Any) -> ChartValues | None:
+        return max(reversed(self.layers), key=lambda layer: _depth(layer.data, path), default=None)
 
     def has(self, path: str) -> bool:
         """Return whether a value, with a path of keys separated by dots, is in the files, and not a default only."""
@@ -256,40 +313,33 @@ def is_configuration(path: str) -> bool:
     return folder == f"{CONFIG_FOLDER}/jupyterhub_config.d" and name.endswith(".py")
 
 
-_FREE = (("singleuser", "extraLabels"), ("singleuser", "networkPolicy"))
-"""Mappings with defaults in which other keys may stand as well."""
-_Problems = list[ProfileSpawnerError]
-
-
 def _checked(
     given: Mapping[str, Any],
-    defaults: Mapping[str, Any],
+    shape: Shape,
     path: tuple[str, ...],
     at: Callable[..., Origin],
-    found: _Problems,
+    version: str,
+    found: list[ProfileSpawnerError],
 ) -> dict[str, Any]:
     """Return values without those that the chart refuses, which are added to `found`."""
     result: dict[str, Any] = {}
-    strict = path[:1] == ("singleuser",) and bool(defaults) and path not in _FREE
-    similar = defaults if strict or not path else ()
     for key, value in given.items():
-        here, below = (*path, key), defaults.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            result[key] = _checked(value, below, here, at, found)
-        elif isinstance(below, Mapping) and value is not None and here not in _TEXT_TOO:
-            if value != OPAQUE:
-                found.append(_refused("must be a mapping", here, at, value=value, expected="key: value"))
-        elif (
-            (isinstance(below, list) or here in _LISTED)
-            and key != "profileList"  # `profile_list` says more about it
-            and not isinstance(value, list | Mapping | None)
-        ):
-            if value != OPAQUE:
-                found.append(_refused("must be a list", here, at, value=value, expected="a list"))
+        here = (*path, key)
+        below = shape.get(key, shape.get("*", _UNKNOWN)) if shape and OPAQUE not in key else None
+        if below is _UNKNOWN:
+            hint = MOVED.get(".".join(here)) or MOVED.get(".".join(here[-2:]))
+            similar = "" if hint else did_you_mean(key, shape)
+            found.append(_refused(f"the chart ({version}) has no such key{similar}", here, at, hint=hint))
+        elif isinstance(below, Mapping) and isinstance(value, Mapping):
+            result[key] = _checked(value, below, here, at, version, found)
+        elif wrong := _mismatch(below, value):
+            message, expected = wrong
+            if here == ("hub", "extraConfig"):
+                expected = "a name with the code below it, such as hub.extraConfig.myConfig"
+                result[key] = value  # the code is checked all the same
+            found.append(_refused(message, here, at, value=json.dumps(value, default=str), expected=expected))
         elif path == ("hub", "config") and not isinstance(value, Mapping | None):
             found.append(_refused("must be a mapping", here, at, value=value, expected="setting: value"))
-        elif key not in defaults and (strict or did_you_mean(key, similar)):
-            found.append(_refused(f"the chart has no such key{did_you_mean(key, similar)}", here, at))
         else:
             result[key] = value
     for key in [k for k in result if path == ("hub", "config") and not k[:1].isupper()]:
@@ -299,10 +349,44 @@ def _checked(
     return result
 
 
-_LISTED = (("singleuser", "storage", "extraVolumes"), ("singleuser", "storage", "extraVolumeMounts"))
-"""Lists or mappings without a default."""
-_TEXT_TOO = (("hub", "extraConfig"), ("singleuser", "extraEnv"))
-"""Mappings that may be something else in some versions of the chart."""
+_UNKNOWN = object()
+
+
+def _mismatch(shape: Shape, value: Any) -> tuple[str, str] | None:
+    """Return what a value must be that is not of a shape, and what to write instead."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = value if isinstance(value, str) else ""
+    if shape is None or value is None or OPAQUE in text:
+        return None
+    if isinstance(shape, Mapping):
+        return None if isinstance(value, Mapping) else ("must be a mapping", "key: value")
+    if isinstance(shape, list):
+        return None if isinstance(value, list | Mapping) else ("must be a list", "a list")
+    if isinstance(shape, tuple):
+        return None if value in shape else ("is none of the values that it can have", _one_of(shape))
+    if shape is False:
+        return None if isinstance(value, bool) else ("must be a truth value", "true or false, without quotes")
+    if shape == SIZE:
+        if number or re.fullmatch(r"[0-9]+(\.[0-9]+)?[KMGT]", text):
+            return None
+        amount = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT])i?[bB]?", text)
+        example = f"{amount[1]}{amount[2].upper()}" if amount else SIZE
+        return "must be an amount of memory", f"a suffix K, M, G or T: {example}"
+    if isinstance(shape, str):
+        quoted = f'"{json.dumps(value)}", in quotes' if isinstance(value, bool | int | float) else "a text"
+        return None if isinstance(value, str) else ("must be a text", quoted)
+    whole = isinstance(shape, int)
+    if number and (not whole or value == int(value)):
+        return None
+    milli = re.fullmatch(r"([0-9]+)m", text)
+    plain = re.fullmatch(r"[0-9]+" if whole else r"[0-9]*\.?[0-9]+", text)
+    example = f"{int(milli[1]) / 1000:g}" if milli and not whole else text if plain else ""
+    kind = "a whole number" if whole else "a number"
+    return f"must be {kind}", f"{example or kind}, without quotes and units"
+
+
+def _one_of(values: Sequence[Any]) -> str:
+    return f"one of {', '.join(value for value in values if value)}"
 
 
 def _refused(message: str, path: tuple[str, ...], at: Callable[..., Origin], **more: Any) -> ProfileWarning:

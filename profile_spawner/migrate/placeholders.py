@@ -6,26 +6,80 @@ opaque text stands in their place.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+import ast
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import regex
 
 from profile_spawner.profiles.yaml_text import YamlList, YamlMap
 
-__all__ = ["OPAQUE", "filled_in", "lines_of_directives", "with_quotes"]
+__all__ = ["OPAQUE", "Directive", "Placeholder", "begins_block", "filled_in", "made_readable", "shown"]
 
-OPAQUE = "not-rendered"
-"""What stands for a placeholder: valid as a name, a label, an image and a path."""
+OPAQUE = "notrendered"
+"""What stands for a placeholder: valid as a name, a label, an image, a path, and the name of a variable."""
 
-_PLACEHOLDER = re.compile(
-    r"\$\{[^{}\n]*\}|%\{[^{}\n]*\}|\$\{\{ [^{}\n]*\}\}|(?<!\$)\{\{-?[ ]*[A-Za-z.$_][^{}\n:\"]*\}\}"
+Path = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """A placeholder in a value.
+
+    Attributes:
+        path: The keys that lead to the value.
+        text: The placeholder.
+        row: In code, how many of its lines stand before it; `None` elsewhere.
+        opaque: Whether the whole text is unknown because of it, though it is not all of it.
+    """
+
+    path: Path
+    text: str
+    row: int | None = None
+    opaque: bool = False
+
+
+@dataclass(frozen=True)
+class Directive:
+    """A line that is a directive of a template as a whole, such as `{% if x %}`.
+
+    Attributes:
+        line: The line, from 1.
+        text: The directive.
+    """
+
+    line: int
+    text: str
+
+
+_QUOTED = r"""(?:"(?:[^"\\\n]|\\.){0,1000}+"|`[^`\n]{0,1000}+`|'(?:[^'\\\n]|\\.){0,1000}+')"""
+# Braces are balanced, but for those in quotes, and nested a few times; no part takes long for any text.
+_BRACES = r"\{[^{}\n]{0,1000}+\}"
+for _ in range(4):
+    _BRACES = rf"\{{(?:{_QUOTED}|[^{{}}\n]|{_BRACES}){{0,1000}}+\}}"
+_ONE = rf"""(?:
+    (?<![$%])[$%]{_BRACES}
+  | (?<!\{{)(?=\{{\{{-?\s*[A-Za-z.$_("'`/])(?!\{{\{{-?\s*["']?[\w.\-/]+["']?\s*:(?!=))\{{{_BRACES}\}}
+  | \{{%[^\n]*?%\}}
+  | \{{\#[^\n]*?\#\}}
+)"""
+_PLACEHOLDER = regex.compile(_ONE, regex.VERBOSE)
+_ONLY = regex.compile(rf"(?:{_ONE}\s*)+", regex.VERBOSE)
+_CONTROL = regex.compile(
+    r"\{[%#]|%\{|\{\{[-~]?\s*(?:/\*|\$\w+\s*:?=|(?:if|else|end|range|with|define|block|for|break|continue)\b)"
 )
-_WHOLE_LINE = re.compile(
-    r"^[ \t]*(?:\{%.*%\}|\{\{-?[ ]*(?:if|else|end|range|with|define|include)\b.*\}\}|%\{.*\})[ \t]*$", re.MULTILINE
-)
-_BARE = re.compile(r"^([ ]*(?:- +)?(?:[\w.\-/]+: +|(?<=- )))(\{\{.*?\}\}[^#\n]*?)(\s*(?: #.*)?)$", re.MULTILINE)
-_IN_FLOW = re.compile(r"(?:(?<=[\[,:] )|(?<=[\[,]))\$\{[^{}\n]*\}(?= *[\],}])")
-_OTHER_LANGUAGES = (
+"""The beginning of a directive that is no value."""
+_END = regex.compile(r"(?:\{%|%\{|\{\{)[-~]?\s*(?:end|else)")
+"""Those that belong to a directive above them."""
+_KEY = regex.compile(r"(^\s*(?:- +)*[^\s#].*?:)(?:\s+[|>][-+]?\d?[-+]?)?\s*$")
+"""A key whose value begins in the next line."""
+_BLOCK = regex.compile(r"(?:^|[\s:-])[|>][-+]?\d?[-+]?\s*(?:\s#.*)?$")
+
+_HIDDEN = {sign: 0xE000 + sign for sign in range(128)}
+_SHOWN = {hidden: sign for sign, hidden in _HIDDEN.items()}
+_CODE = (
     ("hub", "extraConfig"),
     ("hub", "extraFiles"),
     ("singleuser", "extraFiles"),
@@ -33,50 +87,142 @@ _OTHER_LANGUAGES = (
 )
 """Where programs and other files stand, whose braces are their own."""
 _PROSE = frozenset({"description", "documentation"})
+_PYTHON = regex.compile(r"^[ \t]*(?:import \w|from \w|def \w|c\.\w+\.)", regex.MULTILINE)
 
-Path = tuple[Any, ...]
+
+def shown(text: str) -> str:
+    """Return a text from what `made_readable` has made as it was written."""
+    return text.translate(_SHOWN)
 
 
-def filled_in(data: Mapping[str, Any]) -> tuple[Any, list[tuple[Path, str]]]:
-    """Return values with `OPAQUE` in the place of every placeholder, and their paths and texts.
+def begins_block(line: str) -> bool:
+    """Return whether the text that this line of YAML begins stands below it."""
+    return _BLOCK.search(line) is not None
 
-    A text with white space besides is a script or a sentence: braces in it are left alone.
+
+def _is_placeholder(text: str) -> bool:
+    """Return whether a text is nothing but placeholders."""
+    return _ONLY.fullmatch(shown(text).strip()) is not None
+
+
+def made_readable(text: str) -> tuple[str, list[Directive]]:
+    """Return a template so that it is YAML with the same lines, and its directives; of an `if`, only the first.
+
+    Placeholders are hidden in signs without a meaning; `filled_in` and `shown` know them. Directives become comments. A
+    placeholder on a line of its own becomes the value of the key above it. Texts of several lines stay as they are.
     """
-    found: list[tuple[Path, str]] = []
-    return _without(data, (), found), found
+    lines = text.split("\n")
+    directives = []
+    block: int | None = None
+    for number, line in enumerate(lines):
+        bare = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if not bare or (block is not None and indent > block):
+            continue
+        block = None
+        if bare.startswith("#"):
+            continue
+        if _ONLY.fullmatch(bare):
+            above = None if _CONTROL.match(bare) else _key_without_value(lines, number)
+            if above is None and not _END.match(bare):
+                directives.append(Directive(number + 1, bare))
+            elif above is not None:
+                key = _KEY.match(lines[above])
+                lines[above] = f"{key[1] if key else ''} {bare.translate(_HIDDEN)}"
+            lines[number] = f"#{line}"
+            continue
+        lines[number] = _PLACEHOLDER.sub(lambda match: match[0].translate(_HIDDEN), line)
+        block = indent if begins_block(line) else None
+    return "\n".join(lines), directives
 
 
-def _without(value: Any, path: Path, found: list[tuple[Path, str]]) -> Any:
+def _key_without_value(lines: list[str], number: int) -> int | None:
+    """Return the line of the key above a line, if nothing else is its value."""
+    above = next((n for n in range(number - 1, -1, -1) if lines[n].strip() and lines[n].lstrip()[0] != "#"), None)
+    if above is None or _KEY.match(lines[above]) is None:
+        return None
+    indent = len(lines[above]) - len(lines[above].lstrip())
+    below = next((line for line in lines[number + 1 :] if line.strip() and line.lstrip()[0] != "#"), "")
+    inside = len(below) - len(below.lstrip())
+    return None if inside > indent or (inside == indent and below.lstrip().startswith("- ")) else above
+
+
+def filled_in(data: Mapping[str, Any]) -> tuple[Any, list[Placeholder]]:
+    """Return values with `OPAQUE` in the place of every placeholder, and the placeholders.
+
+    A text with white space besides is a script or a sentence: braces in it are left alone. Code in Python is changed
+    only where it is no Python without it.
+    """
+    found: list[Placeholder] = []
+    return _without(data, (), found, _filled_text), found
+
+
+_Reader = Callable[[str, Path, list[Placeholder]], str]
+
+
+def _without(value: Any, path: Path, found: list[Placeholder], read: _Reader) -> Any:
     made: Any
     if isinstance(value, Mapping):
         made = YamlMap(getattr(value, "line", 0))
-        made.lines = getattr(value, "lines", {})
         for key, item in value.items():
-            made[key] = (
-                item if key in _PROSE or (*path, key) in _OTHER_LANGUAGES else _without(item, (*path, key), found)
-            )
+            name = _filled_text(key, (*path, shown(key)), found) if key != shown(key) else key
+            made.lines[name] = getattr(value, "lines", {}).get(key, made.line)
+            reader = _prose if key in _PROSE else _code if (*path, key) in _CODE else read
+            made[name] = _without(item, (*path, name), found, reader)
         return made
     if isinstance(value, list):
         made = YamlList(getattr(value, "line", 0))
         made.lines = getattr(value, "lines", [])
-        made.extend(_without(item, (*path, number), found) for number, item in enumerate(value))
+        made.extend(_without(item, (*path, number), found, read) for number, item in enumerate(value))
         return made
-    if isinstance(value, str) and (match := _PLACEHOLDER.search(value)):
-        filled = _PLACEHOLDER.sub(OPAQUE, value)
-        if not re.search(r"\s", filled.strip()):
-            found.append((path, match[0]))
-            return filled.strip()
-    return value
+    return read(value, path, found) if isinstance(value, str) else value
 
 
-def with_quotes(text: str) -> str:
-    """Return a text that is no YAML because of its placeholders, so that it is: with them in quotes, or as comments."""
-    text = _WHOLE_LINE.sub(lambda match: f"# {match[0]}", text)
-    text = _IN_FLOW.sub(lambda match: f"'{match[0]}'", text)
-    return _BARE.sub(lambda match: match[1] + "'" + match[2].replace("'", "''") + "'" + match[3], text)
+def _prose(value: str, path: Path, found: list[Placeholder]) -> str:
+    return shown(value)
 
 
-def lines_of_directives(text: str) -> Iterator[int]:
-    """Yield the lines that are directives of a template as a whole, such as `{% if x %}`."""
-    for match in _WHOLE_LINE.finditer(text):
-        yield text.count("\n", 0, match.start()) + 1
+def _filled_text(value: str, path: Path, found: list[Placeholder]) -> str:
+    text = shown(value)
+    match = _PLACEHOLDER.search(text)
+    if match is None:
+        return text
+    filled = _PLACEHOLDER.sub(OPAQUE, text).strip()
+    if regex.search(r"\s", filled):
+        if text == value or text[: match.start()].strip():
+            return text
+        filled = OPAQUE
+    found.append(Placeholder(path, match[0]))
+    return filled
+
+
+def _code(value: str, path: Path, found: list[Placeholder]) -> str:
+    text = shown(value)
+    match = _PLACEHOLDER.search(text)
+    if match is None:
+        return text
+    if _is_placeholder(text):
+        found.append(Placeholder(path, text.strip()))
+        return OPAQUE
+    of_hub = path[:2] == ("hub", "extraConfig")
+    if not (of_hub or _PYTHON.search(text)) or _is_python(text):
+        return text
+    lines = [f"#{line}" if _ONLY.fullmatch(line.strip()) else line for line in text.split("\n")]
+    filled = _PLACEHOLDER.sub(OPAQUE, "\n".join(lines))
+    readable = _is_python(filled)
+    if readable or of_hub:
+        found.append(Placeholder(path, match[0], text.count("\n", 0, match.start()), opaque=not readable))
+        return filled if readable else OPAQUE
+    return text
+
+
+def _is_python(text: str) -> bool:
+    """Return whether it is Python; `{{ x }}` would be a set of sets, which there is not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return False
+    sets = (node for node in ast.walk(tree) if isinstance(node, ast.Set))
+    return not any(isinstance(item, ast.Set) for node in sets for item in node.elts)

@@ -668,7 +668,7 @@ def origin_of(cls: Any) -> Origin:
         return declared
     try:
         return Origin(inspect.getsourcefile(cls) or "unknown", inspect.getsourcelines(cls)[1])
-    except (OSError, TypeError):
+    except (OSError, TypeError, SystemError):  # Python 3.11 raises SystemError when two threads parse code at once
         return Origin(getattr(cls, "__module__", "unknown") or "unknown")
 
 
@@ -700,7 +700,7 @@ def line_of(cls: type, name: str) -> Origin:
             lines, start = inspect.getsourcelines(owner)
             source = inspect.getsourcefile(owner) or "unknown"
             (definition,) = ast.parse(textwrap.dedent("".join(lines))).body
-        except (OSError, TypeError, SyntaxError, ValueError):
+        except (OSError, TypeError, SyntaxError, ValueError, SystemError):  # the last as in origin_of
             break
         found = attribute_lines(definition) if isinstance(definition, ast.ClassDef) else {}
         return Origin(source, start + found.get(name, 1) - 1)

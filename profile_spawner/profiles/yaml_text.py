@@ -100,10 +100,21 @@ def parse_yaml(text: str | bytes, source: str, *, duplicate: Callable[[SourceErr
         return list(_Composer(text, source, duplicate).documents())
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
-        problem = " ".join(str(p) for p in (e.context, e.problem) if p)
+        problem = _about_sign(text, mark) or " ".join(str(p) for p in (e.context, e.problem) if p)
         raise SourceError(f"this is not YAML: {problem}", origin=Origin(source, mark.line + 1 if mark else 0)) from None
     except (yaml.YAMLError, UnicodeError) as e:
         raise SourceError(f"this is not YAML: {str(e)[:200]}", origin=Origin(source)) from None
+
+
+def _about_sign(text: str | bytes, mark: Any) -> str:
+    """Return what is wrong with the sign at a place; an empty text if it may stand there."""
+    lines = (text if isinstance(text, str) else text.decode("utf-8", "replace")).split("\n")
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    begin = line[: mark.column + 1] if mark is not None else ""
+    if "\t" in begin and not begin.strip():
+        return "a tab stands before the text of this line; indent it with spaces"
+    sign = begin[-1:].strip()
+    return f"a value cannot begin with {sign}; put it into quotes" if sign and sign in "%@`" else ""
 
 
 class _Composer:

@@ -16,6 +16,7 @@ from profile_spawner.errors import SourceError
 from profile_spawner.profiles.yaml_text import YamlMap, parse_yaml
 
 __all__ = [
+    "LISTS",
     "MissingList",
     "find_values",
     "helm_order",
@@ -30,11 +31,12 @@ __all__ = [
 ]
 
 Path = tuple[str, ...]
+Reader = Callable[[str, str], list[Any]]
 
 _OWN = frozenset({"profiles", "profile_list", "params", "collections", "slug", "display_name"})
 """Keys that make a mapping a document of profiles; the chart has none of them."""
 _HINTS = ("singleuser", "hub", "profileList", "profile_list", "display_name")
-_LISTS = (
+LISTS = (
     "hub.config.ProfileSpawner.profile_list",
     "hub.config.KubeSpawner.profile_list",
     "singleuser.profileList",
@@ -50,20 +52,21 @@ def value_at(value: Any, path: str) -> Any:
     return value
 
 
-def find_values(document: Any, source: str) -> Iterator[Mapping[str, Any]]:
+def find_values(document: Any, source: str, read: Reader = parse_yaml) -> Iterator[Mapping[str, Any]]:
     """Yield the values of charts in a YAML document; none for a document of profiles.
 
     Args:
         document: What was read.
         source: The file or the like, for messages.
+        read: Reads texts in it that are YAML again.
 
     Raises:
         SourceError: when a ConfigMap or Secret has a YAML file in it that is none.
     """
-    if not isinstance(document, Mapping) or ("singleuser" not in document and _is_own(document)):
-        return
-    for _, found in values_or_lists(document, source, _is_values):
-        yield found
+    for item in document if isinstance(document, list) else [document]:
+        if isinstance(item, Mapping) and ("singleuser" in item or not _is_own(item)):
+            for _, found in values_or_lists(item, source, _is_values, read=read):
+                yield found
 
 
 def _is_own(document: Mapping[str, Any]) -> bool:
@@ -73,11 +76,18 @@ def _is_own(document: Mapping[str, Any]) -> bool:
 def _is_values(value: Any, path: Path) -> bool:
     if not isinstance(value, Mapping):
         return False
-    return isinstance(value.get("hub"), Mapping) or isinstance(value.get("singleuser", False), Mapping | None)
+    if isinstance(value.get("singleuser", False), Mapping | None):
+        return True
+    # An umbrella chart may have a section `hub` for something else.
+    return isinstance(value.get("hub"), Mapping) and not any(map(_has_users, value.values()))
+
+
+def _has_users(value: Any) -> bool:
+    return isinstance(value, Mapping) and ("singleuser" in value or any(map(_has_users, value.values())))
 
 
 def values_or_lists(
-    value: Any, source: str, wanted: Callable[[Any, Path], bool], path: Path = ()
+    value: Any, source: str, wanted: Callable[[Any, Path], bool], path: Path = (), read: Reader = parse_yaml
 ) -> Iterator[tuple[Path, Any]]:
     """Yield everything that is wanted, with its path, and nothing below it.
 
@@ -89,6 +99,7 @@ def values_or_lists(
         source: The file or the like, for messages.
         wanted: Called with a mapping or a list, and its path.
         path: The path of `value`.
+        read: Reads texts that are YAML again.
 
     Raises:
         SourceError: when a ConfigMap or Secret has a YAML file in it that is none.
@@ -102,15 +113,15 @@ def values_or_lists(
     for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
         if isinstance(item, str) and any(hint in item for hint in _HINTS):
             try:
-                documents = parse_yaml("\n" * (lines[key] if lines else 0) + item, source)
+                documents = read("\n" * (lines[key] if lines else 0) + item, source)
             except SourceError:
                 if isinstance(value, Mapping) and path[-1:] in (("data",), ("stringData",)) and _is_file(str(key)):
                     raise
                 continue
             for document in documents:
-                yield from values_or_lists(document, source, wanted)
+                yield from values_or_lists(document, source, wanted, read=read)
         else:
-            yield from values_or_lists(item, source, wanted, (*path, str(key)))
+            yield from values_or_lists(item, source, wanted, (*path, str(key)), read)
 
 
 def _is_file(name: str) -> bool:
@@ -119,7 +130,7 @@ def _is_file(name: str) -> bool:
 
 def list_in(values: Mapping[str, Any]) -> Any:
     """Return the list of profiles that the chart takes from these values; `None` when they have none."""
-    return next((listed for path in _LISTS if (listed := value_at(values, path)) is not None), None)
+    return next((listed for path in LISTS if (listed := value_at(values, path)) is not None), None)
 
 
 @dataclass(frozen=True)
@@ -144,7 +155,7 @@ def missing_list(values: Mapping[str, Any]) -> MissingList | None:
     """Return why these values have no list; `None` when they have one, even if it is empty."""
     if list_in(values) is not None:
         return None
-    for path in _LISTS:
+    for path in LISTS:
         *parents, name = path.split(".")
         section = value_at(values, ".".join(parents))
         for key, item in section.items() if isinstance(section, Mapping) else ():

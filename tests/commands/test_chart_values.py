@@ -8,6 +8,8 @@ import tarfile
 
 import pytest
 
+from profile_spawner.migrate.chart import HubValues, chart_values
+
 IMAGE = "quay.io/jupyter/base-notebook:2026-08-03"
 PULL = "image-pull-secret"
 ONE = f"{{display_name: One, kubespawner_override: {{image: '{IMAGE}'}}}}"
@@ -190,14 +192,127 @@ def test_one_wrong_value_of_the_hub_hides_nothing(findings, setting, field):
     ]
 
 
-def test_keys_that_the_chart_does_not_know_are_found(findings):
-    """Helm refuses them. Labels and the like may have any key."""
-    text = "singleuser:\n  cpus: {limit: 2}\n  storage:\n    capacty: 5Gi\n  extraLabels: {a: b}\n"
-    text += f"  profileList: [{ONE}]\n"
-    assert findings(text) == [
-        (2, "error", "chart-value", "singleuser.cpus"),
-        (4, "error", "chart-value", "singleuser.storage.capacty"),
-    ]
+REFUSED = {
+    "hub: {image: {repository: x}}": ("hub.image.repository", "has no such key. Write it as image.name"),
+    "hub: {extraLabels: {a: b}}": ("hub.extraLabels", "Write it as hub.labels"),
+    "hub: {db: {typ: other}}": ("hub.db.typ", "did you mean 'type'?"),
+    "hub: {db: {type: mariadb}}": ("hub.db.type", "expected one of sqlite-pvc, sqlite-memory, mysql, postgres, other"),
+    "hub: {concurrentSpawnLimits: 5}": ("hub.concurrentSpawnLimits", "did you mean 'concurrentSpawnLimit'?"),
+    "hub: {extraConfig: 'c.Spawner.debug = True'}": ("hub.extraConfig", "such as hub.extraConfig.myConfig"),
+    "hub: {extraFiles: {a: {mountpath: /a}}}": ("hub.extraFiles.a.mountpath", "did you mean 'mountPath'?"),
+    "cull: {enable: true}": ("cull.enable", "did you mean 'enabled'?"),
+    "cull: {timeout: '3600'}": ("cull.timeout", '(got "3600"); expected 3600, without quotes'),
+    "scheduling: {userSchedulers: {enabled: true}}": ("scheduling.userSchedulers", "did you mean 'userScheduler'?"),
+    "prePuller: {extraImage: {}}": ("prePuller.extraImage", "did you mean 'extraImages'?"),
+    "proxy: {type: ClusterIP}": ("proxy.type", "Write it as proxy.service.type"),
+    "auth: {type: dummy}": ("auth", "below hub.config"),
+    "foo: {bar: 1}": ("foo", "the chart (4.3 to 4.4) has no such key"),
+    "singleuser: {networkPolicy: {egres: []}}": ("singleuser.networkPolicy.egres", "did you mean 'egress'?"),
+    "singleuser: {cpus: {limit: 2}}": ("singleuser.cpus", "did you mean 'cpu'?"),
+    "singleuser: {extraVolumes: []}": ("singleuser.extraVolumes", "Write it as singleuser.storage.extraVolumes"),
+    "singleuser: {storage: {dynamic: {capacity: 1Gi}}}": ("singleuser.storage.dynamic.capacity", "storage.capacity"),
+    "singleuser: {imagePullSecret: {create: true}}": ("singleuser.imagePullSecret", "imagePullSecrets"),
+    "singleuser: {memory: {limit: 4Gi}}": ("singleuser.memory.limit", "expected a suffix K, M, G or T: 4G"),
+    "singleuser: {cpu: {guarantee: '0.5'}}": ("singleuser.cpu.guarantee", '(got "0.5"); expected 0.5, without quotes'),
+    "singleuser: {cpu: {limit: 500m}}": ("singleuser.cpu.limit", '(got "500m"); expected 0.5, without quotes'),
+    "singleuser: {image: {name: a, tag: 1.0}}": ("singleuser.image.tag", '(got 1.0); expected "1.0", in quotes'),
+    "singleuser: {extraLabels: {a: true}}": ("singleuser.extraLabels.a", '(got true); expected "true", in quotes'),
+    "singleuser: {events: 'yes'}": ("singleuser.events", "expected true or false, without quotes"),
+}
+
+
+def test_what_the_charts_schema_refuses_is_found(run, write):
+    """At its line, with what a person would write instead, and all at once."""
+    paths = [write(f"{number}.yaml", f"# values\n{text}\n") for number, text in enumerate(REFUSED)]
+    paths += [write("list.yaml", f"singleuser: {{profileList: [{ONE}]}}\n")]
+    found = []
+    for path, (field, message) in zip(paths, REFUSED.values(), strict=False):
+        problems = HubValues(chart_values(path, also=lambda document: True)).problems
+        found.append([(str(p.origin), p.field, message in str(p)) for p in problems] == [(f"{path}:2", field, True)])
+    assert found == [True] * len(REFUSED), [text for text, right in zip(REFUSED, found, strict=True) if not right]
+    fields = {f["field"] for f in run.json("validate", paths[0], paths[2], paths[-1], code=1)}
+    assert fields == {"hub.image.repository", "hub.db.typ"}
+
+
+TAKEN = """\
+jupyterhub:
+  hub:
+    config: {GitHubOAuthenticator: {client_id: x}}
+    extraEnv: {A: {valueFrom: {secretKeyRef: {name: a, key: b}}}}
+    extraFiles: {a: {mountPath: /a, data: {any: thing}}}
+    resources: {requests: {cpu: 200m}}
+    livenessProbe: {enabled: false, anything: 1}
+    image: {name: r.example/hub, tag: "1", pullSecrets: [a]}
+    db: {type: postgres, url: x, pvc: null}
+    networkPolicy: {egressAllowRules: {privateIPs: false}}
+    service: {ipFamilyPolicy: SingleStack, extraPorts: []}
+    podSecurityContext: {fsGroup: 1}
+  proxy: {chp: {resources: {}, extraPodSpec: {a: b}}, service: {type: NodePort, nodePorts: {http: 30080}}}
+  singleuser:
+    extraAnnotations: {a: "1"}
+    extraLabels: {a: b}
+    extraResource: {limits: {nvidia.com/gpu: 1}}
+    memory: {limit: 1.5G, guarantee: 1000000000}
+    networkPolicy: {egress: [{to: []}]}
+    storage: {extraVolumes: {a: {name: a}}, dynamic: {subPath: x}}
+    cmd: null
+  scheduling: {userScheduler: {plugins: {score: {}}}, corePods: {nodeAffinity: {matchNodePurpose: require}}}
+  prePuller: {extraImages: {a: {name: a, tag: b}}, hook: {daemonsetAnnotations: {a: b}}}
+  ingress: {enabled: true, hosts: [a], annotations: {a: b}}
+  httpRoute: {enabled: true, gateway: {name: a, sectionName: b}}
+  cull: {maxAge: 0, users: false}
+  custom: {any: {thing: 1}}
+  global: {safeToShowValues: true}
+  imagePullSecret: {create: true, registry: a, username: b, password: c}
+postgresql: {auth: {database: hub}}
+"""
+
+
+def test_what_the_charts_schema_allows_is_no_finding(write):
+    """Every section, what is free in them, and other sections of an umbrella chart."""
+    assert HubValues(chart_values(write("values.yaml", TAKEN))).problems == []
+
+
+def test_the_schema_of_another_chart_counts(run, write, tmp_path):
+    """Its keys and types, where it has one."""
+    strict = {"additionalProperties": False}
+    memory = {"type": "object", "properties": {"limit": {"type": ["number", "string", "null"]}}, **strict}
+    user = {"type": "object", "properties": {"memory": memory, "mood": {"enum": [None, "good", "bad"]}}, **strict}
+    labels = {"type": "object", "patternProperties": {".*": {"type": "string"}}, **strict}
+    schema = {
+        "type": "object",
+        "properties": {"singleuser": user, "hub": {"type": "object"}, "labels": labels},
+        **strict,
+    }
+    for name, text in {**CHART, "jupyterhub/values.schema.json": json.dumps(schema)}.items():
+        write(name, text)
+    text = "singleuser:\n  mood: fine\n  uid: 5\n  memory: {limit: 1Gi}\nhub: {any: 1}\nlabels: {a: 1}\ncull: {}\n"
+    found = run.json("validate", write("values.yaml", text), "--chart", tmp_path / "jupyterhub", code=1)
+    fields = ["singleuser.mood", "singleuser.uid", "singleuser.memory.limit", "labels.a", "cull"]
+    assert [f["field"] for f in found] == fields
+    assert "the chart (9.9.9) has no such key" in found[1]["message"]
+
+
+def test_what_several_profiles_have_from_an_anchor_is_one_finding(run, write):
+    """At its line, with their number."""
+    text = f"shared: &wrong {{image: '{IMAGE}', cpu_limt: 2}}\nsingleuser:\n  profileList:\n"
+    text += "".join(f"  - {{display_name: {name}, kubespawner_override: *wrong}}\n" for name in ("One", "Two", "Three"))
+    found = [f for f in run.json("validate", write("values.yaml", text), code=1) if f["rule"] == "unknown-trait"]
+    assert [(f["line"], f["profile"]) for f in found] == [(1, "one")]
+    assert found[0]["message"].endswith("(2 other profiles have it from the same line)")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("singleuser:\n\tuid: 1\n", ":2: error: this is not YAML: a tab stands before the text"),
+        ("singleuser:\n  uid: 1\n  \tcmd: a\n", ":3: error: this is not YAML: a tab stands before the text"),
+        ("singleuser:\n  cmd: @a\n", ":2: error: this is not YAML: a value cannot begin with @; put it into quotes"),
+    ],
+)
+def test_what_is_no_yaml_is_named(run, write, text, message):
+    """A tab looks like spaces."""
+    assert message in run("validate", write("values.yaml", text), code=1)
 
 
 @pytest.mark.parametrize("section", ["KubeSpawner", "ProfileSpawner"])
@@ -257,6 +372,14 @@ def test_keys_that_stand_twice_are_reported_and_the_last_one_counts(findings, ru
         ("serviceAccountName: '%{ if x }a%{ endif }'", "serviceAccountName"),
         ("cpu: {limit: '${cpus}'}", "cpu.limit"),
         ("serviceAccountName: ${{ vars.account }}", "serviceAccountName"),
+        ('memory: {limit: {{ printf "%vG" .Values.m | quote }}}', "memory.limit"),
+        ('extraEnv: {A: {{ include "x.y" . }}, B: c}', "extraEnv.A"),
+        ('serviceAccountName: "{{ default "x" .Values.account }}"', "serviceAccountName"),
+        ('extraEnv: ${jsonencode(merge({ a = "b" }, var.x))}', "extraEnv"),
+        ("extraEnv:\n    {{- toYaml .Values.env | nindent 4 }}", "extraEnv"),
+        ("extraEnv:\n{{ toYaml .Values.env | indent 4 }}", "extraEnv"),
+        ("serviceAccountName: {% if x %} a {% else %} b {% endif %}", "serviceAccountName"),
+        ("image: {name: r.example/lab, tag: '{{ .Values.{{ env }}.tag }}'}", "image.tag"),
         ("storage: {dynamic: {storageAccessModes: [${mode}]}}", "storage.dynamic.storageAccessModes.0"),
         ("image: {name: 'r.example/${name}', tag: '${tag}'}", "image.name"),
     ],
@@ -296,7 +419,42 @@ def test_placeholders_in_a_profile_are_no_mistakes(findings):
     )
     found = findings(text)
     assert {rule for _, _, rule, _ in found} == {"placeholder"}
-    assert [line for line, *_ in found] == [4, 5, 7, 8, 9, 10]
+    assert [line for line, *_ in found] == [4, 5, 7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        (" c.KubeSpawner.working_dir = ${dir}", 4),
+        (" 'c.KubeSpawner.working_dir = {{ dir }}'", 4),
+        (" |\n      import os\n      c.KubeSpawner.working_dir = {{ dir | quote }}", 6),
+        (' |\n      import os\n\n      c.Spawner.cmd = ["${cmd}", ${args}]', 7),
+        (" |\n      {% if x %}\n      c.Spawner.cmd = {{ cmd }}\n      {% endif %}", 5),
+        (" |-\n      c.Spawner.cmd = [${a} ${b}]", 5),
+        (" ${file('config.py')}", 4),
+    ],
+)
+def test_a_placeholder_in_code_is_one_finding(findings, code, line):
+    """At its line, and not that the code is no Python."""
+    text = f"hub:\n  extraConfig:\n    a: c.Spawner.debug = True\n    b:{code}\nsingleuser: {{profileList: [{ONE}]}}\n"
+    assert findings(text) == [(line, "warning", "placeholder", "hub.extraConfig.b")]
+
+
+@pytest.mark.parametrize("code", ["import os; c.Spawner.x = [", "|\n      c.Spawner.x = [", "'c.Spawner.x = ['"])
+def test_code_that_is_no_python_is_found_at_its_line(findings, code):
+    """Whether it stands beside its key or below it."""
+    line = 3 + code.count("\n")
+    assert findings(f"hub:\n  extraConfig:\n    a: {code}\n") == [(line, "error", "not-checked", "hub.extraConfig.a")]
+
+
+def test_braces_of_programs_are_no_placeholders(findings):
+    """In Python that can be run, in files, in scripts, and where they are doubled for KubeSpawner."""
+    text = (
+        "hub:\n  extraConfig:\n    a: |\n      name = 'x'\n      c.Spawner.environment = {'A': f'{name} {{{{x}}}}'}\n"
+        "  extraFiles:\n    page: {mountPath: /page.html, stringData: '<p>{{ user.name }}</p>'}\n"
+        f"singleuser:\n  extraAnnotations: {{a: '{{{{\"b\": 1}}}}'}}\n  profileList: [{ONE}]\n"
+    )
+    assert [rule for _, _, rule, _ in findings(text)] == []
 
 
 # ------------------------------------------------------------------------------------------------ code
@@ -419,3 +577,75 @@ def test_objects_that_only_the_cluster_has_are_no_mistakes(findings):
         "{image: 'a:1', extra_pod_config: {runtimeClassName: nvidia}, priority_class_name: high, storage_class: ssd}"
     )
     assert findings(f"singleuser: {{profileList: [{{display_name: A, kubespawner_override: {override}}}]}}\n") == []
+
+
+def test_a_hub_without_profiles_has_the_server_of_its_settings_checked(findings, run, write):
+    """As a profile is, with the chart's defaults; one wrong value hides no other."""
+    text = """\
+singleuser:
+  image: {name: Foo/x, tag: "1"}
+  extraEnv: {N: 3, M: "m"}
+  memory: {limit: 512M}
+  storage: {capacity: 10GB}
+hub:
+  extraConfig:
+    a: |
+      c.KubeSpawner.extra_pod_config = {"hostNetwork": "yes"}
+      c.KubeSpawner.image_pull_policy = "always"
+      c.KubeSpawner.environment["F"] = lambda spawner: 0
+"""
+    assert sorted(findings(text)) == [
+        (2, "error", "image", "singleuser.image.name"),
+        (3, "error", "unquoted-text", "singleuser.extraEnv.N"),
+        (4, "error", "kubernetes", "singleuser.memory.limit"),
+        (5, "error", "kubernetes", "singleuser.storage.capacity"),
+        (9, "error", "kubernetes", "KubeSpawner.extra_pod_config"),
+        (10, "error", "kubernetes", "KubeSpawner.image_pull_policy"),
+        (11, "error", "unquoted-text", "singleuser.extraEnv.F"),
+    ]
+    right = run("validate", write("right.yaml", "singleuser: {memory: {limit: 2G}}\n"))
+    assert right == "0 profiles, and the hub's default server: 0 errors, 0 warnings\n"
+
+
+def test_a_wrong_setting_of_the_hub_is_one_finding_for_all_profiles(findings):
+    """A variable that is a number, a memory in bytes, a claim's size, and what is written as a text or a number."""
+    text = (
+        "singleuser:\n  extraEnv: {N: 3}\n  memory: {guarantee: 512}\n  storage: {capacity: 10}\n"
+        f"  startTimeout: '600'\n  extraLabels: {{a: 1}}\n  profileList: [{ONE}, {ONE.replace('One', 'Two')}]\n"
+    )
+    assert findings(text) == [
+        (2, "error", "unquoted-text", "singleuser.extraEnv.N"),
+        (3, "warning", "memory-in-bytes", "singleuser.memory.guarantee"),
+        (4, "error", "wrong-value", "singleuser.storage.capacity"),
+        (5, "error", "wrong-value", "singleuser.startTimeout"),
+        (6, "error", "kubernetes", "singleuser.extraLabels"),
+    ]
+
+
+def test_one_wrong_part_of_an_entry_hides_neither_the_rest_nor_the_profile(run, write):
+    """A text in place of a choice, a number in place of a variable, a text in place of an entry."""
+    text = """\
+singleuser:
+  profileList:
+    - display_name: A
+      kubespawner_override:
+        image: a:1
+        cpu_limit: 500m
+        environment: {N: 3}
+        extra_labels: {a: "no label!"}
+      profile_options: {i: {choices: {a: Lab}}}
+    - text
+    - {display_name: 3, kubespawner_override: {cpu_limit: a}}
+"""
+    path = write("values.yaml", text)
+    found = [(f["line"], f["rule"], f["field"]) for f in run.json("validate", path, code=1)]
+    assert found == [
+        (6, "wrong-value", "kubespawner_override.cpu_limit"),
+        (7, "unquoted-text", "kubespawner_override.environment.N"),
+        (8, "kubernetes", "Pod jupyter-user"),
+        (9, "wrong-type", "profile_options.i.choices.a"),
+        (10, "wrong-type", "profile_list[1]"),
+        (11, "wrong-type", "display_name"),
+        (11, "wrong-value", "kubespawner_override.cpu_limit"),
+    ]
+    assert run("validate", path, code=1).endswith("\n2 profiles: 7 errors, 0 warnings\n")

@@ -288,7 +288,8 @@ async def test_dependent_and_advanced_options(hubs: Hubs, window: Any) -> None:
 async def test_search_finds_among_many_and_says_how_many(hubs: Hubs, window: Any) -> None:
     """Among fifty and among five hundred, of which the page holds only some; with few there is no search.
 
-    The exact title comes first, whether the page holds it or the hub sends it.
+    The exact title comes first, whether the page holds it or the hub sends it. An answer that comes late does not
+    take the focus from the field that the user types in.
     """
     few = await window()
     await log_in(few, await hubs.of(5), "few")
@@ -308,7 +309,13 @@ async def test_search_finds_among_many_and_says_how_many(hubs: Hubs, window: Any
         found = page.locator(f".ps-card[data-slug={slug}]")
         assert await found.is_visible()
         await found.locator("input[name=profile]").check(force=True)
-        await page.locator(field(slug, "branch")).fill("found")
+        await page.locator(field(slug, "branch")).select_text()
+        await page.evaluate(
+            "() => { document.getElementById('ps-count').textContent = '';"
+            " document.getElementById('ps-search').dispatchEvent(new Event('input')); }"
+        )
+        await page.wait_for_function(f"document.getElementById('ps-count').textContent === {json.dumps(matches)}")
+        await page.keyboard.insert_text("found")
         await submit(page)
         await page.wait_for_url(re.compile(r"/(spawn-pending|user)/"))
         assert (await environment(await hubs.of(count), "many"))["BRANCH"] == "found"

@@ -126,9 +126,11 @@
   let latest = 0;
   let best = null;
   // Move the card whose title is what was typed to the top, and an earlier one back to its place.
+  // A card that is moved loses the focus, so one in the right place stays where it is.
   const moveBest = (words) => {
-    if (best) best.place.replaceWith(best.card);
     const title = (card) => card.dataset.title.toLowerCase().split(/\s+/).filter(Boolean).join(" ");
+    if (best && title(best.card) === words.join(" ")) return;
+    if (best) best.place.replaceWith(best.card);
     const card = cards().find((one) => !found.contains(one) && title(one) === words.join(" "));
     best = card && words.length ? { card, place: document.createComment("") } : null;
     if (!best) return;
@@ -166,11 +168,11 @@
       if (!answer.ok || ticket !== latest) return;
       const fetched = new DOMParser().parseFromString(await answer.text(), "text/html");
       const known = new Set(present.map((card) => card.dataset.slug));
-      const top = best ? [best.card] : [];
-      const kept = [...found.children].filter((card) => card === chosen() && card !== best?.card);
-      kept.forEach((card) => known.add(card.dataset.slug));
+      const kept = [...found.children].find((card) => card === chosen() && card !== best?.card);
+      if (kept) known.add(kept.dataset.slug);
       const fresh = [...fetched.querySelectorAll(".ps-card")].filter((card) => !known.has(card.dataset.slug));
-      found.replaceChildren(...top, ...fresh, ...kept);
+      for (const card of [...found.children]) if (card !== best?.card && card !== kept) card.remove();
+      if (kept) kept.before(...fresh); else found.append(...fresh);
       found.hidden = !found.children.length;
       addSliders(found);
       showCount(Number(answer.headers.get("X-Total-Count") ?? matches));

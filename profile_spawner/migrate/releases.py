@@ -1,0 +1,108 @@
+"""Reads manifests that install a chart: of Argo CD and Flux, helmfiles, Kustomizations and playbooks.
+
+They may have no values themselves, but name the files and objects that have them, or give single values as parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from profile_spawner.profiles.yaml_text import YamlList, YamlMap
+from profile_spawner.sources.chart_values import is_manifest
+
+from .placeholders import shown
+
+__all__ = ["parameters_of", "refers_to"]
+
+_NAMING = frozenset(
+    {
+        *("files", "helmfiles", "resources", "values", "values_files", "vars_files"),
+        *("additionalValuesFiles", "valueFiles", "valuesContent", "valuesFile", "valuesFiles"),
+        *("valuesFrom", "valuesObject"),
+    }
+)
+"""Keys of such manifests under which files and objects with values are named."""
+_PROFILES = frozenset({"display_name", "slug"})
+_PLAYS = frozenset({"hosts", "import_playbook", "name"})
+_RELEASES = frozenset({"helmCharts", "helmfiles", "releases", "resources"})
+"""Keys of a helmfile, and of a Kustomization, which need not say that it is one."""
+_STEP = re.compile(r"((?:\\.|[^.\[\]\\])+)|\[(\d{1,4})\]")
+_WORDS = {"true": True, "false": False, "null": None}
+
+
+def refers_to(document: Any) -> list[str] | None:
+    """Return the files and objects that a manifest names as its values; `None` if it is something else."""
+    if not (_is_playbook(document) if isinstance(document, list) else _is_release(document)):
+        return None
+    return list(dict.fromkeys(name for key, value in _pairs(document) if key in _NAMING for name in _names(value)))
+
+
+def _is_playbook(tasks: list[Any]) -> bool:
+    if not tasks or not all(isinstance(task, Mapping) and _PROFILES.isdisjoint(task) for task in tasks):
+        return False
+    return any(not _PLAYS.isdisjoint(task) for task in tasks)
+
+
+def _is_release(document: Any) -> bool:
+    if not isinstance(document, Mapping) or is_manifest(document):
+        return False
+    return "apiVersion" in document or not _RELEASES.isdisjoint(document)
+
+
+def parameters_of(document: Any) -> Iterator[YamlMap]:
+    """Yield the values that the parameters of an Application of Argo CD make, as those of `helm --set` do."""
+    for key, helm in _pairs(document):
+        listed = helm.get("parameters") if key == "helm" and isinstance(helm, Mapping) else None
+        if isinstance(listed, YamlList):
+            made = YamlMap(listed.line)
+            for number, item in enumerate(listed):
+                if isinstance(item, Mapping) and isinstance(item.get("name"), str):
+                    value = item.get("value")
+                    if isinstance(value, str) and not item.get("forceString"):
+                        value = _WORDS.get(value, int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value) else value)
+                    _put(made, item["name"], value, listed.lines[number])
+            yield made
+
+
+def _put(values: YamlMap, name: str, value: Any, line: int) -> None:
+    """Set a value at a path of keys and indices; what stands in its way is replaced."""
+    steps: list[Any] = [re.sub(r"\\(.)", r"\1", key) if key else int(index) for key, index in _STEP.findall(name)]
+    holder: Any = values
+    for step, below in zip(steps, [*steps[1:], None], strict=True):
+        if isinstance(step, int) is not isinstance(holder, YamlList):
+            return
+        if isinstance(holder, YamlList):
+            missing = step + 1 - len(holder)
+            holder.extend([None] * missing)
+            holder.lines.extend([line] * missing)
+        holder.lines[step] = line
+        if below is None:
+            holder[step] = value
+            return
+        kind = YamlList if isinstance(below, int) else YamlMap
+        if not isinstance(holder[step] if isinstance(holder, YamlList) else holder.get(step), kind):
+            holder[step] = kind(line)
+        holder = holder[step]
+
+
+def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all keys and values, at any depth."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield key, item
+            yield from _pairs(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _pairs(item)
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and "\n" not in value:
+        yield shown(value)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _names(item)
+    elif isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        yield " ".join(shown(str(value[key])) for key in ("kind", "name") if value.get(key))
