@@ -81,19 +81,25 @@ def _unrestricted(access: Access) -> str:
 _HELD = frozenset(
     {
         "slug", "display_name", "description", "default", "image", "cpu_guarantee", "cpu_limit", "mem_guarantee",
-        "mem_limit", "extra_resource_limits", "extra_resource_guarantees", "default_url", "home_dir", "bash_login_path",
-        "bashrc_path", "init_script_path", "pod_env_vars", "node_selector", "workspace_volume_size",
-        "storage_class_rwo", "storage_class_rwx", "allowed_groups",
+        "mem_limit", "extra_resource_limits", "extra_resource_guarantees", "default_url", "home_dir", "pod_env_vars",
+        "node_selector", "allowed_groups",
     }
 )  # fmt: skip
-"""The attributes that have a counterpart, or are in volumes and files."""
+"""The attributes that have a counterpart."""
 _TOLD_APART = frozenset({"kubespawner_override", "profile_options"})
 """Attributes whose parts are reported."""
 
 
 def _tell_lost(instance: BaseAppProfile, values: Mapping[str, Any], entry: Entry, dump: Dump) -> None:
     """Add warnings about what the file cannot express."""
-    lost = [n for n in ATTRIBUTES if n not in _HELD | _TOLD_APART and getattr(instance, n) != ATTRIBUTES[n].default]
+    lost = [
+        name
+        for name, attribute in ATTRIBUTES.items()
+        if name not in _HELD | _TOLD_APART
+        and getattr(instance, name) != attribute.default
+        # What is neither a trait nor of the page is a part of the files and volumes.
+        and (attribute.trait or attribute.plain or attribute.default is not None)
+    ]
     if instance.home_dir is not None and not instance.is_of_other_format():
         lost.append("home_dir as the working directory (HOME is written)")
     lost += [f"kubespawner_override.{key}" for key in values["kubespawner_override"]]

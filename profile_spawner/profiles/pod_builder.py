@@ -684,7 +684,7 @@ class PodBuilder:
         result = {k: self._followed(v) for k, v in value.items()}
         for key in _CONFIG_MAP_REFERENCES.intersection(result):
             reference = result[key]
-            found = self._config_maps.get(reference.get("name")) if isinstance(reference, Mapping) else None
+            found = self._config_maps.get(str(reference.get("name"))) if isinstance(reference, Mapping) else None
             if found is not None:
                 result[key] = {**reference, "name": self._unpacked(*found, owned=True)}
         return result
