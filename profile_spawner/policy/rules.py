@@ -706,7 +706,7 @@ _NAMES = (
 
 
 _HUB = (
-    Rule("object * *", lambda c, k: c.after.kind not in BY_KIND, "known kinds",
+    Rule("object * *", lambda c, k: c.after.kind not in BY_KIND, "allowed kinds",
          expected=f"{', '.join(BY_KIND)}; other objects are installed beside the hub"),
     Rule("object * *", lambda c, k: c.after.kind in BY_KIND and c.after.kind not in k.policy.kinds, "allowed kinds",
          'To allow it: c.ProfileSpawner.allowed_kinds = [..., "{2}"]', expected="a kind that the hub allows"),
