@@ -36,9 +36,10 @@ def every_choice(entry: Entry) -> Iterator[dict[str, Any]]:
     """Yield what users can choose so that every choice occurs once, the other options at their defaults.
 
     Numbers occur with their bounds. An option that is only there when others have certain values comes with those.
-    Free text is left out, but what users must fill in has its example; nothing is yielded if one is missing.
+    Free text is left out, but what users must fill in has its example; nothing is yielded if one is missing, or if no
+    user may use the profile.
     """
-    if without_example(entry):
+    if without_example(entry) or entry.offer.access.is_closed:
         return
     by_name = {option.name: option for option in entry.offer.options}
     seen = set()

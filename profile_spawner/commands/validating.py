@@ -330,7 +330,12 @@ def _unreachable(found: LoadedProfiles) -> Iterator[Finding]:
 
 
 def _without_example(entry: Entry, where: Callable[..., Origin]) -> Iterator[Finding]:
-    """Yield the options for which no value is known with which the profile can be built."""
+    """Yield why a profile is not built: no user may use it, or for an option no value is known."""
+    if entry.offer.access.is_closed:
+        field = "allowed_users" if entry.offer.access.groups is None else "allowed_groups"
+        at = where((field,))
+        message = "no user may use this profile, so its pods are not checked"
+        yield Finding("warning", "not-checked", message, entry.slug, at.source, at.line, field)
     for option in without_example(entry):
         path = ("profile_options", option.name)
         at = where(path)

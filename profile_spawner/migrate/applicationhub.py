@@ -81,19 +81,25 @@ def _unrestricted(access: Access) -> str:
 _HELD = frozenset(
     {
         "slug", "display_name", "description", "default", "image", "cpu_guarantee", "cpu_limit", "mem_guarantee",
-        "mem_limit", "extra_resource_limits", "extra_resource_guarantees", "default_url", "home_dir", "bash_login_path",
-        "bashrc_path", "init_script_path", "pod_env_vars", "node_selector", "workspace_volume_size",
-        "storage_class_rwo", "storage_class_rwx", "allowed_groups",
+        "mem_limit", "extra_resource_limits", "extra_resource_guarantees", "default_url", "home_dir", "pod_env_vars",
+        "node_selector", "allowed_groups",
     }
 )  # fmt: skip
-"""The attributes that have a counterpart, or are in volumes and files."""
+"""The attributes that have a counterpart."""
 _TOLD_APART = frozenset({"kubespawner_override", "profile_options"})
 """Attributes whose parts are reported."""
 
 
 def _tell_lost(instance: BaseAppProfile, values: Mapping[str, Any], entry: Entry, dump: Dump) -> None:
     """Add warnings about what the file cannot express."""
-    lost = [n for n in ATTRIBUTES if n not in _HELD | _TOLD_APART and getattr(instance, n) != ATTRIBUTES[n].default]
+    lost = [
+        name
+        for name, attribute in ATTRIBUTES.items()
+        if name not in _HELD | _TOLD_APART
+        and getattr(instance, name) != attribute.default
+        # What is neither a trait nor of the page is a part of the files and volumes.
+        and (attribute.trait or attribute.plain or attribute.default is not None)
+    ]
     if instance.home_dir is not None and not instance.is_of_other_format():
         lost.append("home_dir as the working directory (HOME is written)")
     lost += [f"kubespawner_override.{key}" for key in values["kubespawner_override"]]
@@ -509,8 +515,7 @@ def _read_profile(profile: Any, number: int, place: str, slugs: NameMender, dump
     for key in ("extra_resource_limits", "extra_resource_guarantees"):
         if override.get(key):
             result[key] = {str(k): str(v) for k, v in override[key].items()}
-    # In the ApplicationHub, a profile without groups is available to no user, so keep an empty list.
-    result["allowed_groups"] = [str(g) for g in profile.get("groups") or ()]
+    result["allowed_groups"] = _read_groups(profile, slug, dump)
     if profile.get("default_url"):
         url = str(profile["default_url"])
         result["default_url"] = url if url.startswith("/") else f"/{url}"
@@ -526,6 +531,14 @@ def _read_profile(profile: Any, number: int, place: str, slugs: NameMender, dump
     dump.warnings += [f"{slug}: {note}" for note in names.notes]
     ours: dict[str, Any] = _ours(result, slug, dump)
     return ours
+
+
+def _read_groups(profile: Mapping[str, Any], slug: str, dump: Dump) -> list[str]:
+    """Return the groups. An empty list stays one: in the ApplicationHub, too, the profile is then for no user."""
+    groups = [str(g) for g in profile.get("groups") or ()]
+    if not groups:
+        dump.warnings.append(f"{slug}: groups is empty, so no user may use the profile, as in the ApplicationHub")
+    return groups
 
 
 def _read_slug(written: str, origin: Origin, slugs: NameMender, dump: Dump) -> dict[str, Any]:
@@ -609,13 +622,31 @@ def _read_manifest(item: Mapping[str, Any], place: str, slug: str, dump: Dump) -
     for document in content:
         kind = document.get("kind") if isinstance(document, Mapping) else None
         if kind in BY_KIND or (document is not None and kind is None):
-            kept.append(document)
+            kept.append(_in_namespace_of_user(document))
         elif document is not None:
             name = (document.get("metadata") or {}).get("name")
             dump.warnings.append(
                 f"{slug}: {kind} {name} is left out: profiles cannot create this kind. Install it beside the hub"
             )
     return {"persist": True, **_known("manifests", item), "content": kept}
+
+
+_NAMESPACE_OF_USER = re.compile(r"jupyter-\{\{\s*spawner\.user\.name\s*\}\}")
+
+
+def _in_namespace_of_user(value: Any) -> Any:
+    """Return an object in which the ApplicationHub's name of the user's namespace is a reference to the namespace.
+
+    For some users the two are different here, since a namespace cannot have every user's name.
+    """
+    if isinstance(value, Mapping):
+        return {
+            k: "{{ namespace }}"
+            if k == "namespace" and _NAMESPACE_OF_USER.fullmatch(str(v))
+            else _in_namespace_of_user(v)
+            for k, v in value.items()
+        }
+    return [_in_namespace_of_user(item) for item in value] if isinstance(value, list) else value
 
 
 def _read_containers(

@@ -88,7 +88,7 @@ _ANY_KIND = ("get_manifests()", "get_role_bindings()")
 
 def _other_kind(change: Difference, case: Case) -> bool:
     made: KubeObject = change.after
-    if made.kind in case.rights.kinds:
+    if made.kind in case.rights.kinds or made.kind not in BY_KIND:
         return False
     return made.kind not in _KINDS_OF_HOOKS or made.field.startswith(_ANY_KIND)
 
@@ -706,8 +706,10 @@ _NAMES = (
 
 
 _HUB = (
-    Rule("object * *", lambda c, k: c.after.kind not in k.policy.kinds, "allowed kinds",
-         expected="a kind that the hub allows; the hub's configuration can allow more"),
+    Rule("object * *", lambda c, k: c.after.kind not in BY_KIND, "allowed kinds",
+         expected=f"{', '.join(BY_KIND)}; other objects are installed beside the hub"),
+    Rule("object * *", lambda c, k: c.after.kind in BY_KIND and c.after.kind not in k.policy.kinds, "allowed kinds",
+         'To allow it: c.ProfileSpawner.allowed_kinds = [..., "{2}"]', expected="a kind that the hub allows"),
     Rule("object * *", _bad_version, "allowed kinds", expected="the apiVersion of the kind"),
     Rule("object * *", _malformed, "well-formed manifest", expected="a manifest of this kind"),
     Rule("object * *", lambda c, k: c.after.lifetime is Lifetime.shared and c.after.kind not in ("ConfigMap", "Secret"),
@@ -896,6 +898,8 @@ DATA_RULES = RuleTable(
     Rule("object PersistentVolumeClaim *", lambda c, k: not c.after.body["spec"]["resources"]["requests"]["storage"],
          "a claim needs a size: spec.resources.requests.storage"),
     # Objects.
+    Rule("object * *", lambda c, k: c.after.kind not in BY_KIND,
+         "a profile cannot create objects of this kind: they are installed beside the hub"),
     Rule("object * *", _other_kind,
          "a document may not bring objects of this kind", 'To allow it: data_policy = {{"kinds": [..., "{2}"]}}'),
     Rule("object * *", _bad_name, "metadata.name: is not a name that Kubernetes takes for this kind"),

@@ -81,6 +81,11 @@ class Access:
         """Whether the rule allows all users without a check."""
         return self.groups is None and self.users is None and self.hook is None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the rule allows no user: it has lists, and they are empty."""
+        return not (self.groups or self.users) and not (self.groups is None and self.users is None)
+
     def allows(self, user: UserInfo) -> bool:
         """Return whether `user` is allowed. Never raises: a rule that fails denies access and is logged."""
         try:

@@ -75,6 +75,8 @@ _STRUCTURE = re.compile(rf"{_ENDS_A_VALUE.pattern}|[`<>{{}}\[\]$;]")
 """What could end a value in YAML, XML and other files of settings."""
 _STRUCTURE_QUOTED = re.compile(rf"{_STRUCTURE.pattern}|'")
 """The same for a file with single quotes."""
+_CONFIG_MAP_REFERENCES = frozenset({"configMap", "configMapRef", "configMapKeyRef"})
+"""The keys by which a pod refers to a ConfigMap."""
 _PERSONAL_FACTS = frozenset({"username", "user_slug", "servername", "server_slug", "pod_name"})
 _SAID_BY_USERS = frozenset({"username", "servername"})
 _BIN_BYTES = MAX_CONFIG_MAP_BYTES - 64 * 1024  # leaves room for names, labels and managed fields
@@ -595,6 +597,8 @@ class PodBuilder:
             rendered["spec"] = self._render(spec, field, self._argument_lookup)
         elif isinstance(spec, Mapping) and isinstance(spec.get("template"), Mapping):
             rendered["spec"]["template"] = self._render(spec["template"], field, self._argument_lookup)
+        if isinstance(spec, Mapping):
+            rendered["spec"] = self._followed(rendered["spec"])
         metadata = rendered.get("metadata")
         kind, version = rendered.get("kind"), rendered.get("apiVersion")
         name = metadata.get("name") if isinstance(metadata, Mapping) else None
@@ -668,10 +672,27 @@ class PodBuilder:
         found = self._config_maps.get(name)
         return self._unpacked(*found) if found is not None else None
 
-    def _unpacked(self, config_map: ConfigMap, field: str) -> str:
+    def _followed(self, value: Any) -> Any:
+        """Return a part of a manifest in which references to the profile's own ConfigMaps have their names.
+
+        They are then owned by the server, since the clean-up of shared ones looks at servers.
+        """
+        if isinstance(value, list):
+            return [self._followed(item) for item in value]
+        if not isinstance(value, Mapping):
+            return value
+        result = {k: self._followed(v) for k, v in value.items()}
+        for key in _CONFIG_MAP_REFERENCES.intersection(result):
+            reference = result[key]
+            found = self._config_maps.get(str(reference.get("name"))) if isinstance(reference, Mapping) else None
+            if found is not None:
+                result[key] = {**reference, "name": self._unpacked(*found, owned=True)}
+        return result
+
+    def _unpacked(self, config_map: ConfigMap, field: str, *, owned: bool = False) -> str:
         """Add a ConfigMap as an object of its own, and return its name."""
         files = config_map.files()
-        personal = any(map(self._mentions_user, files.values()))
+        personal = owned or any(map(self._mentions_user, files.values()))
         for key, text in files.items():
             self._check_file(key, text, field, executable=is_run_by_programs(key))
         data = {k: self._render_text(v, field) for k, v in files.items()}

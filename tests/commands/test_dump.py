@@ -862,6 +862,24 @@ def test_a_document_gives_rights_to_enter_pods_only_where_its_policy_allows_it(r
     assert "role_bindings[0].role.resources" in said
 
 
+def test_a_profile_for_no_user_is_imported_and_the_namespace_of_a_user_is_that_of_the_server(run, write):
+    """Neither is an error: `groups: []` closes a profile there too, and the namespace has KubeSpawner's name."""
+    text = _plain_file().replace("metadata: {name: ", 'metadata: {namespace: "jupyter-{{ spawner.user.name }}", name: ')
+    text = text.replace("redis-{{ spawner.user.name }}", "redis-{{ spawner.user.escaped_name }}")
+    path = write("config.yml", text + SECOND.replace("[staff]", "[]"))
+    result = run.result("import", "configurator", path, "-o", path.parent / "profiles.yaml")
+    assert result.exit_code == 0, result.output
+    assert "a-b: groups is empty, so no user may use the profile" in result.stderr
+    config = write("config.py", result.stdout)
+    said = run("validate", config)
+    assert "profile 'a-b': allowed_groups: no user may use this profile, so its pods are not checked" in said
+    assert "2 profiles: 0 errors, 1 warning" in said
+    objects = list(yaml.safe_load_all(run("manifests", "coder", "-f", config, "-g", "staff", "-u", "Ada")))
+    assert [o["metadata"]["namespace"] for o in objects if o["kind"] == "Service"] == [
+        o["metadata"]["namespace"] for o in objects if o["kind"] == "Pod"
+    ]
+
+
 def test_a_slug_of_which_none_can_be_made_is_refused(run, write):
     """With its line; an empty slug would be nobody's."""
     path = write("config.yml", _plain_file().replace("slug: coder", "slug: 日本"))

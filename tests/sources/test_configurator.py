@@ -13,6 +13,7 @@ from profile_spawner.errors import BuildError
 from profile_spawner.profiles.access import UserInfo
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.context import ServerContext
+from profile_spawner.profiles.resources import Lifetime
 from profile_spawner.profiles.selection import Selection
 from profile_spawner.sources.importing import ready_made
 from profile_spawner.sources.reloader import ProfileService
@@ -197,6 +198,39 @@ async def test_all_hooks(folder: Path, build: Build) -> None:
     texts = [text for o in objects.values() for text in o.body.get("data", {}).values()]
     assert "echo ada\n" in texts
     assert "kubectl get po -o go-template='{{range .items}}{{.metadata.name}}{{else}}none{{end}}'" in texts
+
+
+OWN_MAPS = """\
+pod_env_vars = {"URL": {"from_config_map": {"name": "site", "key": "URL"}}}
+
+def get_config_maps(self):
+    return [ConfigMap(name="site", key="URL", content="http://s", mount_path="/etc/url", readonly=True)]
+
+def get_env_config_maps(self):
+    return ["site"]
+
+def get_manifests(self):
+    container = {"name": "c", "image": "c:1", "envFrom": [{"configMapRef": {"name": "site"}}]}
+    pod = {"containers": [container], "volumes": [{"name": "v", "configMap": {"name": "of-others"}}]}
+    return [Manifest(name="m", key="m", content=[{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "m"},
+                                                  "spec": pod}])]
+"""
+
+
+async def test_references_to_own_config_maps_follow_their_names(build: Build) -> None:
+    """In variables, in `envFrom`, and in the pods of manifests, also where the file is mounted besides."""
+    built = await build(plug=plug_in(OWN_MAPS))
+    objects = {(o.kind, o.name): o for o in built.objects}
+    data = {name: o.body["data"] for (kind, name), o in objects.items() if kind == "ConfigMap"}
+    name = env_of(built)["URL"]["valueFrom"]["configMapKeyRef"]["name"]
+    assert data[name] == {"URL": "http://s"}
+    assert built.kubespawner_override["extra_container_config"]["envFrom"] == [{"configMapRef": {"name": name}}]
+    assert "/etc/url" in mounts_of(built)
+    spec = objects["Pod", "m"].body["spec"]
+    used = spec["containers"][0]["envFrom"][0]["configMapRef"]["name"]
+    assert data[used] == {"URL": "http://s"}
+    assert objects["ConfigMap", used].lifetime is Lifetime.owned
+    assert spec["volumes"][0]["configMap"]["name"] == "of-others"
 
 
 CHANGED = """\
