@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +28,9 @@ __all__ = [
     "SourceError",
     "described",
     "did_you_mean",
+    "given",
+    "kind_of",
+    "plain_words",
     "raised_at",
     "shorten",
     "without_warnings",
@@ -87,6 +90,54 @@ def described(error: BaseException) -> str:
     except BaseException:  # noqa: BLE001 - see above
         text = ""
     return f"{type(error).__name__}: {shorten(text, 300)}" if text else type(error).__name__
+
+
+def kind_of(value: object) -> str:
+    """Return the kind of a value in plain words, such as `a text`."""
+    return next((name for kind, name in _KINDS if isinstance(value, kind)), f"a {type(value).__name__}")
+
+
+_KINDS: tuple[tuple[Any, str], ...] = (
+    (str, "a text"),
+    (bool, "a truth value"),
+    ((int, float), "a number"),
+    (Mapping, "a mapping"),
+    ((list, tuple), "a list"),
+    (type(None), "nothing"),
+)
+
+
+def given(value: object) -> object:
+    """Return a value of the wrong type for a message: texts in quotes, and what may hold secrets as its kind."""
+    if isinstance(value, str):
+        return f"the text '{shorten(value)}'"
+    return value if isinstance(value, int | float) else kind_of(value)
+
+
+def plain_words(message: str) -> str:
+    """Return a message of traitlets with plain words for Python's types."""
+    return _IN_MESSAGES.sub(lambda found: _WORDS[found[0]], message)
+
+
+_WORDS = {
+    "a unicode string": "a text",
+    "an int": "a whole number",
+    "a float": "a number",
+    "a boolean": "true or false",
+    "a dict": "a mapping",
+    "a callable": "a function",
+    "any of": "one of",
+    "or None": "or nothing",
+    "an instance or subclass of": "a class that is",
+    "the str": "the text",
+    "the int": "the number",
+    "the float": "the number",
+    "the bool": "the truth value",
+    "the dict": "the mapping",
+    "the NoneType": "the empty value",
+}
+"""Words for types in the messages of traitlets, and plain ones."""
+_IN_MESSAGES = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b")
 
 
 def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -38,8 +38,10 @@ __all__ = [
     "content_hash",
     "identity_hash",
     "is_dns_label",
+    "is_dns_subdomain",
     "is_hashed",
     "is_label_value",
+    "is_role_name",
     "is_slug",
     "json_key",
     "label_value",
@@ -66,6 +68,7 @@ SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 DNS_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_ROLE_NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.:]{0,251}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 _USER_NAMES = frozenset(
@@ -97,6 +100,16 @@ def is_slug(text: str) -> bool:
 def is_dns_label(text: str) -> bool:
     """Return whether `text` is a DNS-1123 label (at most 63 characters)."""
     return len(text) <= 63 and DNS_LABEL.fullmatch(text) is not None
+
+
+def is_dns_subdomain(text: str) -> bool:
+    """Return whether `text` is a DNS-1123 subdomain, as the names of most objects (at most 253 characters)."""
+    return len(text) <= 253 and DNS_SUBDOMAIN.fullmatch(text) is not None
+
+
+def is_role_name(text: str) -> bool:
+    """Return whether `text` can be the name of a Role here (at most 253 characters)."""
+    return _ROLE_NAME.fullmatch(text) is not None
 
 
 def is_label_value(text: str) -> bool:

@@ -52,7 +52,7 @@ WRONG = {
     "list --documents latin.yaml": "this is not YAML",
     "list --profiles-dir raising": "RuntimeError: boom",
     "show nobody -f text.py": "there is no such profile",
-    "show a -f override.py": "kubespawner_override: must be a dictionary",
+    "show a -f override.py": "kubespawner_override: must be a mapping",
     "validate directory": "Is a directory",
     "dump --documents doc.yaml --output-file missing/dump.yaml": "missing/.dump.yaml.new: No such file or directory",
     "dump --documents doc.yaml --output-file doc.yaml/dump.yaml": "Not a directory",

@@ -19,8 +19,13 @@ __all__ = ["manifests", "pod", "preview"]
 _Output = Annotated[Format, typer.Option("--output", help="yaml (documents) or json (one list).")]
 
 
-def preview(found: LoadedProfiles, slug: str, user: UserOptions) -> Any:
-    """Return what a start of this profile by this user would create, as `ProfileSpawner.preview` does.
+def preview(found: LoadedProfiles, slug: str | None, user: UserOptions) -> Any:
+    """Return what a start by this user would create, as `ProfileSpawner.preview` does.
+
+    Args:
+        found: The profiles.
+        slug: The profile; `None` for the server of a hub without profiles.
+        user: The user, and what is chosen.
 
     Raises:
         NotAvailableError: If the choice is refused. It has the message that the user would get.
@@ -28,10 +33,10 @@ def preview(found: LoadedProfiles, slug: str, user: UserOptions) -> Any:
     """
     from tornado.web import HTTPError
 
-    entry = find_entry(found.snapshot, slug)
+    slug = find_entry(found.snapshot, slug).slug if slug is not None else None
 
     async def made() -> Any:
-        return await found.spawner(user, entry.slug).preview()
+        return await found.spawner(user, slug).preview()
 
     try:
         return found.run(made())
@@ -40,10 +45,10 @@ def preview(found: LoadedProfiles, slug: str, user: UserOptions) -> Any:
         if isinstance(cause, ProfileSpawnerError):
             raise cause from None
         message = str(getattr(e, "jupyterhub_message", "") or e.log_message or e)
-        raise NotAvailableError(message, profile=entry.slug, field=f"user {user.name!r}") from None
+        raise NotAvailableError(message, profile=slug, field=f"user {user.name!r}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
         # A plain entry is not validated, so KubeSpawner may raise any error for it.
-        raise BuildError(f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {e}", profile=entry.slug) from None
+        raise BuildError(f"KubeSpawner cannot make a pod of it: {type(e).__name__}: {e}", profile=slug) from None
 
 
 @app.command()
@@ -72,7 +77,6 @@ def pod(
     viewer = UserOptions.of(user, groups, admin, server, options, auth_state)
     with loaded(sources, user=viewer) as found:
         seen = preview(found, slug, viewer)
-    report_problems(seen.missing)
     if output is Format.json:
         print_data(seen.pod, output)
     else:
@@ -108,7 +112,6 @@ def manifests(
         slugs = [find_entry(found.snapshot, slug).slug] if slug else list(found.snapshot.entries)
         objects: dict[tuple[str, str], Any] = {}
         failures = []
-        missing: dict[str, ProfileSpawnerError] = {}
         for one in progress(slugs, "Building the pods"):
             try:
                 seen = preview(found, one, viewer)
@@ -117,12 +120,10 @@ def manifests(
                     raise
                 failures.append(e)
                 continue
-            missing |= {str(problem): problem for problem in seen.missing}
             for document in (*seen.manifests, seen.pod):
                 # The pods of all profiles have one name: it is one server.
                 key = (document["kind"], document["metadata"]["name"] + (f"/{one}" if document is seen.pod else ""))
                 objects.setdefault(key, _kubectl_takes(document) if secrets else masked_for_kubectl(document))
-    report_problems(missing.values())
     print_documents(objects.values(), output)
     raise typer.Exit(1 if report_problems([*failures, *([] if slug else found.snapshot.problems)]) else 0)
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError
 from profile_spawner.migrate.chart import ChartValues, Code, HubValues, Reading, chart_values
-from profile_spawner.sources.chart_values import is_manifest, list_in, value_at
+from profile_spawner.sources.chart_values import LISTS, is_manifest, value_at
 
 from .arguments import Sources
-from .places import Places, literal_entries, setting_line
+from .output import without_prints
+from .places import Places, in_yaml, literal_entries, mentions, setting_line
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -61,6 +62,7 @@ class HubConfig:
         values: The values of Zero to JupyterHub among them, if there are any.
         code: The Python code among them.
         problems: What is wrong, and what is not checked.
+        setters: The code that has set a setting last, by the name of the setting.
     """
 
     config: Config
@@ -68,26 +70,45 @@ class HubConfig:
     values: HubValues | None = None
     code: tuple[Code, ...] = ()
     problems: list[ProfileSpawnerError] = field(default_factory=list)
+    setters: dict[str, Code] = field(default_factory=dict)
 
     def places(self) -> Places:
-        """Return where plain entries of `profile_list` stand."""
+        """Return where plain entries of `profile_list` stand: first those of the list that the hub has."""
         layers = self.values.layers if self.values is not None else ()
-        lists = ((list_in(layer.data), layer.file) for layer in layers)
-        listed = [(entry, file) for entries, file in lists for entry in _entries(entries) if isinstance(entry, Mapping)]
-        return Places(self.code, listed)
+        lists = [(value_at(layer.data, path), layer.file) for path in LISTS for layer in reversed(layers)]
+        values = [
+            (entry, in_yaml(entry, file))
+            for found, file in lists
+            for entry in (found.values() if isinstance(found, Mapping) else found if isinstance(found, list) else ())
+            if isinstance(entry, Mapping)
+        ]
+        setter = self.setters.get("profile_list")
+        others = (code for code in reversed(self.code) if code is not setter)
+        code = [one for code in (*((setter,) if setter else ()), *others) for one in literal_entries(code)]
+        return Places([*code, *values] if setter is not None else [*values, *code])
 
     def origin_of(self, trait: str, *path: Any) -> Origin | None:
         """Return where a setting is written, or a value at a path in it; of several places the one that counts."""
-        for code in reversed(self.code):
-            line = setting_line(code.text, trait)
-            if line:
-                return Origin(code.file, code.before + line)
-        value = self._value_of(trait)
-        return self.values.at(*value.split("."), *path) if self.values is not None and value else None
+        setter, value = self.setters.get(trait), self._value_of(trait)
+        if setter is None and self.values is not None and value:
+            listed = value_at(self.values.given, value)
+            if trait == "profile_list" and path and isinstance(listed, Mapping):
+                keys = dict(enumerate(sorted(listed)))  # the hub gets a list, in the order of the keys
+                path = (keys.get(path[0], path[0]), *path[1:])
+            added = bool(path) and isinstance(listed, Mapping) and path[0] not in listed
+            lines = ((code, setting_line(code.text, trait, *path)) for code in reversed(self.code) if added)
+            code, line = next(((code, line) for code, line in lines if line), (None, 0))
+            return Origin(code.file, code.before + line) if code else self.values.at(*value.split("."), *path)
+        for code in (setter,) if setter is not None else reversed(self.code):
+            line = setting_line(code.text, trait, *path)
+            if line or setter is not None:
+                return Origin(code.file, code.before + (line or 1))
+        return None
 
     def name_of(self, section: str, trait: str) -> str:
         """Return what a setting is called where it is written."""
-        return self._value_of(trait) or f"{section}.{trait}"
+        value = "" if trait in self.setters else self._value_of(trait)
+        return value or f"{section}.{trait}"
 
     def _value_of(self, trait: str) -> str:
         """Return the path of the value of a chart by which a setting is set; empty without one."""
@@ -95,13 +116,25 @@ class HubConfig:
 
         sections = (*reversed(SPAWNER_SECTIONS), "JupyterHub")
         paths = (*(f"hub.config.{section}.{trait}" for section in sections), path_of(trait))
-        return next((path for path in paths if path and self.values is not None and self.values.has(path)), "")
+        wrong = {p.field for p in self.problems if isinstance(p, ProfileWarning) and p.rule == "wrong-value"}
+        return next((p for p in paths if p and p not in wrong and self.values is not None and self.values.has(p)), "")
 
     def not_run(self) -> list[CodeNotRun]:
         """Return the code that could not be run."""
         from profile_spawner.migrate.chart_config import CodeNotRun
 
         return [p for p in self.problems if isinstance(p, CodeNotRun)]
+
+    def without(self, trait: str) -> list[CodeNotRun]:
+        """Return the code that could not be run of which the rest may set or change a setting."""
+        return [
+            problem
+            for problem in self.not_run()
+            if any(
+                line + problem.code.before >= (problem.origin.line if problem.origin else 0)
+                for line in mentions(problem.code.text, trait)
+            )
+        ]
 
     def file_in(self, error: BaseException) -> Path:
         """Return the file of the configuration that has raised an error; of several the innermost."""
@@ -116,7 +149,7 @@ class HubConfig:
         from profile_spawner.migrate.placeholders import OPAQUE
         from profile_spawner.profiles.user_text import nodes
 
-        if self.values is None or not isinstance(listed, list):
+        if not isinstance(listed, list):
             return listed
         for _, node in nodes(listed):
             override: Any = node.get("kubespawner_override") if isinstance(node, Mapping) else None
@@ -128,19 +161,27 @@ class HubConfig:
                         del override[name]
         return listed
 
-    def literals(self) -> list[Mapping[str, Any]]:
-        """Return the entries that stand as literals in code: of code that cannot be run, they can be checked."""
-        return [entry for code in self.code for entry in literal_entries(code.text)]
-
     def listed(self) -> list[Any]:
-        """Return what can be checked in the place of a list that cannot be computed here."""
-        return (self.values.profile_list if self.values is not None else []) or self.literals()
-
-
-def _entries(found: Any) -> Sequence[Any]:
-    if isinstance(found, Mapping):
+        """Return what can be checked where the hub has no list here: the literals in its code, which is then told."""
+        if self.values is not None and self.values.profile_list:
+            return self.values.profile_list
+        found: dict[str, Any] = {}
+        for code in self.code:
+            written = [(entry, where) for entry, where in literal_entries(code) if _LIKE_A_PROFILE & entry.keys()]
+            found |= {entry["display_name"]: entry for entry, _ in written if entry["display_name"] not in found}
+            last = code.before + code.text.count("\n") + 1
+            told = (p.origin for p in self.problems if isinstance(p, ProfileWarning) and p.rule == "not-checked")
+            if written and not any(o and o.source == code.file and code.before < o.line <= last for o in told):
+                message = "sets no profile_list when it is run here: only the entries that stand in it are checked"
+                origin = written[0][1](())
+                self.problems.append(
+                    ProfileWarning(message, rule="not-checked", field=code.name or None, origin=origin)
+                )
         return list(found.values())
-    return found if isinstance(found, list) else ()
+
+
+_LIKE_A_PROFILE = {"kubespawner_override", "profile_options", "slug", "description", "default"}
+"""What an entry of a list has besides its name, and other data in code with a `display_name` has not."""
 
 
 @contextlib.contextmanager
@@ -157,7 +198,8 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
     paths = config_files(sources)
     if not paths and not sources.named:
         sources = replace(sources, profiles=("all",))
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as reading:
+        reading.enter_context(without_prints())
         layers, code = [], []
         defaults = sources.chart_defaults()
         for path in paths:
@@ -172,7 +214,7 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
         if values is not None:
             from profile_spawner.migrate.chart_config import config_of, lost_values_of
 
-            result.config, failed = config_of(values, stack, code)
+            result.config, failed, result.setters = config_of(values, stack, code)
             result.code = (*code, *values.snippets)
             result.problems += [*values.problems, *failed, *_unread_files(values)]
             result.problems += [
@@ -189,6 +231,7 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
             for one in code:
                 _run(one, result, stack)
         _add_sources(result.config, sources)
+        reading.close()
         yield result
 
 
@@ -212,7 +255,7 @@ def _run(code: Code, result: HubConfig, stack: contextlib.ExitStack) -> None:
     """
     from traitlets.config.loader import PyFileConfigLoader
 
-    from profile_spawner.migrate.chart_config import CodeNotRun
+    from profile_spawner.migrate.chart_config import CodeNotRun, settings_of
 
     path = Path(code.file)
     folder = str(path.parent.absolute())
@@ -227,6 +270,7 @@ def _run(code: Code, result: HubConfig, stack: contextlib.ExitStack) -> None:
             exec(code.compiled(), {"c": loader.config, "get_config": lambda: loader.config})  # noqa: S102 - as the hub does
     except (Exception, SystemExit) as e:  # noqa: BLE001 - a configuration may raise anything
         result.problems.append(CodeNotRun(code, e))
+    result.setters |= {name: code for _, name in settings_of(loader.config)}
     result.config.merge(loader.config)
 
 

@@ -82,7 +82,12 @@ def dump(
         typer.Option("--incomplete", help="Write --output-file even when profiles are missing."),
     ] = False,
     output: Annotated[
-        str, typer.Option("--output", help="yaml or json; a path is the same as --output-file.", metavar="FORMAT|FILE")
+        str,
+        typer.Option(
+            "--output",
+            help="yaml or json; any other name is a file, as with --output-file (JSON if it ends in .json).",
+            metavar="FORMAT|FILE",
+        ),
     ] = Format.yaml.value,
     list_profiles: Annotated[bool, typer.Option("--list-profiles", hidden=True)] = False,
     describe_profile: Annotated[str | None, typer.Option("--describe-profile", hidden=True)] = None,
@@ -105,8 +110,8 @@ def dump(
         instead = f"show {describe_profile}" if describe_profile is not None else "list"
         raise typer.BadParameter(f"here this is a command of its own: profile-spawner {instead}")
     if output not in (Format.yaml.value, Format.json.value):
-        if Path(output).suffix not in (".yaml", ".yml", ".json"):
-            raise typer.BadParameter(f"--output {output!r}: expected yaml, json, or a path that ends in .yaml or .json")
+        if not output or Path(output).is_dir():
+            raise typer.BadParameter(f"--output {output!r}: expected yaml, json, or the path of a file")
         output_file, output = output_file or Path(output), "json" if output.endswith(".json") else "yaml"
     changes = Changes(groups, storage_class_rwo, storage_class_rwx, node_selector or (), override or ())
     sources = Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
@@ -131,6 +136,8 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")  # a pipe or a terminal, such as /dev/stdout
         return
     target = path.resolve()
+    if not target.parent.is_dir():
+        raise SourceError("there is no folder for it", origin=Origin(str(path)))
     temporary = target.with_name(f".{target.name}.new")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(target)
@@ -155,6 +162,10 @@ def _dump(sources: Sources, form: Form, changes: Changes, output: Format) -> tup
                 typer.echo(
                     "Note: all profiles are written; without --profiles, the configurator writes coder_app alone",
                     err=True,
+                )
+            if any(snapshot.entries[slug].offer.access.is_open for slug in slugs):
+                typer.echo(
+                    f"Note: profiles for all users get the group {_DEFAULT_GROUP}; --groups names others", err=True
                 )
             written = found.run(write_config(snapshot, slugs, [_DEFAULT_GROUP]))
         else:

@@ -87,7 +87,11 @@ def explain(
 def _now(sources: Sources, user: UserOptions, slug: str | None) -> dict[str, Any]:
     with loaded(sources, user=user) as found:
         record = found.run(_record(found, user, slug))
-    written = {k: str(v) for path in found.hub_config.files for k, v in literal_keys(path, "param_values").items()}
+    written = {
+        keys: f"{code.file}:{code.before + line}"
+        for code in found.hub_config.code
+        for keys, line in literal_keys(code.text, "param_values").items()
+    }
     for name, one in record.items():
         for value in (one, *one["overridden"]):
             origin = value["origin"]
@@ -113,7 +117,7 @@ async def _record(found: LoadedProfiles, user: UserOptions, slug: str | None) ->
 
 
 def _configured_at(
-    written: Mapping[tuple[str, ...], str], user: UserOptions, name: str, layer: str, source: str
+    written: Mapping[tuple[Any, ...], str], user: UserOptions, name: str, layer: str, source: str
 ) -> str | None:
     """Return the file and line of a configured value; `None` for what was chosen, or comes from a hook."""
     places: dict[str, tuple[str, ...]] = {

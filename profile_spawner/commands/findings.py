@@ -80,8 +80,15 @@ def finding_of(error: ProfileSpawnerError, rule: str, *, origin: Origin | None =
     )
 
 
-def print_findings(findings: Sequence[Finding], output: str, checked: int) -> None:
-    """Print them; `checked` is the number of checked profiles."""
+def print_findings(findings: Sequence[Finding], output: str, checked: int, *, default: bool = False) -> None:
+    """Print them.
+
+    Args:
+        findings: Errors, warnings and notes, in any order.
+        output: `text`, `json` or `sarif`.
+        checked: The number of checked profiles.
+        default: Whether the server that users get without profiles was checked.
+    """
     ordered = sorted(_joined(findings), key=lambda f: f.sort_key)
     if output == "json":
         typer.echo(json.dumps([asdict(f) for f in ordered], indent=2, ensure_ascii=False))
@@ -92,7 +99,8 @@ def print_findings(findings: Sequence[Finding], output: str, checked: int) -> No
             typer.secho(str(finding), fg=_COLOURS[finding.level])
         numbers = {level: sum(f.level == level for f in ordered) for level in _COLOURS}
         counted = [_count(number, level) for level, number in numbers.items() if number or level != "note"]
-        typer.echo(f"{_count(checked, 'profile')}: {', '.join(counted)}")
+        server = ", and the hub's default server" if default else ""
+        typer.echo(f"{_count(checked, 'profile')}{server}: {', '.join(counted)}")
 
 
 def _joined(findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError, described
+from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError, described
 
 from . import arguments as args
 from .app import app
@@ -26,12 +26,14 @@ from .configuration import SPAWNER_SECTIONS, HubConfig, config_code, is_values, 
 from .diffing import differences
 from .findings import Finding, finding_of
 from .loading import loaded, make_spawner
-from .output import as_yaml
+from .output import as_yaml, place
+from .places import list_as_written, mentions
 from .settings import refused_settings, spawner_class_of, unfilled_settings
 
 if TYPE_CHECKING:
     from traitlets.config import Config
 
+    from profile_spawner.migrate.chart_config import CodeNotRun
     from profile_spawner.migrate.profile_lists import FoundList
     from profile_spawner.profiles.options import Unlisted
 
@@ -45,6 +47,8 @@ importing = typer.Typer(
 app.add_typer(importing)
 
 _REFUSED = "refused: "
+_COMPARED = ("duplicate-key", "replaces-hub")
+"""Rules about parts of a configuration that count in a comparison as they are."""
 MOST_COMBINATIONS = 512
 """How many combinations of choices of one profile are compared at most."""
 
@@ -84,13 +88,16 @@ def profile_list(
     line; so is what the hub's data_policy has to allow. An entry that cannot be kept is refused, and the exit code is
     1.
     """
-    with _lists(file, chart) as (found, config):
-        failed = _import(found, config, target, file.name, output_file, verify=verify)
+    with _lists(file, chart) as (found, hub, unknown):
+        for problem in unknown:
+            message = f"what the code does with profile_list from {place(problem.origin)} on is not known"
+            typer.secho(f"Not imported: {message}", fg=typer.colors.RED, err=True)
+        failed = _import(found, hub, target, file.name, output_file, verify=verify) or unknown
     raise typer.Exit(1 if failed else 0)
 
 
 def _import(
-    found: Sequence[FoundList], config: Config, target: Target, name: str, output_file: Path | None, *, verify: bool
+    found: Sequence[FoundList], hub: HubConfig, target: Target, name: str, output_file: Path | None, *, verify: bool
 ) -> bool:
     """Write the lists, and report what is to be said of them; return whether something is refused or different."""
     before = []
@@ -101,9 +108,9 @@ def _import(
         before += kept
         entries += written
         warnings += [*_suspicious(one), *changes]
-    restricted = list(_restricted(found, config)) if target is Target.yaml else []
     told = {(f.line, f.field) for f in warnings}
-    for finding in (*warnings, *(f for f in restricted if (f.line, f.field) not in told)):
+    restricted = [f for f in _restricted(found, hub.config) if (f.line, f.field) not in told and target is Target.yaml]
+    for finding in (*warnings, *restricted):
         typer.secho(str(finding), fg=typer.colors.YELLOW, err=True)
     refused = [e for one in found for e in one.refused]
     for error in refused:
@@ -116,12 +123,18 @@ def _import(
         slugs = len({f.profile for f in restricted})
         message = f"{slugs} of them are loaded only when the hub's data_policy allows what is reported above"
         typer.secho(message, fg=typer.colors.YELLOW, err=True)
-    return not (verify_same(before, text, target, config) if verify else True) or bool(refused)
+    missed = ["the profiles that are refused above"] if refused else []
+    if any(not (isinstance(p, ProfileWarning) and p.rule in _COMPARED) for p in hub.problems):
+        missed.append("what is reported above as wrong or not checked in the hub's configuration")
+    return not (verify_same(before, text, target, hub.config, missed) if verify else True) or bool(refused)
 
 
-def verify_same(entries: Sequence[Mapping[str, Any]], text: str, target: Target, config: Config) -> bool:
-    """Print how the pods compare with KubeSpawner's own, and return whether none is different."""
+def verify_same(
+    entries: Sequence[Mapping[str, Any]], text: str, target: Target, config: Config, missed: Sequence[str]
+) -> bool:
+    """Print how the pods compare with KubeSpawner's own, and what is `missed`; return whether none is different."""
     compared = _compare(entries, text, target, config)
+    compared.missed += missed
     for line in compared.different:
         typer.secho(f"Different: {line}", fg=typer.colors.RED, err=True)
     for line in compared.missed:
@@ -204,8 +217,10 @@ def _save(text: str, path: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _lists(file: Path, chart: Path | None) -> Iterator[tuple[list[FoundList], Config]]:
-    """Yield the lists of a file, and the configuration that goes with them. Its functions work until the end.
+def _lists(file: Path, chart: Path | None) -> Iterator[tuple[list[FoundList], HubConfig, list[CodeNotRun]]]:
+    """Yield the lists of a file, the configuration that goes with them, and the code that may change the lists.
+
+    Functions of the configuration work until the end.
 
     Raises:
         SourceError: If there is no list that can be imported.
@@ -225,28 +240,50 @@ def _lists(file: Path, chart: Path | None) -> Iterator[tuple[list[FoundList], Co
         if not (is_values(file) or config_code(file)):
             if missing is not None:
                 raise missing
-            yield written, Config()
+            yield written, HubConfig(Config(), (file,)), []
             return
     with read_config(Sources(config=(file,), chart=chart)) as hub:
         listed = setting(hub.config, "profile_list")
         for section in SPAWNER_SECTIONS:
             hub.config[section].pop("profile_list", None)
+        winner = hub.name_of("", "profile_list")
         _report(hub)
-        if not listed and hub.problems:
-            listed = hub.literals()
         # Of several lists, and of one that code changes, the hub has one. Placeholders stay as they are written.
+        if hub.values is not None and len(hub.values.layers) == 1:
+            written = [found for found in written if found.where.endswith(winner)] or written
         entries = [dict(entry) for found in written for entry in found.entries]
-        same = isinstance(listed, list | tuple) and (entries == [*listed] or OPAQUE in repr(listed))
-        if written and (not hub.code or same):
-            yield written, hub.config
+        same = isinstance(listed, list | tuple) and entries == [*listed]
+        untouched = "profile_list" not in hub.setters and (not hub.code or OPAQUE in repr(listed))
+        if written and (same or untouched):
+            yield written, hub, hub.without("profile_list")
         elif listed:
-            yield [_computed(hub, listed, file)], hub.config
+            yield [_computed(hub, listed, file)], hub, hub.without("profile_list")
+        elif as_written := _list_as_written(hub):
+            yield [_computed(hub, as_written, file, "is made by code that cannot be run here")], hub, []
         else:
-            raise missing or _no_list(file)
+            raise _no_list(hub) or missing or SourceError("it has no profile_list", origin=Origin(str(file)))
 
 
-def _no_list(file: Path) -> SourceError:
-    return SourceError("it has no profile_list", origin=Origin(str(file)))
+def _list_as_written(hub: HubConfig) -> list[Any]:
+    """Return the list that stands as a whole in code that cannot be run; empty without one."""
+    codes = [code for code in hub.code if mentions(code.text, "profile_list")]
+    return list_as_written(codes[0].text) if len(codes) == 1 and codes[0] in (p.code for p in hub.not_run()) else []
+
+
+def _no_list(hub: HubConfig) -> SourceError | None:
+    """Return why a list is not imported that code may make: what is written down of it are only parts."""
+    lines = [(code, line) for code in hub.code for line in mentions(code.text, "profile_list")]
+    if not lines:
+        return None
+    code, line = lines[-1]
+    failed = code in (problem.code for problem in hub.not_run())
+    why = "code that cannot be run here" if failed else "code that sets no list when it is run here"
+    return SourceError(
+        f"the list is made by {why}, so it is not known as a whole, and its parts are not imported",
+        origin=Origin(code.file, code.before + line),
+        field=code.name or None,
+        hint="Leave it in the hub's configuration: profile_list works with ProfileSpawner unchanged",
+    )
 
 
 def _report(hub: HubConfig) -> None:
@@ -261,8 +298,10 @@ def _report(hub: HubConfig) -> None:
         typer.secho(str(replace(finding_of(problem, "configuration"), level="warning")), fg="yellow", err=True)
 
 
-def _computed(hub: HubConfig, listed: Any, file: Path) -> FoundList:
-    """Return a list that the code of a configuration sets.
+def _computed(
+    hub: HubConfig, listed: Any, file: Path, opaque: str = "holds a placeholder that is not rendered yet"
+) -> FoundList:
+    """Return a list that the code of a configuration sets; `opaque` says why a value is not known.
 
     Raises:
         SourceError: If it is not a list.
@@ -270,7 +309,7 @@ def _computed(hub: HubConfig, listed: Any, file: Path) -> FoundList:
     from profile_spawner.migrate.dumping import functions_in
     from profile_spawner.migrate.placeholders import OPAQUE
     from profile_spawner.migrate.profile_lists import FoundList
-    from profile_spawner.profiles.plain_entries import read_profile_list
+    from profile_spawner.profiles.plain_entries import each_entry, read_entry
 
     origin = hub.origin_of("profile_list") or Origin(str(file))
     if callable(listed):
@@ -285,27 +324,30 @@ def _computed(hub: HubConfig, listed: Any, file: Path) -> FoundList:
         )
     found = FoundList([], hub.name_of("c.KubeSpawner", "profile_list"), str(file))
     places, lines = hub.places(), []
-    for number, entry in enumerate(listed if not isinstance(listed, Mapping) else [listed[k] for k in sorted(listed)]):
-        where = (
-            places.of_definition(entry, Origin(origin.source)) if isinstance(entry, Mapping) else lambda path: origin
-        )
-        field = f"profile_list[{number}]"
+    for number, (called, entry) in enumerate(each_entry(listed)):
+        key = called.partition(".")[2] if isinstance(listed, Mapping) else number
+
+        def where(path: tuple[Any, ...], entry: Any = entry, key: Any = key) -> Origin:
+            known = (
+                places.of_definition(entry, Origin(origin.source))(path) if isinstance(entry, Mapping) else Origin("")
+            )
+            return known if known.line else hub.origin_of("profile_list", key, *path) or origin
+
         try:
-            read_profile_list([entry], where(()))
             if OPAQUE in repr(entry):
-                message = "holds a placeholder that is not rendered yet"
-                raise SourceError(message, profile=str(entry.get("display_name", "")), origin=where(()), field=field)
+                name = entry.get("display_name") if isinstance(entry, Mapping) else None
+                raise SourceError(opaque, profile=name, origin=where(()), field=called)
+            read_entry(entry, where(()), called)
             if (function := next(functions_in(entry), None)) is not None:
                 raise SourceError(
                     f"{function} is a function, which cannot be written down",
                     profile=str(entry.get("display_name", "")),
                     origin=where(()),
-                    field=field,
+                    field=called,
                     hint="Leave this profile in c.KubeSpawner.profile_list: both work side by side",
                 )
         except ProfileSpawnerError as e:
-            e.origin = e.origin or where(())
-            e.field = (e.field or field).replace("profile_list[0]", field, 1)
+            e.origin, e.field = e.origin or where(()), e.field or called
             found.refused.append(e)
         else:
             found.entries.append(entry)

@@ -14,6 +14,7 @@ from . import arguments as args
 from .app import app
 from .arguments import Sources, UserOptions
 from .cluster import ClusterDocuments, FromCluster, Kubeconfig, Namespace
+from .configuration import setting
 from .loading import LoadedProfiles, find_entry, loaded
 from .output import Format, OutputOption, cell, make_table, place, plain, print_data, report_problems, tell_per_user
 
@@ -131,7 +132,7 @@ def _summary(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
         "slug": offer.slug,
         "display_name": offer.display_name,
         "description": offer.description,
-        "image": effective.get("image", ""),
+        "image": _image_of(found, entry),
         "resources": resources_of(effective),
         "for": entry.offer.access.describe(),
         "category": entry.category,
@@ -147,6 +148,19 @@ def _summary(found: LoadedProfiles, entry: Entry) -> dict[str, Any]:
     if offer.deprecated:
         result["deprecated"] = offer.deprecated
     return result
+
+
+def _image_of(found: LoadedProfiles, entry: Entry) -> str:
+    """Return the image that a server gets by default: that of the profile, of its options' defaults, or of the hub."""
+    image = entry.effective.get("image", "")
+    for option in entry.offer.options:
+        value = option.default_for(None)
+        for override in option.overrides(value, typed=False) if value not in (None, ()) else ():
+            image = override.get("image", image)
+    if image or entry.profile.path_of("image") is not None:
+        return "" if callable(image) else str(image)
+    configured = setting(found.config, "image")
+    return str(configured if configured is not None else found.spawner_class.image.default())
 
 
 def resources_of(effective: Mapping[str, Any]) -> str:

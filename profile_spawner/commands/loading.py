@@ -25,12 +25,21 @@ from profile_spawner.errors import (
     ProfileWarning,
     SourceError,
     did_you_mean,
+    plain_words,
 )
 
 from .arguments import Sources, UserOptions
 from .configuration import SPAWNER_SECTIONS, HubConfig, read_config, setting
-from .output import report_problems, working
-from .settings import refused_settings, spawner_class_of, unfilled_settings
+from .output import report_problems, without_prints, working
+from .settings import (
+    guard_functions,
+    own_form,
+    refused_settings,
+    sound_entries,
+    spawner_class_of,
+    suspicious_settings,
+    unfilled_settings,
+)
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -55,6 +64,7 @@ class LoadedProfiles:
         config: Its settings.
         snapshot: The profiles.
         per_user: Whether `profile_list` is a function, so that these are the profiles of one user.
+        has_list: Whether the configuration has a `profile_list`.
         spawner_class: The configured class, or `ProfileSpawner`.
     """
 
@@ -71,6 +81,7 @@ class LoadedProfiles:
         self.config = hub_config.config
         self.snapshot = hub.service.snapshot
         self.per_user = per_user
+        self.has_list = bool(setting(self.config, "profile_list"))
         self.spawner_class = spawner_class
         self._hub = hub
         self._loop = loop
@@ -78,6 +89,11 @@ class LoadedProfiles:
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine to its end."""
         return self._loop.run_until_complete(work)
+
+    @property
+    def has_default_server(self) -> bool:
+        """Whether there is a configuration, and nothing in it has profiles, so that users get a server without one."""
+        return bool(self.hub_config.files) and not (self.snapshot.entries or self.has_list or self._hub.has_sources)
 
     @functools.cached_property
     def places(self) -> Places:
@@ -137,6 +153,8 @@ def loaded(
 ) -> Iterator[LoadedProfiles]:
     """Load the profiles. All resources are released at the end of the block.
 
+    Whatever is printed until then goes to standard error: it is not a command's result.
+
     Args:
         sources: Where they come from.
         user: For whom; a `profile_list` may be a function of the user.
@@ -161,6 +179,7 @@ def loaded(
     log.addHandler(logging.NullHandler())
     log.propagate = False
     with (
+        without_prints(),
         read_config(sources) as hub_config,
         contextlib.closing(asyncio.new_event_loop()) as loop,
         _connected(loop, cluster) as (api_client, namespace),
@@ -175,7 +194,12 @@ def loaded(
             *([other_class] if other_class else []),
             *refused_settings(hub_config, sections, traits),
             *unfilled_settings(hub_config, sections),
+            *own_form(hub_config, sections),
         ]
+        told = hub_config.problems.append if tolerant else lambda problem: report_problems([problem])
+        guard_functions(hub_config, sections, traits, told)
+        if tolerant:
+            hub_config.problems += suspicious_settings(hub_config, sections, traits)
         if trusted:
             config.ProfileSpawner.data_policy = {"unrestricted": True}
         if not tolerant:
@@ -190,9 +214,13 @@ def loaded(
         try:
             with working("Loading the profiles"), _blamed_on(hub_config):
                 listed = found.run(asked(listed)) if callable(listed) else listed
-                if tolerant and not listed and hub_config.problems:
+                if tolerant and listed is None:
                     listed = hub_config.listed() or None
-                snapshot = found.run(hub.catalogue(hub_config.without_opaque(listed, traits), shared=False))
+                listed = hub_config.without_opaque(listed, traits)
+                if tolerant and listed:
+                    listed = sound_entries(hub_config, listed, traits, told)
+                    config[sections[-1]].profile_list = listed
+                snapshot = found.run(hub.catalogue(listed, shared=False))
             if snapshot is not None:
                 found.snapshot = snapshot
             yield found
@@ -247,6 +275,7 @@ async def _asked(found: LoadedProfiles, user: UserOptions, listed: Any, *, toler
                 hint=hint if user.auth_state is None else error.hint,
             )
         )
+        found.has_list = False
         for section in found.config.values():
             section.pop("profile_list", None)
         return None
@@ -318,7 +347,7 @@ def _blamed_on(hub_config: HubConfig) -> Iterator[None]:
     except TraitError as e:
         name = re.search(r"'(\w+)' trait", str(e))
         origin = hub_config.origin_of(name[1]) if name else None
-        raise SourceError(str(e).rstrip("."), field=name[1] if name else None, origin=origin) from None
+        raise SourceError(plain_words(str(e).rstrip(".")), field=name[1] if name else None, origin=origin) from None
 
 
 def find_entry(snapshot: Snapshot, slug: str) -> Entry:

@@ -7,6 +7,7 @@ import enum
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -34,6 +35,7 @@ __all__ = [
     "progress",
     "report_problems",
     "tell_per_user",
+    "without_prints",
     "working",
 ]
 
@@ -172,6 +174,23 @@ def report_problems(problems: Iterable[ProfileSpawnerError]) -> int:
         typer.secho(f"Warning: {problem}", fg=typer.colors.YELLOW, err=True)
         errors += not isinstance(problem, ProfileWarning)
     return errors
+
+
+@contextlib.contextmanager
+def without_prints() -> Iterator[None]:
+    """Send what the code of others prints to standard error, until the end of the block.
+
+    Standard output has the results of a command, which other programs may read. What subprocesses print counts too.
+    """
+    sys.stdout.flush()
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # there may be no standard output
+            before = os.dup(1)
+            stack.callback(os.close, before)
+            stack.callback(os.dup2, before, 1)
+            os.dup2(2, 1)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
 
 
 @contextlib.contextmanager

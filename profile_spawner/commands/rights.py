@@ -59,16 +59,15 @@ def rbac(
     With --check, run it with the hub's credentials (in the hub's pod, for example): the exit code is 1 when a right is
     missing, or a profile could not be loaded and so was not considered.
     """
+    missing: list[dict[str, Any]] = []
+    manifests: list[dict[str, Any]] = []
     with loaded(
         Sources.of(config, profiles_dir, documents, profiles, configurator_compat, entry_points, chart)
     ) as found:
         configured = configured_namespace(found)
         if check:
             missing = asyncio.run(_missing_rights(found, kubeconfig, namespace or configured, hub_namespace))
-            table = make_table(["group", "resource", "missing"], _rows(missing)) if missing else "Nothing is missing."
-            print_data(missing, Format.table if output is Format.yaml else output, table)
         else:
-            missing = []
             where = namespace or configured or "default"
             account = hub_namespace or where
             roles = roles_of(found, where, account)
@@ -79,7 +78,11 @@ def rbac(
                     name=name, service_account=service_account, service_account_namespace=account
                 )
             ]
-            print_documents(manifests, output)
+    if check:
+        table = make_table(["group", "resource", "missing"], _rows(missing)) if missing else "Nothing is missing."
+        print_data(missing, Format.table if output is Format.yaml else output, table)
+    else:
+        print_documents(manifests, output)
     raise typer.Exit(1 if report_problems(found.snapshot.problems) or missing else 0)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import enum
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +22,7 @@ from .arguments import Sources, UserOptions
 from .building import preview
 from .choices import every_choice, user_for, without_example
 from .cluster import ClusterDocuments, FromCluster, Kubeconfig, Namespace, client
-from .configuration import config_code, is_values, is_yaml, setting
+from .configuration import config_code, is_values, is_yaml
 from .findings import Finding, Level, finding_of, print_findings
 from .loading import LoadedProfiles, loaded
 from .output import progress, tell_per_user
@@ -89,8 +89,8 @@ def validate(
     )
     viewer = UserOptions.of(user, groups, auth_state=auth_state)
     cluster = ClusterDocuments(kubeconfig, namespace)
-    findings, checked = _validate(sources, viewer, cluster, documents=from_cluster, dry_run=server_dry_run)
-    print_findings(findings, output.value, checked)
+    findings, checked, default = _validate(sources, viewer, cluster, documents=from_cluster, dry_run=server_dry_run)
+    print_findings(findings, output.value, checked, default=default)
     failed = any(f.level == "error" or (strict and f.level == "warning") for f in findings)
     raise typer.Exit(1 if failed else 0)
 
@@ -120,8 +120,8 @@ def with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
 
 def _validate(
     sources: Sources, user: UserOptions, cluster: ClusterDocuments, *, documents: bool, dry_run: bool
-) -> tuple[list[Finding], int]:
-    """Return the findings, and the number of profiles.
+) -> tuple[list[Finding], int, bool]:
+    """Return the findings, the number of profiles, and whether the server of a hub without profiles was checked.
 
     Args:
         sources: Where the profiles come from.
@@ -138,7 +138,6 @@ def _validate(
             if found.per_user:
                 tell_per_user(user)
             findings = [
-                *_problems(found),
                 *_unknown_settings(found),
                 *_unreachable(found),
                 *_refused(sources, found),
@@ -148,14 +147,17 @@ def _validate(
             hubs: set[Finding] = set()
             for entry in progress(found.snapshot.entries.values(), "Building the pods"):
                 findings += _built(found, entry, user, ask, hubs)
+            if found.has_default_server:
+                findings += _default_server(found, user, ask)
+            findings += _problems(found)
             checked = len(found.snapshot.entries)
-            if not checked and not findings:
+            if not (checked or found.has_default_server or findings):
                 findings.append(_nothing(found))
-            return _without_echoes([*findings, *hubs]), checked
+            return _without_echoes([*findings, *hubs]), checked, found.has_default_server
     except ProfileSpawnerError as e:
         if e.origin is None:
             raise  # not an error in a file: the cluster cannot be asked
-        return [finding_of(e, "configuration" if isinstance(e, SourceError) else _rule_of(e))], 0
+        return [finding_of(e, "configuration" if isinstance(e, SourceError) else _rule_of(e))], 0, False
 
 
 def _nothing(found: LoadedProfiles) -> Finding:
@@ -175,7 +177,11 @@ def _problems(found: LoadedProfiles) -> Iterator[Finding]:
         if isinstance(problem, ProfileWarning) and entry is not None:
             origin: Origin | None = found.places.of(entry)(problem.path)
         else:
-            origin = found.places.of_slug(problem.profile or "")
+            origin = found.places.of_slug(problem.profile or "", *(problem.field or "").split("."))
+            numbered = re.fullmatch(r"profile_list(?:\[(\d+)\]|\.(.+))", problem.field or "")
+            if numbered is not None:
+                key = int(numbered[1]) if numbered[1] else numbered[2]
+                origin = found.hub_config.origin_of("profile_list", key)
         if problem.origin == CONFIGURATION and problem.field and origin is None:
             origin = found.hub_config.origin_of(problem.field)
         finding = finding_of(problem, _rule_of(problem), origin=origin)
@@ -211,7 +217,7 @@ def _unknown_settings(found: LoadedProfiles) -> Iterator[Finding]:
 def _lost_lists(found: LoadedProfiles) -> Iterator[Finding]:
     """Yield lists of profiles in values of a chart that the chart does not find, where there is no other."""
     values = found.hub_config.values
-    if values is None or setting(found.config, "profile_list"):
+    if values is None or found.has_list:
         return
     for layer in values.layers:
         missing = missing_list(layer.data)
@@ -228,12 +234,25 @@ def _refused(sources: Sources, found: LoadedProfiles) -> Iterator[Finding]:
         yield from _lint_document(path, traits)
 
 
+_OVER_LIMIT = "is more than the limit"
+
+
 def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
     """Leave out what the policy says of a line at which something is wrong anyway, and what KubeSpawner itself says."""
     found = list(findings)
+    # A limit of a few bytes is below every guarantee: what is wrong is the limit.
+    over = {(f.file, f.line, f.profile) for f in found if _OVER_LIMIT in f.message}
+    too_small = {f for f in found if f.rule == "memory-in-bytes" and (f.file, f.line, f.profile) in over}
+    places = {(f.file, f.line, f.profile) for f in too_small}
+    found = [
+        replace(f, level="error") if f in too_small else f
+        for f in found
+        if not (_OVER_LIMIT in f.message and (f.file, f.line, f.profile) in places)
+    ]
     known = {(f.file, f.line, f.field) for f in found if f.level == "error" and f.rule != "policy"}
-    unfilled = {f.profile for f in found if f.rule == "braces"}
+    refused = {f.profile for f in found if f.rule in ("braces", "unquoted-text") and f.level == "error"}
     tried = {(f.profile, f.field.rpartition(".")[2]) for f in found if f.rule == "build"}
+    shapes = {(f.profile, f.field) for f in found if f.rule == "wrong-type"}
     misplaced = {(f.file, f.line) for f in found if f.rule == "no-list"}
     return [
         f
@@ -241,7 +260,8 @@ def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
         if OPAQUE not in f.message
         and not (f.rule == "chart-value" and (f.file, f.line) in misplaced)
         and not (f.rule == "policy" and (f.file, f.line, f.field) in known)
-        and not (f.rule == "build" and f.profile in unfilled)
+        and not (f.rule == "build" and f.profile in refused)
+        and not (f.rule == "profile-definition" and (f.profile, f.field) in shapes)
         and not (f.rule == "wrong-value" and (f.profile, f.field.rpartition(".")[2]) in tried)
     ]
 
@@ -257,6 +277,7 @@ def _documents(sources: Sources) -> list[Path]:
 def _lint_document(path: Path, traits: Mapping[str, Any]) -> Iterator[Finding]:
     """Check the plain entries of a document, wherever a chart's values or a document may have them."""
     from profile_spawner.profiles.linting import lint_entry
+    from profile_spawner.profiles.plain_entries import sound_parts
     from profile_spawner.profiles.yaml_text import line_at, parse_yaml
     from profile_spawner.sources.chart_values import find_values, list_in
 
@@ -267,7 +288,13 @@ def _lint_document(path: Path, traits: Mapping[str, Any]) -> Iterator[Finding]:
         return  # loading has reported the error
     for listed in (*(d.get("profile_list") for d in documents), *map(list_in, values)):
         for entry in listed if isinstance(listed, list) else ():
-            for warning in lint_entry(entry, traits, _line_finder(path, entry, line_at)):
+            if not isinstance(entry, Mapping):
+                continue  # loading has reported it
+            where = _line_finder(path, entry, line_at)
+            sound, wrong = sound_parts(entry)
+            for warning in wrong:
+                yield finding_of(warning, "", origin=where(warning.path))
+            for warning in lint_entry(sound, traits, where):
                 yield finding_of(warning, "")
 
 
@@ -341,31 +368,102 @@ def _built(
                 seen.add(str(e))
                 yield finding_of(e, _rule_of(e), origin=where(tuple((e.field or "").split("."))))
             continue
-        pod = made.pod
         # Other values may define what the hub's own mounts are of, but not what the entry itself takes away.
         of_hub = found.hub_config.values is not None and entry.profile.path_of("volumes") is None
-        for volume in _undefined_volumes(pod) if of_hub else ():
-            pod = {**pod, "spec": {**pod["spec"], "volumes": [*pod["spec"].get("volumes", ()), {"name": volume}]}}
-            message = f"nothing here defines the volume {volume!r}: other values must do so"
-            if message not in seen:
-                seen.add(message)
-                at, _ = _place_of(found, entry, "volume_mounts", ())
-                yield Finding("warning", "undefined-volume", message, entry.slug, at.source, at.line, field)
-        for document in (*made.manifests, pod):
-            for level, problem in _judged(document, ask):
-                if problem in seen:
-                    continue
-                seen.add(problem)
-                trait, path = _setting_in(problem) if document is pod else ("", ())
-                at, named = _place_of(found, entry, trait, path)
-                if trait in _LIMITS and not named and entry.profile.path_of(trait) is None:
-                    at, named = _place_of(found, entry, _LIMITS[trait], ())
-                    problem += f". {trait} is what the hub sets for all profiles: set it as well"
-                if named:
-                    hubs.add(Finding(level, "kubernetes", problem, "", at.source, at.line, named))
-                else:
-                    what = f"{document['kind']} {document['metadata']['name']}" + (f" ({field})" if field else "")
-                    yield Finding(level, "kubernetes", problem, entry.slug, at.source, at.line, what)
+        for problem in _problems_in(made, ask, of_hub=of_hub):
+            if problem.text in seen:
+                continue
+            seen.add(problem.text)
+            yield from _about_profile(found, entry, problem, field, hubs)
+
+
+def _about_profile(
+    found: LoadedProfiles, entry: Entry, problem: _Problem, field: str, hubs: set[Finding]
+) -> Iterator[Finding]:
+    """Yield the finding of a problem, or add it to those of the hub."""
+    text, trait, level = problem.text, problem.trait, problem.level
+    at, named = _place_of(found, entry, trait, problem.path)
+    if problem.rule != "kubernetes":
+        yield Finding(level, problem.rule, text, entry.slug, at.source, at.line, field)
+        return
+    if trait in _LIMITS and not named and entry.profile.path_of(trait) is None:
+        at, named = _place_of(found, entry, _LIMITS[trait], ())
+        text += f". {trait} is what the hub sets for all profiles: set it as well"
+    if named:
+        hubs.add(Finding(level, problem.rule, text, "", at.source, at.line, named))
+    else:
+        what = problem.what + (f" ({field})" if field else "")
+        yield Finding(level, problem.rule, text, entry.slug, at.source, at.line, what)
+
+
+def _default_server(found: LoadedProfiles, user: UserOptions, ask: DryRun | None) -> Iterator[Finding]:
+    """Check the server that users get where there are no profiles."""
+    hub = found.hub_config
+    file = Origin(str(hub.files[0]))
+    try:
+        made = preview(found, None, user)
+    except ProfileSpawnerError as e:
+        yield finding_of(e, _rule_of(e), origin=file)
+        return
+    for problem in _problems_in(made, ask, of_hub=hub.values is not None):
+        traits = (problem.trait, _LIMITS.get(problem.trait, ""))
+        found_at = ((trait, hub.origin_of(trait, *problem.path)) for trait in traits if trait)
+        trait, at = next(((trait, at) for trait, at in found_at if at is not None), ("", file))
+        name = hub.name_of("KubeSpawner", trait) if trait else problem.what
+        yield Finding(problem.level, problem.rule, problem.text, "", at.source, at.line, name)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Something that is wrong with an object.
+
+    Attributes:
+        level: How serious it is.
+        rule: The rule.
+        text: What is wrong.
+        what: The kind and the name of the object.
+        trait: The setting that it is about, if it is in a pod and known.
+        path: The keys in the setting.
+    """
+
+    level: Level
+    rule: str
+    text: str
+    what: str
+    trait: str = ""
+    path: tuple[str, ...] = ()
+
+
+def _problems_in(made: Any, ask: DryRun | None, *, of_hub: bool) -> Iterator[_Problem]:
+    """Yield what is wrong with the objects of a server.
+
+    Args:
+        made: The objects.
+        ask: Asks an API server too.
+        of_hub: Whether all mounts are the hub's, and the hub's values may not be all, so that others define volumes.
+    """
+    pod = made.pod
+    for volume in _undefined_volumes(pod) if of_hub else ():
+        pod = {**pod, "spec": {**pod["spec"], "volumes": [*pod["spec"].get("volumes", ()), {"name": volume}]}}
+        text = f"nothing here defines the volume {volume!r}: other values must do so"
+        yield _Problem("warning", "undefined-volume", text, "", "volume_mounts")
+    home = made.manifests[0] if len(made.manifests) > len(made.objects) else None
+    for document in (*made.manifests, pod):
+        fields = _FIELDS if document is pod else _HOME_FIELDS if document is home else ()
+        for level, problem in _judged(document, ask):
+            text = _with_names(pod, problem) if document is pod else problem
+            trait, path = _setting_in(text, fields)
+            what = f"{document['kind']} {document['metadata']['name']}"
+            yield _Problem(level, "kubernetes", text, what, trait, path)
+
+
+_VARIABLE = re.compile(r"(?<=^spec\.containers\[0\]\.env)\[([0-9]+)\]")
+
+
+def _with_names(pod: Mapping[str, Any], problem: str) -> str:
+    """Return a problem of a pod with the name of the server's variable that it is about, in place of its number."""
+    variables = pod["spec"]["containers"][0].get("env") or ()
+    return _VARIABLE.sub(lambda number: f".{variables[int(number[1])].get('name')}", problem)
 
 
 def _judged(document: Mapping[str, Any], ask: DryRun | None) -> Iterator[tuple[Level, str]]:
@@ -383,7 +481,8 @@ def _place_of(found: LoadedProfiles, entry: Entry, trait: str, path: tuple[str, 
     """Return where a setting is written, and what it is called if it is one of the hub and not of the entry."""
     where = found.places.of(entry)
     written = entry.profile.path_of(trait) if trait else None
-    if written is not None:
+    own = entry.profile.get("kubespawner_override").get(trait) if entry.profile.list_entry() and written else None
+    if written is not None and not (path and isinstance(own, Mapping) and path[0] not in own):
         return where((*written, *path)), ""
     hub = found.hub_config.origin_of(trait, *path) if trait else None
     return (hub, found.hub_config.name_of("KubeSpawner", trait)) if hub is not None else (where(()), "")
@@ -403,7 +502,10 @@ _FIELDS = (
     ("initContainers", "init_containers"),
     ("spec.containers[1", "extra_containers"),
     ("containers[0].env", "environment"),
+    ("containers[0].imagePullPolicy", "image_pull_policy"),
     ("containers[0].image", "image"),
+    ("containers[0].lifecycle", "lifecycle_hooks"),
+    ("containers[0].workingDir", "working_dir"),
     ("resources.requests.memory", "mem_guarantee"),
     ("resources.limits.memory", "mem_limit"),
     ("resources.requests.cpu", "cpu_guarantee"),
@@ -420,20 +522,46 @@ _FIELDS = (
     ("spec.schedulerName", "scheduler_name"),
     ("spec.priorityClassName", "priority_class_name"),
     ("spec.securityContext.fsGroup", "fs_gid"),
+    ("spec.securityContext.supplementalGroups", "supplemental_gids"),
     ("securityContext.runAsUser", "uid"),
+    ("securityContext.runAsGroup", "gid"),
+    ("spec.containers[0].", "extra_container_config"),
+    ("spec.", "extra_pod_config"),
 )
 """Parts of a path in a pod, and the settings that they are made of."""
+_HOME_FIELDS = (
+    ("metadata.labels", "storage_extra_labels"),
+    ("metadata.annotations", "storage_extra_annotations"),
+    ("spec.accessModes", "storage_access_modes"),
+    ("spec.resources.requests.storage", "storage_capacity"),
+    ("spec.selector", "storage_selector"),
+    ("spec.storageClassName", "storage_class"),
+)
+"""The same for the claim that KubeSpawner makes for a user."""
 _LIMITS = {"mem_guarantee": "mem_limit", "cpu_guarantee": "cpu_limit"}
 """Settings that one of the hub may contradict."""
-_MAPPINGS = ("extra_labels", "extra_annotations", "node_selector")
+_MAPPINGS = (
+    "environment",
+    "extra_annotations",
+    "extra_labels",
+    "node_selector",
+    "storage_extra_annotations",
+    "storage_extra_labels",
+)
 
 
-def _setting_in(problem: str) -> tuple[str, tuple[str, ...]]:
-    """Return the setting that a problem of a pod is about, and the key in it; an empty text when it is not known."""
+def _setting_in(problem: str, fields: Sequence[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
+    """Return the setting that a problem is about, and the key in it; an empty text when it is not known.
+
+    Args:
+        problem: It begins with the path in the object.
+        fields: Parts of paths, and settings.
+    """
     place = problem.partition(": ")[0]
-    for part, name in _FIELDS:
+    for part, name in fields:
         if part in place:
             key = place.partition(f"{part}.")[2] if name in _MAPPINGS else ""
+            key = re.sub(r"\.value(From\..*)?$", "", key) if name == "environment" else key
             return name, (key,) if key else ()
     return "", ()
 

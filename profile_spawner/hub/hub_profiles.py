@@ -24,7 +24,7 @@ from profile_spawner.policy.settings import DEFAULT_KINDS, DataPolicy, Policy, n
 from profile_spawner.profiles.author_code import author_code, call_author
 from profile_spawner.profiles.entry import Entry, Traits, make_entry
 from profile_spawner.profiles.linting import SpawnerTraits
-from profile_spawner.profiles.plain_entries import PlainEntry, read_profile_list
+from profile_spawner.profiles.plain_entries import PlainEntry, each_entry, read_entry
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.sources.config_maps import source_name
 from profile_spawner.sources.reloader import ProfileService
@@ -276,17 +276,15 @@ def _each(profile_list: Any, problems: list[ProfileSpawnerError]) -> list[PlainE
     result: list[PlainEntry] = []
     try:
         with author_code(_broken):
-            if isinstance(profile_list, Mapping):
-                profile_list = [profile_list[key] for key in sorted(profile_list)]
+            listed = profile_list if isinstance(profile_list, Mapping | list | tuple) else [profile_list]
+            entries = list(each_entry(listed))
     except ProfileSpawnerError as e:
         problems.append(e)
         return result
-    if not isinstance(profile_list, list | tuple):
-        profile_list = [profile_list]
-    for definition in profile_list:
+    for where, definition in entries:
         try:
             with author_code(_broken):
-                result.extend(read_profile_list([definition], origin))
+                result.append(read_entry(definition, origin, where))
         except ProfileSpawnerError as e:
             problems.append(e)
     return result

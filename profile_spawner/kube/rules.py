@@ -1,7 +1,7 @@
 """Rules that find common errors in pods and other objects, beyond the OpenAPI schema.
 
 Each rule is one small function. The rules cover only a part of Kubernetes' own validation. They require objects without
-`shape_problems`.
+`shape_problems`: what has the wrong shape is left out before.
 """
 
 from __future__ import annotations
@@ -41,17 +41,52 @@ _NAME = "must be lower-case letters, digits and '-', at most 63 characters, and 
 
 
 def problems_of(document: Json) -> list[ManifestProblem]:
-    """Return the problems of an object: violations of the schema, or, if there are none, violations of the rules.
+    """Return the problems of an object: violations of the schema, and violations of the rules by the rest of it.
 
     Args:
         document: An object of one of the kinds in `policy.kinds`.
     """
     found = list(shape_problems(document))
-    if not found:
-        found += [problem for rule in _OBJECT_RULES for problem in rule(document)]
-        path, spec = _pod_spec(document)
-        found += [problem for rule in _POD_RULES for problem in rule(spec, path)]
-    return found
+    sound: Any = document
+    for problem in found:
+        sound = _without(sound, problem.path, as_text=problem.message.startswith("expects a string"))
+    if sound is _UNKNOWN:
+        return found
+    path, spec = _pod_spec(sound)
+    broken = [
+        *(problem for rule in _OBJECT_RULES for problem in rule(sound)),
+        *(problem for rule in _POD_RULES for problem in rule(spec, path)),
+    ]
+    # What is taken out is not missing as well.
+    known = tuple(problem.path for problem in found)
+    return found + [problem for problem in broken if not problem.path.startswith(known)] if known else broken
+
+
+_UNKNOWN: Any = object()
+_INDEX = re.compile(r"\[([0-9]+)\]\.?")
+
+
+def _without(node: Any, path: str, *, as_text: bool) -> Any:
+    """Return a copy without the field at a path, or with the field as a text.
+
+    The result is `_UNKNOWN` if there is no such field, or it is an item of a list: the rules need what is in it.
+    """
+    if isinstance(node, list | tuple) and (index := _INDEX.match(path)) and index.end() < len(path):
+        number = int(index[1])
+        inner = _without(node[number], path[index.end() :], as_text=as_text)
+        return _UNKNOWN if inner is _UNKNOWN else [*node[:number], inner, *node[number + 1 :]]
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        rest = path.removeprefix(str(key))
+        if rest == path or rest[:1] not in ("", ".", "["):
+            continue
+        if not rest:
+            if value is None:
+                return _UNKNOWN
+            return {k: str(v) if k == key else v for k, v in node.items() if k != key or as_text}
+        inner = _without(value, rest.removeprefix("."), as_text=as_text)
+        if inner is not _UNKNOWN:
+            return {**node, key: inner}
+    return _UNKNOWN
 
 
 def _pod_spec(document: Json) -> tuple[str, Json]:

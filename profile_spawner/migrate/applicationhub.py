@@ -7,25 +7,29 @@ bindings, pull secrets and init containers.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
-from profile_spawner.names import is_slug, slugify
+from profile_spawner.names import slugify
 from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
 from profile_spawner.params.templates import to_text
 from profile_spawner.policy.kinds import BY_KIND
 from profile_spawner.profiles.access import Access
+from profile_spawner.profiles.attributes import ATTRIBUTES
 from profile_spawner.profiles.base import BaseAppProfile, make_profile
 from profile_spawner.profiles.class_profile import ClassProfile
+from profile_spawner.profiles.context import FACTS
 from profile_spawner.profiles.entry import Entry
-from profile_spawner.profiles.resources import ConfigMap, Manifest, Volume
+from profile_spawner.profiles.resources import ConfigMap, Manifest, Verb, Volume
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.profiles.user_text import each_text
 from profile_spawner.profiles.yaml_text import parse_yaml
 from profile_spawner.sources.configurator.fact_names import FACT_NAMES
-from profile_spawner.sources.configurator.kube_names import mended_name, mended_slug
+from profile_spawner.sources.configurator.kube_names import NameMender, volume_name
+from profile_spawner.sources.importing import ready_made
 
 from .dumping import Dump, class_of, hook_values, plain_model, template_profile, text_of
 
@@ -34,6 +38,7 @@ __all__ = ["read_config", "write_config"]
 _HOME = "/workspace"
 _INIT_MOUNT = "/opt/init/.init.sh"
 _INIT_NAME = "init-file-on-volume"
+_VERBS = [verb for verb in Verb if verb is not Verb.every]
 _INIT_COMMANDS = (["sh", "-c", f"sh {_INIT_MOUNT}"], ["sh", _INIT_MOUNT])
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -73,37 +78,70 @@ def _unrestricted(access: Access) -> str:
     return "allowed_users names its users" if access.users is not None and access.groups is None else ""
 
 
-_LOST = (
-    "tolerations",
-    "service_account",
-    "extra_labels",
-    "extra_annotations",
-    "aliases",
-    "replaced_by",
-    "deprecated",
-    "allowed_users",
-)
-"""Attributes without a counterpart. How a profile looks on the page is left out without a word."""
+_HELD = frozenset(
+    {
+        "slug", "display_name", "description", "default", "image", "cpu_guarantee", "cpu_limit", "mem_guarantee",
+        "mem_limit", "extra_resource_limits", "extra_resource_guarantees", "default_url", "home_dir", "bash_login_path",
+        "bashrc_path", "init_script_path", "pod_env_vars", "node_selector", "workspace_volume_size",
+        "storage_class_rwo", "storage_class_rwx", "allowed_groups",
+    }
+)  # fmt: skip
+"""The attributes that have a counterpart, or are in volumes and files."""
+_TOLD_APART = frozenset({"kubespawner_override", "profile_options"})
+"""Attributes whose parts are reported."""
 
 
 def _tell_lost(instance: BaseAppProfile, values: Mapping[str, Any], entry: Entry, dump: Dump) -> None:
     """Add warnings about what the file cannot express."""
-    lost = [name for name in _LOST if getattr(instance, name)]
+    lost = [n for n in ATTRIBUTES if n not in _HELD | _TOLD_APART and getattr(instance, n) != ATTRIBUTES[n].default]
+    if instance.home_dir is not None and not instance.is_of_other_format():
+        lost.append("home_dir as the working directory (HOME is written)")
     lost += [f"kubespawner_override.{key}" for key in values["kubespawner_override"]]
-    lost += [f"several files in ConfigMap {m.name}" for m in values["config_maps"] if _several(m)]
+    lost += [f"several files in ConfigMap {m.name}" for m in values["config_maps"] if len(m.files()) != 1]
     lost += [f"env of init container {c.name}" for c in values["init_containers"] if c.env]
     lost += [f"read_only of volume {v.name}" for v in values["volumes"] if v.volume_mount.read_only]
     lost += [f"optional of secret mount {m.name}" for m in values["secret_mounts"] if m.optional]
     lost += [f"{k} from a Secret" for k, v in values["pod_env_vars"].items() if _of_secret(v)]
     lost += [f"the value of pull secret {s.name}" for s in values["image_pull_secrets"] if getattr(s, "data", None)]
     lost += [f"Secret {d['metadata']['name']}" for m in values["manifests"] for d in m.content if _is_secret(d)]
+    roles = [b.role for b in values["role_bindings"] if Verb.every in b.role.verbs]
+    lost += [f"'*' in role {r.name} ({', '.join(v.value for v in _VERBS)} are written)" for r in roles]
     if entry.offer.options:
         lost.append("options (their defaults are written)")
     dump.warnings += [f"{instance.slug}: the ApplicationHub's file cannot say: {what}" for what in lost]
+    for param, names in _params_of(type(instance)).items():
+        dump.warnings.append(f"{instance.slug}: {', '.join(names)}: the present value of the param {param} is written")
+    dump.warnings += [f"{instance.slug}: {what}" for what in _not_as_there(type(instance))]
 
 
-def _several(config_map: ConfigMap) -> bool:
-    return len(config_map.files()) != 1
+def _params_of(cls: type[BaseAppProfile]) -> dict[str, list[str]]:
+    """Return the params from which a profile takes attributes, each with these."""
+    found: dict[str, list[str]] = {}
+    for name, attribute in ATTRIBUTES.items():
+        for param in sorted(attribute.references(getattr(cls, name)) - {*FACTS, *FACT_NAMES}):
+            found.setdefault(param, []).append(name)
+    return found
+
+
+def _not_as_there(cls: type[BaseAppProfile]) -> Iterator[str]:
+    """Yield how a profile of the configurator's own, or one that derives from it, is different here."""
+    if not any(c.__module__.partition(".")[0] == "configurator" for c in cls.__mro__):
+        if cls.slug in ready_made() and _takes(cls, "slug"):
+            yield "this is a profile of this project; the configurator's own one needs --configurator-compat"
+        return
+    if _takes(cls, "get_manifests"):
+        yield from (
+            f"{what} of the configurator's own profile is not written" for what in getattr(cls, "NOT_INCLUDED", ())
+        )
+    names = ("bash_login_path", "bashrc_path", "init_script_path")
+    if files := [n for n in names if _takes(cls, n) and getattr(cls, n) is not None]:
+        yield f"the start-up files are not those of the configurator, which are longer: {', '.join(files)}"
+
+
+def _takes(cls: type[BaseAppProfile], name: str) -> bool:
+    """Return whether a class has an attribute or a hook as this project has made it, and says nothing about it."""
+    owner = next((c for c in cls.__mro__ if name in vars(c)), None)
+    return owner is not None and owner.__module__.partition(".")[0] in ("profile_spawner", "configurator")
 
 
 def _of_secret(value: Any) -> bool:
@@ -114,30 +152,27 @@ def _is_secret(document: Mapping[str, Any]) -> bool:
     return document.get("kind") == "Secret"
 
 
-def _inherits_roles(cls: type[BaseAppProfile]) -> bool:
-    """Return whether a class is of a family with roles, and says nothing about them itself."""
-    own = [c for c in cls.__mro__ if c.__module__.partition(".")[0] not in ("profile_spawner", "configurator")]
-    return hasattr(cls, "get_workflow_role_bindings") and not any("get_role_bindings" in vars(c) for c in own)
-
-
 async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump: Dump) -> dict[str, Any]:
     cls = class_of(entry)
     params = snapshot.resolve(entry.profile, None)
     profile = template_profile(snapshot, entry)
     values = await hook_values(profile)
-    if not values["role_bindings"] and _inherits_roles(cls):
+    if not values["role_bindings"] and hasattr(cls, "get_workflow_role_bindings") and _takes(cls, "get_role_bindings"):
         # The family gives these roles there, and here only on request.
         values["role_bindings"] = getattr(profile, "get_workflow_role_bindings")()  # noqa: B009 - of a family only
         names = ", ".join(b.name for b in values["role_bindings"])
         dump.warnings.append(f"{cls.slug}: roles that the configurator's family gives there are written, too: {names}")
     instance = profile if cls.is_of_other_format() else make_profile(cls, params=params)
     values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
+    existing, values["kubespawner_override"] = _existing_config_maps(values["kubespawner_override"])
+    used = {mount.name for container in values["init_containers"] for mount in container.volume_mounts}
+    values["config_maps"] = [one for c in values["config_maps"] for one in ([c] if c.name in used else _files_of(c))]
     _tell_lost(instance, values, entry, dump)
     dashed = cls.slug.replace("_", "-")
     shell, init = ([], None) if cls.is_of_other_format() else _assets(instance, dashed)
     volumes = [_volume(v) for v in values["volumes"]]
-    if any(v.storage_class is None for v in values["volumes"]):
-        dump.warnings.append(f"{cls.slug}: a volume there needs a storage class; 'standard' is written")
+    for volume in (v.name for v in values["volumes"] if v.storage_class is None):
+        dump.warnings.append(f"{cls.slug}: storage_class of volume {volume} is required there; standard is written")
     containers = [_known("init_containers", plain_model(c)) for c in values["init_containers"]]
     if init:
         mounts = [v["volume_mount"] for v in volumes]
@@ -148,7 +183,7 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
         container.setdefault("image", instance.image)
     home = {"HOME": instance.home_dir} if instance.home_dir is not None else {}
     env = {k: v for k, v in {**home, **values["pod_env_vars"]}.items() if v is not None and not _of_secret(v)}
-    maps = [_config_map(c) for c in values["config_maps"] if not _several(c)]
+    maps = [*existing, *(_config_map(c) for c in values["config_maps"] if len(c.files()) == 1)]
     result: dict[str, Any] = {
         "config_maps": [*shell, *([init] if init else []), *maps],
         "default_url": instance.default_url,
@@ -177,7 +212,7 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
         "secret_mounts": [_known("secret_mounts", plain_model(m)) for m in values["secret_mounts"]],
         "volumes": volumes,
     }
-    written = _Theirs(params, cls.slug, dump)
+    written = _Theirs(params, cls.slug, _params_of(cls), dump)
     return {k: each_text(v, written) for k, v in result.items() if v is not None}
 
 
@@ -190,8 +225,8 @@ def _count(value: Any) -> Any:
 def _resources(instance: BaseAppProfile, values: Mapping[str, Any], dump: Dump) -> dict[str, Any]:
     """Return image, limits and guarantees. There limits are required, and memory is a text."""
     override: dict[str, Any] = {
-        "cpu_guarantee": _whole(instance.cpu_guarantee, instance.slug, dump),
-        "cpu_limit": _whole(instance.cpu_limit, instance.slug, dump),
+        "cpu_guarantee": _whole(instance, "cpu_guarantee", dump),
+        "cpu_limit": _whole(instance, "cpu_limit", dump),
         "extra_resource_guarantees": {k: _count(v) for k, v in instance.extra_resource_guarantees.items()},
         "extra_resource_limits": {k: _count(v) for k, v in values["extra_resource_limits"].items()},
         "image": instance.image,
@@ -234,14 +269,16 @@ def _file(name: str, key: str, content: str, mount_path: str) -> dict[str, Any]:
     return {"content": content, "key": key, "name": name, **more}
 
 
-def _whole(value: Any, slug: str, dump: Dump) -> int | None:
+def _whole(instance: BaseAppProfile, name: str, dump: Dump) -> int | None:
+    value = getattr(instance, name)
     if value is None:
         return None
     cores = float(value)
-    if cores != int(cores):
-        dump.warnings.append(f"{slug}: the ApplicationHub has whole cores only; {value} becomes {max(1, round(cores))}")
-        return max(1, round(cores))
-    return int(cores)
+    if cores == int(cores):
+        return int(cores)
+    whole = max(1, round(cores))
+    dump.warnings.append(f"{instance.slug}: {name} is a whole number there; {whole} is written instead of {value}")
+    return whole
 
 
 def _volume(volume: Volume) -> dict[str, Any]:
@@ -261,6 +298,54 @@ def _volume(volume: Volume) -> dict[str, Any]:
     return result
 
 
+def _files_of(config_map: ConfigMap) -> list[ConfigMap]:
+    """Return a ConfigMap that is mounted as a folder as one for each file, as the ApplicationHub mounts them."""
+    if config_map.data is None or config_map.mount_path is None or len(config_map.data) == 1:
+        return [config_map]
+    folder = config_map.mount_path.rstrip("/")
+    return [
+        config_map.model_copy(
+            update={
+                "name": f"{config_map.name}-{number}",
+                "key": key,
+                "content": content,
+                "data": None,
+                "mount_path": f"{folder}/{key}",
+            }
+        )
+        for number, (key, content) in enumerate(config_map.data.items())
+    ]
+
+
+def _existing_config_maps(override: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the ConfigMaps that exist already, of each of which one file is mounted, and the rest of the override."""
+    volumes, mounts = (override.get(name, ()) for name in ("volumes", "volume_mounts"))
+    if not (isinstance(volumes, list | tuple) and isinstance(mounts, list | tuple)):
+        return [], dict(override)
+    maps = []
+    for volume in volumes:
+        source = volume.get("configMap", {})
+        using = [m for m in mounts if m["name"] == volume["name"]]
+        if set(volume) == {"name", "configMap"} and set(source) <= {"name", "defaultMode"} and len(using) == 1:
+            (mount,) = using
+            if mount.get("subPath") and set(mount) <= {"name", "mountPath", "subPath", "readOnly"}:
+                maps.append((volume, mount))
+    left = {**override, "volumes": [v for v in volumes if all(v is not volume for volume, _ in maps)]}
+    left["volume_mounts"] = [m for m in mounts if all(m is not mount for _, mount in maps)]
+    found = [
+        {
+            "default_mode": f"{volume['configMap'].get('defaultMode', 0o644):04o}",
+            "key": mount["subPath"],
+            "mount_path": mount["mountPath"],
+            "name": volume["configMap"]["name"],
+            "persist": True,
+            "readonly": True,
+        }
+        for volume, mount in maps
+    ]
+    return found, {key: value for key, value in left.items() if value != []}
+
+
 def _config_map(config_map: ConfigMap) -> dict[str, Any]:
     ((key, content),) = config_map.files().items()
     result: dict[str, Any] = {"content": content, "key": key, "name": config_map.name}
@@ -278,6 +363,8 @@ def _binding(binding: Any) -> dict[str, Any]:
     result: dict[str, Any] = plain_model(binding)
     result["persist"] = binding.persist
     result["role"]["api_groups"] = list(binding.role.api_groups)
+    if Verb.every in binding.role.verbs:  # the ApplicationHub refuses a whole file with it
+        result["role"]["verbs"] = [verb.value for verb in _VERBS]
     for subject, model in zip(result["subjects"], binding.subjects, strict=True):
         subject["kind"] = model.kind.value
     return result
@@ -303,9 +390,10 @@ _LITERAL = "{{ '{{' }}"
 class _Theirs:
     """Converts the texts of one profile for the ApplicationHub: facts become templates, params become their values."""
 
-    def __init__(self, params: Mapping[str, Any], slug: str, dump: Dump) -> None:
+    def __init__(self, params: Mapping[str, Any], slug: str, told: Collection[str], dump: Dump) -> None:
         self._params = params
         self._slug = slug
+        self._told = told  # of these params it is reported that their values are written
         self._dump = dump
 
     def __call__(self, text: str) -> str:
@@ -320,12 +408,12 @@ class _Theirs:
         if name == "profile":
             return self._slug
         value = self._params.get(name)
-        if value is not None and not isinstance(value, SecretRef):
-            return to_text(value)
-        message = f"{self._slug}: {{{{ {name} }}}} has no counterpart there and is empty"
-        if message not in self._dump.warnings:
+        known = value is not None and not isinstance(value, SecretRef)
+        instead = "its present value is written" if known else "it is empty"
+        message = f"{self._slug}: {{{{ {name} }}}} has no counterpart there: {instead}"
+        if message not in self._dump.warnings and not (known and name in self._told):
             self._dump.warnings.append(message)
-        return ""
+        return to_text(value) if known else ""
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -387,15 +475,16 @@ def read_config(config: Any, place: str) -> Dump:
     for key in config:
         if key != "profiles":
             dump.warnings.append(f"{key!r} is not known and left out")
-    profiles = [_read_profile(p, n, place, dump) for n, p in enumerate(config["profiles"])]
-    slugs = [p["slug"] for p in profiles]
-    for slug in sorted({s for s in slugs if slugs.count(s) > 1}):
+    slugs = NameMender()
+    profiles = [_read_profile(p, n, place, slugs, dump) for n, p in enumerate(config["profiles"])]
+    used = [p["slug"] for p in profiles]
+    for slug in sorted({s for s in used if used.count(s) > 1}):
         raise ProfileDefinitionError("the slug is used twice", profile=slug, origin=Origin(place))
     dump.document = {"profiles": profiles}
     return dump
 
 
-def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str, Any]:
+def _read_profile(profile: Any, number: int, place: str, slugs: NameMender, dump: Dump) -> dict[str, Any]:
     line = getattr(profile, "line", 0)
     origin = Origin(place, line)
     if not isinstance(profile, Mapping) or not isinstance(profile.get("definition"), Mapping):
@@ -409,7 +498,7 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
     if not override.get("image"):
         raise ProfileDefinitionError("has no image", profile=slug, origin=origin, field="kubespawner_override.image")
     _tell_unknown(profile, definition, override, slug, dump)
-    result: dict[str, Any] = {**_mend_slug(slug, origin, dump), "display_name": name}
+    result: dict[str, Any] = {**_read_slug(slug, origin, slugs, dump), "display_name": name}
     slug = result["slug"]
     result["description"] = str(definition.get("description") or "")
     if definition.get("default"):
@@ -431,27 +520,49 @@ def _read_profile(profile: Any, number: int, place: str, dump: Dump) -> dict[str
         result["pod_env_vars"] = {
             k: v if isinstance(v, Mapping) else _scalar(v) for k, v in profile["pod_env_vars"].items()
         }
-    _read_parts(profile, result, place, dump)
+    names = NameMender()
+    with _located(slug, origin):
+        _read_parts(profile, result, place, names, dump)
+    dump.warnings += [f"{slug}: {note}" for note in names.notes]
     ours: dict[str, Any] = _ours(result, slug, dump)
     return ours
 
 
-def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, dump: Dump) -> None:
+def _read_slug(written: str, origin: Origin, slugs: NameMender, dump: Dump) -> dict[str, Any]:
+    """Return a slug that is valid here, with the one of the file as an alias."""
+    before = len(slugs.notes)
+    with _located(written, origin):
+        slug = slugs.slug(written)
+    dump.warnings += [f"{written}: {note}" for note in slugs.notes[before:]]
+    return {"slug": slug} if slug == written else {"slug": slug, "aliases": [written]}
+
+
+@contextlib.contextmanager
+def _located(slug: str, origin: Origin) -> Iterator[None]:
+    """Turn the error of a name that cannot be mended into one of the profile."""
+    try:
+        yield
+    except ValueError as e:
+        raise ProfileDefinitionError(str(e), profile=slug, origin=origin) from None
+
+
+def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, names: NameMender, dump: Dump) -> None:
     slug = result["slug"]
-    volumes = _mend_names(list(profile.get("volumes") or ()), slug, dump)
     items = list(profile.get("config_maps") or ())
     existing = [item for item in items if item.get("content") is None]
-    maps = [_read_config_map(item) for item in items if item.get("content") is not None]
+    volumes = [_read_volume(v, names) for v in profile.get("volumes") or ()]
+    maps = [_read_config_map(item, names) for item in items if item.get("content") is not None]
+    _follow(result.get("pod_env_vars", {}), names)
     read: dict[str, Any] = {
         "kubespawner_override": _existing(existing, slug, dump),
-        "init_containers": list(_read_containers(profile.get("init_containers") or (), volumes, maps, result)),
+        "init_containers": list(_read_containers(profile.get("init_containers") or (), volumes, maps, result, names)),
         "config_maps": maps,
-        "volumes": [_read_volume(v) for v in volumes],
+        "volumes": volumes,
         "secret_mounts": [_known("secret_mounts", m) for m in profile.get("secret_mounts") or ()],
-        "role_bindings": [_read_binding(b) for b in profile.get("role_bindings") or ()],
+        "role_bindings": [_read_binding(b, names) for b in profile.get("role_bindings") or ()],
         "manifests": [_read_manifest(m, place, slug, dump) for m in profile.get("manifests") or ()],
-        "image_pull_secrets": [_known("image_pull_secrets", s) for s in profile.get("image_pull_secrets") or ()],
-        "env_from_config_maps": [str(n) for n in profile.get("env_from_config_maps") or ()],
+        "image_pull_secrets": [_read_pull_secret(s, names) for s in profile.get("image_pull_secrets") or ()],
+        "env_from_config_maps": [names.known_config_map(str(n)) for n in profile.get("env_from_config_maps") or ()],
         "env_from_secrets": [str(n) for n in profile.get("env_from_secrets") or ()],
     }
     result.update({key: value for key, value in read.items() if value})
@@ -459,29 +570,13 @@ def _read_parts(profile: Mapping[str, Any], result: dict[str, Any], place: str, 
         dump.warnings.append(f"{slug}: a pull secret's value stands in the file; name an existing Secret instead")
 
 
-def _mend_slug(slug: str, origin: Origin, dump: Dump) -> dict[str, Any]:
-    """Return a slug that is valid here, with the one of the file as an alias; what is changed is told."""
-    if is_slug(slug):
-        return {"slug": slug}
-    mended = mended_slug(slug)
-    if not mended:
-        expected = "a slug with letters of a-z or digits"
-        raise ProfileDefinitionError("no slug can be made of it", origin=origin, value=slug, expected=expected)
-    dump.warnings.append(f"{slug}: the slug becomes {mended!r}; saved choices find it by the old one")
-    return {"slug": mended, "aliases": [slug]}
-
-
-def _mend_names(volumes: Sequence[Mapping[str, Any]], slug: str, dump: Dump) -> list[dict[str, Any]]:
-    """Return volumes with names that Kubernetes takes; what is changed is told."""
-    made = []
-    for volume in volumes:
-        names = {key: str(volume[key]) for key in ("name", "claim_name")}
-        mended = {key: mended_name(name) for key, name in names.items()}
-        dump.warnings += [
-            f"{slug}: the name {names[k]!r} becomes {mended[k]!r}" for k in names if names[k] != mended[k]
-        ]
-        made.append({**volume, **mended})
-    return made
+def _follow(variables: dict[str, Any], names: NameMender) -> None:
+    """Let variables that come from the profile's own ConfigMaps follow their names."""
+    for name, value in variables.items():
+        reference = value.get("from_config_map") if isinstance(value, Mapping) else None
+        if isinstance(reference, Mapping):
+            found = names.known_config_map(str(reference["name"]))
+            variables[name] = {"from_config_map": {**reference, "name": found}}
 
 
 def _known(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -489,14 +584,20 @@ def _known(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in item.items() if k in known and v is not None}
 
 
-def _read_binding(item: Mapping[str, Any]) -> dict[str, Any]:
-    subjects = [_known("subjects", s) for s in item["subjects"]]
+def _read_binding(item: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
+    role = _known("role", item["role"])
     return {
         "persist": True,
         **_known("role_bindings", item),
-        "subjects": subjects,
-        "role": _known("role", item["role"]),
+        "name": names.role("role binding", str(item["name"])),
+        "subjects": [_known("subjects", s) for s in item["subjects"]],
+        "role": {**role, "name": names.role("role", str(role["name"]))},
     }
+
+
+def _read_pull_secret(item: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
+    result = _known("image_pull_secrets", item)
+    return {**result, "name": names.name("pull secret", str(item["name"]))} if "data" in result else result
 
 
 def _read_manifest(item: Mapping[str, Any], place: str, slug: str, dump: Dump) -> dict[str, Any]:
@@ -522,6 +623,7 @@ def _read_containers(
     volumes: Sequence[Mapping[str, Any]],
     maps: list[dict[str, Any]],
     result: dict[str, Any],
+    names: NameMender,
 ) -> Iterator[dict[str, Any]]:
     """Yield the init containers; the one that the configurator makes of an init script becomes the script alone.
 
@@ -529,14 +631,18 @@ def _read_containers(
     container.
     """
     read = [
-        {**_known("init_containers", i), "volume_mounts": [_mount(m) for m in i.get("volume_mounts") or ()]}
+        {
+            **_known("init_containers", i),
+            "name": names.label("init container", str(i["name"])),
+            "volume_mounts": [_mount(m, names) for m in i.get("volume_mounts") or ()],
+        }
         for i in items
     ]
     for container in read:
         using = [m for m in maps if m.get("mount_path") == _INIT_MOUNT and _uses(container, m["name"])]
         if len(using) == 1 and sum(_uses(other, using[0]["name"]) for other in read) == 1:
             (script,) = using
-            mounts = [_mount(v["volume_mount"]) for v in volumes]
+            mounts = [{k: v[k] for k in ("name", "mount_path", "sub_path") if k in v} for v in volumes]
             mounts.append({"name": script["name"], "mount_path": _INIT_MOUNT, "sub_path": script["key"]})
             made = {"name": _INIT_NAME, "image": result["image"], "volume_mounts": _sorted(mounts)}
             command = container["command"]
@@ -565,8 +671,10 @@ def _existing(items: Sequence[Mapping[str, Any]], slug: str, dump: Dump) -> dict
             dump.warnings.append(f"{slug}: ConfigMap {name} is left out: it has neither content nor mount_path")
             continue
         source = {"name": name, **({} if mode is None else {"defaultMode": int(_mode(mode), 8)})}
-        volumes.append({"name": name, "configMap": source})
-        mounts.append({"name": name, "mountPath": item["mount_path"], "subPath": item["key"], "readOnly": True})
+        volumes.append({"name": volume_name(name), "configMap": source})
+        mounts.append(
+            {"name": volume_name(name), "mountPath": item["mount_path"], "subPath": item["key"], "readOnly": True}
+        )
     return {"volumes": volumes, "volume_mounts": mounts} if volumes else {}
 
 
@@ -575,8 +683,9 @@ def _mode(mode: Any) -> str:
     return f"{mode:04o}" if isinstance(mode, int) else str(mode)
 
 
-def _read_config_map(item: Mapping[str, Any]) -> dict[str, Any]:
-    result = {"name": item["name"], "key": item["key"], "content": str(item["content"])}
+def _read_config_map(item: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
+    name = names.config_map(str(item["name"]), item.get("mount_path"))
+    result = {"name": name, "key": item["key"], "content": str(item["content"])}
     if item.get("mount_path"):
         result["mount_path"] = item["mount_path"]
     if item.get("default_mode") is not None:
@@ -584,9 +693,13 @@ def _read_config_map(item: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read_volume(volume: Mapping[str, Any]) -> dict[str, Any]:
-    mount = _mount(volume["volume_mount"])
-    result = {"name": volume["name"], "claim_name": volume["claim_name"], "size": str(volume["size"])}
+def _read_volume(volume: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
+    mount = _mount(volume["volume_mount"], names)
+    result: dict[str, Any] = {
+        "name": names.label("volume", str(volume["name"])),
+        "claim_name": names.name("claim", str(volume["claim_name"])),
+        "size": str(volume["size"]),
+    }
     result["mount_path"] = mount["mount_path"]
     for key in ("sub_path", "storage_class", "access_modes", "annotations"):
         value = mount.get(key) or volume.get(key)
@@ -596,10 +709,10 @@ def _read_volume(volume: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _mount(mount: Mapping[str, Any]) -> dict[str, Any]:
+def _mount(mount: Mapping[str, Any], names: NameMender) -> dict[str, Any]:
     """Return a mount; the runtime reads camel case too."""
     path = mount.get("mount_path", mount.get("mountPath"))
-    result = {"name": mended_name(str(mount["name"])), "mount_path": path}
+    result = {"name": names.label("volume", str(mount["name"])), "mount_path": path}
     sub_path = mount.get("sub_path", mount.get("subPath"))
     if sub_path:
         result["sub_path"] = sub_path

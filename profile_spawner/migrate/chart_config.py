@@ -24,7 +24,7 @@ from .placeholders import OPAQUE
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-__all__ = ["TRAITS", "CodeNotRun", "config_of", "lost_values_of", "path_of"]
+__all__ = ["TRAITS", "CodeNotRun", "config_of", "lost_values_of", "path_of", "settings_of"]
 
 TRAITS = {
     "pod_name_template": "singleuser.podNameTemplate",
@@ -112,8 +112,10 @@ class CodeNotRun(ProfileWarning):
 
 def config_of(
     values: HubValues, stack: contextlib.ExitStack, more: Sequence[Code] = ()
-) -> tuple[Config, list[CodeNotRun]]:
+) -> tuple[Config, list[CodeNotRun], dict[str, Code]]:
     """Return the configuration that the chart's hub makes of these values, and which code could not be run.
+
+    Third, the code that has set a setting last, by the name of the setting.
 
     Args:
         values: The values.
@@ -132,12 +134,21 @@ def config_of(
     files = [s for s in snippets if s.name.startswith("hub.extraFiles.")]
     found = {**stack.enter_context(_chart_names(values, c)), **names}
     failed = []
+    setters: dict[str, Code] = {}
     for code in (*files, *more, *snippets[len(files) :]):
+        before = settings_of(c)
         try:
             exec(code.compiled(), found)  # noqa: S102 - as the hub does
         except (Exception, SystemExit) as e:  # noqa: BLE001 - code for a hub may want anything of a cluster
             failed.append(CodeNotRun(code, e))
-    return c, failed
+        setters |= {name: code for (s, name), value in settings_of(c).items() if before.get((s, name)) is not value}
+    return c, failed, setters
+
+
+def settings_of(c: Config) -> dict[tuple[str, str], Any]:
+    """Return all settings by their section and name."""
+    sections = ((section, settings) for section, settings in c.items() if isinstance(settings, Mapping))
+    return {(section, name): value for section, settings in sections for name, value in settings.items()}
 
 
 def lost_values_of(values: HubValues, config: Config) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from profile_spawner.errors import Origin, ProfileSpawnerError, SourceError
 from profile_spawner.names import is_slug, slugify
 from profile_spawner.params.definition import thaw
 from profile_spawner.profiles.patterns import whole_pattern
-from profile_spawner.profiles.plain_entries import read_profile_list
+from profile_spawner.profiles.plain_entries import each_entry, read_entry, read_profile_list
 from profile_spawner.profiles.yaml_text import line_at, parse_yaml
 from profile_spawner.sources.chart_values import in_chart_order, team_rules, values_or_lists
 
@@ -67,7 +67,8 @@ def find_lists(text: str | bytes, place: str) -> list[FoundList]:
             if isinstance(inner, list):
                 found.append(_take(inner, (), place))
             else:
-                found += [_take(inner[k], (*path, k), place) for k in _LISTS if inner.get(k) is not None]
+                keys = [k for k in _LISTS if inner.get(k) is not None]
+                found += [_take(inner[k], (*path, k), place, inner.lines[k]) for k in keys]
     if not found:
         raise SourceError(
             "there is no profile list in it",
@@ -84,27 +85,21 @@ def _has_list(value: Any, path: tuple[str, ...]) -> bool:
     return bool(not path and value and all(isinstance(i, Mapping) and "display_name" in i for i in value))
 
 
-def _take(items: Any, where: tuple[str, ...], place: str) -> FoundList:
-    """Read a list, or a mapping that KubeSpawner sorts by its keys; one of a chart's values as the hub gets it."""
-    if isinstance(items, Mapping):
-        entries = [items[key] for key in sorted(items)]
-    elif isinstance(items, list):
-        entries = list(items)
-    else:
-        entries = [items]
-    lines = getattr(items, "lines", ())
-    lines = lines if isinstance(lines, list | tuple) else ()
+def _take(items: Any, where: tuple[str, ...], place: str, line: int = 0) -> FoundList:
+    """Read a list, or a mapping that KubeSpawner sorts by its keys; one of a chart's values as the hub gets it.
+
+    `line` is where it begins.
+    """
     found = FoundList([], ".".join(where), place)
     charts = where[-1:] == ("profileList",) or where[-4:-2] == ("hub", "config")
     kept: list[Any] = []
-    for number, entry in enumerate(entries):
-        line = getattr(entry, "line", 0) or (lines[number] if number < len(lines) else 0)
+    for number, (name, entry) in enumerate(each_entry(items if isinstance(items, Mapping | list) else [items])):
+        key = name.partition(".")[2] if isinstance(items, Mapping) else number
+        origin = Origin(place, line_at(items, (key,)) or line)
         try:
-            read_profile_list([entry], Origin(place, line))
+            read_entry(entry, origin, name)
         except ProfileSpawnerError as e:
-            e.origin = e.origin or Origin(place, line)
-            if e.field and e.field.startswith("profile_list[0]"):
-                e.field = e.field.replace("[0]", f"[{number}]", 1)
+            e.origin = e.origin or origin
             found.refused.append(e)
         else:
             ordered = in_chart_order(entry) if charts else entry

@@ -803,9 +803,16 @@ _RESTRICTED = (
 _POD_SECURITY: Mapping[Level, tuple[Rule, ...]] = {
     "privileged": (), "baseline": _BASELINE, "restricted": (*_BASELINE, *_RESTRICTED),
 }  # fmt: skip
+
+
+def _pod_security(level: Level, rule: Rule) -> Rule:
+    weaker = "privileged" if rule in _BASELINE else "baseline"
+    hint = f'To allow it: c.ProfileSpawner.pod_security = "{weaker}"'
+    return replace(rule, message=f"Pod Security {level}: {rule.message}", hint=hint)
+
+
 HUB_RULES = {
-    level: RuleTable(*_HUB, *(replace(rule, message=f"Pod Security {level}: {rule.message}") for rule in rules))
-    for level, rules in _POD_SECURITY.items()
+    level: RuleTable(*_HUB, *(_pod_security(level, rule) for rule in rules)) for level, rules in _POD_SECURITY.items()
 }
 """What no profile may ask for, by Pod Security level. The hub's own parts of the pod are not judged.
 

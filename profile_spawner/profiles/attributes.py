@@ -388,8 +388,17 @@ def field_docs(cls: type) -> Mapping[str, str]:
 
 
 def problems_of(error: ValidationError) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Yield where something is wrong, as steps into the value, and what."""
-    for found in error.errors(include_url=False):
-        path = tuple(p for p in found["loc"] if not str(p).startswith(("function-", "lax-", "strict-")))
-        unknown = found["type"] == "extra_forbidden"
-        yield path, "is not known here" if unknown else found["msg"].removeprefix("Value error, ")
+    """Yield where something is wrong, as steps into the value, and what.
+
+    Where a text or an object is possible, a wrong object is not also reported as no text.
+    """
+    found = [
+        (tuple(p for p in one["loc"] if not str(p).startswith(("function-", "lax-", "strict-"))), one)
+        for one in error.errors(include_url=False)
+    ]
+    inside = {path[:length] for path, _ in found for length in range(len(path))}
+    for path, one in found:
+        if one["type"] == "string_type" and path in inside:
+            continue
+        unknown = one["type"] == "extra_forbidden"
+        yield path, "is not known here" if unknown else one["msg"].removeprefix("Value error, ")

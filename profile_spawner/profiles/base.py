@@ -102,6 +102,7 @@ class ProfileBuild:
         user_variables: The variables whose values contain what users type or are called.
         run: Where a program could run what users type or are called. These are plain words in this build, and not
             allowed in documents.
+        notes: What was changed of what the author wrote.
     """
 
     slug: str
@@ -113,6 +114,7 @@ class ProfileBuild:
     secure: frozenset[tuple[str, str, str]] = frozenset()
     user_variables: frozenset[str] = frozenset()
     run: tuple[BuildError, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class BaseAppProfile(ProfileAttributes):
@@ -135,6 +137,10 @@ class BaseAppProfile(ProfileAttributes):
 
     FACT_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Additional names for facts that texts can use; for other formats."""
+    WRITTEN_SLUG: ClassVar[str] = ""
+    """The slug as it was written, where it is mended; for other formats."""
+    _notes: tuple[str, ...] = ()
+    """What was changed of what the author wrote, for `validate`; for other formats."""
     _file_texts: ClassVar[Mapping[Any, InlineText]] = {}
 
     def __init__(
@@ -343,6 +349,7 @@ class BaseAppProfile(ProfileAttributes):
             secure=frozenset(builder.secure),
             user_variables=frozenset(builder.user_variables),
             run=tuple(builder.run),
+            notes=self._notes,
         )
 
     async def hook_values(self) -> Mapping[str, Any]:
@@ -661,7 +668,7 @@ def origin_of(cls: Any) -> Origin:
         return declared
     try:
         return Origin(inspect.getsourcefile(cls) or "unknown", inspect.getsourcelines(cls)[1])
-    except (OSError, TypeError):
+    except (OSError, TypeError, SystemError):  # Python 3.11 raises SystemError when two threads parse code at once
         return Origin(getattr(cls, "__module__", "unknown") or "unknown")
 
 
@@ -693,7 +700,7 @@ def line_of(cls: type, name: str) -> Origin:
             lines, start = inspect.getsourcelines(owner)
             source = inspect.getsourcefile(owner) or "unknown"
             (definition,) = ast.parse(textwrap.dedent("".join(lines))).body
-        except (OSError, TypeError, SyntaxError, ValueError):
+        except (OSError, TypeError, SyntaxError, ValueError, SystemError):  # the last as in origin_of
             break
         found = attribute_lines(definition) if isinstance(definition, ast.ClassDef) else {}
         return Origin(source, start + found.get(name, 1) - 1)

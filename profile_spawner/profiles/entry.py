@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileWarning
+from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileWarning, shorten
 from profile_spawner.names import content_hash
 from profile_spawner.params.layers import Resolver
 from profile_spawner.params.templates import references_in
@@ -17,7 +17,8 @@ from profile_spawner.texts import Text, marked
 from .attributes import ATTRIBUTES
 from .base import ProfileBuild
 from .context import ServerContext
-from .linting import MAX_WARNINGS, READ_EARLY, about_braces, lint_entry
+from .image_names import image_problem
+from .linting import MAX_WARNINGS, READ_EARLY, about_braces, lint_entry, lint_settings
 from .options import Option
 from .plain_entries import PlainEntry
 from .profile import Profile
@@ -162,7 +163,18 @@ async def make_entry(
     _check_settings(profile, build, options)
     effective = effective_values(build, examples_in(profile, params))
     uses = frozenset(params.looked_up)
-    entry = replace(entry, digest=content_hash(asked), effective=effective, kinds=kinds, uses=uses)
+    notes = [
+        ProfileWarning(note, rule="mended", level="note", profile=profile.slug, origin=profile.origin)
+        for note in build.notes
+    ]
+    entry = replace(
+        entry,
+        digest=content_hash(asked),
+        effective=effective,
+        kinds=kinds,
+        uses=uses,
+        warnings=(*entry.warnings, *notes, *(_about_image(profile, build) if traits is not None else ())),
+    )
     if judge is not None:
         judge(entry, build)
     return entry
@@ -195,11 +207,16 @@ def _warnings(profile: Profile, traits: Traits | None, known: Collection[str]) -
         )
         for name in sorted(references_in(profile.get("kubespawner_override")).intersection(known))
     ]
-    return tuple(itertools.islice(itertools.chain(literal, _braces(profile)), MAX_WARNINGS))
+    overrides = list(_overrides(profile))
+    found = itertools.chain(literal, _braces(profile, overrides), _suspicious(profile, overrides, traits()))
+    return tuple(itertools.islice(found, MAX_WARNINGS))
 
 
-def _braces(profile: Profile) -> Iterator[ProfileWarning]:
-    """Yield the texts of a class or document, in KubeSpawner's own language, into which nothing can be filled."""
+_Override = tuple[tuple[str, ...], Mapping[str, Any], bool]
+
+
+def _overrides(profile: Profile) -> Iterator[_Override]:
+    """Yield the overrides of a class or document: their paths, and whether `{value}` is replaced in them."""
     overrides: list[tuple[tuple[str, ...], Any, bool]] = [((), profile.get("kubespawner_override"), False)]
     for option in profile.options():
         own, typed = ("profile_options", option.name), option.typed()
@@ -207,9 +224,43 @@ def _braces(profile: Profile) -> Iterator[ProfileWarning]:
             overrides.append(((*own, "choices", value) if option.listed() else own, override, value == "*"))
         overrides += [((*own, "unlisted_choice"), typed.override, True)] if typed is not None else []
     for path, override, filled in overrides:
-        for steps, field_ in unfilled(override, filled=filled) if isinstance(override, Mapping) else ():
+        if isinstance(override, Mapping):
+            yield (*path, "kubespawner_override"), override, filled
+
+
+_PLAIN_ATTRIBUTES = ("image", "mem_guarantee", "mem_limit")
+
+
+def _suspicious(
+    profile: Profile, overrides: Iterable[_Override], traits: Mapping[str, Any]
+) -> Iterator[ProfileWarning]:
+    """Yield what is probably not intended in the settings of a class or document."""
+    own = {name: profile.get(name) for name in _PLAIN_ATTRIBUTES}
+    known = {name: value for name, value in own.items() if not references_in(value)}
+    for path, settings, filled in (((), known, False), *overrides):
+        found = lint_settings(
+            settings, traits, lambda place: profile.where(place[:1]), profile=profile.slug, path=path, filled=filled
+        )
+        yield from (warning for warning in found if warning.rule != "mutable-tag")
+
+
+def _about_image(profile: Profile, build: ProfileBuild) -> tuple[ProfileWarning, ...]:
+    """Return a warning if params with their present values make an image that has no valid name."""
+    own, image, path = profile.get("image"), build.kubespawner_override.get("image"), ("image",)
+    if not isinstance(image, str) or (isinstance(own, str | None) and not references_in(own)):
+        return ()
+    problem = image_problem(image)
+    message = f"{shorten(image)!r}, which params make, is not the name of an image: {problem}"
+    found = ProfileWarning(message, rule="image", path=path, profile=profile.slug, origin=profile.where(path))
+    return (found,) if problem else ()
+
+
+def _braces(profile: Profile, overrides: Iterable[_Override]) -> Iterator[ProfileWarning]:
+    """Yield the texts of a class or document, in KubeSpawner's own language, into which nothing can be filled."""
+    for path, override, filled in overrides:
+        for steps, field_ in unfilled(override, filled=filled):
             message, hint = about_braces(field_, filled=filled)
-            place = (*path, "kubespawner_override", *steps)
+            place = (*path, *steps)
             yield ProfileWarning(
                 message,
                 rule="braces",

@@ -50,9 +50,9 @@ def _name(item: Any) -> str:
 
 
 _IN_ORDER = (
-    Hook("get_pod_env_vars", EnvVars, "pod_env_vars"),
     Hook("get_default_volumes", list[Volume], "volumes", _name),
     Hook("get_config_maps", list[ConfigMap], "config_maps", lambda c: c.mount_path or c.name),
+    Hook("get_pod_env_vars", EnvVars, "pod_env_vars"),
     Hook("get_secret_mounts", list[SecretMount], "secret_mounts", lambda m: str(m.mount_path)),
     Hook("get_env_config_maps", list[TemplateText], "env_from_config_maps", str),
     Hook("get_env_secrets", list[TemplateText], "env_from_secrets", str),

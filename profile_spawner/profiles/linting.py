@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from traitlets import HasTraits, TraitError
 
-from profile_spawner.errors import Origin, ProfileWarning, did_you_mean, shorten
+from profile_spawner.errors import Origin, ProfileWarning, did_you_mean, given, kind_of, plain_words, shorten
 from profile_spawner.params.quantities import quantity_value
 
 from .attributes import ATTRIBUTES
@@ -35,10 +35,13 @@ __all__ = [
     "READ_EARLY",
     "SpawnerTraits",
     "about_braces",
+    "expected_by",
     "lint_defaults",
     "lint_entry",
     "lint_fields",
+    "lint_settings",
     "lost_values",
+    "no_text",
 ]
 
 MAX_WARNINGS = 20
@@ -61,7 +64,6 @@ _MISTAKEN = {
     "extraVolumes": "volumes",
     "extraVolumeMounts": "volume_mounts",
     "serviceAccountName": "service_account",
-    "defaultUrl": "default_url",
     **dict.fromkeys(("gpu", "gpus", "gpu_limit"), "extra_resource_limits"),
     "gpu_guarantee": "extra_resource_guarantees",
 }
@@ -139,6 +141,40 @@ def lint_entry(entry: Any, traits: Mapping[str, Any], where: Callable[[Path], Or
     except Exception:  # noqa: BLE001 - values of an entry in Python may do anything; KubeSpawner decides about them
         return tuple(found)
     return tuple(found)
+
+
+def lint_settings(
+    settings: Mapping[str, Any],
+    traits: Mapping[str, Any],
+    where: Callable[[Path], Origin],
+    *,
+    profile: str = "",
+    path: Path = (),
+    filled: bool = False,
+) -> tuple[ProfileWarning, ...]:
+    """Return the warnings about values that their traits take, at most `MAX_WARNINGS`. Never raises.
+
+    Args:
+        settings: Settings of KubeSpawner: those of the hub, or the override of a class or document.
+        traits: The spawner's configurable traits by name.
+        where: Returns file and line of a setting, or of a value in it.
+        profile: The profile; empty for the hub.
+        path: The keys that lead to the settings.
+        filled: Whether `{value}` is replaced in them.
+    """
+    linter = _Linter({"slug": profile}, traits, where)
+    found: list[ProfileWarning] = []
+    try:
+        each = (linter.meaning(name, value, (*path, name), filled=filled) for name, value in settings.items())
+        found.extend(itertools.islice(itertools.chain.from_iterable(each), MAX_WARNINGS))
+    except Exception:  # noqa: BLE001 - values in Python may do anything
+        return tuple(found)
+    return tuple(found)
+
+
+def expected_by(name: str, trait: Any) -> str:
+    """Return what a trait of KubeSpawner takes, in plain words."""
+    return _EXPECTED.get(name) or plain_words(trait.info())
 
 
 def lint_defaults(entries: Iterable[Entry]) -> _Warnings:
@@ -220,7 +256,9 @@ class _Linter:
         yield from self._texts(entry, ())
         yield from self._override(entry.get("kubespawner_override"), ("kubespawner_override",))
         yield from self._groups(entry, ())
+        yield from self._empty(entry, (), "kubespawner_override", "profile_options")
         options = entry.get("profile_options")
+        yield from self._empty(options, ("profile_options",))
         for name, option in options.items() if isinstance(options, Mapping) else ():
             path = ("profile_options", name)
             if isinstance(option, Mapping):
@@ -231,10 +269,12 @@ class _Linter:
         yield from self._truth(option, path, "required", "advanced", "read_only", "integer")
         yield from self._texts(option, path)
         yield from self._groups(option, path)
+        yield from self._empty(option, path, "choices", "kubespawner_override", "unlisted_choice")
         filled = option.get("type", "choice") in ("number", "integer", "text")
         for key in ("kubespawner_override", "kubespawner_override_off"):
             yield from self._override(option.get(key), (*path, key), filled=filled)
         choices = option.get("choices")
+        yield from self._empty(choices, (*path, "choices"))
         defaults = []
         for name, choice in choices.items() if isinstance(choices, Mapping) else ():
             inner = (*path, "choices", name)
@@ -242,6 +282,7 @@ class _Linter:
                 continue
             yield from self._keys(choice, inner, Choice.keys, "a choice")
             yield from self._truth(choice, inner, "default")
+            yield from self._empty(choice, inner, "kubespawner_override")
             yield from self._texts(choice, inner)
             yield from self._override(choice.get("kubespawner_override"), (*inner, "kubespawner_override"))
             yield from self._groups(choice, inner)
@@ -256,6 +297,7 @@ class _Linter:
             inner = (*path, "unlisted_choice")
             yield from self._keys(unlisted, inner, _UNLISTED_KEYS, "unlisted_choice")
             yield from self._truth(unlisted, inner, "enabled")
+            yield from self._empty(unlisted, inner, "kubespawner_override")
             yield from self._texts(unlisted, inner)
             path_ = (*inner, "kubespawner_override")
             yield from self._override(unlisted.get("kubespawner_override"), path_, filled=True)
@@ -277,8 +319,9 @@ class _Linter:
             if key == "allowed_teams":
                 message = "excludes no user, unless the hub filters its list by it: write the teams into allowed_groups"
                 yield self._found("warning", "open-to-everybody", message, here)
-            elif key in self._traits and "kubespawner_override" in known:
-                message = "has no effect here; it belongs into kubespawner_override"
+            elif "kubespawner_override" in known and (trait := self._trait_of(str(key))):
+                renamed = f" as {trait}" if trait != key else ""
+                message = f"has no effect here; it belongs into kubespawner_override{renamed}"
                 yield self._found("error", "misplaced-key", message, here)
             elif key in ("profile_options", "kubespawner_override", "choices"):
                 yield self._found("error", "misplaced-key", f"has no effect in {what}: is it indented wrongly?", here)
@@ -287,6 +330,18 @@ class _Linter:
                 yield self._found(
                     "error" if hint else "warning", "unknown-key", f"is nothing that {what} can have{hint}", here
                 )
+
+    def _empty(self, found: Any, path: Path, *keys: str) -> _Warnings:
+        """Find keys without a value, among `keys` or all: KubeSpawner expects mappings."""
+        for key, value in found.items() if isinstance(found, Mapping) else ():
+            if value is None and (not keys or key in keys):
+                message = "has no value, on which KubeSpawner itself fails: remove the key, or write {}"
+                yield self._found("warning", "wrong-type", message, (*path, key))
+
+    def _trait_of(self, key: str) -> str:
+        """Return the trait that is meant by a key outside of an override; empty if it is none."""
+        names = (key, _MISTAKEN.get(key), re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower())
+        return next((str(name) for name in names if name in self._traits), "")
 
     def _texts(self, found: Mapping[str, Any], path: Path) -> _Warnings:
         for key in ("display_name", "description", "display_name_in_choices", "validation_message"):
@@ -302,7 +357,7 @@ class _Linter:
         if override is None:
             return
         if not isinstance(override, Mapping):
-            message = f"must be a mapping, not {type(override).__name__}"
+            message = f"must be a mapping, not {kind_of(override)}"
             yield self._found("error", "wrong-type", message, path)
             return
         for key, value in override.items():
@@ -346,15 +401,20 @@ class _Linter:
             hint = "Set it in the hub's configuration, for all servers"
             yield self._found("warning", "read-early", message, here, hint=hint)
         if not self._accepted(key, value, filled=filled):
-            scalar = isinstance(value, str | int | float)  # what a list holds may be secret
             yield self._found(
                 "error",
                 "wrong-value",
                 "KubeSpawner does not take this value, so no server can start",
                 here,
-                value=value if scalar else type(value).__name__,
-                expected=_EXPECTED.get(key) or self._traits[key].info(),
+                value=given(value),
+                expected=expected_by(key, self._traits[key]),
             )
+        yield from self.meaning(key, value, here, filled=filled)
+        if key in _MERGED and not callable(value):
+            yield from self._lost(key, value, here)
+
+    def meaning(self, key: str, value: Any, here: Path, *, filled: bool) -> _Warnings:
+        """Yield what is wrong with a value that its trait takes."""
         for name, amount in value.items() if key in _QUANTITIES and isinstance(value, Mapping) else ():
             try:
                 quantity_value(amount if amount is not None else 0)
@@ -367,12 +427,10 @@ class _Linter:
             yield self._found("warning", "memory-in-bytes", message, here)
         if key == "environment" and isinstance(value, Mapping):
             for name, item in value.items():
-                if isinstance(item, bool):
-                    message = f"is the truth value {item}, and becomes the text '{item}': put it into quotes"
-                    yield self._found("warning", "unquoted-text", message, (*here, name))
+                if what := no_text(item):
+                    message = f"is {what}, but a variable must be a text, so no server can start: put it into quotes"
+                    yield self._found("error", "unquoted-text", message, (*here, name))
         yield from self._images(key, value, here, filled=filled)
-        if key in _MERGED and not callable(value):
-            yield from self._lost(key, value, here)
 
     def _images(self, key: str, value: Any, here: Path, *, filled: bool) -> _Warnings:
         """Check the image of a server, and those of further containers."""
@@ -448,6 +506,20 @@ class _Linter:
     ) -> ProfileWarning:
         place = self._where(path)
         return ProfileWarning(message, rule=rule, level=level, path=path, profile=self._profile, origin=place, **more)
+
+
+def no_text(value: Any) -> str:
+    """Return what the value of an environment variable is, if no server can start with it; empty if one can.
+
+    KubeSpawner fails on it, or Kubernetes refuses the pod (where it counts as false in Python).
+    """
+    if isinstance(value, Mapping):
+        value = value.get("value")
+    if value is None or isinstance(value, str) or callable(value):
+        return ""
+    if isinstance(value, bool):
+        return f"the truth value {str(value).lower()}"
+    return f"the number {value}" if isinstance(value, int | float) else kind_of(value)
 
 
 def _is_gone(name: str, before: Any, after: Any) -> bool:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidati
 from typing_extensions import Self
 from typing_extensions import override as overriding  # `override` is a field of options
 
-from profile_spawner.errors import ProfileDefinitionError, shorten
+from profile_spawner.errors import ProfileDefinitionError, kind_of, shorten
 from profile_spawner.names import json_key
 from profile_spawner.texts import Text, marked
 
@@ -35,6 +35,7 @@ __all__ = [
     "SwitchOption",
     "TextOption",
     "Unlisted",
+    "WrongPartError",
     "access_from",
     "parse_options",
 ]
@@ -49,21 +50,39 @@ Checked = tuple[Any, str]
 """A valid value and an empty text, or `None` and an error message."""
 
 
+class WrongPartError(ValueError):
+    """A part of a declaration has the wrong type.
+
+    Args:
+        step: The key of the part.
+        why: What is wrong with it.
+
+    Attributes:
+        step: The key.
+        why: What is wrong.
+    """
+
+    def __init__(self, step: str, why: Exception) -> None:
+        super().__init__(f"{step} {why}")
+        self.step = step
+        self.why = why
+
+
 def access_from(data: Mapping[str, Any]) -> Access:
     """Return the rule in a dictionary: its `allowed_groups`, `allowed_users` and `is_available_to`.
 
     Raises:
-        ValueError: when one of them has another type. Ignoring it would allow all users.
+        WrongPartError: when one of them has another type. Ignoring it would allow all users.
     """
     for key in ("allowed_groups", "allowed_users"):
         value = data.get(key)
         if value is None:
             continue
         if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(v, str) for v in value):
-            raise ValueError(f"{key} must be a list of names, not {shorten(value)}")
+            raise WrongPartError(key, ValueError(f"must be a list of names, not {shorten(value)}"))
     hook = data.get("is_available_to")
     if hook is not None and not callable(hook):
-        raise ValueError(f"is_available_to must be a function, not {shorten(hook)}")
+        raise WrongPartError("is_available_to", ValueError(f"must be a function, not {shorten(hook)}"))
     return Access.of(data.get("allowed_groups"), data.get("allowed_users"), hook)
 
 
@@ -71,8 +90,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        kind = "list" if isinstance(value, list | tuple) else type(value).__name__
-        raise ValueError(f"must be a mapping, not {kind}")
+        raise ValueError(f"must be a mapping, not {kind_of(value)}")
     return value
 
 
@@ -180,10 +198,14 @@ class Unlisted(_Declared):
 def _choices(value: Any) -> tuple[Choice, ...]:
     if isinstance(value, tuple):
         return value
-    found = _mapping(value)
-    return tuple(
-        Choice.model_validate({"name": json_key(key), "display_name": key, **_mapping(c)}) for key, c in found.items()
-    )
+    return tuple(_choice(key, declared) for key, declared in _mapping(value).items())
+
+
+def _choice(key: Any, declared: Any) -> Choice:
+    try:
+        return Choice.model_validate({"name": json_key(key), "display_name": key, **_mapping(declared)})
+    except ValueError as e:
+        raise WrongPartError(str(key), e) from e
 
 
 def _unlisted(value: Any) -> Unlisted | None:
@@ -668,16 +690,15 @@ def parse_options(options: Any, *, profile: str, error: Callable[..., Exception]
         return ()
     if not isinstance(options, Mapping):
         raise make_error(
-            "options must be a mapping by name", profile=profile, field="profile_options", value=type(options).__name__
+            "options must be a mapping by name", profile=profile, field="profile_options", value=kind_of(options)
         )
     result: dict[str, Option] = {}
     for name, declared in options.items():
         try:
             option = _parse_option(str(name), declared)
         except ValidationError as e:
-            found = e.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in ("profile_options", name, *found["loc"]))
-            text = str(found.get("ctx", {}).get("error") or found["msg"])
+            steps, text = _first_error(e)
+            place = ".".join(map(str, ("profile_options", name, *steps)))
             raise make_error(text, profile=profile, field=place) from e
         except (ValueError, TypeError) as e:
             raise make_error(str(e) or repr(e), profile=profile, field=f"profile_options.{name}") from e
@@ -687,6 +708,19 @@ def parse_options(options: Any, *, profile: str, error: Callable[..., Exception]
             raise make_error(message, profile=profile, field=f"profile_options.{name}")
         result[option.name] = option
     return tuple(result.values())
+
+
+def _first_error(error: Exception) -> tuple[list[Any], str]:
+    """Return the keys that lead to the part that is wrong, and what is wrong with it."""
+    if isinstance(error, WrongPartError):
+        steps, text = _first_error(error.why)
+        return [error.step, *steps], text
+    if not isinstance(error, ValidationError):
+        return [], str(error)
+    found = error.errors(include_url=False)[0]
+    inner = found.get("ctx", {}).get("error")
+    steps, text = _first_error(inner) if isinstance(inner, Exception) else ([], str(inner or found["msg"]))
+    return [*found["loc"], *steps], text
 
 
 def _parse_option(name: str, declared: Any) -> Option:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from profile_spawner.errors import BuildError, ConflictError, Origin, shorten
-from profile_spawner.names import DNS_SUBDOMAIN, content_hash, identity_hash, object_name
+from profile_spawner.names import content_hash, identity_hash, is_dns_subdomain, object_name
 from profile_spawner.params.definition import SecretRef
 from profile_spawner.params.evaluator import Resolved
 from profile_spawner.params.templates import Allowance, references_in, render_value
@@ -173,7 +173,7 @@ class PodBuilder:
         self._objects: list[KubeObject] = []
         self._files: list[_File] = []
         self._file_mounts: list[_FileMount] = []
-        self._config_map_names: dict[str, str] = {}
+        self._config_maps: dict[str, tuple[ConfigMap, str]] = {}
         self._config_map_paths: dict[str, tuple[str, str | None]] = {}
         self._steps: list[str] = []
         self._packed = False
@@ -206,7 +206,8 @@ class PodBuilder:
                 value = str(value)
             field = f"environment variable {name}"
             if not isinstance(value, str):
-                self._env[name] = value.to_kubernetes(self._name(value.source.name, field))
+                own = self._own_config_map(value.source.name) if "from_config_map" in type(value).model_fields else None
+                self._env[name] = value.to_kubernetes(own or self._name(value.source.name, field))
                 continue
             if inserted := self._of_users(value):
                 self.user_variables.add(name)
@@ -246,8 +247,9 @@ class PodBuilder:
         """Add further files."""
         for number, config_map in enumerate(config_maps):
             field = f"get_config_maps(): {config_map.name}"
+            self._config_maps[config_map.name] = config_map, field
             if config_map.mount_path is None:
-                self._unmounted(config_map, field)
+                self._unpacked(config_map, field)
                 continue
             path = f"d{number}" if config_map.key is None else f"{number}-{config_map.key}"
             self._config_map_paths[config_map.name] = path, config_map.key
@@ -273,7 +275,7 @@ class PodBuilder:
     def env_config_maps(self, names: Sequence[str]) -> None:
         """Add all keys of ConfigMaps to the environment."""
         for name in names:
-            known = self._config_map_names.get(name) or self._name(name, "get_env_config_maps()")
+            known = self._own_config_map(name) or self._name(name, "get_env_config_maps()")
             self._env_from.append({"configMapRef": {"name": known}})
 
     def env_secrets(self, names: Sequence[str]) -> None:
@@ -554,7 +556,7 @@ class PodBuilder:
     def _name(self, name: str, field: str) -> str:
         """Return the name of an object, with the references of a template replaced."""
         rendered = self._render_text(name, field)
-        if len(rendered) > 253 or not DNS_SUBDOMAIN.fullmatch(rendered):
+        if not is_dns_subdomain(rendered):
             raise BuildError(
                 f"{shorten(rendered)!r} cannot be the name of an object",
                 profile=self._slug,
@@ -661,7 +663,13 @@ class PodBuilder:
             self._files.append(_File(field, directory, name, content, config_map.mode, personal))
         self._file_mounts.append(_FileMount(directory, config_map.mount_path or "/", personal))
 
-    def _unmounted(self, config_map: ConfigMap, field: str) -> None:
+    def _own_config_map(self, name: str) -> str | None:
+        """Return the name that one of the profile's own ConfigMaps has in the cluster. It is then not only packed."""
+        found = self._config_maps.get(name)
+        return self._unpacked(*found) if found is not None else None
+
+    def _unpacked(self, config_map: ConfigMap, field: str) -> str:
+        """Add a ConfigMap as an object of its own, and return its name."""
         files = config_map.files()
         personal = any(map(self._mentions_user, files.values()))
         for key, text in files.items():
@@ -670,7 +678,7 @@ class PodBuilder:
         name = self._files_name(config_map.name, data, personal)
         lifetime = Lifetime.owned if personal else Lifetime.shared
         self._add(KubeObject("v1", "ConfigMap", name, lifetime, field, {"data": data}))
-        self._config_map_names[config_map.name] = name
+        return name
 
     def _files_name(self, prefix: str, data: Mapping[str, str], personal: bool) -> str:
         if personal:

@@ -63,7 +63,7 @@ class Collector:
         profile.check()
         present = self.profiles.get(profile.slug)
         if present is not None:
-            raise duplicate(profile.slug, present.origin, profile.origin)
+            raise duplicate(present, profile)
         self.profiles[profile.slug] = profile
 
     def add_param(self, param: Param) -> None:
@@ -116,15 +116,25 @@ def _profile_of(cls: Any) -> Profile:
     return ClassProfile(cls)
 
 
-def duplicate(slug: str, first: Origin, second: Origin) -> DuplicateSlugError:
+def duplicate(first: Profile, second: Profile) -> DuplicateSlugError:
     """Return the error for a slug that is used twice."""
+    places = [
+        f"{profile.origin}" + (f", where it is {written!r}" if (written := _written_slug(profile)) else "")
+        for profile in (first, second)
+    ]
     return DuplicateSlugError(
-        f"the slug is used twice: first at {first}, again at {second}",
-        profile=slug,
-        origin=second,
+        f"the slug is used twice: first at {places[0]}, again at {places[1]}",
+        profile=second.slug,
+        origin=second.origin,
         field="slug",
         hint="Give one of the two another slug",
     )
+
+
+def _written_slug(profile: Profile) -> str:
+    """Return the slug as it was written, if it was mended."""
+    written = profile.get("WRITTEN_SLUG") or ""
+    return written if written != profile.slug else ""
 
 
 _active: ContextVar[Collector | None] = ContextVar("profile_spawner_collector", default=None)

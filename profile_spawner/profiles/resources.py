@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from profile_spawner.names import DNS_SUBDOMAIN, is_dns_label
+from profile_spawner.names import is_dns_label, is_dns_subdomain, is_role_name
 from profile_spawner.params.definition import REFERENCE
 from profile_spawner.params.quantities import quantity_value
 
@@ -85,7 +85,7 @@ def memory_quantity(value: Any) -> str | int | None:
 
 
 def _dns_name(value: str) -> str:
-    if len(value) > 253 or not DNS_SUBDOMAIN.fullmatch(value):
+    if not is_dns_subdomain(value):
         raise ValueError("must be a Kubernetes name: lower-case letters, digits, '-' and '.', at most 253 characters")
     return value
 
@@ -96,7 +96,7 @@ def _template_name(value: str) -> str:
 
 
 def _rbac_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.:]{0,251}[A-Za-z0-9])?", value):
+    if not is_role_name(value):
         raise ValueError("must be the name of a Role: letters, digits, '-', '_', '.' and ':', at most 253 characters")
     return value
 

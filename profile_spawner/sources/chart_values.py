@@ -16,6 +16,7 @@ from profile_spawner.errors import SourceError
 from profile_spawner.profiles.yaml_text import YamlMap, parse_yaml
 
 __all__ = [
+    "LISTS",
     "MissingList",
     "find_values",
     "helm_order",
@@ -35,7 +36,7 @@ Reader = Callable[[str, str], list[Any]]
 _OWN = frozenset({"profiles", "profile_list", "params", "collections", "slug", "display_name"})
 """Keys that make a mapping a document of profiles; the chart has none of them."""
 _HINTS = ("singleuser", "hub", "profileList", "profile_list", "display_name")
-_LISTS = (
+LISTS = (
     "hub.config.ProfileSpawner.profile_list",
     "hub.config.KubeSpawner.profile_list",
     "singleuser.profileList",
@@ -129,7 +130,7 @@ def _is_file(name: str) -> bool:
 
 def list_in(values: Mapping[str, Any]) -> Any:
     """Return the list of profiles that the chart takes from these values; `None` when they have none."""
-    return next((listed for path in _LISTS if (listed := value_at(values, path)) is not None), None)
+    return next((listed for path in LISTS if (listed := value_at(values, path)) is not None), None)
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def missing_list(values: Mapping[str, Any]) -> MissingList | None:
     """Return why these values have no list; `None` when they have one, even if it is empty."""
     if list_in(values) is not None:
         return None
-    for path in _LISTS:
+    for path in LISTS:
         *parents, name = path.split(".")
         section = value_at(values, ".".join(parents))
         for key, item in section.items() if isinstance(section, Mapping) else ():

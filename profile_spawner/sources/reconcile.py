@@ -646,8 +646,8 @@ class Reconciler:
                 if self._may_override(key, first):
                     owners[slug] = key
                 elif not self._may_override(first, key):
-                    places = [versions[k].collector.profiles[slug].origin for k in (first, key)]
-                    conflicts.setdefault(key, []).append(duplicate(slug, *places))
+                    both = [versions[k].collector.profiles[slug] for k in (first, key)]
+                    conflicts.setdefault(key, []).append(duplicate(*both))
         return owners, conflicts
 
     def _may_override(self, key: str, other: str) -> bool:

@@ -16,9 +16,10 @@ from typing import Any
 from kubespawner.utils import recursive_update
 from traitlets import Bool, Float, Int, TraitError, Unicode
 
-from profile_spawner.errors import BuildError, ConflictError, shorten
+from profile_spawner.errors import BuildError, ConflictError, given, kind_of, shorten
 from profile_spawner.profiles.base import ProfileBuild
 from profile_spawner.profiles.entry import Entry
+from profile_spawner.profiles.linting import expected_by
 from profile_spawner.profiles.trait_merge import merge_trait
 
 __all__ = ["CALLABLE_TRAITS", "TraitSnapshot", "apply_build", "called_once", "evaluated_once", "expand_names"]
@@ -280,9 +281,12 @@ def _unfit(spawner: Any, name: str, value: Any, why: Exception, entry: Entry, fi
     """Return the error for a value that a trait does not take. The message omits the value: it may be a secret."""
     trait = spawner.traits().get(name)
     simple = isinstance(value, str | int | float) and isinstance(trait, Unicode | Int | Float | Bool)
-    if isinstance(why, TraitError) and trait is not None and not simple:
+    message = "KubeSpawner does not take this value"
+    got = expected = None
+    if isinstance(why, TraitError) and trait is not None and (" trait of " in str(why) or not simple):
         # Do not log the exception: it contains the whole value.
-        text = f"KubeSpawner takes {trait.info()}, not this {type(value).__name__}"
+        got = given(value) if simple else kind_of(value)
+        expected = expected_by(name, trait)
     else:
-        text = f"KubeSpawner does not take this value: {shorten(str(why), 300)}"
-    return BuildError(text, profile=entry.slug, origin=entry.origin, field=field)
+        message += f": {shorten(str(why), 300)}"
+    return BuildError(message, profile=entry.slug, origin=entry.origin, field=field, value=got, expected=expected)

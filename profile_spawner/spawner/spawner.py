@@ -457,18 +457,13 @@ class ProfileSpawner(HubTraits, UpstreamSpawner):
         await self.load_user_options()
         start = self.current_start
         pod = await self.get_pod_manifest()
-        missing: tuple[ProfileSpawnerError, ...] = ()
         if self.modify_pod_hook:
-            try:
-                pod = await maybe_future(self.modify_pod_hook(self, pod))
-            except Exception as e:  # noqa: BLE001 - it may need what only a running hub has
-                text = f"modify_pod_hook fails outside of the hub, so what it does is missing: {type(e).__name__}: {e}"
-                missing = (ProfileSpawnerError(text),)
+            pod = await maybe_future(self.modify_pod_hook(self, pod))
         body = start.check(pod)
         manifests = [self.cluster.manifest(start.identity, item) for item in start.objects]
         if self.storage_pvc_ensure:
             manifests.insert(0, self.as_json(self.get_pvc_manifest()))
-        return Preview(body, tuple(manifests), tuple(start.objects), missing)
+        return Preview(body, tuple(manifests), tuple(start.objects))
 
     # ---------------------------------------------------------------------------------------------- starting
 

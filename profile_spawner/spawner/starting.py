@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from profile_spawner.errors import BuildError, ProfileSpawnerError
+from profile_spawner.errors import BuildError
 from profile_spawner.kube.identity import ServerIdentity
 from profile_spawner.policy.judge import check_objects
 from profile_spawner.profiles.author_code import as_exception, call_author
@@ -72,13 +72,11 @@ class Preview:
         pod: The pod, as it would be sent.
         manifests: Everything else, as it would be sent.
         objects: The objects of the profile, before labels are added.
-        missing: The parts that the pod lacks, and why; empty if the pod is final.
     """
 
     pod: dict[str, Any]
     manifests: tuple[dict[str, Any], ...]
     objects: tuple[KubeObject, ...]
-    missing: tuple[ProfileSpawnerError, ...] = ()
 
 
 class ServerStart:

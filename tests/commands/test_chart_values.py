@@ -577,3 +577,75 @@ def test_objects_that_only_the_cluster_has_are_no_mistakes(findings):
         "{image: 'a:1', extra_pod_config: {runtimeClassName: nvidia}, priority_class_name: high, storage_class: ssd}"
     )
     assert findings(f"singleuser: {{profileList: [{{display_name: A, kubespawner_override: {override}}}]}}\n") == []
+
+
+def test_a_hub_without_profiles_has_the_server_of_its_settings_checked(findings, run, write):
+    """As a profile is, with the chart's defaults; one wrong value hides no other."""
+    text = """\
+singleuser:
+  image: {name: Foo/x, tag: "1"}
+  extraEnv: {N: 3, M: "m"}
+  memory: {limit: 512M}
+  storage: {capacity: 10GB}
+hub:
+  extraConfig:
+    a: |
+      c.KubeSpawner.extra_pod_config = {"hostNetwork": "yes"}
+      c.KubeSpawner.image_pull_policy = "always"
+      c.KubeSpawner.environment["F"] = lambda spawner: 0
+"""
+    assert sorted(findings(text)) == [
+        (2, "error", "image", "singleuser.image.name"),
+        (3, "error", "unquoted-text", "singleuser.extraEnv.N"),
+        (4, "error", "kubernetes", "singleuser.memory.limit"),
+        (5, "error", "kubernetes", "singleuser.storage.capacity"),
+        (9, "error", "kubernetes", "KubeSpawner.extra_pod_config"),
+        (10, "error", "kubernetes", "KubeSpawner.image_pull_policy"),
+        (11, "error", "unquoted-text", "singleuser.extraEnv.F"),
+    ]
+    right = run("validate", write("right.yaml", "singleuser: {memory: {limit: 2G}}\n"))
+    assert right == "0 profiles, and the hub's default server: 0 errors, 0 warnings\n"
+
+
+def test_a_wrong_setting_of_the_hub_is_one_finding_for_all_profiles(findings):
+    """A variable that is a number, a memory in bytes, a claim's size, and what is written as a text or a number."""
+    text = (
+        "singleuser:\n  extraEnv: {N: 3}\n  memory: {guarantee: 512}\n  storage: {capacity: 10}\n"
+        f"  startTimeout: '600'\n  extraLabels: {{a: 1}}\n  profileList: [{ONE}, {ONE.replace('One', 'Two')}]\n"
+    )
+    assert findings(text) == [
+        (2, "error", "unquoted-text", "singleuser.extraEnv.N"),
+        (3, "warning", "memory-in-bytes", "singleuser.memory.guarantee"),
+        (4, "error", "wrong-value", "singleuser.storage.capacity"),
+        (5, "error", "wrong-value", "singleuser.startTimeout"),
+        (6, "error", "kubernetes", "singleuser.extraLabels"),
+    ]
+
+
+def test_one_wrong_part_of_an_entry_hides_neither_the_rest_nor_the_profile(run, write):
+    """A text in place of a choice, a number in place of a variable, a text in place of an entry."""
+    text = """\
+singleuser:
+  profileList:
+    - display_name: A
+      kubespawner_override:
+        image: a:1
+        cpu_limit: 500m
+        environment: {N: 3}
+        extra_labels: {a: "no label!"}
+      profile_options: {i: {choices: {a: Lab}}}
+    - text
+    - {display_name: 3, kubespawner_override: {cpu_limit: a}}
+"""
+    path = write("values.yaml", text)
+    found = [(f["line"], f["rule"], f["field"]) for f in run.json("validate", path, code=1)]
+    assert found == [
+        (6, "wrong-value", "kubespawner_override.cpu_limit"),
+        (7, "unquoted-text", "kubespawner_override.environment.N"),
+        (8, "kubernetes", "Pod jupyter-user"),
+        (9, "wrong-type", "profile_options.i.choices.a"),
+        (10, "wrong-type", "profile_list[1]"),
+        (11, "wrong-type", "display_name"),
+        (11, "wrong-value", "kubespawner_override.cpu_limit"),
+    ]
+    assert run("validate", path, code=1).endswith("\n2 profiles: 7 errors, 0 warnings\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 
 import pytest
@@ -251,7 +252,7 @@ def test_a_profile_that_refuses_its_familys_roles_is_written_without_them(run, w
 
 def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path):
     """The same file is written, with role bindings, and counts are numbers; what differs is said."""
-    path = tmp_path / "config.yaml"
+    path = tmp_path / "config.of-the-hub"
     words = ("dump", "--format", "configurator", "--configurator-compat", "--profiles", "gpu_coder_app")
     run(*words, "--groups", "a,b", "--storage-class-rwo", "s", "--storage-class-rwx", "n", "--output", path)
     (profile,) = yaml.safe_load(path.read_text())["profiles"]
@@ -263,6 +264,7 @@ def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path
         "pod-exec-role-binding-gpu-coder-app",
         "job-submitter-role-binding-gpu-coder-app",
     ]
+    assert "no folder for it" in run(*words, "--output", tmp_path / "missing" / "config.yaml", code=1)
     run("dump", "--profiles", "coder_app,coder_app", "--output", path)
     assert len(yaml.safe_load(path.read_text())["profiles"]) == 1
     said = run("dump", "--profiles", "qgis_remote_desktop", code=1)
@@ -271,7 +273,7 @@ def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path
     for option, instead in (
         (("--list-profiles",), "profile-spawner list"),
         (("--describe-profile", "gpu_coder_app"), "profile-spawner show gpu_coder_app"),
-        (("--output", "toml"), "expected yaml, json, or a path"),
+        (("--output", str(tmp_path)), "expected yaml, json, or the path of a file"),
     ):
         result = run.result("dump", *option)
         said = " ".join(result.stderr.replace("│", " ").split())
@@ -279,9 +281,11 @@ def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path
 
 
 RESTRICTED = """
-from profile_spawner import BaseAppProfile, ImagePullSecret, Manifest, Param, profile_registry
+from profile_spawner import (
+    BaseAppProfile, ConfigMap, ImagePullSecret, Manifest, Param, Role, RoleBinding, Subject, profile_registry,
+)
 
-profile_registry.register_param(Param("a/b", schema={"type": "string"}, default="fixed"))
+profile_registry.register_param(Param("a/b", schema={"enum": ["fixed", "x"]}, default="fixed", user_settable=True))
 
 
 class One(BaseAppProfile):
@@ -308,9 +312,23 @@ class Full(One):
     service_account = "robot"
     tolerations = [{"key": "gpu", "operator": "Exists"}]
     extra_labels = {"a": "b"}
-    kubespawner_override = {"uid": 1000}
+    kubespawner_override = {
+        "uid": 1000,
+        "volumes": [{"name": "there", "configMap": {"name": "there"}}],
+        "volume_mounts": [{"name": "there", "mountPath": "/etc/there", "subPath": "key"}],
+    }
+    icon, category, tags, order, documentation = "rocket", "Labs", ("new",), 2, "More"
+    aliases, meta, params, user_settable = ("old",), {"title": "F"}, {"a/b": "fixed"}, ("a/b",)
     pod_env_vars = {"KEY": {"from_secret": {"name": "s", "key": "k"}}, "WHO": "{{ username }}",
                     "AT": "{{ server_slug }}", "PARAM": "{{ a/b }}", "FORMAT": "{{.Names}} {{{{ x }}"}
+
+    def get_config_maps(self):
+        return [ConfigMap(name="two", data={"a": "1", "b": "2"}, mount_path="/etc/two"),
+                ConfigMap(name="env", data={"A": "1", "B": "2"})]
+
+    def get_role_bindings(self):
+        role = Role(name="all", resources=["pods"], verbs=["*"])
+        return [RoleBinding(name="all", subjects=[Subject(name="robot")], role=role)]
 
     def get_image_pull_secrets(self):
         return [ImagePullSecret(name="pull", data="canary")]
@@ -345,15 +363,27 @@ def test_what_the_application_hubs_file_cannot_say_is_told(run, write):
     result = run.result("dump", "--profiles-dir", folder, "--format", "configurator")
     for what in (
         *("service_account", "tolerations", "extra_labels", "kubespawner_override.uid", "KEY from a Secret"),
-        *("the value of pull secret pull", "Secret s"),
+        *("the value of pull secret pull", "Secret s", "several files in ConfigMap env", "meta", "params", "icon"),
+        *("user_settable", "category", "tags", "order", "documentation", "aliases"),
+        "home_dir as the working directory (HOME is written)",
+        "options (their defaults are written)",
+        "'*' in role all (get, list, watch, create, update, patch, delete, deletecollection are written)",
     ):
         assert f"full: the ApplicationHub's file cannot say: {what}\n" in result.stderr
-    assert "full: {{ server_slug }} has no counterpart there and is empty" in result.stderr
+    assert "full: {{ server_slug }} has no counterpart there: it is empty" in result.stderr
+    assert "full: {{ a/b }} has no counterpart there: its present value is written" in result.stderr
+    assert "kubespawner_override.volume" not in result.stderr
     assert "full: cpu_limit is required there; 1 is written" in result.stderr
     assert "canary" not in result.output
     (full,) = [p for p in yaml.safe_load(result.stdout)["profiles"] if p["definition"]["slug"] == "full"]
     assert full["definition"]["kubespawner_override"]["mem_limit"] == "1G"
     assert [d["kind"] for m in full["manifests"] for d in m["content"]] == ["ServiceAccount"]
+    assert [(c["name"], c.get("content"), c.get("mount_path")) for c in full["config_maps"]] == [
+        ("there", None, "/etc/there"),
+        ("two-0", "1", "/etc/two/a"),
+        ("two-1", "2", "/etc/two/b"),
+    ]
+    assert "*" not in full["role_bindings"][0]["role"]["verbs"]
     assert full["pod_env_vars"] == {
         "HOME": "/work",
         "WHO": "{{ spawner.user.name }}",
@@ -364,6 +394,30 @@ def test_what_the_application_hubs_file_cannot_say_is_told(run, write):
     back = write("config.yml", result.stdout)
     imported = yaml.safe_load(run.result("import", "configurator", back).stdout)["profiles"][-1]
     assert imported["pod_env_vars"]["FORMAT"] == "{{{{.Names}} {{{{ x }}"
+
+
+def test_what_the_configurators_own_profile_has_and_this_one_not_is_told(run, write):
+    """Also for a profile that derives from it; rights of it are written, and so is which profile is meant."""
+    plug_in = (
+        "from configurator.apps import profile_registry\n"
+        "from configurator.apps.coder import DaskGatewayCoderProfile\n\n\n"
+        "class Ours(DaskGatewayCoderProfile):\n    slug = 'ours'\n    init_script_path = None\n"
+        "profile_registry.register(Ours)\n"
+    )
+    folder = write("plug-ins/ours.py", plug_in).parent
+    words = ("dump", "--format", "configurator", "--profiles-dir", folder, "--configurator-compat", "--profiles")
+    result = run.result(*words, "ours,coder_dask_gateway_app")
+    ours, theirs = yaml.safe_load(result.stdout)["profiles"]
+    assert [len(profile["role_bindings"]) for profile in (ours, theirs)] == [6, 6]
+    for slug in ("ours", "coder_dask_gateway_app"):
+        assert f"{slug}: Release dask-gw-jupyter-{{{{ spawner.user.name }}}} (the gateway" in result.stderr
+        assert f"{slug}: ConfigMap dask-gateway-config-ws of the configurator's own" in result.stderr
+    assert "ours: the start-up files are not those of the configurator" in result.stderr
+    assert "which are longer: bash_login_path, bashrc_path\n" in result.stderr
+    assert "the configurator's own one needs" not in result.stderr
+    result = run.result("dump", "--format", "configurator", "--profiles", "coder_app", "--output", "json")
+    assert "coder_app: this is a profile of this project; the configurator's own one needs" in result.stderr
+    assert "Note: profiles for all users get the group developers; --groups names others" in result.stderr
 
 
 def test_a_dump_of_a_plug_in_knows_what_its_constructor_set(run, write):
@@ -539,38 +593,63 @@ ROLE = """
 """
 
 
+PRIVILEGED = """\
+          - {apiVersion: apps/v1, kind: Deployment, metadata: {name: "docker-{{ spawner.user.name }}"},
+             spec: {selector: {matchLabels: {part: docker}}, template: {metadata: {labels: {part: docker}},
+             spec: {containers: [{name: docker, image: "docker:dind", securityContext: {privileged: true}}],
+             volumes: [{name: cgroup, hostPath: {path: /sys/fs/cgroup}}]}}}}
+"""
+
+
 @pytest.mark.parametrize(
-    ("secret", "roles", "needed"),
+    ("secret", "roles", "more", "needed"),
     [
-        ("other", "[]", {"data_policy": {"documents": {"secrets": ["other", "shared", "registry"]}}}),
+        ("other", "[]", "", {"data_policy": {"documents": {"secrets": ["other", "registry", "shared"]}}}),
         (
             "'workspace-{{ spawner.user.name }}'",
             ROLE,
+            "",
             {
                 "allowed_kinds": ["Role", "RoleBinding"],
                 "user_namespace_rights": ["*", "pods/exec"],
                 "data_policy": {"documents": {"unrestricted": True}},
             },
         ),
+        (
+            "other",
+            "[]",
+            PRIVILEGED,
+            {
+                "allowed_kinds": ["Deployment"],
+                "pod_security": "privileged",
+                "data_policy": {
+                    "documents": {
+                        "kinds": ["ConfigMap", "Deployment", "PersistentVolumeClaim", "Service"],
+                        "privileged": True,
+                        "host_paths": ["/sys/fs/cgroup"],
+                        "secrets": ["other", "registry", "shared"],
+                    }
+                },
+            },
+        ),
     ],
 )
-def test_a_file_of_the_application_hub_works_with_exactly_the_printed_settings(run, write, secret, roles, needed):
+def test_a_file_of_the_application_hub_works_with_exactly_the_printed_settings(run, write, secret, roles, more, needed):
     """They are complete, each of them is needed, and what no setting allows is left out with a word."""
-    path = write("config.yml", HUB_FILE.replace("SECRET", secret).replace("ROLES", roles))
+    path = write("config.yml", HUB_FILE.replace("SECRET", secret).replace("ROLES", roles) + more)
     target = path.parent / "profiles.yaml"
     result = run.result("import", "configurator", path, "-o", target)
     assert result.exit_code == 0, result.output
     assert "coder: Release dask is left out: profiles cannot create this kind" in result.stderr
-    printed = result.stdout.splitlines()
-    assert all(line.startswith("c.") for line in printed)
+    printed = [f"c.{setting}".rstrip() for setting in re.split(r"^c\.", result.stdout, flags=re.MULTILINE)[1:]]
     found = {}
     for line in printed:
         if line.startswith("c.ProfileSpawner.") and "profile_documents" not in line:
             name, _, value = line.removeprefix("c.ProfileSpawner.").partition(" = ")
             found[name] = ast.literal_eval(value)
-    assert {k: v if k != "data_policy" else _sorted_names(v) for k, v in found.items()} == {
-        k: v if k != "data_policy" else _sorted_names(v) for k, v in needed.items()
-    }
+    for names in found.get("data_policy", {}).values():
+        names.update({k: sorted(v) for k, v in names.items() if isinstance(v, list)})
+    assert found == needed
     config = write("jupyterhub_config.py", "\n".join(printed))
     assert run("validate", config) == "1 profile: 0 errors, 0 warnings\n"
     spec = run.json("pod", "coder", "-f", config, "-g", "staff", "-u", "ada")["spec"]
@@ -581,8 +660,15 @@ def test_a_file_of_the_application_hub_works_with_exactly_the_printed_settings(r
         assert run.result("validate", write("less.py", "\n".join(less))).exit_code == 1, name
 
 
-def _sorted_names(policy):
-    return {k: sorted(v.get("secrets", [])) or v for k, v in policy.items()}
+def test_a_hub_whose_own_servers_are_privileged_needs_one_more_line(run, write):
+    """As that of the ApplicationHub: the import cannot see it, and the refusal says which line."""
+    path = write("config.yml", _plain_file())
+    printed = run.result("import", "configurator", path, "-o", path.parent / "profiles.yaml").stdout
+    config = write("config.py", f"{printed}c.KubeSpawner.privileged = True\n")
+    words = ("pod", "coder", "-f", config, "-g", "staff", "-u", "ada")
+    assert 'To allow it: c.ProfileSpawner.pod_security = "privileged"' in run(*words, code=1)
+    write("config.py", f"{config.read_text()}c.ProfileSpawner.pod_security = 'privileged'\n")
+    assert run.json(*words)["spec"]["containers"][0]["securityContext"]["privileged"] is True
 
 
 def test_rights_to_enter_pods_need_namespaces_of_users(run, write):
@@ -601,7 +687,7 @@ def test_rights_to_enter_pods_need_namespaces_of_users(run, write):
 PLUG_IN = """\
 from configurator.apps import profile_registry
 from configurator.apps.base import BaseAppProfile
-from configurator.models import Volume, VolumeMount
+from configurator.models import *
 
 
 class Coder(BaseAppProfile):
@@ -614,30 +700,153 @@ class Coder(BaseAppProfile):
         return [Volume(name="Calrissian_Volume", claim_name="Calrissian_Claim", size="5Gi", storage_class="standard",
                        access_modes=["ReadWriteMany"], volume_mount=mount, persist=False)]
 
+    def get_config_maps(self):
+        return [ConfigMap(name="My_Settings", key="x", content="x: 1", mount_path="/etc/x", readonly=True),
+                ConfigMap(name="Site_Env", key="URL", content="http://s", readonly=True)]
+
+    def get_env_config_maps(self):
+        return ["Site_Env"]
+
+    def get_image_pull_secrets(self):
+        return [ImagePullSecret(name="Own_Registry", data="e30=")]
+
+    def build(self):
+        profile = super().build()
+        assert profile.volumes[0].name == "Calrissian_Volume"
+        mounts = [VolumeMount(name="Calrissian_Volume", mount_path="/c"),
+                  InitContainerVolumeMount(name="My_Settings", mount_path="/x", sub_path="x")]
+        profile.init_containers = [InitContainer(name="Copy_It", image="b:1", command=["cp"], volume_mounts=mounts)]
+        return profile
+
 
 profile_registry.register(Coder)
 """
+ODD_NAMES = """\
+    pod_env_vars: {URL_OF_SITE: {from_config_map: {name: Site_Env, key: URL}}}
+    env_from_config_maps: [Site_Env]
+    image_pull_secrets: [{name: Own_Registry, data: e30=}]
+    config_maps:
+      - {name: My_Settings, key: x, content: "x: 1", mount_path: /etc/x, readonly: true}
+      - {name: Site_Env, key: URL, content: "http://s", readonly: true}
+    init_containers:
+      - name: Copy_It
+        image: b:1
+        command: [cp]
+        volume_mounts:
+          - {name: Calrissian_Volume, mount_path: /c}
+          - {name: My_Settings, mount_path: /x, sub_path: x}
+"""
+
+
+def _plain_file():
+    """Return a file of the ApplicationHub without the parts that need settings."""
+    text = HUB_FILE.replace("    env_from_secrets: [shared, SECRET]\n    image_pull_secrets: [{name: registry}]\n", "")
+    return text.replace("ROLES", "[]")
 
 
 def test_slugs_and_names_are_mended_alike_for_plug_ins_and_imports(run, write):
-    """Saved choices still find the profile, and the volumes have names that Kubernetes takes."""
+    """Saved choices still find the profile, all names are those that Kubernetes takes, and references follow them."""
     write("plug-ins/coder.py", PLUG_IN)
-    text = HUB_FILE.replace("[shared, SECRET]", "[]").replace("ROLES", "[]").replace("[{name: registry}]", "[]")
-    text = text.replace("slug: coder", "slug: Coder_2 App")
+    text = (
+        _plain_file()
+        .replace("slug: coder", "slug: Coder_2 App")
+        .replace("    volumes:\n", f"{ODD_NAMES}    volumes:\n")
+    )
     for name in ("calrissian-volume", "calrissian-claim"):
         text = text.replace(f"name: {name}", f"name: {name.title().replace('-', '_')}")
     path = write("config.yml", text)
     target = path.parent / "profiles.yaml"
     told = run.result("import", "configurator", path, "-o", target).stderr
-    assert "Coder_2 App: the slug becomes 'coder_2-app'" in told
-    assert "the name 'Calrissian_Claim' becomes 'calrissian-claim'" in told
+    assert "no such" not in told
     plug_ins = ("--configurator-compat", "--profiles-dir", path.parent / "plug-ins")
-    for source in (("--documents", target), plug_ins):
+    noted = run("validate", *plug_ins)
+    for note in (
+        "the slug 'Coder_2 App' becomes 'coder_2-app'; saved choices find it by the old one",
+        "the name 'Calrissian_Volume' becomes 'calrissian-volume'",
+        "the name 'Calrissian_Claim' becomes 'calrissian-claim'",
+        "the name 'My_Settings' becomes 'my-settings'",
+        "the name 'Site_Env' becomes 'site-env'",
+        "the name 'Own_Registry' becomes 'own-registry'",
+        "the name 'Copy_It' becomes 'copy-it'",
+    ):
+        assert note in told, told
+        assert f"note: profile 'coder_2-app': {note}" in noted, noted
+    policy = write("policy.py", "c.ProfileSpawner.data_policy = {'unrestricted': True}\n")
+    for source in (("--documents", target, "-f", policy), plug_ins):
         spec = run.json("pod", "Coder_2 App", *source, "-g", "staff", "-u", "ada")["spec"]
         (volume,) = (v for v in spec["volumes"] if "persistentVolumeClaim" in v)
         assert volume["name"] == "calrissian-volume"
         assert volume["persistentVolumeClaim"]["claimName"].startswith("calrissian-claim-ada-")
         assert run.json("list", *source)[0]["slug"] == "coder_2-app"
+        (init,), (container,) = spec["initContainers"], spec["containers"]
+        assert init["name"] == "copy-it"
+        assert {m["name"] for m in init["volumeMounts"]} <= {v["name"] for v in spec["volumes"]}
+        (env_from,) = container["envFrom"]
+        assert env_from["configMapRef"]["name"].startswith("site-env-")
+        references = [v["valueFrom"] for v in container["env"] if v["name"] == "URL_OF_SITE"]
+        assert [r["configMapKeyRef"]["name"] for r in references] == [env_from["configMapRef"]["name"]] * len(
+            references
+        )
+        assert spec["imagePullSecrets"][0]["name"].startswith("own-registry-ada-")
+
+
+def test_dots_in_names_of_claims_are_kept(run, write):
+    """Kubernetes takes them, and the user's data are in the claim of this name."""
+    path = write("config.yml", _plain_file().replace("claim_name: calrissian-claim", "claim_name: data.v2"))
+    assert (
+        yaml.safe_load(run.result("import", "configurator", path).stdout)["profiles"][0]["volumes"][0]["claim_name"]
+        == "data.v2"
+    )
+
+
+SECOND = """\
+  - groups: [staff]
+    definition: {display_name: Two, slug: A-B, kubespawner_override: {cpu_limit: 1, mem_limit: 1G, image: "a:1"}}
+"""
+TWO = """\
+from configurator.apps import profile_registry
+from configurator.apps.base import BaseAppProfile
+from configurator.models import *
+
+
+class One(BaseAppProfile):
+    slug = "a_b"
+    display_name = description = "x"
+    image = "a:1"
+
+    def get_config_maps(self):
+        return [ConfigMap(name=name, key="k", content=name, mount_path=f"/etc/{name}", readonly=True) for name in NAMES]
+
+
+profile_registry.register(One)
+"""
+
+
+def test_two_names_that_are_mended_alike_are_one_error_that_names_both(run, write):
+    """For slugs and names, in imported files and in plug-ins: none of the two silently wins."""
+    both = "'My_Map' and 'my-map' both become 'my-map': rename one of the two (volume)"
+    maps = "".join(f"{{name: {n}, key: k, content: x, mount_path: /etc/{n}}}, " for n in ("My_Map", "my-map"))
+    names = _plain_file().replace("    volumes:\n", f"    config_maps: [{maps}]\n    volumes:\n")
+    slugs = _plain_file().replace("slug: coder", "slug: A B") + SECOND
+    for name, text, message in (
+        ("names", names, f"profile 'coder': {both}"),
+        ("slugs", slugs, "profile 'A-B': 'A B' and 'A-B' both become 'a-b': rename one of the two (slug)"),
+        ("same", slugs.replace("A B", "A-B"), "the slug is used twice"),
+    ):
+        path = write(f"{name}/config.yml", text)
+        said = run("import", "configurator", path, code=1)
+        assert message in said, said
+        assert said.startswith(f"Error: {path}:"), said
+    folder = write("names/two.py", f"NAMES = ['My_Map', 'my-map']\n{TWO}").parent
+    said = run("validate", "--configurator-compat", "--profiles-dir", folder, code=1)
+    assert f"profile 'a_b': build(): config_maps.1: {both}" in said, said
+    for slugs in (("A B", "A-B"), ("a-b", "A B")):
+        folder = write(f"{slugs[0]}/none.py", "").parent
+        for number, slug in enumerate(slugs):
+            write(f"{folder.name}/p{number}.py", f"NAMES = []\n{TWO}".replace('"a_b"', f'"{slug}"'))
+        said = run("validate", "--configurator-compat", "--profiles-dir", folder, code=1)
+        assert "the slug is used twice: first at" in said, said
+        assert all(f"where it is '{slug}'" in said for slug in slugs if slug != "a-b"), said
 
 
 def test_a_document_gives_rights_to_enter_pods_only_where_its_policy_allows_it(run, write):
@@ -655,6 +864,7 @@ def test_a_document_gives_rights_to_enter_pods_only_where_its_policy_allows_it(r
 
 def test_a_slug_of_which_none_can_be_made_is_refused(run, write):
     """With its line; an empty slug would be nobody's."""
-    text = HUB_FILE.replace("[shared, SECRET]", "[]").replace("ROLES", "[]").replace("slug: coder", "slug: 日本")
-    path = write("config.yml", text)
-    assert f"{path}:2: no slug can be made of it (got 日本)" in run("import", "configurator", path, code=1)
+    path = write("config.yml", _plain_file().replace("slug: coder", "slug: 日本"))
+    assert f"{path}:2: profile '日本': no slug can be made of '日本': it needs a-z or 0-9" in run(
+        "import", "configurator", path, code=1
+    )

@@ -122,7 +122,7 @@ def test_wrong_entries_are_refused_and_suspicious_ones_told_with_their_lines(run
     kept = yaml.safe_load(result.stdout)["profile_list"]
     assert [e["display_name"] for e in kept] == ["Good", "Suspicious"]
     assert kept[1] == yaml.safe_load(WRONG)["singleuser"]["profileList"][4]
-    for line, word in ((5, "display_name"), (7, "must be a dictionary"), (8, "choices")):
+    for line, word in ((5, "display_name"), (7, "must be a mapping"), (8, "choices")):
         assert any(f"{path}:{line}" in row and word in row for row in result.stderr.splitlines()), (line, result.stderr)
     assert f"{path}:14: warning: profile 'suspicious': kubespawner_override.mem_limit" in result.stderr
     assert f"{path}:15: warning: profile 'suspicious': image: has no effect here" in result.stderr
@@ -514,7 +514,7 @@ profiles:
       display_name: By hand
       slug: by_hand
       default: false
-      kubespawner_override: {cpu_limit: 4, mem_limit: 8G, image: "example/lab@sha256:0"}
+      kubespawner_override: {cpu_limit: 4, mem_limit: 8G, image: "example/lab:1"}
     default_url: lab
     node_selector: {}
     pod_env_vars: {A: 10}
@@ -662,6 +662,79 @@ def test_a_list_that_code_sets_is_imported(run, write, form):
     assert [entry["display_name"] for entry in yaml.safe_load(result.stdout)["profile_list"]] == ["A"]
     assert "1 pods compared with KubeSpawner's own: all are the same" in result.stderr
     assert ("a_module_of_the_hub" in result.stderr) is (form == "failing")
+
+
+PARTS = {
+    "of a function": "def f(spawner):\n    return [{'display_name': 'A', 'kubespawner_override': {}}]\n"
+    "import a_module_of_the_hub\nc.KubeSpawner.profile_list = f\n",
+    "of a function that is not called": "def add(c):\n    c.KubeSpawner.profile_list = [{'display_name': 'A'}]\n",
+    "of two branches": "import a_module_of_the_hub\nif a_module_of_the_hub.x:\n"
+    "    c.KubeSpawner.profile_list = [{'display_name': 'A'}]\n",
+    "that are changed": "import a_module_of_the_hub\nc.KubeSpawner.profile_list = [{'display_name': 'A'}]\n"
+    "c.KubeSpawner.profile_list.append({'display_name': 'B'})\n",
+    "with a name": "import a_module_of_the_hub\n"
+    "listed = [{'display_name': 'A'}]\nc.KubeSpawner.profile_list = listed\n",
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_a_list_are_not_imported(run, write, name):
+    """What code makes of them that cannot be run, or is not, is not known."""
+    path = write("jupyterhub_config.py", PARTS[name])
+    target = path.parent / "out.yaml"
+    said = run("import", "profile-list", path, "-o", target, "--verify", code=1)
+    assert f"{path}:{1 + max(n for n, line in enumerate(PARTS[name].splitlines()) if 'profile_list' in line)}: " in said
+    assert "its parts are not imported" in said
+    assert not target.exists()
+
+
+def test_of_a_list_that_is_written_down_whole_entries_are_refused_and_none_is_left_out(run, write):
+    """The code that sets it cannot be run."""
+    path = write(
+        "jupyterhub_config.py",
+        "import a_module_of_the_hub\nCOMMON = {'image': 'a:1'}\nc.KubeSpawner.profile_list = [\n"
+        "    {'display_name': 'A', 'kubespawner_override': {'image': 'a:1'}},\n"
+        "    {'display_name': 'B', 'kubespawner_override': COMMON},\n"
+        "    {'display_name': 'C', **COMMON},\n"
+        "    COMMON,\n]\n",
+    )
+    result = run.result("import", "profile-list", path, "--verify")
+    assert result.exit_code == 1
+    assert [entry["display_name"] for entry in yaml.safe_load(result.stdout)["profile_list"]] == ["A"]
+    for line in (5, 6, 7):
+        assert f"{path}:{line}: profile_list[{line - 4}]: is made by code that cannot be run here" in result.stderr
+    assert "Not compared: the profiles that are refused above\n" in result.stderr
+    assert "all are the same, but not all could be compared" in result.stderr
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_code_that_may_change_a_list_and_cannot_be_run_is_told(run, write, changed):
+    """The list as it is before is imported; other code that cannot be run is only left out of the comparison."""
+    code = "import a_module_of_the_hub\n" + ("c.KubeSpawner.profile_list.pop()\n" if changed else "")
+    data = {"singleuser": {"profileList": [{"display_name": "A"}]}, "hub": {"extraConfig": {"later": code}}}
+    result = run.result("import", "profile-list", write("values.yaml", as_yaml(data)), "--verify")
+    assert result.exit_code == changed
+    assert ("Not imported: what the code does with profile_list from" in result.stderr) is changed
+    assert "all are the same, but not all could be compared" in result.stderr
+
+
+def test_of_two_lists_the_one_is_imported_that_the_hub_has(run, write):
+    """With its name and lines."""
+    lists = {
+        "singleuser": {"profileList": [{"display_name": "A", "kubespawner_override": {"imagg": "a:1"}}]},
+        "hub": {"config": {"KubeSpawner": {"profile_list": [{"display_name": "A", "x": 1}]}}},
+    }
+    path = write("values.yaml", as_yaml(lists))
+    result = run.result("import", "profile-list", path)
+    assert yaml.safe_load(result.stdout)["profile_list"] == [{"display_name": "A", "x": 1}]
+    assert "1 profiles imported from hub.config.KubeSpawner.profile_list, 0 refused" in result.stderr
+    lists["hub"]["extraConfig"] = {"a": "c.KubeSpawner.profile_list = [\n{'display_name': 'A',\n'y': 1}]"}
+    path = write("values.yaml", as_yaml(lists))
+    result = run.result("import", "profile-list", path)
+    assert yaml.safe_load(result.stdout)["profile_list"] == [{"display_name": "A", "y": 1}]
+    assert "1 profiles imported from c.KubeSpawner.profile_list, 0 refused" in result.stderr
+    (line,) = [n for n, text in enumerate(path.read_text().splitlines(), 1) if "'y': 1" in text]
+    assert f"{path}:{line}: warning: profile 'a': y: " in result.stderr
 
 
 def test_what_kubespawner_refuses_is_not_the_same(run, write):

@@ -277,3 +277,14 @@ def test_a_command_says_why_a_module_failed_that_may_have_the_profile(run, write
         assert f"there is no such profile{answer} not everything could be loaded: " in said
         assert "broken.py:1: ModuleNotFoundError: No module named 'no_such_module'" in said
         assert "profile 'wrong': image: is required" in said
+
+
+def test_a_profile_without_an_image_is_listed_with_the_one_that_its_servers_get(run, write):
+    """That of its option's default, or that of the hub."""
+    options = "profile_options: {i: {choices: {x: {}, y: {default: true, kubespawner_override: {image: 'y:1'}}}}}"
+    text = (
+        "singleuser:\n  image: {name: hub, tag: '1'}\n  profileList:\n"
+        f"  - {{display_name: A}}\n  - {{display_name: B, {options}}}\n"
+        "  - {display_name: C, kubespawner_override: {image: 'c:1'}}\n"
+    )
+    assert [row["image"] for row in run.json("list", "-f", write("values.yaml", text))] == ["hub:1", "y:1", "c:1"]

@@ -242,8 +242,34 @@ def test_what_kubespawner_cannot_fill_in_is_found_once(run, write):
         "            {enabled: true, validation_regex: '^.+:.+$', kubespawner_override: {image: '{value}'}}\n",
     )
     findings = run.json("validate", path, code=1)
-    assert {(f["rule"], f["line"]) for f in findings} == {("braces", 7), ("replaces-hub", 8)}
+    expected = {("braces", 7), ("replaces-hub", 8), ("kubernetes", 3)}  # the mount of the home that is lost
+    assert {(f["rule"], f["line"]) for f in findings} == expected
     assert "Double the braces" in next(f["message"] for f in findings if f["rule"] == "braces")
     text = path.read_text().replace('{"a": 1}', "{username}").replace("1\n", "latest\n")
     path.write_text(text.replace("- {name: data", "data: {name: data"))
     assert [f["rule"] for f in run.json("validate", path, "--strict")] == ["mutable-tag"]
+
+
+def test_an_image_that_params_make_is_judged_with_their_values(run, write):
+    """As a warning: other values may be right, and the profile is served."""
+    path = write(
+        "profiles.yaml",
+        "params: {image/name: {default: Foo}}\n"
+        "profiles:\n"
+        "- {slug: one, display_name: One, description: '', image: 'example/{{ image/name }}:1'}\n"
+        "- {slug: two, display_name: Two, description: '', image: 'https://example/two:1'}\n",
+    )
+    findings = run.json("validate", path, code=1)
+    assert [(f["line"], f["level"], f["rule"], f["profile"]) for f in findings] == [
+        (3, "warning", "image", "one"),
+        (4, "error", "image", "two"),
+    ]
+    assert [row["slug"] for row in run.json("list", "--documents", path)] == ["one", "two"]
+
+
+def test_a_limit_of_a_few_bytes_is_one_error(run, write):
+    """It is below every guarantee; of the hub it is one for all profiles."""
+    entries = "[{display_name: A}, {display_name: B}]"
+    path = write("values.yaml", f"singleuser:\n  memory: {{limit: 512}}\n  profileList: {entries}\n")
+    (finding,) = run.json("validate", path, code=1)
+    assert (finding["line"], finding["level"], finding["field"]) == (2, "error", "singleuser.memory.limit")

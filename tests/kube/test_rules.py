@@ -216,3 +216,16 @@ def test_other_kinds_are_checked_too(kind, body, found):
     version = "rbac.authorization.k8s.io/v1" if kind.startswith("Role") else "v1"
     problems = [str(p) for p in problems_of({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}, **body})]
     assert any(found in p for p in problems), problems
+
+
+def test_what_has_the_wrong_type_hides_nothing_else() -> None:
+    """The rest is judged without it, and what is left out is not missing as well."""
+    document = changed(changed(POD, f"{CONTAINER}.imagePullPolicy", "always"), f"{CONTAINER}.env[0].value", 3)
+    document = changed(changed(document, "metadata.labels", {"a.b/c": 1, "d": "no label!"}), "spec.nodeName", [])
+    assert {p.path for p in problems_of(document)} == {
+        f"{CONTAINER}.imagePullPolicy",
+        f"{CONTAINER}.env[0].value",
+        "metadata.labels.a.b/c",
+        "metadata.labels.d",
+        "spec.nodeName",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,9 +13,16 @@ from profile_spawner.errors import Origin
 from profile_spawner.profiles.base import BaseAppProfile
 from profile_spawner.profiles.class_profile import ClassProfile
 from profile_spawner.profiles.entry import Entry, make_entry
-from profile_spawner.profiles.linting import MAX_WARNINGS, SpawnerTraits, lint_defaults, lint_entry, lint_fields
+from profile_spawner.profiles.linting import (
+    MAX_WARNINGS,
+    SpawnerTraits,
+    expected_by,
+    lint_defaults,
+    lint_entry,
+    lint_fields,
+)
 from profile_spawner.profiles.options import access_from, parse_options
-from profile_spawner.profiles.plain_entries import PlainEntry
+from profile_spawner.profiles.plain_entries import PlainEntry, sound_parts
 from profile_spawner.profiles.selection import Offer
 from profile_spawner.profiles.user_text import unfilled
 from profile_spawner.spawner import ProfileSpawner
@@ -62,6 +70,13 @@ def choice(**more: Any) -> dict[str, Any]:
         ({"kubespawner_override": {"volumes": {"x": {"name": "{0}"}}}}, "braces", "volumes.x.name"),
         ({"kubespawner_override": {"lifecycle_hooks": {}, "default_url": "/{user_server}"}}, "braces", "default_url"),
         (choice(kubespawner_override={"service_account": "${sa}"}), "braces", "c.kubespawner_override.service_account"),
+        *(
+            ({"kubespawner_override": {"environment": {"A": value}}}, "unquoted-text", "environment.A")
+            for value in (3, 0, 1.5, True, False, [], {"value": 3})
+        ),
+        ({"kubespawner_override": None}, "wrong-type", "kubespawner_override"),
+        (choice(kubespawner_override=None), "wrong-type", "choices.c.kubespawner_override"),
+        ({"profile_options": {"o": {"choices": {"c": None}}}}, "wrong-type", "choices.c"),
     ],
 )  # fmt: skip
 def test_what_is_not_meant_is_found(entry: Any, rule: str, field: str) -> None:
@@ -78,6 +93,7 @@ def test_what_is_not_meant_is_found(entry: Any, rule: str, field: str) -> None:
         {"volumes": {"home": None}, "environment": {"A": None}, "node_selector": {"a": "b"}, "tolerations": []},
         {"volumes": [{"name": "a"}], "uid": 0, "privileged": False, "image": lambda spawner: "a:1"},
         {"extra_resource_limits": {"nvidia.com/gpu": "1", "gone": None}, "cmd": "jupyterhub-singleuser"},
+        {"environment": {"A": "3", "B": None, "C": {"valueFrom": {}}, "D": lambda spawner: "d"}},
     ],
 )
 def test_what_kubespawner_takes_causes_no_warning(override: dict[str, Any]) -> None:
@@ -143,6 +159,31 @@ def test_hints_name_what_is_meant() -> None:
     for key, hint in hints.items():
         (warning,) = lint_entry({"kubespawner_override": {key: 1}}, TRAITS, lambda path: Origin("here"))
         assert warning.message.partition("did you mean ")[2].rstrip("?") == hint
+
+
+def test_settings_beside_an_override_are_told_where_they_belong() -> None:
+    """By KubeSpawner's names, and by those of the chart and of older KubeSpawners."""
+    names = {"defaultUrl": " as default_url", "image": "", "cpu_limit": "", "nodeSelector": " as node_selector"}
+    names |= {"extraEnv": " as environment", "memory": " as mem_limit"}
+    for key, renamed in names.items():
+        (warning,) = lint_entry({key: 1}, TRAITS, lambda path: Origin("here"))
+        assert warning.rule == "misplaced-key"
+        assert warning.message == f"has no effect here; it belongs into kubespawner_override{renamed}"
+
+
+def test_types_are_called_by_plain_words() -> None:
+    """Not by those of Python."""
+    words = {name: expected_by(name, trait) for name, trait in TRAITS.items()}
+    assert words["image"] == "a text"
+    assert words["uid"] == "a whole number or a function"
+    assert not [text for text in words.values() if re.search(r"unicode|\bint\b|float|dict|bool|callable", text)]
+
+
+def test_a_value_of_another_type_is_shown_with_its_kind() -> None:
+    """A number in quotes is a text, and what a list holds may be secret."""
+    override = {"cpu_limit": "0.5", "image": ["hunter2"], "start_timeout": 1.5}
+    warnings = lint_entry({"kubespawner_override": override}, TRAITS, lambda path: Origin("here"))
+    assert [w.value for w in warnings] == ["the text '0.5'", "a list", 1.5]
 
 
 def test_two_options_with_the_same_field_in_the_form_are_found() -> None:
@@ -220,3 +261,57 @@ async def test_references_that_stay_as_they_are_are_reported() -> None:
         ("literal-reference", "kubespawner_override"),
         ("braces", "profile_options.c.choices.d.kubespawner_override.environment.A"),
     ]
+
+
+async def test_images_and_variables_of_classes_are_judged_as_those_of_entries() -> None:
+    """Each at its place; what params make is a warning only, since other values may be right."""
+
+    class Wrong(BaseAppProfile):
+        slug = "wrong"
+        display_name = "Wrong"
+        image = "https://a.example.org/b:1"
+        mem_limit = 512
+        kubespawner_override = {"environment": {"A": 3}}
+        profile_options = {"o": {"choices": {"c": {"kubespawner_override": {"image": "A:1"}}}}}
+
+    entry = await make_entry(ClassProfile(Wrong), "here", traits=lambda: TRAITS)
+    assert [(w.level, w.rule, w.field) for w in entry.warnings] == [
+        ("error", "image", "image"),
+        ("warning", "memory-in-bytes", "mem_limit"),
+        ("error", "unquoted-text", "kubespawner_override.environment.A"),
+        ("error", "image", "profile_options.o.choices.c.kubespawner_override.image"),
+    ]
+
+
+def test_parts_of_the_wrong_type_are_found_each_at_its_field_and_the_rest_is_kept() -> None:
+    """Also below keys with dots."""
+    definition = {
+        "slug": 3,
+        "kubespawner_override": "image",
+        "allowed_groups": "staff",
+        "profile_options": {
+            "a.b": {"choices": {"c.d": "Lab", "e": {"kubespawner_override": []}, "f": {"kubespawner_override": ["x"]}}},
+            "g": "x",
+            "h": {"unlisted_choice": "yes"},
+            "i": {"type": "slider"},
+        },
+        "tags": 3,
+        "description": "kept",
+    }
+    sound, problems = sound_parts(definition)
+    assert {p.path for p in problems} == {
+        ("display_name",),
+        ("slug",),
+        ("kubespawner_override",),
+        ("allowed_groups",),
+        ("profile_options", "a.b", "choices", "c.d"),
+        ("profile_options", "a.b", "choices", "e", "kubespawner_override"),
+        ("profile_options", "a.b", "choices", "f", "kubespawner_override"),
+        ("profile_options", "g"),
+        ("profile_options", "h", "unlisted_choice"),
+        ("profile_options", "i"),
+        ("tags",),
+    }
+    assert sound["description"] == "kept"
+    assert sound["profile_options"] == {"a.b": {"choices": {"e": {}, "f": {}}}, "h": {}}
+    assert definition["profile_options"]["g"] == "x"

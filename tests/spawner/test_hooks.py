@@ -160,7 +160,7 @@ LISTS: dict[str, tuple[Any, str]] = {
     "raises": (lambda spawner: 1 / 0, "ZeroDivisionError"),
     "exits": (_exit, "SystemExit"),
     "slow": (_wait, "took more than"),
-    "text": (lambda spawner: "small", "must be a dictionary"),
+    "text": (lambda spawner: "small", "must be a mapping"),
     "mixed keys": (lambda spawner: {1: entry("small"), "a": entry("large")}, "TypeError"),
     "odd entry": (lambda spawner: [Odd(entry("small"))], "SystemExit"),
     "timeout": (lambda spawner: [entry("small") | {"kubespawner_override": {"start_timeout": 0}}], "in this time"),

@@ -1,19 +1,20 @@
 """The models under the configurator's names, with its defaults.
 
 Keys that it does not know are ignored there, so they are here; and what was made can be changed. What is changed is
-checked again when a profile is built.
+checked again when a profile is built. Only then are names mended that Kubernetes refuses, so that a plug-in's `build()`
+finds its own ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, model_validator
 
 from profile_spawner.profiles import resources
 from profile_spawner.profiles.resources import SubjectKind, Verb
-
-from .kube_names import mended_name
+from profile_spawner.profiles.template import TemplateText
 
 __all__ = [
     "Config",
@@ -45,32 +46,37 @@ def _empty_for_none(value: Any) -> Any:
     return [] if value is None else value
 
 
-def _mended(value: Any) -> Any:
-    return mended_name(value) if isinstance(value, str) else value
+def _mended(method: str, kind: str) -> AfterValidator:
+    """Return what mends a name with the `NameMender` that is the context, if there is one."""
+
+    def mend(name: str, info: ValidationInfo) -> str:
+        return getattr(info.context, method)(kind, name) if info.context is not None and name else name
+
+    return AfterValidator(mend)
 
 
-class _Named(BaseModel):
-    """A model whose names are mended when Kubernetes would refuse them."""
-
-    _mend = field_validator("name", "claim_name", mode="before", check_fields=False)(_mended)
+VolumeName = Annotated[str, _mended("label", "volume")]
 
 
-class VolumeMount(_Named, resources.VolumeMount):
+class VolumeMount(resources.VolumeMount):
     """Where a volume appears."""
 
     model_config = _LENIENT
+    name: VolumeName = ""
 
 
-class InitContainerVolumeMount(resources.InitContainerVolumeMount, VolumeMount):
+class InitContainerVolumeMount(VolumeMount, resources.InitContainerVolumeMount):
     """Where a volume appears in an init container."""
 
     model_config = _LENIENT
 
 
-class Volume(_Named, resources.Volume):
+class Volume(resources.Volume):
     """A claim; the families of the configurator pass a `mount_path` that nobody reads."""
 
     model_config = _LENIENT
+    name: VolumeName
+    claim_name: Annotated[TemplateText, _mended("name", "claim")]
     access_modes: list[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]]  # type: ignore[assignment]
     volume_mount: VolumeMount
 
@@ -83,12 +89,23 @@ class ConfigMap(resources.ConfigMap):
 
     model_config = _LENIENT
     TEMPLATES: ClassVar[tuple[str, ...]] = ("name", "content", "data")
-    name: resources.TemplateName
+    name: TemplateText
     readonly: bool = True
     persist: bool = True
 
+    @model_validator(mode="after")
+    def _mend(self, info: ValidationInfo) -> ConfigMap:
+        if info.context is not None and not self.exists:
+            return self.model_copy(update={"name": info.context.config_map(self.name, self.mount_path)})
+        return self
+
+    @property
+    def exists(self) -> bool:
+        """Whether it exists already."""
+        return self.content is None and self.data is None
+
     def _check_ways(self) -> None:
-        if self.content is not None or self.data is not None:
+        if not self.exists:
             super()._check_ways()
 
 
@@ -96,6 +113,7 @@ class ConfigMapKeyRef(resources.ConfigMapKeyRef):
     """One value of a ConfigMap."""
 
     model_config = _LENIENT
+    name: TemplateText
 
 
 class ConfigMapEnvVarReference(resources.ConfigMapEnvVarReference):
@@ -115,6 +133,7 @@ class InitContainer(resources.InitContainer):
     """A container that runs before the server."""
 
     model_config = _LENIENT
+    name: Annotated[str, _mended("label", "init container")]
     command: list[str]  # type: ignore[assignment]
     volume_mounts: list[InitContainerVolumeMount | VolumeMount] = []  # type: ignore[assignment]
 
@@ -123,7 +142,14 @@ class ImagePullSecret(resources.ImagePullSecret):
     """A pull secret for the pod. `persist` has no effect."""
 
     model_config = _LENIENT
+    name: TemplateText
     persist: bool = True
+
+    @model_validator(mode="after")
+    def _mend(self, info: ValidationInfo) -> ImagePullSecret:
+        if info.context is not None and self.data is not None:
+            return self.model_copy(update={"name": info.context.name("pull secret", self.name)})
+        return self
 
 
 class Manifest(resources.Manifest):
@@ -143,6 +169,7 @@ class Role(resources.Role):
     """One rule, as a namespaced Role."""
 
     model_config = _LENIENT
+    name: Annotated[str, _mended("role", "role")]
     resources: list[str]  # type: ignore[assignment]
     verbs: list[Verb]  # type: ignore[assignment]
     api_groups: Annotated[list[str], BeforeValidator(_core_by_default)] = [""]  # type: ignore[assignment]
@@ -158,6 +185,7 @@ class RoleBinding(resources.RoleBinding):
     """A Role and whom it is bound to."""
 
     model_config = _LENIENT
+    name: Annotated[str, _mended("role", "role binding")]
     subjects: list[Subject]  # type: ignore[assignment]
     role: Role
     persist: bool = True
@@ -207,6 +235,27 @@ class Profile(_Model):
     env_from_config_maps: list[str] | None = None
     env_from_secrets: list[str] | None = None
     secret_mounts: list[SecretMount] | None = None
+
+    @model_validator(mode="after")
+    def _mend(self, info: ValidationInfo) -> Profile:
+        """Let references to the profile's own ConfigMaps follow them."""
+        if info.context is not None:
+            known = info.context.known_config_map
+            self.env_from_config_maps = [known(name) for name in self.env_from_config_maps or ()]
+            self.pod_env_vars = {k: _followed(v, known) for k, v in (self.pod_env_vars or {}).items()}
+        return self
+
+
+def _followed(value: Any, known: Callable[[str], str]) -> Any:
+    """Return the value of a variable; a reference to a ConfigMap with the name that this has now."""
+    if not (isinstance(value, resources.ConfigMapEnvVarReference) or _is_reference(value)):
+        return value
+    found = ConfigMapEnvVarReference.model_validate(value).from_config_map
+    return ConfigMapEnvVarReference(from_config_map=found.model_copy(update={"name": known(found.name)}))
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, Mapping) and "from_config_map" in value
 
 
 class Config(_Model):

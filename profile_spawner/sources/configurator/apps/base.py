@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,6 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ValidationError
 
 from profile_spawner.errors import BuildError, shorten
-from profile_spawner.names import is_slug
 from profile_spawner.params.definition import REFERENCE, ParamRef
 from profile_spawner.params.templates import references_in, render_value
 from profile_spawner.profiles import base as profile
@@ -25,7 +25,7 @@ from profile_spawner.profiles.selection import Selection
 from profile_spawner.profiles.template import Template, as_templates
 
 from ..fact_names import FACT_NAMES
-from ..kube_names import mended_slug
+from ..kube_names import NameMender, volume_name
 from ..models import ConfigMap, InitContainer, KubespawnerOverride, Profile, ProfileDefinition, Volume, VolumeMount
 from .app_helpers import (
     create_init_container,
@@ -60,6 +60,8 @@ class BaseAppProfile(profile.BaseAppProfile):
     workspace_volume_size: Any = "20Gi"
     calrissian_volume_size: Any = "50Gi"
     FACT_NAMES: ClassVar[Mapping[str, str]] = FACT_NAMES
+    NOT_INCLUDED: ClassVar[Sequence[str]] = ()
+    """The objects of the configurator's own profile that this one does not have."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take a `default_url` such as `lab`, as the ApplicationHub does, and a slug that is not valid here.
@@ -68,8 +70,13 @@ class BaseAppProfile(profile.BaseAppProfile):
         """
         super().__init_subclass__(**kwargs)
         slug = vars(cls).get("slug")
-        if isinstance(slug, str) and not is_slug(slug) and (mended := mended_slug(slug)):
-            cls.slug, cls.aliases = mended, (slug, *vars(cls).get("aliases", ()))
+        if isinstance(slug, str) and slug:
+            mender = NameMender()
+            with contextlib.suppress(ValueError):  # when it is registered, the slug is refused
+                cls.slug = mender.slug(slug)
+            cls.WRITTEN_SLUG, cls._notes = slug, tuple(mender.notes)
+            if mender.notes:
+                cls.aliases = (slug, *vars(cls).get("aliases", ()))
         url = vars(cls).get("default_url")
         if isinstance(url, str):
             cls.default_url = _url(url)
@@ -171,13 +178,14 @@ class BaseAppProfile(profile.BaseAppProfile):
         Raises:
             BuildError: when `build()` fails or returns something else than a valid `Profile`.
         """
-        built = self._checked_profile()
+        mender = NameMender()
+        built = self._checked_profile(mender)
         self._take(built)
-        existing = [m for m in built.config_maps or () if m.content is None and m.data is None]
+        existing = [m for m in built.config_maps or () if m.exists]
         values: dict[str, Any] = {
             "get_pod_env_vars": built.pod_env_vars or {},
             "get_default_volumes": built.volumes or [],
-            "get_config_maps": [m for m in built.config_maps or () if m not in existing],
+            "get_config_maps": [m for m in built.config_maps or () if not m.exists],
             "get_secret_mounts": built.secret_mounts or [],
             "get_env_config_maps": built.env_from_config_maps or [],
             "get_env_secrets": built.env_from_secrets or [],
@@ -189,6 +197,7 @@ class BaseAppProfile(profile.BaseAppProfile):
         own = {name: await self._call(hook) for name, hook in HOOKS.items() if name not in values}
         own["get_init_containers"] = [*(built.init_containers or ()), *own["get_init_containers"]]
         own["get_kubespawner_override"] = _with_existing(own["get_kubespawner_override"], existing, self._rendered)
+        self._notes = tuple(dict.fromkeys((*self._notes, *mender.notes)))
         checked = {name: self._checked(HOOKS[name], value) for name, value in values.items()}
         for name, value in (*checked.items(), ("get_init_containers", built.init_containers or ())):
             for path, text in _literals(value):
@@ -205,14 +214,14 @@ class BaseAppProfile(profile.BaseAppProfile):
             value = getattr(self, name)()
         return self._checked(HOOKS[name], value)
 
-    def _checked_profile(self) -> Profile:
+    def _checked_profile(self, mender: NameMender) -> Profile:
         cls = type(self)
         try:
             with author_code(lambda e: e if isinstance(e, ValidationError) else failure_of(cls, e, "build()")):
                 built = self.build()
             if not isinstance(built, Profile | Mapping):
                 raise self._refusal("build()", f"returned a {type(built).__name__}", "a configurator.models.Profile")
-            return Profile.model_validate(built)
+            return Profile.model_validate(built, context=mender)
         except ValidationError as e:
             problems = [f"{'.'.join(map(str, path))}: {shorten(text, 400)}" for path, text in problems_of(e)]
             raise self._refusal("build()", "; ".join(problems), None, e) from None
@@ -337,7 +346,8 @@ def _with_existing(override: Mapping[str, Any], existing: Sequence[ConfigMap], r
     mounted = [m for m in existing if m.mount_path is not None]
     if not mounted:
         return override
-    names = {m.name: f"existing-{number}" for number, m in enumerate(mounted)}
+    # An init container mounts them by the same name.
+    names = {m.name: f"existing-{n}" if "{{" in m.name else volume_name(m.name) for n, m in enumerate(mounted)}
     volumes = [{"name": names[m.name], "configMap": {"name": rendered(m.name), "defaultMode": m.mode}} for m in mounted]
     mounts = [
         {"name": names[m.name], "mountPath": m.mount_path, "readOnly": True, **({"subPath": m.key} if m.key else {})}

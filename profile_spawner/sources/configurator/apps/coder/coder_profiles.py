@@ -8,6 +8,7 @@ from typing import Any
 
 from ...apps.app_helpers import load_manifests
 from ...apps.coder.base_coder import BaseCoderProfile
+from ...models import RoleBinding, Verb
 
 __all__ = ["CoderProfile", "DaskGatewayCoderProfile", "GpuCoderProfile"]
 
@@ -53,6 +54,10 @@ class GpuCoderProfile(BaseCoderProfile):
 class DaskGatewayCoderProfile(BaseCoderProfile):
     """code-server that uses the Dask Gateway of the namespace, which administrators install."""
 
+    NOT_INCLUDED = (
+        "Release dask-gw-jupyter-{{ spawner.user.name }} (the gateway: a custom resource of Crossplane)",
+        "ConfigMap dask-gateway-config-ws",
+    )
     slug = "coder_dask_gateway_app"
     display_name = "Code Server with Dask Gateway"
     description = "Code Server with Dask Gateway for distributed computing"
@@ -69,6 +74,15 @@ class DaskGatewayCoderProfile(BaseCoderProfile):
             "DASK_GATEWAY_ADDRESS": "http://dask-gateway.{{ namespace }}.svc.cluster.local:80",
             "CODE_SERVER_WS": "/workspace/dask-app-package",
         }
+
+    def get_workflow_role_bindings(self) -> list[RoleBinding]:
+        """Return those of the family, and what reaches the gateway: services and their ports."""
+        read = (Verb.get, Verb.list, Verb.watch)
+        return [
+            *super().get_workflow_role_bindings(),
+            self._binding("service-reader", "service-reader", ("services", "pods/exec"), read),
+            self._binding("port-forwarder", "port-forwarder", ("pods/portforward",), (Verb.create,)),
+        ]
 
     def get_manifests(self) -> list[Any]:
         """Return the settings of the gateway's clients."""
