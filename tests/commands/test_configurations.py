@@ -132,7 +132,9 @@ RELEASE = "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nspec:\n"
 )
 def test_a_manifest_without_values_says_where_they_are(run, write, text, named):
     """One warning, and not that its keys are no keys of a document."""
-    (finding,) = run.json("validate", write("app.yaml", text))
+    path = write("app.yaml", text)
+    assert run("validate", path).endswith("\n0 profiles: 0 errors, 1 warning\n")
+    (finding,) = run.json("validate", path)
     assert (finding["level"], finding["rule"], finding["line"]) == ("warning", "not-checked", 1)
     assert finding["message"].endswith(f"They come from {named}" if named else "so nothing is checked")
 
