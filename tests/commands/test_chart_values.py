@@ -616,9 +616,9 @@ def test_a_wrong_setting_of_the_hub_is_one_finding_for_all_profiles(findings):
     assert findings(text) == [
         (2, "error", "unquoted-text", "singleuser.extraEnv.N"),
         (3, "warning", "memory-in-bytes", "singleuser.memory.guarantee"),
-        (4, "error", "wrong-value", "singleuser.storage.capacity"),
-        (5, "error", "wrong-value", "singleuser.startTimeout"),
-        (6, "error", "kubernetes", "singleuser.extraLabels"),
+        (4, "error", "chart-value", "singleuser.storage.capacity"),
+        (5, "error", "chart-value", "singleuser.startTimeout"),
+        (6, "error", "chart-value", "singleuser.extraLabels.a"),
     ]
 
 
