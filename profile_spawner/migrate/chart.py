@@ -67,7 +67,8 @@ class ChartValues:
         file: The file.
         problems: What is to be said about how they are written.
         lines: The lines of the file.
-        elsewhere: Whether the document has no values, and only says where they are.
+        elsewhere: Whether the document has no values.
+        named: The files and objects that it names instead.
     """
 
     data: Mapping[str, Any]
@@ -75,6 +76,7 @@ class ChartValues:
     problems: Sequence[ProfileSpawnerError] = ()
     lines: Sequence[str] = ()
     elsewhere: bool = False
+    named: str = ""
 
     def at(self, *path: Any) -> Origin:
         """Return where something in it was written."""
@@ -130,7 +132,7 @@ def chart_values(
             origin=Origin(source, line),
             hint=f"They come from {sources}" if sources else None,
         )
-        found.append(ChartValues(YamlMap(0), source, [*reading.problems, missing], elsewhere=True))
+        found.append(ChartValues(YamlMap(0), source, [*reading.problems, missing], elsewhere=True, named=sources))
     return found
 
 
