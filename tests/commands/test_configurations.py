@@ -143,6 +143,7 @@ def test_other_files_of_a_chart_are_no_findings(run, write):
     """Where there are values beside them; a manifest that names other files is one all the same."""
     path = write("values.yaml", "jupyterhub: {singleuser: {profileList: [{display_name: A}]}}\n").parent
     write("Chart.yaml", "apiVersion: v2\nname: hub\nversion: 1.0.0\n")
+    write("_helpers.tpl", '{{- define "x" -}}\nx: [\n{{- end }}\n')
     assert run.json("validate", path) == []
     write("app.yaml", f"{APPLICATION}    helm: {{valueFiles: [more.yaml]}}\n")
     assert [f["rule"] for f in run.json("validate", path)] == ["not-checked"]
