@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError
 from profile_spawner.migrate.chart import ChartValues, Code, HubValues, Reading, chart_values
+from profile_spawner.migrate.placeholders import shown
 from profile_spawner.sources.chart_values import LISTS, is_manifest, value_at
 
 from .arguments import Sources
@@ -209,6 +210,8 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
             found = config_code(path)
             layers += _values(path, set(defaults.values), anyway=bool(found))
             code += found
+        # A folder of a chart has files of other kinds beside the values.
+        layers = [layer for layer in layers if not layer.elsewhere or layer.named] or layers
         values = HubValues(layers, defaults) if layers else None
         result = HubConfig(Config(), tuple(paths), values, tuple(code))
         if values is not None:
@@ -331,7 +334,7 @@ def _code_in(documents: Sequence[Any], file: str) -> Iterator[Code]:
             found = document.get(part)
             for key, text in found.items() if isinstance(found, Mapping) else ():
                 if key.endswith(".py") and isinstance(text, str) and _IS_CONFIG.search(text):
-                    yield Code(key, text, file, found.lines[key])
+                    yield Code(key, shown(text), file, found.lines[key])
 
 
 def is_yaml(path: Path) -> bool:

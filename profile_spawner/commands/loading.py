@@ -93,7 +93,10 @@ class LoadedProfiles:
     @property
     def has_default_server(self) -> bool:
         """Whether there is a configuration, and nothing in it has profiles, so that users get a server without one."""
-        return bool(self.hub_config.files) and not (self.snapshot.entries or self.has_list or self._hub.has_sources)
+        values = self.hub_config.values
+        if not self.hub_config.files or (values is not None and values.elsewhere):
+            return False
+        return not (self.snapshot.entries or self.has_list or self._hub.has_sources)
 
     @functools.cached_property
     def places(self) -> Places:

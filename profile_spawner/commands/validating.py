@@ -103,7 +103,8 @@ def with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
         written = [p for p in (sorted(path.iterdir()) if path.is_dir() else [path]) if is_yaml(p)]
         values = [p for p in written if is_values(p) or config_code(p)]
         config += values
-        documents += [path] if written and not values else [p for p in written if p not in values]
+        others = [p for p in written if p not in values and p.suffix in (".yaml", ".yml", ".json")]
+        documents += [path] if written and not values else others
         if path.is_dir():
             if modules and all(map(config_code, modules)):
                 config.append(path)

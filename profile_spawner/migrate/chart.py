@@ -67,12 +67,16 @@ class ChartValues:
         file: The file.
         problems: What is to be said about how they are written.
         lines: The lines of the file.
+        elsewhere: Whether the document has no values.
+        named: The files and objects that it names instead.
     """
 
     data: Mapping[str, Any]
     file: str
     problems: Sequence[ProfileSpawnerError] = ()
     lines: Sequence[str] = ()
+    elsewhere: bool = False
+    named: str = ""
 
     def at(self, *path: Any) -> Origin:
         """Return where something in it was written."""
@@ -128,7 +132,7 @@ def chart_values(
             origin=Origin(source, line),
             hint=f"They come from {sources}" if sources else None,
         )
-        found.append(ChartValues(YamlMap(0), source, [*reading.problems, missing]))
+        found.append(ChartValues(YamlMap(0), source, [*reading.problems, missing], elsewhere=True, named=sources))
     return found
 
 
@@ -203,6 +207,11 @@ class HubValues:
 
     layers: Sequence[ChartValues]
     defaults: ChartDefaults = field(default=known_defaults)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the files only say where the values are."""
+        return all(layer.elsewhere for layer in self.layers)
 
     @functools.cached_property
     def given(self) -> Mapping[str, Any]:

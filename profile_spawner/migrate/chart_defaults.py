@@ -352,6 +352,7 @@ MOVED: Mapping[str, str] = {
     "hub.imagePullSecret": _TO_SECRETS,
     "hub.serviceAccountName": "Write it as hub.serviceAccount.name",
     "hub.uid": "Write it as hub.containerSecurityContext.runAsUser",
+    "ingress.paths": "Write it as ingress.extraPaths",
     "ingress.className": "Write it as ingress.ingressClassName",
     "proxy.containerSecurityContext": _TO_CHP.format("containerSecurityContext"),
     "proxy.image": _TO_CHP.format("image"),

@@ -71,7 +71,7 @@ _CONTROL = regex.compile(
     r"\{[%#]|%\{|\{\{[-~]?\s*(?:/\*|\$\w+\s*:?=|(?:if|else|end|range|with|define|block|for|break|continue)\b)"
 )
 """The beginning of a directive that is no value."""
-_END = regex.compile(r"(?:\{%|%\{|\{\{)[-~]?\s*(?:end|else)")
+_END = regex.compile(r"(?:\{%|%\{|\{\{)[-~]?\s*(?:end|else|elif)")
 """Those that belong to a directive above them."""
 _KEY = regex.compile(r"(^\s*(?:- +)*[^\s#].*?:)(?:\s+[|>][-+]?\d?[-+]?)?\s*$")
 """A key whose value begins in the next line."""

@@ -132,9 +132,21 @@ RELEASE = "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nspec:\n"
 )
 def test_a_manifest_without_values_says_where_they_are(run, write, text, named):
     """One warning, and not that its keys are no keys of a document."""
-    (finding,) = run.json("validate", write("app.yaml", text))
+    path = write("app.yaml", text)
+    assert run("validate", path).endswith("\n0 profiles: 0 errors, 1 warning\n")
+    (finding,) = run.json("validate", path)
     assert (finding["level"], finding["rule"], finding["line"]) == ("warning", "not-checked", 1)
     assert finding["message"].endswith(f"They come from {named}" if named else "so nothing is checked")
+
+
+def test_other_files_of_a_chart_are_no_findings(run, write):
+    """Where there are values beside them; a manifest that names other files is one all the same."""
+    path = write("values.yaml", "jupyterhub: {singleuser: {profileList: [{display_name: A}]}}\n").parent
+    write("Chart.yaml", "apiVersion: v2\nname: hub\nversion: 1.0.0\n")
+    write("_helpers.tpl", '{{- define "x" -}}\nx: [\n{{- end }}\n')
+    assert run.json("validate", path) == []
+    write("app.yaml", f"{APPLICATION}    helm: {{valueFiles: [more.yaml]}}\n")
+    assert [f["rule"] for f in run.json("validate", path)] == ["not-checked"]
 
 
 def test_the_parameters_of_an_application_are_values(run, write):
