@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from profile_spawner.commands.app import app
+from profile_spawner.commands.output import place
 from profile_spawner.errors import ProfileSpawnerError
 
 __all__ = ["app", "main"]
@@ -59,7 +60,7 @@ def main() -> None:
     try:
         app()
     except ProfileSpawnerError as e:
-        message = str(e)
+        message = place(e)
     except OSError as e:
         message = ": ".join(str(part) for part in (e.filename, e.strerror or e) if part)
     else:

@@ -46,7 +46,7 @@ def test_a_mistake_is_a_message_and_no_traceback(tmp_path):
 WRONG = {
     "list -f text.yaml": "not values of Zero to JupyterHub",
     "list -f latin.yaml": "this is not YAML",
-    "list -f raise.py": "raise.py: RuntimeError: boom",
+    "list -f raise.py": "raise.py:1: RuntimeError: boom",
     "list -f exit.py": "ends the program",
     "list -f number.py": "profile_list",
     "list --documents latin.yaml": "this is not YAML",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from .output import place
+
 if TYPE_CHECKING:
     from profile_spawner.errors import Origin, ProfileSpawnerError
 
@@ -44,11 +46,9 @@ class Finding:
     field: str = ""
 
     def __str__(self) -> str:
-        from .output import place as relative
-
-        place = relative(f"{self.file}:{self.line}" if self.line else self.file)
+        where = place(f"{self.file}:{self.line}" if self.line else self.file)
         who = f"profile {self.profile!r}" if self.profile else ""
-        return ": ".join(p for p in (place, self.level, who, self.field, f"{self.message} [{self.rule}]") if p)
+        return ": ".join(p for p in (where, self.level, who, self.field, f"{self.message} [{self.rule}]") if p)
 
     @property
     def sort_key(self) -> tuple[str, int, str, str, str]:
@@ -60,7 +60,7 @@ def finding_of(error: ProfileSpawnerError, rule: str, *, origin: Origin | None =
     """Return an error or a warning as a finding. Its own line counts before `origin`, its own rule before `rule`."""
     from profile_spawner.errors import ProfileWarning, shorten
 
-    place = error.origin if error.origin is not None and (error.origin.line or origin is None) else origin
+    at = error.origin if error.origin is not None and (error.origin.line or origin is None) else origin
     message = error.message
     if error.value is not None:
         message += f" (got {shorten(error.value)})"
@@ -74,8 +74,8 @@ def finding_of(error: ProfileSpawnerError, rule: str, *, origin: Origin | None =
         (warning.rule if warning else "") or rule,
         message,
         error.profile or "",
-        place.source if place else "",
-        place.line if place else 0,
+        at.source if at else "",
+        at.line if at else 0,
         error.field or "",
     )
 
@@ -91,7 +91,8 @@ def print_findings(findings: Sequence[Finding], output: str, checked: int, *, de
     """
     ordered = sorted(_joined(findings), key=lambda f: f.sort_key)
     if output == "json":
-        typer.echo(json.dumps([asdict(f) for f in ordered], indent=2, ensure_ascii=False))
+        rows = [{**asdict(f), "file": place(f.file)} for f in ordered]
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif output == "sarif":
         typer.echo(json.dumps(sarif(ordered), indent=2, ensure_ascii=False))
     else:

@@ -122,10 +122,11 @@ class Rejection:
 class _RequestReader:
     """Reads the options of one profile from one request."""
 
-    def __init__(self, offer: Offer, request: Mapping[str, Any], user: UserInfo) -> None:
+    def __init__(self, offer: Offer, request: Mapping[str, Any], user: UserInfo, *, others: bool) -> None:
         self.offer = offer
         self.request = request
         self.user = user
+        self.others = others
         # An option that the user may not choose gets its default. The user cannot see that it exists.
         self.hidden = frozenset(o.name for o in offer.options if not o.access.allows(user))
         self.values: dict[str, Any] = {}
@@ -141,7 +142,7 @@ class _RequestReader:
             if any(self.values.get(other, _Missing) not in allowed for other, allowed in option.when.items()):
                 continue
             self.read_option(option)
-        self.reject_unknown()
+        self.read_unknown()
         if self.problems:
             return Rejection(tuple(self.problems), self.offer.slug)
         return Selection(
@@ -201,7 +202,7 @@ class _RequestReader:
         elif option.required or (isinstance(option, ChoiceOption) and (option.choices or option.unlisted)):
             self.problems.append(missing_value(self.offer.slug, option))
 
-    def reject_unknown(self) -> None:
+    def read_unknown(self) -> None:
         known = {"profile"}
         for option in self.offer.options:
             if option.name in self.hidden:
@@ -209,15 +210,20 @@ class _RequestReader:
             known.add(option.name)
             if isinstance(option, ChoiceOption):
                 known.add(option.name + UNLISTED)
+        hidden = {name for option in self.hidden for name in (option, option + UNLISTED)}
         unknown = [k for k in self.request if k not in known]
-        if unknown:
+        if self.others:
+            self.stored.update((k, self.request[k]) for k in unknown if k not in hidden)
+        elif unknown:
             allowed = sorted(known - {n for n in known if n.endswith(UNLISTED)})
             names = ", ".join(shorten(k, 40) for k in unknown[:5])
             message = marked("Unknown options: %(names)s. This profile takes: %(known)s.")
             self.problems.append(Problem("profile", Text(message, names=names, known=", ".join(allowed))))
 
 
-def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: str | None) -> Selection | Rejection:
+def select(
+    request: Any, user: UserInfo, offers: Mapping[str, Offer], default: str | None, *, others: bool = False
+) -> Selection | Rejection:
     """Turn a request into a valid choice, or return the errors. Never raises and never blocks.
 
     Args:
@@ -225,6 +231,8 @@ def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: s
         user: The user who sent the request.
         offers: The profiles that this user may use (and no others), by slug and by alias.
         default: The slug that is taken when none is named; `None` when there is none.
+        others: Whether options that the profile does not have are kept as they are: they come from the hub's own form,
+            for its hooks.
     """
     if request is None:
         request = {}
@@ -249,7 +257,7 @@ def select(request: Any, user: UserInfo, offers: Mapping[str, Offer], default: s
     if offer.unavailable:
         message = Text("“%(name)s” cannot be started now: %(why)s", name=offer.display_name, why=offer.unavailable)
         return Rejection((Problem("profile", message),), offer.slug)
-    result = _RequestReader(offer, request, user).read()
+    result = _RequestReader(offer, request, user, others=others).read()
     if isinstance(result, Selection) and slug != offer.slug:
         notice = Text("“%(old)s” is now “%(new)s”.", old=shorten(slug), new=offer.display_name)
         return Selection(result.slug, result.values, result.typed, result.user_options, (*result.notices, notice))

@@ -179,11 +179,17 @@ class Snapshot:
         """Return the profiles that `user` may choose."""
         return Offers(self, user)
 
-    def select(self, request: Any, user: UserInfo) -> Selection | Rejection:
-        """Turn a request of `user` into a valid choice, or return the errors. Never raises."""
+    def select(self, request: Any, user: UserInfo, *, others: bool = False) -> Selection | Rejection:
+        """Turn a request of `user` into a valid choice, or return the errors. Never raises.
+
+        Args:
+            request: The `user_options`, of any shape.
+            user: The user who sent the request.
+            others: Whether options that the profile does not have are kept as they are.
+        """
         try:
             with one_request():
-                return self._select(request, user)
+                return self._select(request, user, others=others)
         except BaseException:  # noqa: BLE001 - a declared format or an author's value may fail in any way
             slug = request.get("profile") if isinstance(request, Mapping) else None
             entry = self.find(slug) if isinstance(slug, str) else None
@@ -191,11 +197,11 @@ class Snapshot:
             _log.exception("The choice of %s cannot be checked", shorten(name))
             return Rejection((Problem("profile", Text(MISTAKE, name=name)),), entry.slug if entry is not None else None)
 
-    def _select(self, request: Any, user: UserInfo) -> Selection | Rejection:
+    def _select(self, request: Any, user: UserInfo, *, others: bool) -> Selection | Rejection:
         default = None
         if not isinstance(request, Mapping) or not request.get("profile"):
             default = self.default_for(user)
-        result = select(request, user, self.offers_for(user), default)
+        result = select(request, user, self.offers_for(user), default, others=others)
         if isinstance(result, Selection) and self.resolver is not None:
             return self._check_params(result)
         return result

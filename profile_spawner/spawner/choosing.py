@@ -13,7 +13,7 @@ from profile_spawner.profiles.selection import Problem, Rejection, Selection
 from profile_spawner.profiles.snapshot import Snapshot
 from profile_spawner.texts import Text
 
-from .form import INCOMPLETE, remember_rejected, uses_own_template
+from .form import INCOMPLETE, has_own_options, remember_rejected, uses_own_template
 from .refusals import refusal, silent
 from .seams import uncounted
 from .starting import ChosenProfile
@@ -42,7 +42,7 @@ async def choose(spawner: ProfileSpawner, request: Any) -> ChosenProfile | None:
         if isinstance(request, Mapping) and request.get("profile"):
             spawner.log.warning("A profile was requested, but no profiles are configured")
         return None
-    result = _with_reason(spawner, snapshot.select(request, spawner.user_info))
+    result = _with_reason(spawner, snapshot.select(request, spawner.user_info, others=has_own_options(spawner)))
     if not isinstance(result, Rejection):
         result = await _check_params(spawner, snapshot, result)
     if isinstance(result, Rejection):
@@ -102,7 +102,7 @@ async def _parse(
         spawner.offers = None
     if snapshot is None:
         return options, None
-    result = _with_reason(spawner, snapshot.select(options, user))
+    result = _with_reason(spawner, snapshot.select(options, user, others=has_own_options(spawner)))
     if not isinstance(result, Rejection):
         result = await _check_params(spawner, snapshot, result)
     if not isinstance(result, Rejection):

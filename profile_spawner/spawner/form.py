@@ -86,6 +86,12 @@ def uses_own_template(spawner: ProfileSpawner) -> bool:
     return bool(spawner.profile_form_template) or any((Path(p) / "form.html").is_file() for p in paths)
 
 
+def has_own_options(spawner: ProfileSpawner) -> bool:
+    """Return whether the administrator's own code reads the form or applies options, which may be others then."""
+    own_form = spawner.options_from_form != spawner._options_from_form  # noqa: SLF001 - the trait's default
+    return own_form or spawner.apply_user_options is not None
+
+
 class SpawnForm:
     """The form for one server.
 
@@ -189,7 +195,7 @@ class SpawnForm:
         self, snapshot: Snapshot, stored: dict[str, Any], notices: list[str]
     ) -> tuple[str | None, dict[str, Any]]:
         """Return the part of the last choice that still exists, and messages about the rest."""
-        result = snapshot.select(stored, self._spawner.user_info)
+        result = snapshot.select(stored, self._spawner.user_info, others=has_own_options(self._spawner))
         if not isinstance(result, Rejection):
             notices.extend(result.notices)
             return result.slug, dict(result.user_options)

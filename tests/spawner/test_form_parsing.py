@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
 from tornado.web import HTTPError
 
@@ -81,6 +82,30 @@ async def test_the_administrators_own_parser(make_spawner: Any, takes_spawner: b
     assert result.get("addons") == (["x"] if takes_spawner else None)
     with pytest.raises(HTTPError):
         await spawner.run_options_from_form({"which": ["absent"]})
+
+
+async def test_options_of_the_administrators_own_form_reach_the_hooks(make_spawner: Any) -> None:
+    """As in KubeSpawner, whose default profile is applied; and the values are those of the last view."""
+
+    def parser(form: dict[str, list[str]]) -> dict[str, Any]:
+        return {"mem": form["mem"][0]}
+
+    def hook(spawner: Any) -> None:
+        spawner.mem_limit = spawner.user_options["mem"]
+
+    for spawner_class in (KubeSpawner, ProfileSpawner):
+        spawner = make_spawner(
+            spawner_class, profile_list=LISTED, options_form="<input name=mem>", options_from_form=parser,
+            pre_spawn_hook=hook,
+        )  # fmt: skip
+        spawner.user_options = await maybe_future(spawner.run_options_from_form({"mem": ["3G"]}))
+        assert spawner.user_options["mem"] == "3G"
+        await maybe_future(spawner.run_pre_spawn_hook())
+        await spawner.load_user_options()
+        pod = spawner.api.api_client.sanitize_for_serialization(await spawner.get_pod_manifest())
+        assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == 3 * 1024**3
+    with pytest.raises(HTTPError, match="Unknown options"):
+        await make_spawner(ProfileSpawner, profile_list=LISTED).apply_choice({"mem": "3G"})
 
 
 @pytest.mark.parametrize(
