@@ -240,11 +240,12 @@ def _without_echoes(findings: Iterable[Finding]) -> list[Finding]:
     # A limit of a few bytes is below every guarantee: what is wrong is the limit.
     over = {(f.file, f.line, f.profile) for f in found if _OVER_LIMIT in f.message}
     too_small = {f for f in found if f.rule == "memory-in-bytes" and (f.file, f.line, f.profile) in over}
-    places = {(f.file, f.line, f.profile) for f in too_small}
+    own = {f for f in found if f.rule == "guarantee-over-limit"} | too_small
+    places = {(f.file, f.line, f.profile) for f in own}
     found = [
         replace(f, level="error") if f in too_small else f
         for f in found
-        if not (_OVER_LIMIT in f.message and (f.file, f.line, f.profile) in places)
+        if f in own or not (_OVER_LIMIT in f.message and (f.file, f.line, f.profile) in places)
     ]
     known = {(f.file, f.line, f.field) for f in found if f.level == "error" and f.rule != "policy"}
     refused = {f.profile for f in found if f.rule in ("braces", "unquoted-text") and f.level == "error"}

@@ -200,7 +200,15 @@ class HubProfiles:
         entries: dict[str, Entry] = {}
         for raw in _each(profile_list, problems):
             if raw.slug in entries:
-                problems.append(ProfileSpawnerError("the slug is used twice; the first counts", profile=raw.slug))
+                first, second = entries[raw.slug].offer.display_name, raw.definition.get("display_name")
+                problems.append(
+                    DuplicateSlugError(
+                        f"the slug is used twice: {first!r} counts, and {second!r}, which comes later, has no effect",
+                        profile=raw.slug,
+                        field="slug",
+                        hint="Give it another slug",
+                    )
+                )
                 continue
             try:
                 made = await call_author(functools.partial(make_entry, raw, PROFILE_LIST, traits=self._traits), _broken)

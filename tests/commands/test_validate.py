@@ -81,6 +81,17 @@ def test_every_mistake_in_a_profile_list_is_found_at_its_line(run, write):
     assert "did you mean 'environment'" in next(f["message"] for f in findings if f["field"].endswith(".env"))
     text = run("validate", path, code=1)
     assert f"{path}:9: error: profile 'small': kubespawner_override.cpu_limt: is not a setting of KubeSpawner" in text
+    assert [f["rule"] for f in findings if f["line"] == 10] == ["guarantee-over-limit"]
+
+
+def test_each_entry_whose_slug_another_one_has_is_named(run, write):
+    """It has no effect, as with KubeSpawner."""
+    entries = ["display_name: One, slug: y", "display_name: y", "display_name: Two, slug: y"]
+    text = "singleuser:\n  profileList:\n" + "".join(f"    - {{{entry}}}\n" for entry in entries)
+    findings = run.json("validate", write("values.yaml", text), code=1)
+    assert {f["rule"] for f in findings} == {"duplicate-slug"}
+    for finding, ignored in zip(findings, ("Two", "y"), strict=True):
+        assert f"'One' counts, and {ignored!r}, which comes later, has no effect" in finding["message"]
 
 
 def test_a_static_list_in_a_configuration_is_checked_too(run, write):
