@@ -467,7 +467,7 @@ class _Linter:
                     f"Repeat them here, or make {key} a mapping, here and in the hub's configuration: then they merge"
                 )
         meant = not value or (isinstance(hubs, Mapping) and isinstance(value, Mapping))
-        lost = [name for name in lost if not meant or name in _SERIOUS]
+        lost = [name for name in dict.fromkeys(lost) if not meant or name in _SERIOUS]
         if lost:
             why = "".join(f"; {_SERIOUS[name]}" for name in lost if name in _SERIOUS)
             message = f"replaces what the hub gives to all servers, and loses {shorten(', '.join(lost), 200)}{why}"
