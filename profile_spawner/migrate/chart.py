@@ -184,7 +184,13 @@ class Reading:
             if readable == text:
                 raise
             problems.clear()
-            documents = parse_yaml(readable, source, duplicate=twice)
+            try:  # other braces may be those of other programs
+                rest, of_terraform = made_readable(text, terraform=True)
+                documents = parse_yaml(rest, source, duplicate=twice)
+                directives = of_terraform
+            except SourceError:
+                problems.clear()
+                documents = parse_yaml(readable, source, duplicate=twice)
             for directive in directives if any(isinstance(d, Mapping | list) for d in documents) else ():
                 message = f"{shorten(directive.text)} is a directive of a template: the lines under it are checked"
                 problems.append(ProfileWarning(message, rule="placeholder", origin=Origin(source, directive.line)))

@@ -59,14 +59,16 @@ _QUOTED = r"""(?:"(?:[^"\\\n]|\\.){0,1000}+"|`[^`\n]{0,1000}+`|'(?:[^'\\\n]|\\.)
 _BRACES = r"\{[^{}\n]{0,1000}+\}"
 for _ in range(4):
     _BRACES = rf"\{{(?:{_QUOTED}|[^{{}}\n]|{_BRACES}){{0,1000}}+\}}"
+_TERRAFORM = rf"(?:(?<![$%])[$%]{_BRACES})"
 _ONE = rf"""(?:
-    (?<![$%])[$%]{_BRACES}
+    {_TERRAFORM}
   | (?<!\{{)(?=\{{\{{-?\s*[A-Za-z.$_("'`/])(?!\{{\{{-?\s*["']?[\w.\-/]+["']?\s*:(?!=))\{{{_BRACES}\}}
   | \{{%[^\n]*?%\}}
   | \{{\#[^\n]*?\#\}}
 )"""
 _PLACEHOLDER = regex.compile(_ONE, regex.VERBOSE)
 _ONLY = regex.compile(rf"(?:{_ONE}\s*)+", regex.VERBOSE)
+_OF_TERRAFORM = (regex.compile(_TERRAFORM), regex.compile(rf"(?:{_TERRAFORM}\s*)+"))
 _CONTROL = regex.compile(
     r"\{[%#]|%\{|\{\{[-~]?\s*(?:/\*|\$\w+\s*:?=|(?:if|else|end|range|with|define|block|for|break|continue)\b)"
 )
@@ -103,12 +105,14 @@ def _is_placeholder(text: str) -> bool:
     return _ONLY.fullmatch(shown(text).strip()) is not None
 
 
-def made_readable(text: str) -> tuple[str, list[Directive]]:
+def made_readable(text: str, *, terraform: bool = False) -> tuple[str, list[Directive]]:
     """Return a template so that it is YAML with the same lines, and its directives; of an `if`, only the first.
 
     Placeholders are hidden in signs without a meaning; `filled_in` and `shown` know them. Directives become comments. A
     placeholder on a line of its own becomes the value of the key above it. Texts of several lines stay as they are.
+    With `terraform`, this is done to the placeholders and directives of Terraform only.
     """
+    placeholder, only = _OF_TERRAFORM if terraform else (_PLACEHOLDER, _ONLY)
     lines = text.split("\n")
     directives = []
     block: int | None = None
@@ -120,7 +124,7 @@ def made_readable(text: str) -> tuple[str, list[Directive]]:
         block = None
         if bare.startswith("#"):
             continue
-        if _ONLY.fullmatch(bare):
+        if only.fullmatch(bare):
             above = None if _CONTROL.match(bare) else _key_without_value(lines, number)
             if above is None and not _END.match(bare):
                 directives.append(Directive(number + 1, bare))
@@ -129,7 +133,7 @@ def made_readable(text: str) -> tuple[str, list[Directive]]:
                 lines[above] = f"{key[1] if key else ''} {bare.translate(_HIDDEN)}"
             lines[number] = f"#{line}"
             continue
-        lines[number] = _PLACEHOLDER.sub(lambda match: match[0].translate(_HIDDEN), line)
+        lines[number] = placeholder.sub(lambda match: match[0].translate(_HIDDEN), line)
         block = indent if begins_block(line) else None
     return "\n".join(lines), directives
 
@@ -169,8 +173,8 @@ def _without(value: Any, path: Path, found: list[Placeholder], read: _Reader) ->
             while name in made or (name != key and name in value):
                 name += "x"  # other keys may be placeholders, too
             made.lines[name] = getattr(value, "lines", {}).get(key, made.line)
-            # The finding at the key is enough for its value, unless there is more below it.
-            below = [] if len(found) > before and isinstance(item, str) else found
+            # The finding at the key is enough for a value in the same line.
+            below = [] if len(found) > before and isinstance(item, str) and "\n" not in item else found
             made[name] = _without(item, here, below, _reader_of(here, value, read))
         return made
     if isinstance(value, list):

@@ -496,6 +496,8 @@ def test_templates_of_other_programs_are_no_placeholders(findings):
     path = "/usr/local/etc/jupyterhub/jupyterhub_config.d/a.py"
     assert findings(OTHERS.replace("/a.html", path)) == [(5, "warning", "placeholder", "hub.extraFiles.a.stringData")]
     assert [line for line, *_ in findings(OTHERS.replace("{{ x }}", "${x}"))] == [2, 3, 5, 6, 7, 8, 9, 10, 12, 12]
+    terraform = OTHERS.replace("ingress:", "singleuser2: {a: ${a}}\n%{ if x }\ningress:")
+    assert sorted(line for line, _, rule, _ in findings(terraform) if rule == "placeholder") == [8, 9]
     unquoted = OTHERS.replace("ingress: {annotations: {a: '{{ x }}'}}", "ingress: {annotations: {a: {{ x }}}}")
     assert (8, "warning", "placeholder", "ingress.annotations.a") in findings(unquoted)
 
