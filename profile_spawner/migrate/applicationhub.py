@@ -15,7 +15,7 @@ from typing import Any
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
 from profile_spawner.names import slugify
 from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
-from profile_spawner.params.templates import to_text
+from profile_spawner.params.templates import references_in, to_text
 from profile_spawner.policy.kinds import BY_KIND
 from profile_spawner.profiles.access import Access
 from profile_spawner.profiles.attributes import ATTRIBUTES
@@ -171,6 +171,7 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
     instance = profile if cls.is_of_other_format() else make_profile(cls, params=params)
     values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
     existing, values["kubespawner_override"] = _existing_config_maps(values["kubespawner_override"])
+    default_url = values["kubespawner_override"].pop("default_url", instance.default_url)
     used = {mount.name for container in values["init_containers"] for mount in container.volume_mounts}
     values["config_maps"] = [one for c in values["config_maps"] for one in ([c] if c.name in used else _files_of(c))]
     _tell_lost(instance, values, entry, dump)
@@ -192,7 +193,7 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
     maps = [*existing, *(_config_map(c) for c in values["config_maps"] if len(c.files()) == 1)]
     result: dict[str, Any] = {
         "config_maps": [*shell, *([init] if init else []), *maps],
-        "default_url": instance.default_url,
+        "default_url": default_url,
         "definition": {
             "default": bool(cls.default),
             "description": cls.description,
@@ -530,7 +531,15 @@ def _read_profile(profile: Any, number: int, place: str, slugs: NameMender, dump
         _read_parts(profile, result, place, names, dump)
     dump.warnings += [f"{slug}: {note}" for note in names.notes]
     ours: dict[str, Any] = _ours(result, slug, dump)
+    _move_url(ours)
     return ours
+
+
+def _move_url(profile: dict[str, Any]) -> None:
+    """Let JupyterHub insert the user's name into `default_url`, which has no references. That is the same text."""
+    if references_in(profile.get("default_url")) == {"username"}:
+        url = profile.pop("default_url").replace("{{ username }}", "{username}")
+        profile.setdefault("kubespawner_override", {})["default_url"] = url
 
 
 def _read_groups(profile: Mapping[str, Any], slug: str, dump: Dump) -> list[str]:
