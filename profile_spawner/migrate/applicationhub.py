@@ -220,7 +220,11 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
         "volumes": volumes,
     }
     written = _Theirs(params, cls.slug, _params_of(cls), dump)
-    return {k: each_text(v, written) for k, v in result.items() if v is not None}
+    return {
+        k: each_text(v, written.in_manifest if k == "manifests" else written)
+        for k, v in result.items()
+        if v is not None
+    }
 
 
 def _count(value: Any) -> Any:
@@ -389,9 +393,10 @@ _OUT = {
     "namespace": "namespace",
     **{theirs: theirs for theirs in FACT_NAMES},
 }
-_BRACES = re.compile(rf"{REFERENCE.pattern}|\{{\{{")
-_LITERAL = "{{ '{{' }}"
-"""Double braces that are text, in the language of their templates."""
+_OPENING = re.compile(r"\{[{%#]")
+"""What begins something in their templates."""
+_RAW = "{{%raw%}}{}{{%endraw%}}"
+"""A text for the second of two renderings. Between them the text is written as YAML, so it has no quotes or spaces."""
 
 
 class _Theirs:
@@ -404,14 +409,48 @@ class _Theirs:
         self._dump = dump
 
     def __call__(self, text: str) -> str:
-        return _BRACES.sub(self._template, text)
+        """Return a text. It is a template there only if it has double braces."""
+        parts = self._parts(text)
+        if len(parts) == 1 and "{{" not in parts[0][0]:
+            return parts[0][0]
+        return self._escaped(parts, "{}")
 
-    def _template(self, match: re.Match[str]) -> str:
-        name = match.group(2)
-        if not name:
-            return _LITERAL
-        if name in _OUT:
-            return f"{{{{ {_OUT[name]} }}}}"
+    def in_manifest(self, text: str) -> str:
+        """Return a text of an object in a manifest, which is rendered twice there, the second time in any case."""
+        return self._escaped(self._parts(text), _RAW)
+
+    def _parts(self, text: str) -> list[tuple[str, bool]]:
+        """Return literal texts and templates in turn: first a literal text, which may be empty."""
+        parts = [("", False)]
+        position = 0
+        for match in REFERENCE.finditer(text):
+            literal = text[position : match.start()]
+            position = match.end()
+            template = f"{{{{ {_OUT[match.group(2)]} }}}}" if match.group(2) in _OUT else ""
+            literal += "" if template else self._value(match.group(2)) if match.group(2) else "{{"
+            parts[-1] = (parts[-1][0] + literal, False)
+            parts += [(template, True), ("", False)] if template else []
+        parts[-1] = (parts[-1][0] + text[position:], False)
+        return parts
+
+    @staticmethod
+    def _escaped(parts: Sequence[tuple[str, bool]], form: str) -> str:
+        def escape(opening: str) -> str:
+            return f"{{{{ '{form.format(opening)}' }}}}"
+
+        result = ""
+        for number, (part, template) in enumerate(parts):
+            if template:
+                result += part
+                continue
+            text = _OPENING.sub(lambda match: escape(match.group()), part)
+            # A single brace before a template would belong to it.
+            last = part.endswith("{") and text.endswith("{") and number + 1 < len(parts)
+            result += text[:-1] + escape("{") if last else text
+        return result
+
+    def _value(self, name: str) -> str:
+        """Return what is written for a name that has no counterpart."""
         if name == "profile":
             return self._slug
         value = self._params.get(name)
@@ -459,6 +498,8 @@ _LISTS = (
 )
 _IN = {"namespace": "namespace", **FACT_NAMES}
 _TEMPLATE = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+_LITERAL = re.compile(r"""(["'])(?:\{%raw%\})?(\{[{%#]?)(?:\{%endraw%\})?\1""")
+"""A template that stands for an opening brace as text."""
 
 
 def read_config(config: Any, place: str) -> Dump:
@@ -796,8 +837,8 @@ def _ours(value: Any, slug: str, dump: Dump) -> Any:
 
 def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:
     expression = match.group(1)
-    if expression in ("'{{'", '"{{"'):
-        return "{{{{"
+    if (literal := _LITERAL.fullmatch(expression)) is not None:
+        return "{{{{" if literal.group(2) == "{{" else literal.group(2)
     if expression in _IN:
         return "{{ " + _IN[expression] + " }}"
     dump.warnings.append(f"{slug}: {{{{ {expression} }}}} has no counterpart and stays as it is")
