@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from profile_spawner.errors import Origin, ProfileSpawnerError, ProfileWarning, SourceError, described
+from profile_spawner.errors import (
+    Origin,
+    ProfileDefinitionError,
+    ProfileSpawnerError,
+    ProfileWarning,
+    SourceError,
+    described,
+)
+from profile_spawner.profiles.context import FACTS
 
 from . import arguments as args
 from .app import app
@@ -26,7 +34,7 @@ from .configuration import SPAWNER_SECTIONS, HubConfig, config_code, is_values, 
 from .diffing import differences
 from .findings import Finding, finding_of
 from .loading import loaded, make_spawner
-from .output import as_yaml, place
+from .output import as_yaml, place, plain
 from .places import list_as_written, mentions
 from .settings import guard_functions, refused_settings, spawner_class_of, unfilled_settings
 
@@ -211,9 +219,47 @@ def _allowances(text: str, place: str) -> Allowances:
         path = Path(folder) / "imported.yaml"
         path.write_text(text, encoding="utf-8")
         found = find_allowances(path, APPLICATION_HUB)
+        path.write_text(_ESCAPED.sub(r"\1!", text), encoding="utf-8")
+        found.problems = [*found.problems, *_not_filled_in(path)]
         for problem in found.problems:
             problem.origin = Origin(place, problem.origin.line if problem.origin else 0)
         return found
+
+
+_FACT = rf"[ \t]*(?:{'|'.join(FACTS)})[ \t]*\}}\}}"
+_LITERAL = re.compile(rf"\{{\{{{_FACT}")
+_ESCAPED = re.compile(rf"(\{{{{4}})(?={_FACT})")
+"""Braces of a document that are meant as text, and would look like a reference after the build."""
+
+
+def _not_filled_in(document: Path) -> Iterator[ProfileSpawnerError]:
+    """Yield the texts of built profiles in which a reference is still there: their fields have no references."""
+    from profile_spawner.policy.judge import dotted
+    from profile_spawner.profiles.context import ServerContext
+    from profile_spawner.profiles.selection import default_selection
+    from profile_spawner.profiles.user_text import nodes
+
+    context = replace(ServerContext.example(), user_namespaces=True)
+    with loaded(Sources(documents=(document,)), trusted=True) as found:
+        for entry in found.snapshot.entries.values():
+            offer = entry.offer
+            texts: dict[str, Any] = {"display_name": offer.display_name, "description": offer.description}
+            texts["allowed_groups"] = sorted(offer.access.groups or ())
+            with contextlib.suppress(ProfileSpawnerError):  # which is reported already
+                params = found.snapshot.resolve(entry.profile, None)
+                build = found.run(entry.profile.build(context, params, default_selection(offer)))
+                texts |= build.kubespawner_override
+                texts |= {f"{o.kind} {o.name}": plain(o.body) for o in build.objects}
+            for path, text in nodes(texts):
+                literal = _LITERAL.search(text) if isinstance(text, str) else None
+                if literal is not None:
+                    yield ProfileDefinitionError(
+                        f"the template is not filled in here; users get {literal[0]} as it is",
+                        profile=entry.slug,
+                        origin=entry.profile.where(path[:1]),
+                        field=dotted(path),
+                        hint="Write a text that is the same for all users",
+                    )
 
 
 def _save(text: str, path: Path | None) -> None:

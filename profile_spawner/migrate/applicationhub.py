@@ -15,7 +15,7 @@ from typing import Any
 from profile_spawner.errors import Origin, ProfileDefinitionError, ProfileSpawnerError, SourceError, did_you_mean
 from profile_spawner.names import slugify
 from profile_spawner.params.definition import REFERENCE, ParamRef, SecretRef
-from profile_spawner.params.templates import to_text
+from profile_spawner.params.templates import references_in, to_text
 from profile_spawner.policy.kinds import BY_KIND
 from profile_spawner.profiles.access import Access
 from profile_spawner.profiles.attributes import ATTRIBUTES
@@ -171,6 +171,7 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
     instance = profile if cls.is_of_other_format() else make_profile(cls, params=params)
     values = {k: getattr(instance, k) if isinstance(v, ParamRef) else v for k, v in values.items()}
     existing, values["kubespawner_override"] = _existing_config_maps(values["kubespawner_override"])
+    default_url = values["kubespawner_override"].pop("default_url", instance.default_url)
     used = {mount.name for container in values["init_containers"] for mount in container.volume_mounts}
     values["config_maps"] = [one for c in values["config_maps"] for one in ([c] if c.name in used else _files_of(c))]
     _tell_lost(instance, values, entry, dump)
@@ -192,7 +193,7 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
     maps = [*existing, *(_config_map(c) for c in values["config_maps"] if len(c.files()) == 1)]
     result: dict[str, Any] = {
         "config_maps": [*shell, *([init] if init else []), *maps],
-        "default_url": instance.default_url,
+        "default_url": default_url,
         "definition": {
             "default": bool(cls.default),
             "description": cls.description,
@@ -219,7 +220,11 @@ async def _profile(snapshot: Snapshot, entry: Entry, groups: Sequence[str], dump
         "volumes": volumes,
     }
     written = _Theirs(params, cls.slug, _params_of(cls), dump)
-    return {k: each_text(v, written) for k, v in result.items() if v is not None}
+    return {
+        k: each_text(v, written.in_manifest if k == "manifests" else written)
+        for k, v in result.items()
+        if v is not None
+    }
 
 
 def _count(value: Any) -> Any:
@@ -388,9 +393,10 @@ _OUT = {
     "namespace": "namespace",
     **{theirs: theirs for theirs in FACT_NAMES},
 }
-_BRACES = re.compile(rf"{REFERENCE.pattern}|\{{\{{")
-_LITERAL = "{{ '{{' }}"
-"""Double braces that are text, in the language of their templates."""
+_OPENING = re.compile(r"\{[{%#]")
+"""What begins something in their templates."""
+_RAW = "{{%raw%}}{}{{%endraw%}}"
+"""A text for the second of two renderings. Between them the text is written as YAML, so it has no quotes or spaces."""
 
 
 class _Theirs:
@@ -403,14 +409,48 @@ class _Theirs:
         self._dump = dump
 
     def __call__(self, text: str) -> str:
-        return _BRACES.sub(self._template, text)
+        """Return a text. It is a template there only if it has double braces."""
+        parts = self._parts(text)
+        if len(parts) == 1 and "{{" not in parts[0][0]:
+            return parts[0][0]
+        return self._escaped(parts, "{}")
 
-    def _template(self, match: re.Match[str]) -> str:
-        name = match.group(2)
-        if not name:
-            return _LITERAL
-        if name in _OUT:
-            return f"{{{{ {_OUT[name]} }}}}"
+    def in_manifest(self, text: str) -> str:
+        """Return a text of an object in a manifest, which is rendered twice there, the second time in any case."""
+        return self._escaped(self._parts(text), _RAW)
+
+    def _parts(self, text: str) -> list[tuple[str, bool]]:
+        """Return literal texts and templates in turn: first a literal text, which may be empty."""
+        parts = [("", False)]
+        position = 0
+        for match in REFERENCE.finditer(text):
+            literal = text[position : match.start()]
+            position = match.end()
+            template = f"{{{{ {_OUT[match.group(2)]} }}}}" if match.group(2) in _OUT else ""
+            literal += "" if template else self._value(match.group(2)) if match.group(2) else "{{"
+            parts[-1] = (parts[-1][0] + literal, False)
+            parts += [(template, True), ("", False)] if template else []
+        parts[-1] = (parts[-1][0] + text[position:], False)
+        return parts
+
+    @staticmethod
+    def _escaped(parts: Sequence[tuple[str, bool]], form: str) -> str:
+        def escape(opening: str) -> str:
+            return f"{{{{ '{form.format(opening)}' }}}}"
+
+        result = ""
+        for number, (part, template) in enumerate(parts):
+            if template:
+                result += part
+                continue
+            text = _OPENING.sub(lambda match: escape(match.group()), part)
+            # A single brace before a template would belong to it.
+            last = part.endswith("{") and text.endswith("{") and number + 1 < len(parts)
+            result += text[:-1] + escape("{") if last else text
+        return result
+
+    def _value(self, name: str) -> str:
+        """Return what is written for a name that has no counterpart."""
         if name == "profile":
             return self._slug
         value = self._params.get(name)
@@ -458,6 +498,8 @@ _LISTS = (
 )
 _IN = {"namespace": "namespace", **FACT_NAMES}
 _TEMPLATE = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+_LITERAL = re.compile(r"""(["'])(?:\{%raw%\})?(\{[{%#]?)(?:\{%endraw%\})?\1""")
+"""A template that stands for an opening brace as text."""
 
 
 def read_config(config: Any, place: str) -> Dump:
@@ -530,7 +572,15 @@ def _read_profile(profile: Any, number: int, place: str, slugs: NameMender, dump
         _read_parts(profile, result, place, names, dump)
     dump.warnings += [f"{slug}: {note}" for note in names.notes]
     ours: dict[str, Any] = _ours(result, slug, dump)
+    _move_url(ours)
     return ours
+
+
+def _move_url(profile: dict[str, Any]) -> None:
+    """Let JupyterHub insert the user's name into `default_url`, which has no references. That is the same text."""
+    if references_in(profile.get("default_url")) == {"username"}:
+        url = profile.pop("default_url").replace("{{ username }}", "{username}")
+        profile.setdefault("kubespawner_override", {})["default_url"] = url
 
 
 def _read_groups(profile: Mapping[str, Any], slug: str, dump: Dump) -> list[str]:
@@ -787,8 +837,8 @@ def _ours(value: Any, slug: str, dump: Dump) -> Any:
 
 def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:
     expression = match.group(1)
-    if expression in ("'{{'", '"{{"'):
-        return "{{{{"
+    if (literal := _LITERAL.fullmatch(expression)) is not None:
+        return "{{{{" if literal.group(2) == "{{" else literal.group(2)
     if expression in _IN:
         return "{{ " + _IN[expression] + " }}"
     dump.warnings.append(f"{slug}: {{{{ {expression} }}}} has no counterpart and stays as it is")

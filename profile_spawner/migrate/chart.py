@@ -6,7 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -25,7 +25,7 @@ from profile_spawner.sources.chart_values import find_values, in_chart_order, is
 
 from .chart_defaults import MOVED, SIZE, ChartDefaults, Shape, known_defaults
 from .placeholders import OPAQUE, Placeholder, begins_block, filled_in, made_readable, shown
-from .releases import parameters_of, refers_to
+from .releases import Reference, more_values, parameters_of, refers_to
 
 __all__ = ["ChartValues", "Code", "HubValues", "Reading", "chart_values"]
 
@@ -115,17 +115,24 @@ def chart_values(
     lines = raw.decode("utf-8", "replace").split("\n")
     reading = Reading()
     documents = reading.read(raw, source)
-    found = []
+    found: list[ChartValues] = []
     for document in documents or [YamlMap(0)]:
+        before = len(found)
         others = [document] if isinstance(document, Mapping) and also(document) else ()
         for data in others or _values_in(document, source, reading, manifests=manifests):
             filled, placeholders = filled_in(data)
             wrong = [*reading.problems, *_not_rendered(data, source, lines, placeholders)]
             reading.problems.clear()
             found.append(ChartValues(filled, source, wrong, lines))
-    if not found and (named := [names for d in documents if (names := refers_to(d)) is not None]):
-        line = next(getattr(d, "line", 0) for d in documents if refers_to(d) is not None)
-        sources = ", ".join(dict.fromkeys(name for names in named for name in names))
+        for one in more_values(document) if len(found) > before else ():
+            message = f"more values come from {_named([one])}, which are not read here"
+            more = ProfileWarning(message, rule="not-checked", origin=Origin(source, one.line))
+            found[before] = replace(found[before], problems=[*found[before].problems, more])
+    installs = [(d, named) for d in documents if (named := refers_to(d)) is not None] if not found else []
+    if installs:
+        references = [one for _, named in installs for one in named]
+        line = references[0].line if references else getattr(installs[0][0], "line", 0)
+        sources = _named(references)
         missing = ProfileWarning(
             "there are no values here, so nothing is checked",
             rule="not-checked",
@@ -134,6 +141,10 @@ def chart_values(
         )
         found.append(ChartValues(YamlMap(0), source, [*reading.problems, missing], elsewhere=True, named=sources))
     return found
+
+
+def _named(references: Sequence[Reference]) -> str:
+    return ", ".join(dict.fromkeys(name for one in references for name in one.names))
 
 
 def _values_in(document: Any, source: str, reading: Reading, *, manifests: bool) -> Iterator[Mapping[str, Any]]:
@@ -173,7 +184,13 @@ class Reading:
             if readable == text:
                 raise
             problems.clear()
-            documents = parse_yaml(readable, source, duplicate=twice)
+            try:  # other braces may be those of other programs
+                rest, of_terraform = made_readable(text, terraform=True)
+                documents = parse_yaml(rest, source, duplicate=twice)
+                directives = of_terraform
+            except SourceError:
+                problems.clear()
+                documents = parse_yaml(readable, source, duplicate=twice)
             for directive in directives if any(isinstance(d, Mapping | list) for d in documents) else ():
                 message = f"{shorten(directive.text)} is a directive of a template: the lines under it are checked"
                 problems.append(ProfileWarning(message, rule="placeholder", origin=Origin(source, directive.line)))
@@ -191,7 +208,7 @@ def _not_rendered(
         yield ProfileWarning(
             f"{shorten(one.text)} is not rendered yet{', so this code is not checked' if one.opaque else ''}",
             rule="placeholder",
-            path=one.path,
+            path=tuple(shown(step) if isinstance(step, str) else step for step in one.path),
             origin=Origin(source, line),
         )
 
@@ -382,7 +399,9 @@ def _mismatch(shape: Shape, value: Any) -> tuple[str, str] | None:
         example = f"{amount[1]}{amount[2].upper()}" if amount else SIZE
         return "must be an amount of memory", f"a suffix K, M, G or T: {example}"
     if isinstance(shape, str):
-        quoted = f'"{json.dumps(value)}", in quotes' if isinstance(value, bool | int | float) else "a text"
+        quoted = f'"{json.dumps(value)}", in quotes' if isinstance(value, bool | int) else "a text"
+        if isinstance(value, float):
+            quoted = "in quotes, as it is written there"  # of 1.10, only 1.1 is known here
         return None if isinstance(value, str) else ("must be a text", quoted)
     whole = isinstance(shape, int)
     if number and (not whole or value == int(value)):

@@ -29,7 +29,7 @@ class Placeholder:
     """A placeholder in a value.
 
     Attributes:
-        path: The keys that lead to the value.
+        path: The keys that lead to the value, as they were read: placeholders among them are hidden.
         text: The placeholder.
         row: In code, how many of its lines stand before it; `None` elsewhere.
         opaque: Whether the whole text is unknown because of it, though it is not all of it.
@@ -59,14 +59,16 @@ _QUOTED = r"""(?:"(?:[^"\\\n]|\\.){0,1000}+"|`[^`\n]{0,1000}+`|'(?:[^'\\\n]|\\.)
 _BRACES = r"\{[^{}\n]{0,1000}+\}"
 for _ in range(4):
     _BRACES = rf"\{{(?:{_QUOTED}|[^{{}}\n]|{_BRACES}){{0,1000}}+\}}"
+_TERRAFORM = rf"(?:(?<![$%])[$%]{_BRACES})"
 _ONE = rf"""(?:
-    (?<![$%])[$%]{_BRACES}
+    {_TERRAFORM}
   | (?<!\{{)(?=\{{\{{-?\s*[A-Za-z.$_("'`/])(?!\{{\{{-?\s*["']?[\w.\-/]+["']?\s*:(?!=))\{{{_BRACES}\}}
   | \{{%[^\n]*?%\}}
   | \{{\#[^\n]*?\#\}}
 )"""
 _PLACEHOLDER = regex.compile(_ONE, regex.VERBOSE)
 _ONLY = regex.compile(rf"(?:{_ONE}\s*)+", regex.VERBOSE)
+_OF_TERRAFORM = (regex.compile(_TERRAFORM), regex.compile(rf"(?:{_TERRAFORM}\s*)+"))
 _CONTROL = regex.compile(
     r"\{[%#]|%\{|\{\{[-~]?\s*(?:/\*|\$\w+\s*:?=|(?:if|else|end|range|with|define|block|for|break|continue)\b)"
 )
@@ -79,13 +81,11 @@ _BLOCK = regex.compile(r"(?:^|[\s:-])[|>][-+]?\d?[-+]?\s*(?:\s#.*)?$")
 
 _HIDDEN = {sign: 0xE000 + sign for sign in range(128)}
 _SHOWN = {hidden: sign for sign, hidden in _HIDDEN.items()}
-_CODE = (
-    ("hub", "extraConfig"),
-    ("hub", "extraFiles"),
-    ("singleuser", "extraFiles"),
-    ("hub", "templateVars"),
-)
+_FILES = (("hub", "extraFiles"), ("singleuser", "extraFiles"))
+_CODE = (("hub", "extraConfig"), *_FILES)
 """Where programs and other files stand, whose braces are their own."""
+_BRACES_OF_OTHERS = regex.compile(r"(?<![$%])\{[{%#]")
+"""What Jinja, Vault and Go templates begin with, which others than Helm and the hub may render."""
 _PROSE = frozenset({"description", "documentation"})
 _PYTHON = regex.compile(r"^[ \t]*(?:import \w|from \w|def \w|c\.\w+\.)", regex.MULTILINE)
 
@@ -105,12 +105,14 @@ def _is_placeholder(text: str) -> bool:
     return _ONLY.fullmatch(shown(text).strip()) is not None
 
 
-def made_readable(text: str) -> tuple[str, list[Directive]]:
+def made_readable(text: str, *, terraform: bool = False) -> tuple[str, list[Directive]]:
     """Return a template so that it is YAML with the same lines, and its directives; of an `if`, only the first.
 
     Placeholders are hidden in signs without a meaning; `filled_in` and `shown` know them. Directives become comments. A
     placeholder on a line of its own becomes the value of the key above it. Texts of several lines stay as they are.
+    With `terraform`, this is done to the placeholders and directives of Terraform only.
     """
+    placeholder, only = _OF_TERRAFORM if terraform else (_PLACEHOLDER, _ONLY)
     lines = text.split("\n")
     directives = []
     block: int | None = None
@@ -122,7 +124,7 @@ def made_readable(text: str) -> tuple[str, list[Directive]]:
         block = None
         if bare.startswith("#"):
             continue
-        if _ONLY.fullmatch(bare):
+        if only.fullmatch(bare):
             above = None if _CONTROL.match(bare) else _key_without_value(lines, number)
             if above is None and not _END.match(bare):
                 directives.append(Directive(number + 1, bare))
@@ -131,7 +133,7 @@ def made_readable(text: str) -> tuple[str, list[Directive]]:
                 lines[above] = f"{key[1] if key else ''} {bare.translate(_HIDDEN)}"
             lines[number] = f"#{line}"
             continue
-        lines[number] = _PLACEHOLDER.sub(lambda match: match[0].translate(_HIDDEN), line)
+        lines[number] = placeholder.sub(lambda match: match[0].translate(_HIDDEN), line)
         block = indent if begins_block(line) else None
     return "\n".join(lines), directives
 
@@ -165,10 +167,15 @@ def _without(value: Any, path: Path, found: list[Placeholder], read: _Reader) ->
     if isinstance(value, Mapping):
         made = YamlMap(getattr(value, "line", 0))
         for key, item in value.items():
-            name = _filled_text(key, (*path, shown(key)), found) if key != shown(key) else key
+            here = (*path, key)
+            before = len(found)
+            name = (_filled_text if read is _code else read)(key, here, found)
+            while name in made or (name != key and name in value):
+                name += "x"  # other keys may be placeholders, too
             made.lines[name] = getattr(value, "lines", {}).get(key, made.line)
-            reader = _prose if key in _PROSE else _code if (*path, key) in _CODE else read
-            made[name] = _without(item, (*path, name), found, reader)
+            # The finding at the key is enough for a value in the same line.
+            below = [] if len(found) > before and isinstance(item, str) and "\n" not in item else found
+            made[name] = _without(item, here, below, _reader_of(here, value, read))
         return made
     if isinstance(value, list):
         made = YamlList(getattr(value, "line", 0))
@@ -176,6 +183,32 @@ def _without(value: Any, path: Path, found: list[Placeholder], read: _Reader) ->
         made.extend(_without(item, (*path, number), found, read) for number, item in enumerate(value))
         return made
     return read(value, path, found) if isinstance(value, str) else value
+
+
+def _reader_of(path: Path, holder: Mapping[str, Any], read: _Reader) -> _Reader:
+    """Return what reads the texts at a path and below it; `holder` is the mapping with its last key."""
+    if path[-1] in _PROSE:
+        return _prose
+    if path in _CODE:
+        return _code
+    if path == ("hub", "templateVars"):
+        return _file_of_others
+    if path[:2] in _FILES and len(path) == 4 and path[3] in ("data", "stringData"):
+        return _code if str(holder.get("mountPath")).endswith(".py") else _file_of_others
+    settings = path[0] == "singleuser" or path[:2] in (("hub", "config"), ("hub", "extraConfig"))
+    return _annotation if path[-1] in ("annotations", "daemonsetAnnotations") and not settings else read
+
+
+def _file_of_others(value: str, path: Path, found: list[Placeholder]) -> str:
+    """Read a text that may be a template of another program, if the document is not one as a whole."""
+    final = shown(value) == value and _BRACES_OF_OTHERS.search(value) and not _PYTHON.search(value)
+    return value if final else _code(value, path, found)
+
+
+def _annotation(value: str, path: Path, found: list[Placeholder]) -> str:
+    """Read a text for another program, which may fill in braces itself."""
+    final = shown(value) == value and _BRACES_OF_OTHERS.search(value)
+    return value if final else _filled_text(value, path, found)
 
 
 def _prose(value: str, path: Path, found: list[Placeholder]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from profile_spawner.profiles.yaml_text import YamlList, YamlMap
@@ -14,7 +15,7 @@ from profile_spawner.sources.chart_values import is_manifest
 
 from .placeholders import shown
 
-__all__ = ["parameters_of", "refers_to"]
+__all__ = ["Reference", "more_values", "parameters_of", "refers_to"]
 
 _NAMING = frozenset(
     {
@@ -24,6 +25,10 @@ _NAMING = frozenset(
     }
 )
 """Keys of such manifests under which files and objects with values are named."""
+_MORE = frozenset({"additionalValuesFiles", "valueFiles", "valuesFile", "valuesFiles", "values_files", "valuesFrom"})
+"""Those of them whose values are merged with the ones that stand beside them."""
+_INLINE = frozenset({"parameters", "release_values", "values", "valuesContent", "valuesInline", "valuesObject"})
+"""Keys that have values themselves."""
 _PROFILES = frozenset({"display_name", "slug"})
 _PLAYS = frozenset({"hosts", "import_playbook", "name"})
 _RELEASES = frozenset({"helmCharts", "helmfiles", "releases", "resources"})
@@ -32,11 +37,51 @@ _STEP = re.compile(r"((?:\\.|[^.\[\]\\])+)|\[(\d{1,4})\]")
 _WORDS = {"true": True, "false": False, "null": None}
 
 
-def refers_to(document: Any) -> list[str] | None:
-    """Return the files and objects that a manifest names as its values; `None` if it is something else."""
-    if not (_is_playbook(document) if isinstance(document, list) else _is_release(document)):
-        return None
-    return list(dict.fromkeys(name for key, value in _pairs(document) if key in _NAMING for name in _names(value)))
+@dataclass(frozen=True)
+class Reference:
+    """A place in a manifest that names files and objects with values.
+
+    Attributes:
+        line: The line of its key, from 1; 0 if it is unknown.
+        names: The files and objects.
+    """
+
+    line: int
+    names: tuple[str, ...]
+
+
+def refers_to(document: Any) -> list[Reference] | None:
+    """Return where a manifest names the files and objects with its values; `None` if it is something else."""
+    return list(_references(document, _NAMING)) if _is_install(document) else None
+
+
+def more_values(document: Any) -> list[Reference]:
+    """Return where a manifest with values names files and objects with more of them."""
+    return list(_references(document, _MORE, beside=True)) if _is_install(document) else []
+
+
+def _references(value: Any, keys: frozenset[str], *, beside: bool = False, above: str = "") -> Iterator[Reference]:
+    """Yield what stands under some keys, at any depth.
+
+    Args:
+        value: Where to look.
+        keys: The keys.
+        beside: Whether values are passed over, and sources of an Application that have none.
+        above: The key of `value`.
+    """
+    if isinstance(value, list):
+        for item in value:
+            yield from _references(item, keys, beside=beside, above=above)
+    elif isinstance(value, Mapping) and not (beside and above == "helm" and _INLINE.isdisjoint(value)):
+        for key, item in value.items():
+            if key in keys and (names := tuple(_names(item))):
+                yield Reference(getattr(value, "lines", {}).get(key, 0), names)
+            if not (beside and key in _INLINE):
+                yield from _references(item, keys, beside=beside, above=key)
+
+
+def _is_install(document: Any) -> bool:
+    return _is_playbook(document) if isinstance(document, list) else _is_release(document)
 
 
 def _is_playbook(tasks: list[Any]) -> bool:

@@ -215,7 +215,7 @@ REFUSED = {
     "singleuser: {memory: {limit: 4Gi}}": ("singleuser.memory.limit", "expected a suffix K, M, G or T: 4G"),
     "singleuser: {cpu: {guarantee: '0.5'}}": ("singleuser.cpu.guarantee", '(got "0.5"); expected 0.5, without quotes'),
     "singleuser: {cpu: {limit: 500m}}": ("singleuser.cpu.limit", '(got "500m"); expected 0.5, without quotes'),
-    "singleuser: {image: {name: a, tag: 1.0}}": ("singleuser.image.tag", '(got 1.0); expected "1.0", in quotes'),
+    "singleuser: {image: {name: a, tag: 1.10}}": ("singleuser.image.tag", "; expected in quotes, as it is written"),
     "singleuser: {extraLabels: {a: true}}": ("singleuser.extraLabels.a", '(got true); expected "true", in quotes'),
     "singleuser: {events: 'yes'}": ("singleuser.events", "expected true or false, without quotes"),
 }
@@ -422,6 +422,22 @@ def test_placeholders_in_a_profile_are_no_mistakes(findings):
     assert [line for line, *_ in found] == [4, 5, 7, 8, 9]
 
 
+@pytest.mark.parametrize("key", ["{{ k }}", "${k}", '"{{ k }}"'])
+def test_a_placeholder_as_a_key_is_one_finding(findings, key):
+    """At its own line, with its text; what stands below it is checked as well."""
+    name = key.strip('"')
+    pairs = f'    {key}: "{{{{ v }}}}"\n    ${{other}}: ${{v}}\n    a: b\n'
+    assert findings(f"singleuser:\n  nodeSelector:\n{pairs}  profileList: [{ONE}]\n") == [
+        (3, "warning", "placeholder", f"singleuser.nodeSelector.{name}"),
+        (4, "warning", "placeholder", "singleuser.nodeSelector.${other}"),
+    ]
+    text = f"singleuser:\n  extraEnv:\n    {key}:\n      valueFrom: ${{v}}\n  profileList: [{ONE}]\n"
+    assert [(line, field) for line, _, _, field in findings(text)] == [
+        (3, f"singleuser.extraEnv.{name}"),
+        (4, f"singleuser.extraEnv.{name}.valueFrom"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("code", "line"),
     [
@@ -455,6 +471,35 @@ def test_braces_of_programs_are_no_placeholders(findings):
         f"singleuser:\n  extraAnnotations: {{a: '{{{{\"b\": 1}}}}'}}\n  profileList: [{ONE}]\n"
     )
     assert [rule for _, _, rule, _ in findings(text)] == []
+
+
+OTHERS = """\
+hub:
+  annotations: {a: '{{ x }}', '{{ k }}': '{% if x %}a{% endif %}'}
+  templateVars: {a: '{{ x }}', b: {c: ['{% x %}']}}
+  extraFiles:
+    a: {mountPath: /a.html, stringData: '{{ x }}'}
+    b: {mountPath: /b.json, data: {a: '{{ x }}', b: {c: '{% x %}'}}}
+  serviceAccount: {annotations: {a: '{{ x }}'}}
+ingress: {annotations: {a: '{{ x }}'}}
+proxy: {annotations: {a: '{{ x }}'}, service: {annotations: {a: '{{- with secret "a" -}}'}}}
+prePuller: {hook: {daemonsetAnnotations: {a: '{{ x }}'}}}
+singleuser:
+  extraFiles: {a: {mountPath: /a.j2, stringData: '{{ x }}'}, b: {mountPath: /b.json, data: {a: '{{ x }}'}}}
+  profileList: []
+"""
+
+
+def test_templates_of_other_programs_are_no_placeholders(findings):
+    """In files and annotations; a file with code of the hub is none of them, and neither is what Terraform fills in."""
+    assert findings(OTHERS) == []
+    path = "/usr/local/etc/jupyterhub/jupyterhub_config.d/a.py"
+    assert findings(OTHERS.replace("/a.html", path)) == [(5, "warning", "placeholder", "hub.extraFiles.a.stringData")]
+    assert [line for line, *_ in findings(OTHERS.replace("{{ x }}", "${x}"))] == [2, 3, 5, 6, 7, 8, 9, 10, 12, 12]
+    terraform = OTHERS.replace("ingress:", "singleuser2: {a: ${a}}\n%{ if x }\ningress:")
+    assert sorted(line for line, _, rule, _ in findings(terraform) if rule == "placeholder") == [8, 9]
+    unquoted = OTHERS.replace("ingress: {annotations: {a: '{{ x }}'}}", "ingress: {annotations: {a: {{ x }}}}")
+    assert (8, "warning", "placeholder", "ingress.annotations.a") in findings(unquoted)
 
 
 # ------------------------------------------------------------------------------------------------ code
@@ -562,6 +607,56 @@ def test_a_function_gets_the_users_auth_state(findings, write):
     assert levels == [(1, "warning", "unknown-key"), (6, "warning", "not-checked")]
     state = write("state.json", json.dumps({"oauth_user": {"groups": ["x"]}}))
     assert [rule for *_, rule, _ in findings(text, "--auth-state", state)] == ["unknown-key"]
+
+
+SOURCES = """\
+apiVersion: argoproj.io/v1alpha1
+kind: Application
+spec:
+  sources:
+    - {repoURL: a, ref: values}
+    - chart: jupyterhub
+      helm:
+        valueFiles: [$values/a.yaml, b.yaml]
+        valuesObject: {singleuser: {profileList: [ONE]}}
+    - {chart: other, helm: {valueFiles: [c.yaml]}}
+"""
+RELEASE = """\
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+spec:
+  chart: {spec: {chart: jupyterhub}}
+  valuesFrom: [{kind: ConfigMap, name: a}]
+  values: {custom: {valueFiles: [x]}, singleuser: {profileList: [ONE]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (SOURCES, {8: "$values/a.yaml, b.yaml"}),
+        (
+            SOURCES.replace("{singleuser: {profileList: [ONE]}}", "\n          singleuser: {profileList: [ONE]}"),
+            {8: "b.y"},
+        ),
+        (RELEASE, {5: "ConfigMap a"}),
+        (RELEASE.replace("chart: jupyterhub", "valuesFiles: [v.yaml]"), {4: "v.yaml", 5: "ConfigMap a"}),
+        (RELEASE.replace("valuesFrom", "other"), {}),
+    ],
+)
+def test_a_manifest_with_values_says_where_more_come_from(run, write, text, named):
+    """At the line where they are named; the values in it are checked all the same."""
+    path = write("app.yaml", text.replace("ONE", ONE))
+    assert f"1 profile: 0 errors, {len(named)} warning" in run("validate", path)
+    found = {f["line"]: (f["rule"], f["message"]) for f in run.json("validate", path)}
+    assert set(found) == set(named)
+    for line, names in named.items():
+        assert found[line][0] == "not-checked"
+        assert names in found[line][1]
+        assert found[line][1].startswith("more values come from ")
+        assert found[line][1].endswith(", which are not read here")
+    wrong = write("wrong.yaml", text.replace("ONE", WRONG))
+    assert {f["rule"] for f in run.json("validate", wrong, code=1)} - {"not-checked"} == {"unknown-trait"}
 
 
 def test_python_in_the_manifest_of_a_config_map_is_the_hubs_configuration(findings):

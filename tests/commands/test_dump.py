@@ -6,7 +6,9 @@ import ast
 import os
 import re
 import subprocess
+from types import SimpleNamespace
 
+import jinja2
 import pytest
 import yaml
 
@@ -282,7 +284,7 @@ def test_the_calls_of_the_configurators_own_command_are_understood(run, tmp_path
 
 RESTRICTED = """
 from profile_spawner import (
-    BaseAppProfile, ConfigMap, ImagePullSecret, Manifest, Param, Role, RoleBinding, Subject, profile_registry,
+    BaseAppProfile, ConfigMap, ImagePullSecret, Manifest, Param, Role, RoleBinding, Subject, Template, profile_registry,
 )
 
 profile_registry.register_param(Param("a/b", schema={"enum": ["fixed", "x"]}, default="fixed", user_settable=True))
@@ -320,7 +322,8 @@ class Full(One):
     icon, category, tags, order, documentation = "rocket", "Labs", ("new",), 2, "More"
     aliases, meta, params, user_settable = ("old",), {"title": "F"}, {"a/b": "fixed"}, ("a/b",)
     pod_env_vars = {"KEY": {"from_secret": {"name": "s", "key": "k"}}, "WHO": "{{ username }}",
-                    "AT": "{{ server_slug }}", "PARAM": "{{ a/b }}", "FORMAT": "{{.Names}} {{{{ x }}"}
+                    "AT": "{{ server_slug }}", "PARAM": "{{ a/b }}", "FORMAT": "{{.Names}} {{{{ x }}",
+                    "LENGTH": "{%F} ${#a}", "MIXED": "{{{ username }}} ${#a} {%F} {{{{%{#"}
 
     def get_config_maps(self):
         return [ConfigMap(name="two", data={"a": "1", "b": "2"}, mount_path="/etc/two"),
@@ -336,8 +339,20 @@ class Full(One):
     def get_manifests(self):
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": "canary"}}
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
+        texts = ["{%F} ${#a}", "é {{{{.Names}} 'q' \\t {#", '"{%" {']
+        texts.append(Template("{{{ username }}} {{{{%" + " w" * 50 + "{#"))
+        account["metadata"]["annotations"] = {str(n): text for n, text in enumerate(texts)}
         return [Manifest(name="m", content=[secret, account])]
 """
+
+
+def _rendered(value, **facts):
+    """Render texts as the ApplicationHub does when it reads its file."""
+    if isinstance(value, dict):
+        return {key: _rendered(item, **facts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rendered(item, **facts) for item in value]
+    return jinja2.Template(value).render(**facts) if isinstance(value, str) and "{{" in value else value
 
 
 def test_the_application_hubs_file_opens_no_profile_to_more_people(run, write):
@@ -390,10 +405,23 @@ def test_what_the_application_hubs_file_cannot_say_is_told(run, write):
         "AT": "",
         "PARAM": "fixed",
         "FORMAT": "{{ '{{' }}.Names}} {{ '{{' }} x }}",
+        "LENGTH": "{%F} ${#a}",
+        "MIXED": "{{ '{' }}{{ spawner.user.name }}} ${{ '{#' }}a} {{ '{%' }}F} {{ '{{' }}%{{ '{#' }}",
     }
+    # Objects are rendered twice, the second time as YAML.
+    spawner = SimpleNamespace(user=SimpleNamespace(name="ada"))
+    there = _rendered(full, spawner=spawner)
+    assert there["pod_env_vars"]["MIXED"] == "{ada} ${#a} {%F} {{%{#"
+    ((account,),) = [m["content"] for m in there["manifests"]]
+    account = yaml.safe_load(jinja2.Template(yaml.dump(account)).render(spawner=spawner))
+    before = ["{%F} ${#a}", "é {{{{.Names}} 'q' \t {#", '"{%" {', "{ada} {{%" + " w" * 50 + "{#"]
+    assert list(account["metadata"]["annotations"].values()) == before
     back = write("config.yml", result.stdout)
     imported = yaml.safe_load(run.result("import", "configurator", back).stdout)["profiles"][-1]
     assert imported["pod_env_vars"]["FORMAT"] == "{{{{.Names}} {{{{ x }}"
+    assert imported["pod_env_vars"]["MIXED"] == "{{{ username }}} ${#a} {%F} {{{{%{#"
+    (account,) = imported["manifests"][0]["content"]
+    assert account["metadata"]["annotations"]["0"] == "{%F} ${#a}"
 
 
 def test_what_the_configurators_own_profile_has_and_this_one_not_is_told(run, write):

@@ -598,6 +598,33 @@ def test_an_import_that_does_not_load_is_told(run, write):
     (line,) = [n for n, text in enumerate(document.read_text().splitlines(), 1) if "big" in text]
     assert f"{document}:{line}: profile 'by_hand': volumes[0].size" in result.stderr
     assert "1 profiles imported, 1 problems" in result.stderr
+    # Fields without references keep no template without a word. JupyterHub itself inserts names into one of them.
+    user, literal = "{{ spawner.user.name }}", "{{ '{{' }} username }}"
+    for before, after in (
+        ("name: By hand", f'name: "Lab of {user}"\n      description: "{literal} ${{{{ namespace }}}}"'),
+        ("default_url: lab", f'default_url: "lab/{user}"'),
+        ("node_selector: {}", f'node_selector: {{of: "{user}"}}'),
+        ("{A: 10}", f'{{A: "{literal}", B: "${user}"}}'),
+        ("persist: true", 'persist: true\n        annotations: {of: "{{ namespace }}"}'),
+        ("subjects: [{name: default", f'subjects: [{{name: "{user}"'),
+    ):
+        assert before in BY_HAND
+        wrong = (BY_HAND if before == "name: By hand" else wrong).replace(before, after)
+    result = run.result("import", "configurator", write("config.yml", wrong), "-o", document)
+    assert result.exit_code == 1
+    told = [
+        line.partition(": profile 'by_hand': ")[2] for line in result.stderr.splitlines() if "not filled in" in line
+    ]
+    fields = ["display_name", "description", "node_selector.of", "environment.B"]
+    assert [line.partition(": ")[0] for line in told[:4]] == fields
+    assert told[4].startswith("PersistentVolumeClaim work.metadata.annotations.of: ")
+    assert told[5].startswith("RoleBinding ")
+    assert ".subjects[0].name: " in told[5]
+    assert "1 profiles imported, 6 problems" in result.stderr
+    (written,) = yaml.safe_load(document.read_text())["profiles"]
+    assert written["kubespawner_override"]["default_url"] == "/lab/{username}"
+    again = yaml.safe_load(run("dump", "--documents", document, "--format", "configurator"))
+    assert again["profiles"][0]["default_url"] == "/lab/{username}"
 
 
 def test_what_is_written_for_the_application_hub_reads_the_same(run, write):
