@@ -140,7 +140,8 @@ def _not_as_there(cls: type[BaseAppProfile]) -> Iterator[str]:
             f"{what} of the configurator's own profile is not written" for what in getattr(cls, "NOT_INCLUDED", ())
         )
     names = ("bash_login_path", "bashrc_path", "init_script_path")
-    if files := [n for n in names if _takes(cls, n) and getattr(cls, n) is not None]:
+    files = [n for n in names if _takes(cls, n) and getattr(cls, n) is not None]
+    if files := [*files, *(what for n, what in getattr(cls, "SHORTER_FILES", {}).items() if _takes(cls, n))]:
         yield f"the start-up files are not those of the configurator, which are longer: {', '.join(files)}"
 
 
