@@ -833,7 +833,13 @@ def _tell_unknown(
 
 def _ours(value: Any, slug: str, dump: Dump) -> Any:
     """Return `value` with their templates as references of this project; what has no counterpart stays text."""
-    return each_text(value, lambda text: _TEMPLATE.sub(lambda m: _reference(m, slug, dump), text))
+
+    def read(text: str) -> str:
+        if "{{" in text and (other := re.search(r"\{[%#]", _TEMPLATE.sub("", text))) is not None:
+            dump.warnings.append(f"{slug}: {other[0]} beside a template has no counterpart and stays as it is")
+        return _TEMPLATE.sub(lambda m: _reference(m, slug, dump), text)
+
+    return each_text(value, read)
 
 
 def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:
