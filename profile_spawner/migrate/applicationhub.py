@@ -140,7 +140,8 @@ def _not_as_there(cls: type[BaseAppProfile]) -> Iterator[str]:
             f"{what} of the configurator's own profile is not written" for what in getattr(cls, "NOT_INCLUDED", ())
         )
     names = ("bash_login_path", "bashrc_path", "init_script_path")
-    if files := [n for n in names if _takes(cls, n) and getattr(cls, n) is not None]:
+    files = [n for n in names if _takes(cls, n) and getattr(cls, n) is not None]
+    if files := [*files, *(what for n, what in getattr(cls, "SHORTER_FILES", {}).items() if _takes(cls, n))]:
         yield f"the start-up files are not those of the configurator, which are longer: {', '.join(files)}"
 
 
@@ -832,7 +833,13 @@ def _tell_unknown(
 
 def _ours(value: Any, slug: str, dump: Dump) -> Any:
     """Return `value` with their templates as references of this project; what has no counterpart stays text."""
-    return each_text(value, lambda text: _TEMPLATE.sub(lambda m: _reference(m, slug, dump), text))
+
+    def read(text: str) -> str:
+        if "{{" in text and (other := re.search(r"\{[%#]", _TEMPLATE.sub("", text))) is not None:
+            dump.warnings.append(f"{slug}: {other[0]} beside a template has no counterpart and stays as it is")
+        return _TEMPLATE.sub(lambda m: _reference(m, slug, dump), text)
+
+    return each_text(value, read)
 
 
 def _reference(match: re.Match[str], slug: str, dump: Dump) -> str:

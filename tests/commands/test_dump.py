@@ -434,14 +434,18 @@ def test_what_the_configurators_own_profile_has_and_this_one_not_is_told(run, wr
     )
     folder = write("plug-ins/ours.py", plug_in).parent
     words = ("dump", "--format", "configurator", "--profiles-dir", folder, "--configurator-compat", "--profiles")
-    result = run.result(*words, "ours,coder_dask_gateway_app")
-    ours, theirs = yaml.safe_load(result.stdout)["profiles"]
+    result = run.result(*words, "ours,coder_dask_gateway_app,snap_remote_desktop")
+    ours, theirs, _ = yaml.safe_load(result.stdout)["profiles"]
     assert [len(profile["role_bindings"]) for profile in (ours, theirs)] == [6, 6]
     for slug in ("ours", "coder_dask_gateway_app"):
         assert f"{slug}: Release dask-gw-jupyter-{{{{ spawner.user.name }}}} (the gateway" in result.stderr
         assert f"{slug}: ConfigMap dask-gateway-config-ws of the configurator's own" in result.stderr
     assert "ours: the start-up files are not those of the configurator" in result.stderr
     assert "which are longer: bash_login_path, bashrc_path\n" in result.stderr
+    snap = next(line for line in result.stderr.splitlines() if "snap_remote_desktop: the start-up files are" in line)
+    assert snap.endswith(
+        ", snap.conf (SNAP gets at most 4G of memory instead of 10G), snap.properties (fewer settings)"
+    )
     assert "the configurator's own one needs" not in result.stderr
     result = run.result("dump", "--format", "configurator", "--profiles", "coder_app", "--output", "json")
     assert "coder_app: this is a profile of this project; the configurator's own one needs" in result.stderr

@@ -604,7 +604,7 @@ def test_an_import_that_does_not_load_is_told(run, write):
         ("name: By hand", f'name: "Lab of {user}"\n      description: "{literal} ${{{{ namespace }}}}"'),
         ("default_url: lab", f'default_url: "lab/{user}"'),
         ("node_selector: {}", f'node_selector: {{of: "{user}"}}'),
-        ("{A: 10}", f'{{A: "{literal}", B: "${user}"}}'),
+        ("{A: 10}", f'{{A: "{literal}", B: "${user}", C: "{user}{{% if x %}}"}}'),
         ("persist: true", 'persist: true\n        annotations: {of: "{{ namespace }}"}'),
         ("subjects: [{name: default", f'subjects: [{{name: "{user}"'),
     ):
@@ -615,6 +615,7 @@ def test_an_import_that_does_not_load_is_told(run, write):
     told = [
         line.partition(": profile 'by_hand': ")[2] for line in result.stderr.splitlines() if "not filled in" in line
     ]
+    assert "by_hand: {% beside a template has no counterpart and stays as it is" in result.stderr
     fields = ["display_name", "description", "node_selector.of", "environment.B"]
     assert [line.partition(": ")[0] for line in told[:4]] == fields
     assert told[4].startswith("PersistentVolumeClaim work.metadata.annotations.of: ")

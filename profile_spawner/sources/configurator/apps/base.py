@@ -62,6 +62,8 @@ class BaseAppProfile(profile.BaseAppProfile):
     FACT_NAMES: ClassVar[Mapping[str, str]] = FACT_NAMES
     NOT_INCLUDED: ClassVar[Sequence[str]] = ()
     """The objects of the configurator's own profile that this one does not have."""
+    SHORTER_FILES: ClassVar[Mapping[str, str]] = {}
+    """Further attributes with files that are longer in the configurator's own profile, each with what is different."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take a `default_url` such as `lab`, as the ApplicationHub does, and a slug that is not valid here.

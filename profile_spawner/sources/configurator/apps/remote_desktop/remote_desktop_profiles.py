@@ -43,6 +43,10 @@ class DesktopPanoplyProfile(BaseRemoteDesktopProfile):
 class DesktopSnapProfile(BaseRemoteDesktopProfile):
     """A desktop with SNAP, whose settings are in two files."""
 
+    SHORTER_FILES = {
+        "snap_conf": "snap.conf (SNAP gets at most 4G of memory instead of 10G)",
+        "snap_properties": "snap.properties (fewer settings)",
+    }
     slug = "snap_remote_desktop"
     display_name = "Snap Remote Desktop"
     description = "Linux desktop environment with Snap via web browser"
