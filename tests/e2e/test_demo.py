@@ -419,7 +419,7 @@ async def test_a_broken_file_does_not_take_the_others_along(demo: Demo) -> None:
     try:
         log = demo.state_dir / "logs" / "hub.log"
         await asyncio.wait_for(_until_in(log, "broken.py:2"), PATIENCE)
-        assert any("broken.py:2" in line for line in demo.printed)
+        await asyncio.wait_for(_until_printed(demo, "broken.py:2"), PATIENCE)
         async with Client(demo, "admin") as admin:
             await asyncio.wait_for(_until_offered(admin, "small-lab"), PATIENCE)
     finally:
@@ -461,6 +461,11 @@ async def _until_shown(page: Any, text: str) -> None:
             return
         await asyncio.sleep(0.1)  # the page is the only witness
     raise AssertionError(f"{text!r} does not appear")
+
+
+async def _until_printed(demo: Demo, text: str) -> None:
+    while not any(text in line for line in demo.printed):
+        await asyncio.sleep(0.1)
 
 
 async def _until_in(path: Path, text: str) -> None:
