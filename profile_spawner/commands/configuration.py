@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from traitlets.config import Config
 
     from profile_spawner.migrate.chart_config import CodeNotRun
+    from profile_spawner.migrate.chart_defaults import ChartDefaults
 
 __all__ = [
     "SPAWNER_SECTIONS",
@@ -163,7 +164,7 @@ class HubConfig:
         return listed
 
     def listed(self) -> list[Any]:
-        """Return what can be checked where the hub has no list here: the literals in its code, which is then told."""
+        """Return what can be checked where the hub has no list here: the literals in its code, as a problem says."""
         if self.values is not None and self.values.profile_list:
             return self.values.profile_list
         found: dict[str, Any] = {}
@@ -194,48 +195,51 @@ def read_config(sources: Sources) -> Iterator[HubConfig]:
     Raises:
         SourceError: If a file cannot be read, or is none.
     """
-    from traitlets.config import Config
-
     paths = config_files(sources)
     if not paths and not sources.named:
         sources = replace(sources, profiles=("all",))
-    with contextlib.ExitStack() as stack, contextlib.ExitStack() as reading:
-        reading.enter_context(without_prints())
-        layers, code = [], []
-        defaults = sources.chart_defaults()
-        for path in paths:
-            if not is_yaml(path):
-                code.append(Code("", path.read_text(encoding="utf-8", errors="replace"), str(path.absolute())))
-                continue
-            found = config_code(path)
-            layers += _values(path, set(defaults.values), anyway=bool(found))
-            code += found
-        # A folder of a chart has files of other kinds beside the values.
-        layers = [layer for layer in layers if not layer.elsewhere or layer.named] or layers
-        values = HubValues(layers, defaults) if layers else None
-        result = HubConfig(Config(), tuple(paths), values, tuple(code))
-        if values is not None:
-            from profile_spawner.migrate.chart_config import config_of, lost_values_of
-
-            result.config, failed, result.setters = config_of(values, stack, code)
-            result.code = (*code, *values.snippets)
-            result.problems += [*values.problems, *failed, *_unread_files(values)]
-            result.problems += [
-                ProfileWarning(
-                    f"replaces what the chart sets, and loses {lost}",
-                    rule="replaces-hub",
-                    field=result.name_of("KubeSpawner", trait),
-                    origin=result.origin_of(trait),
-                    hint="Repeat it there, or use the chart's own value for what is added",
-                )
-                for trait, lost in lost_values_of(values, result.config)
-            ]
-        else:
-            for one in code:
-                _run(one, result, stack)
+    with contextlib.ExitStack() as stack:
+        with without_prints():
+            result = _read(paths, sources.chart_defaults(), stack)
         _add_sources(result.config, sources)
-        reading.close()
         yield result
+
+
+def _read(paths: Sequence[Path], defaults: ChartDefaults, stack: contextlib.ExitStack) -> HubConfig:
+    from traitlets.config import Config
+
+    layers, code = [], []
+    for path in paths:
+        if not is_yaml(path):
+            code.append(Code("", path.read_text(encoding="utf-8", errors="replace"), str(path.absolute())))
+            continue
+        found = config_code(path)
+        layers += _values(path, set(defaults.values), anyway=bool(found))
+        code += found
+    # A folder of a chart has files of other kinds beside the values.
+    layers = [layer for layer in layers if not layer.elsewhere or layer.named] or layers
+    values = HubValues(layers, defaults) if layers else None
+    result = HubConfig(Config(), tuple(paths), values, tuple(code))
+    if values is None:
+        for one in code:
+            _run(one, result, stack)
+        return result
+    from profile_spawner.migrate.chart_config import config_of, lost_values_of
+
+    result.config, failed, result.setters = config_of(values, stack, code)
+    result.code = (*code, *values.snippets)
+    result.problems += [*values.problems, *failed, *_unread_files(values)]
+    result.problems += [
+        ProfileWarning(
+            f"replaces what the chart sets, and loses {lost}",
+            rule="replaces-hub",
+            field=result.name_of("KubeSpawner", trait),
+            origin=result.origin_of(trait),
+            hint="Repeat it there, or use the chart's own value for what is added",
+        )
+        for trait, lost in lost_values_of(values, result.config)
+    ]
+    return result
 
 
 def _add_sources(config: Config, sources: Sources) -> None:

@@ -97,13 +97,15 @@ def validate(
 
 def with_paths(sources: Sources, paths: Sequence[Path]) -> Sources:
     """Sort paths by what they are: a hub's configuration, modules of profiles, or documents."""
+    from profile_spawner.sources.documents import SUFFIXES
+
     config, folders, documents = list(sources.config), list(sources.profiles_dirs), list(sources.documents)
     for path in paths:
         modules = [p for p in (path.glob("*.py") if path.is_dir() else [path]) if p.suffix == ".py"]
         written = [p for p in (sorted(path.iterdir()) if path.is_dir() else [path]) if is_yaml(p)]
         values = [p for p in written if is_values(p) or config_code(p)]
         config += values
-        others = [p for p in written if p not in values and p.suffix in (".yaml", ".yml", ".json")]
+        others = [p for p in written if p not in values and p.name.endswith(SUFFIXES)]
         documents += [path] if written and not values else others
         if path.is_dir():
             if modules and all(map(config_code, modules)):

@@ -118,7 +118,7 @@ def made_readable(text: str, *, terraform: bool = False) -> tuple[str, list[Dire
     block: int | None = None
     for number, line in enumerate(lines):
         bare = line.strip()
-        indent = len(line) - len(line.lstrip())
+        indent = _indent(line)
         if not bare or (block is not None and indent > block):
             continue
         block = None
@@ -140,13 +140,21 @@ def made_readable(text: str, *, terraform: bool = False) -> tuple[str, list[Dire
 
 def _key_without_value(lines: list[str], number: int) -> int | None:
     """Return the line of the key above a line, if nothing else is its value."""
-    above = next((n for n in range(number - 1, -1, -1) if lines[n].strip() and lines[n].lstrip()[0] != "#"), None)
+    above = next((n for n in range(number - 1, -1, -1) if _has_content(lines[n])), None)
     if above is None or _KEY.match(lines[above]) is None:
         return None
-    indent = len(lines[above]) - len(lines[above].lstrip())
-    below = next((line for line in lines[number + 1 :] if line.strip() and line.lstrip()[0] != "#"), "")
-    inside = len(below) - len(below.lstrip())
+    indent = _indent(lines[above])
+    below = next(filter(_has_content, lines[number + 1 :]), "")
+    inside = _indent(below)
     return None if inside > indent or (inside == indent and below.lstrip().startswith("- ")) else above
+
+
+def _has_content(line: str) -> bool:
+    return line.strip()[:1] not in ("", "#")
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def filled_in(data: Mapping[str, Any]) -> tuple[Any, list[Placeholder]]:
@@ -199,16 +207,19 @@ def _reader_of(path: Path, holder: Mapping[str, Any], read: _Reader) -> _Reader:
     return _annotation if path[-1] in ("annotations", "daemonsetAnnotations") and not settings else read
 
 
+def _is_final(value: str) -> bool:
+    """Return whether the braces in a text are those of another program, and the document is no template as a whole."""
+    return shown(value) == value and _BRACES_OF_OTHERS.search(value) is not None
+
+
 def _file_of_others(value: str, path: Path, found: list[Placeholder]) -> str:
-    """Read a text that may be a template of another program, if the document is not one as a whole."""
-    final = shown(value) == value and _BRACES_OF_OTHERS.search(value) and not _PYTHON.search(value)
-    return value if final else _code(value, path, found)
+    """Read a file that may be a template of another program."""
+    return value if _is_final(value) and not _PYTHON.search(value) else _code(value, path, found)
 
 
 def _annotation(value: str, path: Path, found: list[Placeholder]) -> str:
     """Read a text for another program, which may fill in braces itself."""
-    final = shown(value) == value and _BRACES_OF_OTHERS.search(value)
-    return value if final else _filled_text(value, path, found)
+    return value if _is_final(value) else _filled_text(value, path, found)
 
 
 def _prose(value: str, path: Path, found: list[Placeholder]) -> str:

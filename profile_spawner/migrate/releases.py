@@ -17,16 +17,10 @@ from .placeholders import shown
 
 __all__ = ["Reference", "more_values", "parameters_of", "refers_to"]
 
-_NAMING = frozenset(
-    {
-        *("files", "helmfiles", "resources", "values", "values_files", "vars_files"),
-        *("additionalValuesFiles", "valueFiles", "valuesContent", "valuesFile", "valuesFiles"),
-        *("valuesFrom", "valuesObject"),
-    }
-)
-"""Keys of such manifests under which files and objects with values are named."""
 _MORE = frozenset({"additionalValuesFiles", "valueFiles", "valuesFile", "valuesFiles", "values_files", "valuesFrom"})
-"""Those of them whose values are merged with the ones that stand beside them."""
+"""Keys of such manifests that name files and objects whose values are merged with the ones beside the key."""
+_NAMING = _MORE | {"files", "helmfiles", "resources", "values", "valuesContent", "valuesObject", "vars_files"}
+"""All keys under which files and objects with values are named."""
 _INLINE = frozenset({"parameters", "release_values", "values", "valuesContent", "valuesInline", "valuesObject"})
 """Keys that have values themselves."""
 _PROFILES = frozenset({"display_name", "slug"})
@@ -98,8 +92,10 @@ def _is_release(document: Any) -> bool:
 
 def parameters_of(document: Any) -> Iterator[YamlMap]:
     """Yield the values that the parameters of an Application of Argo CD make, as those of `helm --set` do."""
-    for key, helm in _pairs(document):
-        listed = helm.get("parameters") if key == "helm" and isinstance(helm, Mapping) else None
+    from profile_spawner.profiles.user_text import nodes
+
+    for path, helm in nodes(document):
+        listed = helm.get("parameters") if path[-1] == "helm" and isinstance(helm, Mapping) else None
         if isinstance(listed, YamlList):
             made = YamlMap(listed.line)
             for number, item in enumerate(listed):
@@ -130,17 +126,6 @@ def _put(values: YamlMap, name: str, value: Any, line: int) -> None:
         if not isinstance(holder[step] if isinstance(holder, YamlList) else holder.get(step), kind):
             holder[step] = kind(line)
         holder = holder[step]
-
-
-def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield all keys and values, at any depth."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield key, item
-            yield from _pairs(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _pairs(item)
 
 
 def _names(value: Any) -> Iterator[str]:

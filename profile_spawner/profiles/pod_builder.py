@@ -597,7 +597,7 @@ class PodBuilder:
             rendered["spec"] = self._render(spec, field, self._argument_lookup)
         elif isinstance(spec, Mapping) and isinstance(spec.get("template"), Mapping):
             rendered["spec"]["template"] = self._render(spec["template"], field, self._argument_lookup)
-        if isinstance(spec, Mapping):
+        if self._config_maps and isinstance(spec, Mapping):
             rendered["spec"] = self._followed(rendered["spec"])
         metadata = rendered.get("metadata")
         kind, version = rendered.get("kind"), rendered.get("apiVersion")

@@ -913,7 +913,7 @@ def test_a_profile_for_no_user_is_imported_and_the_namespace_of_a_user_is_that_o
 
 
 def test_a_slug_of_which_none_can_be_made_is_refused(run, write):
-    """With its line; an empty slug would be nobody's."""
+    """With its line; an empty slug would be that of no profile."""
     path = write("config.yml", _plain_file().replace("slug: coder", "slug: 日本"))
     assert f"{path}:2: profile '日本': no slug can be made of '日本': it needs a-z or 0-9" in run(
         "import", "configurator", path, code=1

@@ -261,7 +261,7 @@ def test_what_kubespawner_cannot_fill_in_is_found_once(run, write):
     assert [f["rule"] for f in run.json("validate", path, "--strict")] == ["mutable-tag"]
 
 
-def test_an_image_that_params_make_is_judged_with_their_values(run, write):
+def test_an_image_that_params_make_is_checked_with_their_values(run, write):
     """As a warning: other values may be right, and the profile is served."""
     path = write(
         "profiles.yaml",

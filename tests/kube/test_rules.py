@@ -219,7 +219,7 @@ def test_other_kinds_are_checked_too(kind, body, found):
 
 
 def test_what_has_the_wrong_type_hides_nothing_else() -> None:
-    """The rest is judged without it, and what is left out is not missing as well."""
+    """The rest is checked without it, and what is left out is not missing as well."""
     document = changed(changed(POD, f"{CONTAINER}.imagePullPolicy", "always"), f"{CONTAINER}.env[0].value", 3)
     document = changed(changed(document, "metadata.labels", {"a.b/c": 1, "d": "no label!"}), "spec.nodeName", [])
     assert {p.path for p in problems_of(document)} == {

@@ -263,7 +263,7 @@ async def test_references_that_stay_as_they_are_are_reported() -> None:
     ]
 
 
-async def test_images_and_variables_of_classes_are_judged_as_those_of_entries() -> None:
+async def test_images_and_variables_of_classes_are_checked_as_those_of_entries() -> None:
     """Each at its place; what params make is a warning only, since other values may be right."""
 
     class Wrong(BaseAppProfile):
